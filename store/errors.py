@@ -1,0 +1,66 @@
+"""The root of every error that melo raises on purpose, and the store's own branch of it."""
+
+from __future__ import annotations
+
+
+class MeloError(Exception):
+    """Something the user can mend: one line that says what, where and how to mend it.
+
+    Args:
+        what: what is wrong, a clause without a final stop.
+        where: the file, recipe path or command that it is wrong in.
+        mend: what to do about it, a clause without a final stop.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        self.what = what
+        self.where = where
+        self.mend = mend
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        line = f"{self.where}: {self.what}" if self.where else self.what
+        line = f"{line}; {self.mend}" if self.mend else line
+        return " ".join(line.split())
+
+
+class ProjectError(MeloError):
+    """A project cannot be read or written as asked."""
+
+
+class ProjectNotFoundError(ProjectError):
+    """There is no project at the path given."""
+
+
+class ProjectExistsError(ProjectError):
+    """A project stands already where a new one was to be made."""
+
+
+class ProjectLockedError(ProjectError):
+    """Another process is writing to the project."""
+
+
+class FormatVersionError(ProjectError):
+    """The project was written by a newer melo than this one."""
+
+
+class DamagedProjectError(ProjectError):
+    """A file of the project is missing, cut short or changed."""
+
+
+class StorageError(ProjectError):
+    """The file system refused a read or write: disk full, read-only, no permission."""
+
+
+class BaseMismatchError(ProjectError):
+    """The project was made on another base model than the one given."""
+
+
+class UnknownEditError(ProjectError):
+    """No edit, block or snapshot of that name is in the project."""
+
+
+class KeyShapeError(ProjectError):
+    """A key does not have the size of the keys that the project holds."""
