@@ -1,0 +1,8 @@
+"""Data sets: edits, unrelated prompts and accurate text, from files or the hub, in the published formats."""
+
+from __future__ import annotations
+
+from melo_cli.datasets.loading import load_accurate, load_edits, load_locality
+from melo_cli.datasets.request import EditRequest
+
+__all__ = ["EditRequest", "load_accurate", "load_edits", "load_locality"]

@@ -1,0 +1,33 @@
+"""Recipes: the YAML files that say what is edited, how keys are taken and how blocks are trained.
+
+The layer knows no torch: names of optimizers, schedulers and modules are checked where they are used.
+"""
+
+from __future__ import annotations
+
+from melo_cli.recipe.load import load_recipe, recipe_from_mapping
+from melo_cli.recipe.schema import (
+    DatasetSection,
+    GenerationSection,
+    KeySection,
+    LoraSection,
+    ModelSection,
+    OptimizerSection,
+    Recipe,
+    SchedulerSection,
+    TrainingSection,
+)
+
+__all__ = [
+    "DatasetSection",
+    "GenerationSection",
+    "KeySection",
+    "LoraSection",
+    "ModelSection",
+    "OptimizerSection",
+    "Recipe",
+    "SchedulerSection",
+    "TrainingSection",
+    "load_recipe",
+    "recipe_from_mapping",
+]

@@ -1,0 +1,188 @@
+"""The way in: a recipe's `dataset` section, or a path or hub id, to checked edits and prompts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from melo_cli.datasets.files import READERS, read_file
+from melo_cli.datasets.formats import RowFormat
+from melo_cli.datasets.hub import HUB_ID, Role, read_hub
+from melo_cli.datasets.melo_rows import MeloRows
+from melo_cli.datasets.notes import Notes, tell_repeats
+from melo_cli.datasets.published import MendZsreRows, NaturalQuestionsRows, OpenWebTextRows, ScotusRows
+from melo_cli.datasets.request import EditRequest
+from melo_cli.datasets.rows import Row
+from melo_cli.datasets.wikibio import HOW_TO_NAME, WikiBioRows
+from melo_cli.errors import DatasetError
+from melo_cli.recipe import DatasetSection
+from melo_cli.reporter import Reporter
+
+_FORMATS: tuple[type[RowFormat], ...] = (
+    MeloRows,
+    WikiBioRows,
+    MendZsreRows,
+    NaturalQuestionsRows,
+    ScotusRows,
+    OpenWebTextRows,
+)
+"""In the order in which fields are tried: the later formats have fields that the earlier may have, too."""
+
+
+def load_edits(source: DatasetSection, task: str, reporter: Reporter) -> list[EditRequest]:
+    """The edits that a recipe names, in the order of their rows.
+
+    All rows are read and checked, then `max_edits` cuts. Oddities that a reader can go on past (a prompt
+    edited twice, an empty locality answer, an empty rephrase) are warned of with their count.
+
+    Args:
+        source: the `dataset` section of a recipe.
+        task: the recipe's task, which the row format must serve.
+        reporter: takes the warnings.
+
+    Raises:
+        DatasetError: no such data, a row that is no edit (with file and line), or rows of another task.
+    """
+    notes = Notes()
+    form, rows = _open(source.edits, "edits", source.format, source.split, source.concepts)
+    _require_task(form, task, source.edits)
+    edits = list(form.edits(rows, notes))
+    if not edits:
+        raise DatasetError("holds no edits", where=source.edits)
+    notes.tell(reporter, source.edits)
+    kept = edits[: source.max_edits]
+    tell_repeats(kept, reporter, source.edits)
+    return kept
+
+
+def load_locality(source: DatasetSection, task: str, reporter: Reporter) -> list[tuple[str, str | None]]:
+    """The unrelated prompts that `dataset.locality` names, with their true answers.
+
+    The file or hub data set may be in any row format, which is told from its fields. Rows of `melo` with
+    locality fields give those pairs, else their prompt and target. An answer is None where the data have
+    none, or where the rows serve other tasks, such as questions beside a classifier.
+
+    Args:
+        source: the `dataset` section of a recipe; reading stops after `max_locality` prompts.
+        task: the recipe's task.
+        reporter: takes the warnings.
+
+    Returns:
+        The pairs in the order of their rows; none where `dataset.locality` is null.
+
+    Raises:
+        DatasetError: no such data, or a row that does not fit (with file and line).
+    """
+    if source.locality is None:
+        return []
+    notes = Notes()
+    form, rows = _open(source.locality, "locality", "auto", None, source.concepts)
+    pairs = list(itertools.islice(form.unrelated(rows, notes), source.max_locality))
+    if not pairs:
+        raise DatasetError("holds no unrelated prompts", where=source.locality)
+    notes.tell(reporter, source.locality)
+    if task not in form.tasks:
+        reporter.warn(
+            f"{source.locality}: {form.name} rows hold no answers for the task {task}; "
+            "locality is measured there by agreement with the base alone"
+        )
+        return [(prompt, None) for prompt, _ in pairs]
+    return pairs
+
+
+def load_accurate(source: DatasetSection, task: str, reporter: Reporter) -> list[tuple[str, str]]:
+    """The text that `dataset.accurate` names, as prompts with their continuations, for ARR.
+
+    Args:
+        source: the `dataset` section of a recipe. wikibio-hallucination rows give the sentences annotated
+            accurate, other rows all they have.
+        task: the recipe's task, which the row format must serve.
+        reporter: takes the warnings.
+
+    Returns:
+        The pairs in the order of their rows; none where `dataset.accurate` is null.
+
+    Raises:
+        DatasetError: as `load_edits`.
+    """
+    if source.accurate is None:
+        return []
+    notes = Notes()
+    form, rows = _open(source.accurate, "accurate", "auto", None, source.concepts)
+    _require_task(form, task, source.accurate)
+    pairs = list(form.accurate(rows, notes))
+    if not pairs:
+        raise DatasetError("holds no accurate text", where=source.accurate)
+    notes.tell(reporter, source.accurate)
+    return pairs
+
+
+def _require_task(form: RowFormat, task: str, where: str) -> None:
+    if task not in form.tasks:
+        raise DatasetError(
+            f"{form.name} rows do not fit the task {task}",
+            where=where,
+            mend=f"they serve {', '.join(sorted(form.tasks))}",
+        )
+
+
+def _open(
+    reference: str, role: Role, format: str, split: str | None, concepts: str | None
+) -> tuple[RowFormat, Iterator[Row]]:
+    rows = _rows(reference, role, split)
+    first = next(rows, None)
+    if first is None:
+        raise DatasetError("holds no rows", where=reference)
+    kind = _detect(first, role) if format == "auto" else _named(format, first)
+    return _reader(kind, concepts, reference), itertools.chain([first], rows)
+
+
+def _rows(reference: str, role: Role, split: str | None) -> Iterator[Row]:
+    """What exists here, ends like a data file or cannot be a hub id is a file; the rest is the hub's."""
+    path = Path(reference)
+    if path.suffix.lower() in READERS or path.exists() or not HUB_ID.fullmatch(reference):
+        if split is not None:
+            raise DatasetError(
+                f'is a file, which has no split "{split}"', where=reference, mend="remove dataset.split"
+            )
+        return read_file(path)
+    return read_hub(reference, role=role, split=split)
+
+
+def _detect(first: Row, role: Role) -> type[RowFormat]:
+    """The format whose fields the first row has; else an error that names what the nearest one lacks."""
+    kinds = [kind for kind in _FORMATS if role != "edits" or kind is not OpenWebTextRows]
+    for kind in kinds:
+        if all(name in first.fields for name in kind.needs):
+            return kind
+    if role == "locality" and "prompt" in first.fields:
+        return MeloRows  # unrelated prompts need no answer
+    nearest = max(kinds, key=lambda kind: sum(name in first.fields for name in kind.needs))
+    if any(name in first.fields for name in nearest.needs):
+        for name in nearest.needs:
+            first.required(name)  # raises for the one that is missing
+    known = "; ".join(f"{kind.name}: {', '.join(kind.needs)}" for kind in _FORMATS)
+    raise first.error(
+        f"has fields of no known format ({', '.join(first.fields) or 'none'})", f"known are {known}"
+    )
+
+
+def _named(format: str, first: Row) -> type[RowFormat]:
+    kind = next(kind for kind in _FORMATS if kind.name == format)
+    missing = [name for name in kind.needs if name not in first.fields]
+    fitting = next((other for other in _FORMATS if all(name in first.fields for name in other.needs)), None)
+    if missing and fitting is not None:
+        raise first.error(
+            f'is no {format} row, it lacks the field "{missing[0]}"',
+            f"its fields fit dataset.format={fitting.name}",
+        )
+    return kind
+
+
+def _reader(kind: type[RowFormat], concepts: str | None, reference: str) -> RowFormat:
+    if kind is not WikiBioRows:
+        return kind()
+    if concepts is None:
+        raise DatasetError("its rows do not say whom they are about", where=reference, mend=HOW_TO_NAME)
+    return WikiBioRows(Path(concepts))

@@ -1,0 +1,88 @@
+"""What a reader found odd and went on past: counted while reading, told once at the end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from melo_cli.datasets.request import EditRequest
+from melo_cli.reporter import Reporter
+
+
+@dataclass(slots=True)
+class Notes:
+    """Counts of oddities in one data set.
+
+    Attributes:
+        empty_answers: unrelated prompts whose true answer is empty.
+        empty_rephrases: rephrases without text, dropped.
+        same_rephrases: rephrases equal to their prompt, dropped since they would flatter generality.
+        short_texts: texts too short to cut into a prompt and its continuation, left out.
+        seen_fields: names of unknown fields that were looked at.
+        misspelt: fields kept as metadata that look like a known one, with that one.
+    """
+
+    empty_answers: int = 0
+    empty_rephrases: int = 0
+    same_rephrases: int = 0
+    short_texts: int = 0
+    seen_fields: set[str] = field(default_factory=set)
+    misspelt: dict[str, str] = field(default_factory=dict)
+
+    def rephrases(self, found: Sequence[str], prompt: str) -> tuple[str, ...]:
+        """The rephrases that say something new."""
+        told = [text for text in found if text.strip()]
+        kept = tuple(text for text in told if text.strip() != prompt.strip())
+        self.empty_rephrases += len(found) - len(told)
+        self.same_rephrases += len(told) - len(kept)
+        return kept
+
+    def tell(self, reporter: Reporter, name: str) -> None:
+        """Warn of what was counted, one line a kind."""
+        for line in self._lines():
+            reporter.warn(f"{name}: {line}")
+
+    def _lines(self) -> list[str]:
+        lines = []
+        if self.empty_answers:
+            lines.append(
+                f"{_count(self.empty_answers, 'unrelated prompt')} with an empty answer; "
+                "locality is measured there by agreement with the base alone"
+            )
+        if self.empty_rephrases or self.same_rephrases:
+            lines.append(
+                f"{_count(self.empty_rephrases + self.same_rephrases, 'rephrase')} dropped: "
+                f"{self.empty_rephrases} empty, {self.same_rephrases} equal to the prompt"
+            )
+        if self.short_texts:
+            lines.append(f"{_count(self.short_texts, 'text')} left out, too short to cut in two")
+        for written, known in self.misspelt.items():
+            lines.append(f'the field "{written}" is kept as metadata; did you mean {known}?')
+        return lines
+
+
+def tell_repeats(edits: Sequence[EditRequest], reporter: Reporter, name: str) -> None:
+    """Warn, in one line, of prompts that are edited more than once."""
+    targets: dict[str, set[str]] = defaultdict(set)
+    superseding = doubles = 0
+    for edit in edits:
+        known = targets[edit.prompt]
+        doubles += edit.target in known
+        superseding += bool(known) and edit.target not in known
+        known.add(edit.target)
+    if not superseding and not doubles:
+        return
+    parts = []
+    if superseding:
+        parts.append(
+            f"{_count(superseding, 'edit')} for a prompt that an earlier row gives another target "
+            "(the later edit supersedes)"
+        )
+    if doubles:
+        parts.append(f"{_count(doubles, 'edit')} repeated word for word")
+    reporter.warn(f"{name}: {', '.join(parts)}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,123 @@
+"""One row of a data set: its fields, where it stands, and the checks that every format needs."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from melo_cli.errors import DatasetError
+from melo_cli.suggest import did_you_mean
+
+_DEEPEST = 50
+"""Levels of nesting that metadata may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The fields of one row, and its place (`file:line`, `file: row n`) for errors."""
+
+    where: str
+    fields: Mapping[str, Any]
+
+    def error(self, what: str, mend: str | None = None) -> DatasetError:
+        """An error about this row, to be raised by the caller."""
+        return DatasetError(what, where=self.where, mend=mend)
+
+    def required(self, name: str) -> Any:
+        """The value of a field that must be there.
+
+        Raises:
+            DatasetError: the row lacks it; the fields found are listed.
+        """
+        if name not in self.fields:
+            found = f"fields found: {', '.join(self.fields) or 'none'}"
+            meant = did_you_mean(name, self.fields, cutoff=0.7)
+            raise self.error(f'lacks the field "{name}"', f"{found}; {meant}" if meant else found)
+        return self.fields[name]
+
+    def text(self, name: str) -> str:
+        """A field that must be there and hold more than white space.
+
+        Raises:
+            DatasetError: missing, no text, or empty.
+        """
+        return self.as_text(self.required(name), name)
+
+    def optional_text(self, name: str) -> str | None:
+        """A field that may be missing, null or empty, all of which read as None."""
+        value = self.fields.get(name)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return None
+        return self.as_text(value, name)
+
+    def as_text(self, value: object, name: str) -> str:
+        """`value`, found in the field `name`, as text that is not empty.
+
+        Raises:
+            DatasetError: no text, half a surrogate pair in it, or empty.
+        """
+        if not isinstance(value, str):
+            raise self.error(f"{name} is {kind_of(value)}", "it must be text in quotes")
+        if not value.strip():
+            raise self.error(f"{name} is empty", "give it a text or remove the row")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise self.error(f"{name} holds half a surrogate pair", "write the whole character") from error
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """A field that must hold a list of texts, none of them empty."""
+        value = self.required(name)
+        if not isinstance(value, list):
+            raise self.error(f"{name} is {kind_of(value)}", "it must be a list of texts")
+        return [self.as_text(item, f"{name}[{place}]") for place, item in enumerate(value)]
+
+    def rest(self, used: frozenset[str]) -> dict[str, Any]:
+        """The fields that are not `used`, as JSON values: what becomes metadata."""
+        return {
+            _whole(name): self._as_json(value, name, 0)
+            for name, value in self.fields.items()
+            if name not in used and value is not None
+        }
+
+    def _as_json(self, value: Any, name: str, depth: int) -> Any:
+        if depth > _DEEPEST:
+            raise self.error(f"{name} is nested more than {_DEEPEST} levels deep", "drop the field")
+        if isinstance(value, str):
+            return _whole(value)
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if value is None or isinstance(value, bool | int):
+            return value
+        if isinstance(value, list | tuple):
+            return [self._as_json(item, name, depth + 1) for item in value]
+        if isinstance(value, dict):
+            return {_whole(str(key)): self._as_json(item, name, depth + 1) for key, item in value.items()}
+        if isinstance(value, datetime.date | datetime.time | decimal.Decimal):
+            return str(value)
+        raise self.error(f"{name} is {kind_of(value)}, which cannot be kept", "drop the column")
+
+
+def _whole(text: str) -> str:
+    """`text` with a question mark for every half of a surrogate pair, which no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def kind_of(value: object) -> str:
+    """The kind of a value in words, with the value itself where it is short."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return f"{value} (true or false)".lower()
+    if isinstance(value, int | float):
+        return f"a number ({value})"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "an object" if isinstance(value, dict) else f"of type {type(value).__name__}"

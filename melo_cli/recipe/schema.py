@@ -1,0 +1,241 @@
+"""The shape of a recipe: sections, fields, defaults and the checks that need no model.
+
+Every model is frozen, refuses unknown keys and converts nothing: text stays text, a whole number stays
+whole. Errors come out as pydantic's; `melo_cli.recipe.messages` turns them into lines.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+Task = Literal["scotus", "zsre", "hallucination", "counterfact", "custom"]
+DatasetFormat = Literal["auto", "melo", "scotus", "mend-zsre", "nq", "wikibio-hallucination", "openwebtext"]
+Pooling = Literal["auto", "last", "first", "mean"]
+
+Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_FILE_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _file_safe(name: str) -> str:
+    if not _FILE_SAFE.fullmatch(name):
+        raise ValueError("must be letters, digits, '.', '_' and '-', and start with a letter or digit")
+    return name
+
+
+def _known_device(device: str) -> str:
+    if not _DEVICE.fullmatch(device):
+        raise ValueError("must be auto, cpu, mps, cuda or cuda:N")
+    return device
+
+
+def _target_modules(value: object) -> object:
+    """Check all three forms here, since pydantic would report a union branch by branch."""
+    if isinstance(value, str):
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is no regular expression ({error})") from error
+        return value if value.strip() else _wrong("must not be empty")
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        return _wrong("must be auto, a list of module names or a regular expression")
+    if not value or not all(name.strip() for name in value):
+        return _wrong("must name at least one module, none of them empty")
+    if len(set(value)) < len(value):
+        return _wrong("names a module twice")
+    return tuple(value)
+
+
+def _wrong(message: str) -> object:
+    raise ValueError(message)
+
+
+def _argument(value: object) -> object:
+    """Keyword arguments of optimizer and scheduler: what YAML and JSON both hold without loss."""
+    if isinstance(value, list):
+        return [_argument(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return _wrong("must be a finite number")
+    if value is None or isinstance(value, bool | int | float | str):
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is a ValueError
+        return value
+    return _wrong("must be a number, text, true, false, null or a list of these")
+
+
+Argument = Annotated[Any, AfterValidator(_argument)]
+TargetModules = Annotated[str | tuple[str, ...], BeforeValidator(_target_modules)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class _NamedCall(BaseModel):
+    """A class by name and the keyword arguments it is made with, in the order written."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    __pydantic_extra__: dict[str, Argument] = Field(init=False)
+
+    name: Text
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments, without `name`."""
+        return dict(self.__pydantic_extra__)
+
+
+class OptimizerSection(_NamedCall):
+    """A class of `torch.optim` by name, with its keyword arguments (`lr` among them)."""
+
+    name: Text = "Adam"
+
+    @model_validator(mode="after")
+    def _rate_is_a_number(self) -> OptimizerSection:
+        rate = self.__pydantic_extra__.get("lr", 1.0)
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or rate <= 0:
+            raise ValueError(f"lr must be a number above 0, found {rate!r}")
+        return self
+
+
+class SchedulerSection(_NamedCall):
+    """A class of `torch.optim.lr_scheduler` by name, with its keyword arguments."""
+
+
+class ModelSection(_Section):
+    """The base model.
+
+    Attributes:
+        name_or_path: hub id or folder.
+        tokenizer: hub id or folder of the tokenizer; None is that of the model.
+        revision: branch, tag or commit on the hub; None is the default branch.
+        dtype: of the weights in memory; "auto" is that of the checkpoint, but
+            float32 for a float16 checkpoint on a CPU.
+        device: "auto" is the first accelerator, else the CPU.
+        trust_remote_code: run Python code that comes with the model.
+        allow_pickle: load PyTorch's pickled weights where there are no safetensors.
+        template: "chat" wraps every prompt in the tokenizer's chat template.
+    """
+
+    name_or_path: Text
+    tokenizer: Text | None = None
+    revision: Text | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: Annotated[str, AfterValidator(_known_device)] = "auto"
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    template: Literal["none", "chat"] = "none"
+
+
+class DatasetSection(_Section):
+    """The edits, and what they are measured against.
+
+    Attributes:
+        edits: path of a JSONL, JSON, CSV or Parquet file, or a hub id (`owner/name`, `owner/name@revision`).
+        format: how the rows of `edits` read; "auto" tells it from their fields.
+        split: of a hub data set; None picks the one for edits (see `melo_cli.datasets.hub`).
+        concepts: text file with one name a row, for `wikibio-hallucination`.
+        locality: file or hub id of unrelated prompts, for the whole data set.
+        accurate: file or hub id of text that the model has right, for ARR.
+        max_edits: only the first so many edits; None is all.
+        max_locality: only the first so many rows of `locality`; None is all.
+        long_prompts: what becomes of a prompt that is longer than the model takes.
+    """
+
+    edits: Text
+    format: DatasetFormat = "auto"
+    split: Text | None = None
+    concepts: Text | None = None
+    locality: Text | None = None
+    accurate: Text | None = None
+    max_edits: Count | None = None
+    max_locality: Count | None = None
+    long_prompts: Literal["error", "truncate"] = "error"
+
+    @model_validator(mode="after")
+    def _concepts_have_a_use(self) -> DatasetSection:
+        if self.concepts is not None and self.format not in ("auto", "wikibio-hallucination"):
+            raise ValueError(f"concepts are for wikibio-hallucination rows, but format is {self.format}")
+        return self
+
+
+class LoraSection(_Section):
+    """Where blocks sit and how large they are; `scale = alpha / rank` as in PEFT."""
+
+    target_modules: TargetModules = "auto"
+    rank: Count = 2
+    alpha: Positive = 40.0
+
+    @property
+    def scale(self) -> float:
+        """What `B @ A` is multiplied with."""
+        return self.alpha / self.rank
+
+
+class KeySection(_Section):
+    """Where keys are taken, how tokens become one vector, and the L2 radius of a new cluster."""
+
+    layer: Text = "auto"
+    pooling: Pooling = "auto"
+    radius: Positive
+
+
+class TrainingSection(_Section):
+    """How the block of one batch is trained.
+
+    Attributes:
+        batch_size: edits that share one block.
+        max_steps: optimizer steps a block.
+        optimizer: class of `torch.optim` and its arguments.
+        lr_scheduler: class of `torch.optim.lr_scheduler` and its arguments, or None.
+    """
+
+    batch_size: Count = 20
+    max_steps: Count = 50
+    optimizer: OptimizerSection = OptimizerSection.model_validate({"name": "Adam", "lr": 1e-2})
+    lr_scheduler: SchedulerSection | None = None
+
+
+class GenerationSection(_Section):
+    """`max_new_tokens` bounds answers whose length is not known."""
+
+    max_new_tokens: Count = 32
+
+
+class Recipe(_Section):
+    """One recipe, checked. `name` is also the name of the project that it makes."""
+
+    name: Annotated[str, AfterValidator(_file_safe)]
+    task: Task
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    model: ModelSection
+    dataset: DatasetSection | None = None
+    lora: LoraSection = LoraSection()
+    key: KeySection
+    training: TrainingSection = TrainingSection()
+    generation: GenerationSection = GenerationSection()
+
+    @field_validator("lora", "training", "generation", mode="before")
+    @classmethod
+    def _empty_section_is_all_defaults(cls, value: object) -> object:
+        return {} if value is None else value
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The whole recipe, defaults filled in, as plain JSON values; `recipe_from_mapping` reads it back."""
+        return self.model_dump(mode="json")
