@@ -63,4 +63,16 @@ class UnknownEditError(ProjectError):
 
 
 class KeyShapeError(ProjectError):
-    """A key does not have the size of the keys that the project holds."""
+    """A key does not have the size of the keys that the project holds, or is not finite."""
+
+
+class InvalidEditError(ProjectError):
+    """An edit or block handed to the store lacks something, or contradicts itself."""
+
+
+class StaleWriteError(ProjectError):
+    """What was staged no longer fits the newest snapshot."""
+
+
+class StoreWarning(UserWarning):
+    """Something was mended on the way and the work went on, such as a rebuilt index."""

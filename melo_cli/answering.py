@@ -1,0 +1,183 @@
+"""Asks the model: greedy answers and teacher-forced scores, in batches of like length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import GenerationConfig
+
+from melo_cli.base_model import ModelKind
+from melo_cli.encoding import IGNORED, EncodedEdit, Encoder, pad_prompts, with_positions
+from melo_cli.routed import RoutedModel
+from melo_cli.scoring import target_batch, target_logits
+from store.records import Route
+
+_ROWS = 32
+_TOKENS = 8192
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """How one target fares under teacher forcing.
+
+    Attributes:
+        log_likelihood: sum over the target's text tokens (stop token left out), nats.
+        tokens: how many those are.
+        choices: the model's first choice at every target position, stop token included.
+        right: how many of them are the target's own token.
+    """
+
+    log_likelihood: float
+    tokens: int
+    choices: tuple[int, ...]
+    right: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of target tokens that are the model's first choice."""
+        return self.right / len(self.choices)
+
+
+class Asker:
+    """Asks one routed model, by explicit blocks: the caller decides who answers.
+
+    Args:
+        encoder: encodes for the same base model.
+    """
+
+    def __init__(self, routed: RoutedModel, encoder: Encoder) -> None:
+        self.routed = routed
+        self.base = routed.base
+        self.encoder = encoder
+
+    def keys(self, prompts: Sequence[Sequence[int]], advance: Advance | None = None) -> NDArray[np.float32]:
+        """Keys `[n, d]` float32 of encoded prompts."""
+        keys: list[NDArray[np.float32] | None] = [None] * len(prompts)
+        for batch in _batches([len(prompt) for prompt in prompts]):
+            found = self.routed.keys(pad_prompts(self.base, [prompts[index] for index in batch]))
+            for index, key in zip(batch, found, strict=True):
+                keys[index] = key
+            _tell(advance, batch)
+        return np.stack([key for key in keys if key is not None])
+
+    def routes(self, prompts: Sequence[Sequence[int]], advance: Advance | None = None) -> list[Route]:
+        """Routes of encoded prompts."""
+        return self.routed.source.lookup(self.keys(prompts, advance)) if prompts else []
+
+    def answers(
+        self,
+        prompts: Sequence[Sequence[int]],
+        blocks: Sequence[str | None],
+        max_new_tokens: Sequence[int],
+        advance: Advance | None = None,
+    ) -> list[str]:
+        """Greedy answers: the text up to the stop token, or a classifier's class name.
+
+        Args:
+            blocks: the block that answers each prompt, None for the base.
+            max_new_tokens: tokens that each answer may have at most, stop token included.
+        """
+        answers = [""] * len(prompts)
+        for batch in _batches([len(prompts[i]) + max_new_tokens[i] for i in range(len(prompts))]):
+            with torch.no_grad(), self.routed.using([blocks[index] for index in batch]):
+                written = self._write([prompts[i] for i in batch], max(max_new_tokens[i] for i in batch))
+            for index, ids in zip(batch, written, strict=True):
+                answers[index] = self.encoder.text(ids[: max_new_tokens[index]])
+            _tell(advance, batch)
+        return answers
+
+    def scores(
+        self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None], advance: Advance | None = None
+    ) -> list[TokenScores]:
+        """Teacher-forced scores of targets under the blocks given."""
+        scores: dict[int, TokenScores] = {}
+        for batch in _batches([len(edit.prompt_ids) + len(edit.target_ids) for edit in edits]):
+            with torch.no_grad(), self.routed.using([blocks[index] for index in batch]):
+                rows = self._score([edits[index] for index in batch])
+            scores.update(zip(batch, rows, strict=True))
+            _tell(advance, batch)
+        return [scores[index] for index in range(len(edits))]
+
+    def _write(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        inputs = pad_prompts(self.base, prompts)
+        model = self.base.model
+        if self.base.kind is ModelKind.CLASSIFIER:
+            logits = model(**with_positions(self.base, inputs)).logits
+            return [[int(choice)] for choice in logits.argmax(-1)]
+        output = model.generate(**inputs, generation_config=self._greedy(max_new_tokens))
+        start = 1 if self.base.kind is ModelKind.SEQ2SEQ else inputs["input_ids"].shape[1]
+        return [self._until_stop(row[start:].tolist()) for row in output]
+
+    def _greedy(self, max_new_tokens: int) -> GenerationConfig:
+        own = self.base.model.generation_config
+        # Only the special tokens: sampling, penalties and length limits of the model's own would change answers.
+        return GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=self.base.tokenizer.pad_token_id,
+            bos_token_id=own.bos_token_id,
+            eos_token_id=own.eos_token_id if own.eos_token_id is not None else self.encoder.stop_id,
+            decoder_start_token_id=own.decoder_start_token_id,
+            forced_bos_token_id=own.forced_bos_token_id,
+        )
+
+    def _until_stop(self, ids: list[int]) -> list[int]:
+        stop = self.base.model.generation_config.eos_token_id
+        stops = {*(stop if isinstance(stop, list) else [stop]), self.encoder.stop_id}
+        length = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+        return ids[:length]
+
+    def _score(self, edits: Sequence[EncodedEdit]) -> list[TokenScores]:
+        batch = target_batch(self.base, edits)
+        logits = target_logits(self.base, batch)
+        known = batch.targets != IGNORED
+        tokens = batch.targets.masked_fill(~known, 0)
+        chosen = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        text = known & (batch.targets != self.encoder.stop_id) if self.base.kind.generates else known
+        choices = logits.argmax(-1)
+        rows = zip(
+            (chosen * text).sum(-1).tolist(),
+            text.sum(-1).tolist(),
+            (tuple(row[mask].tolist()) for row, mask in zip(choices, known, strict=True)),
+            ((choices == tokens) & known).sum(-1).tolist(),
+            strict=True,
+        )
+        return [TokenScores(*row) for row in rows]
+
+
+def perplexity(scores: Sequence[TokenScores]) -> float | None:
+    """Token-weighted perplexity: exp of the mean negative log-likelihood a token over all texts together."""
+    tokens = sum(score.tokens for score in scores)
+    if not tokens:
+        return None
+    return math.exp(-sum(score.log_likelihood for score in scores) / tokens)
+
+
+def same_answer(answer: str, target: str) -> bool:
+    """Exact match, white space aside."""
+    return answer.split() == target.split()
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices in batches of like length: at most 32 rows and, padding counted, 8192 tokens."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if batch and (len(batch) == _ROWS or (len(batch) + 1) * lengths[index] > _TOKENS):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _tell(advance: Advance | None, batch: Sequence[int]) -> None:
+    if advance is not None:
+        advance(len(batch))

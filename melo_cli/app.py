@@ -1,0 +1,140 @@
+"""The command line: `melo` with its subcommands, and how an error becomes one line and an exit code.
+
+Exit codes: 0 done; 1 the work ran and something asked for does not hold, or melo itself is at fault; 2 bad
+input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+import melo_cli
+from melo_cli.commands.edit import edit
+from melo_cli.commands.eval import evaluate
+from melo_cli.commands.export import export
+from melo_cli.commands.inspect import inspect
+from melo_cli.commands.log import log
+from melo_cli.commands.query import query
+from melo_cli.commands.recipes import recipes_app
+from melo_cli.commands.show import show
+from melo_cli.commands.status import status
+from melo_cli.errors import MeloError
+from melo_cli.terminal import Terminal, print_error
+from store.errors import StoreWarning
+
+# What every wrong option or argument raises: the parent of the one that typer shows.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug, given = _take_debug(given)
+    _escape_what_streams_cannot_say()
+    try:
+        with _store_warnings_as_lines():
+            command = typer.main.get_command(build_app())
+            code = command.main(given, "melo", standalone_mode=False, obj=shlex.join(["melo", *given]))
+        sys.stdout.flush()
+        return int(code or 0)
+    except BrokenPipeError:
+        # Nobody reads on. Python would flush once more at exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001  the last resort: a user gets one line, whatever happened
+        if debug:
+            traceback.print_exception(error)
+        line, code = _described(error)
+        print_error(line)
+        return code
+
+
+def build_app() -> typer.Typer:
+    """All subcommands; `--help` is drawn with boxes for a terminal alone."""
+    app = typer.Typer(
+        name="melo",
+        help="Edit language models, keep the edits in a store, and answer with them.",
+        rich_markup_mode="rich" if sys.stdout.isatty() else None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_melo)
+    app.command()(edit)
+    app.command()(query)
+    app.command("eval")(evaluate)
+    app.command()(export)
+    app.command()(inspect)
+    app.add_typer(recipes_app, name="recipes")
+    app.command()(status)
+    app.command()(log)
+    app.command()(show)
+    return app
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"melo {melo_cli.__version__}")
+        raise typer.Exit
+
+
+def _melo(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; goes anywhere.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _take_debug(arguments: list[str]) -> tuple[bool, list[str]]:
+    """Find `--debug` wherever it stands before a `--`, so that it can be added to any command line."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument != "--debug"]
+    return len(options) < end, options + arguments[end:]
+
+
+def _described(error: Exception) -> tuple[str, int]:
+    """The line and the exit code of an error."""
+    if isinstance(error, MeloError):
+        return str(error), error.exit_code
+    if isinstance(error, _UsageError):
+        what = " ".join(error.format_message().split()).rstrip(".")
+        path = error.ctx.command_path if error.ctx is not None else "melo"
+        return f"{what}; see `{path} --help`", 2
+    told = " ".join(str(error).split())
+    return f"melo failed: {type(error).__name__}: {told}; add --debug for the traceback", 1
+
+
+@contextmanager
+def _store_warnings_as_lines() -> Iterator[None]:
+    """What the store mended on its way is told like any other message."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, StoreWarning):
+                Terminal().warn(str(message))
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
+
+
+def _escape_what_streams_cannot_say() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

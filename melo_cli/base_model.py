@@ -1,0 +1,260 @@
+"""Loads the base model and its tokenizer, and says what kind of model it is."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
+
+from melo_cli.errors import ModelError
+from melo_cli.fingerprint import fingerprint
+from melo_cli.recipe import ModelSection
+from store.records import BaseReference
+
+# One quarter of a million positions is more than any model has; tokenizers write "no limit" as 1e30.
+_NO_LIMIT = 2**18
+
+
+class ModelKind(Enum):
+    """What a model does with a prompt; the value is PEFT's name for it."""
+
+    CAUSAL = "CAUSAL_LM"
+    SEQ2SEQ = "SEQ_2_SEQ_LM"
+    CLASSIFIER = "SEQ_CLS"
+
+    @property
+    def generates(self) -> bool:
+        """Whether its answer is text written token by token."""
+        return self is not ModelKind.CLASSIFIER
+
+    @property
+    def described(self) -> str:
+        """The kind in words, for messages."""
+        return {
+            ModelKind.CAUSAL: "decoder-only language model",
+            ModelKind.SEQ2SEQ: "encoder-decoder language model",
+            ModelKind.CLASSIFIER: "sequence classifier",
+        }[self]
+
+
+_AUTO_CLASS = {
+    ModelKind.CAUSAL: transformers.AutoModelForCausalLM,
+    ModelKind.SEQ2SEQ: transformers.AutoModelForSeq2SeqLM,
+    ModelKind.CLASSIFIER: transformers.AutoModelForSequenceClassification,
+}
+
+_KINDS_OF_TASK = {
+    "scotus": (ModelKind.CLASSIFIER,),
+    "zsre": (ModelKind.SEQ2SEQ, ModelKind.CAUSAL),
+    "hallucination": (ModelKind.CAUSAL,),
+    "counterfact": (ModelKind.CAUSAL, ModelKind.SEQ2SEQ),
+    "custom": tuple(ModelKind),
+}
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model ready to answer: weights frozen, dropout off, on its device.
+
+    Attributes:
+        max_length: tokens that a prompt and its answer may have together; None where there is no limit.
+        takes_positions: whether a padded batch needs `position_ids` to be right. Models with relative
+            positions, and those that count positions from the tokens themselves (RoBERTa), do not.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    kind: ModelKind
+    reference: BaseReference
+    folder: Path
+    max_length: int | None
+    takes_positions: bool
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """A classifier's class names by class id."""
+        return {int(index): str(name) for index, name in self.model.config.id2label.items()}
+
+
+def load_base_model(section: ModelSection, task: str) -> BaseModel:
+    """Load what a recipe's `model` section names, in evaluation mode and frozen.
+
+    Raises:
+        ModelError: no such model, no safetensors weights, a kind that does not fit `task`, no such device.
+    """
+    _quiet_transformers()
+    folder = _resolve_folder(section)
+    config = _load(AutoConfig, section, "config")
+    device = resolve_device(section.device)
+    kind = model_kind(config)
+    _require_kind(kind, task, section.name_or_path)
+    model, loading = _load(
+        _AUTO_CLASS[kind],
+        section,
+        "weights",
+        dtype=_dtype(section, config, device),
+        use_safetensors=None if section.allow_pickle else True,
+        output_loading_info=True,
+    )
+    _require_all_weights(loading["missing_keys"], section.name_or_path)
+    model.eval().requires_grad_(False).to(device)
+    tokenizer = _load_tokenizer(section)
+    reference = BaseReference(
+        name_or_path=str(folder) if Path(section.name_or_path).is_dir() else section.name_or_path,
+        revision=section.revision,
+        fingerprint=fingerprint(folder),
+    )
+    return BaseModel(
+        model,
+        tokenizer,
+        kind,
+        reference,
+        folder,
+        max_length=_max_length(config, tokenizer),
+        takes_positions=_takes_positions(model, kind),
+    )
+
+
+def model_kind(config: Any) -> ModelKind:
+    """Read a model's kind off its config."""
+    architectures = config.architectures or []
+    if any(name.endswith("ForSequenceClassification") for name in architectures):
+        return ModelKind.CLASSIFIER
+    return ModelKind.SEQ2SEQ if config.is_encoder_decoder else ModelKind.CAUSAL
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device a recipe asks for; `auto` is the first GPU, else Apple's, else the CPU.
+
+    Raises:
+        ModelError: the device is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise ModelError(f"this machine has no {name}", where="model.device", mend="use model.device=auto or cpu")
+    return device
+
+
+def _dtype(section: ModelSection, config: Any, device: torch.device) -> torch.dtype | str:
+    if section.dtype != "auto":
+        named: torch.dtype = getattr(torch, section.dtype)
+        return named
+    # CPUs have no half-precision arithmetic worth the name.
+    return torch.float32 if device.type == "cpu" and config.dtype is torch.float16 else "auto"
+
+
+def _quiet_transformers() -> None:
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _resolve_folder(section: ModelSection) -> Path:
+    path = Path(section.name_or_path).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if path.is_absolute() or section.name_or_path.startswith((".", "~")) or section.name_or_path.count("/") > 1:
+        raise ModelError("there is no such folder", where=section.name_or_path, mend="check model.name_or_path")
+    try:
+        config = cached_file(section.name_or_path, "config.json", revision=section.revision)
+    except OSError as error:
+        raise _unreachable(section, error) from error
+    return Path(str(config)).parent
+
+
+def _load(auto_class: Any, section: ModelSection, part: str, **options: Any) -> Any:
+    try:
+        return auto_class.from_pretrained(
+            section.name_or_path,
+            revision=section.revision,
+            trust_remote_code=section.trust_remote_code,
+            **options,
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        if "trust_remote_code" in str(error):
+            mend = "it brings its own code: set model.trust_remote_code=true if you trust it"
+            raise ModelError(f"its {part} cannot be loaded", where=section.name_or_path, mend=mend) from error
+        if "safetensors" in str(error) and not section.allow_pickle:
+            raise ModelError(
+                "it has no safetensors weights",
+                where=section.name_or_path,
+                mend="convert them, or set model.allow_pickle=true if you trust where the pickle comes from",
+            ) from error
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(f"its {part} cannot be loaded ({reason})", where=section.name_or_path) from error
+
+
+def _unreachable(section: ModelSection, error: OSError) -> ModelError:
+    return ModelError(
+        "neither a folder here nor a model that the hub gave "
+        f"({str(error).strip().partition(chr(10))[0]})",
+        where=section.name_or_path,
+        mend="check model.name_or_path, model.revision and the network",
+    )
+
+
+def _load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
+    named = section.model_copy(update={"name_or_path": section.tokenizer, "revision": None})
+    tokenizer = _load(AutoTokenizer, named if section.tokenizer else section, "tokenizer")
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError("its tokenizer has neither a pad nor an end token", where=section.name_or_path)
+        tokenizer.pad_token = tokenizer.eos_token
+    loaded: PreTrainedTokenizerBase = tokenizer
+    return loaded
+
+
+def _require_kind(kind: ModelKind, task: str, name: str) -> None:
+    if kind not in _KINDS_OF_TASK[task]:
+        wanted = " or ".join(fitting.described for fitting in _KINDS_OF_TASK[task])
+        raise ModelError(
+            f"it is a {kind.described}, and task {task} needs a {wanted}",
+            where=name,
+            mend="name another model or another task",
+        )
+
+
+def _require_all_weights(missing: Collection[str], name: str) -> None:
+    # transformers would fill them in at random and go on: a classifier without a trained head, say.
+    if missing:
+        raise ModelError(
+            f"its checkpoint has no weights for {', '.join(sorted(missing)[:3])}: it would answer at random",
+            where=name,
+            mend="name a checkpoint trained for the task",
+        )
+
+
+def _takes_positions(model: PreTrainedModel, kind: ModelKind) -> bool:
+    counts_itself = any(hasattr(module, "create_position_ids_from_input_ids") for module in model.modules())
+    accepts = "position_ids" in inspect.signature(model.forward).parameters
+    return kind is not ModelKind.SEQ2SEQ and accepts and not counts_itself
+
+
+def _max_length(config: Any, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    limits = [
+        getattr(config, "max_position_embeddings", None),
+        getattr(config, "n_positions", None),
+        tokenizer.model_max_length,
+    ]
+    # T5's positions are relative: its tokenizer's limit is the length it was trained at.
+    known = [int(limit) for limit in limits if limit is not None and 0 < limit < _NO_LIMIT]
+    return min(known, default=None)

@@ -1,0 +1,105 @@
+"""Blocks on the device: a bounded cache over the store, and the banks of one batch."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from melo_cli.tuner import SliceBank
+from store.records import Block, LoraSlice
+
+# One block on the device: a bank of one for every target module.
+DeviceBlock = dict[str, SliceBank]
+
+
+class BlockCache:
+    """Blocks that recent batches used, on the device, least recently used dropped first.
+
+    Args:
+        load: reads one block from the store.
+        budget_bytes: what the cached blocks may take; one batch may go over it while it runs.
+    """
+
+    def __init__(self, load: Callable[[str], Block], device: torch.device, budget_bytes: int = 2**28) -> None:
+        self._load = load
+        self._device = device
+        self._budget = budget_bytes
+        self._cached: OrderedDict[str, DeviceBlock] = OrderedDict()
+        self._bytes = 0
+
+    def put(self, block_id: str, slices: Mapping[str, LoraSlice]) -> None:
+        """Hold a block that is not in the store yet."""
+        self.drop(block_id)
+        placed = {name: _place(piece, self._device) for name, piece in slices.items()}
+        self._cached[block_id] = placed
+        self._bytes += _size(placed)
+
+    def drop(self, block_id: str) -> None:
+        """Forget a block; nothing happens where it is not held."""
+        placed = self._cached.pop(block_id, None)
+        if placed is not None:
+            self._bytes -= _size(placed)
+
+    def banks(self, block_ids: Sequence[str | None]) -> tuple[dict[str, SliceBank], list[int]]:
+        """Join the blocks that a batch needs.
+
+        Args:
+            block_ids: each row's block, None for the base.
+
+        Returns:
+            Banks by target module, and each row's place in them (-1 for the base).
+        """
+        entries = {block: place for place, block in enumerate(dict.fromkeys(b for b in block_ids if b))}
+        blocks = [self._get(block_id) for block_id in entries]
+        self._shrink(keep=len(entries))
+        modules = dict.fromkeys(name for block in blocks for name in block)
+        banks = {name: _join([block.get(name) for block in blocks]) for name in modules}
+        return banks, [entries[block] if block else -1 for block in block_ids]
+
+    def _get(self, block_id: str) -> DeviceBlock:
+        if block_id not in self._cached:
+            self.put(block_id, self._load(block_id).slices)
+        self._cached.move_to_end(block_id)
+        return self._cached[block_id]
+
+    def _shrink(self, keep: int) -> None:
+        while self._bytes > self._budget and len(self._cached) > keep:
+            self.drop(next(iter(self._cached)))
+
+
+def _place(piece: LoraSlice, device: torch.device) -> SliceBank:
+    # torch refuses to wrap read-only arrays, and memory-mapped ones are: copy.
+    return SliceBank(
+        torch.tensor(piece.A[None], device=device),
+        torch.tensor(piece.B[None], device=device),
+        torch.tensor([piece.scale], device=device),
+    )
+
+
+def _size(block: DeviceBlock) -> int:
+    return sum(bank.A.nbytes + bank.B.nbytes for bank in block.values())
+
+
+def _join(banks: Sequence[SliceBank | None]) -> SliceBank:
+    """Join one module's banks; smaller ranks and blocks without the module are filled with zeros."""
+    present = [bank for bank in banks if bank is not None]
+    rank = max(bank.A.shape[1] for bank in present)
+    empty = SliceBank(*(torch.zeros_like(part) for part in (present[0].A, present[0].B, present[0].scale)))
+    filled = [bank if bank is not None else empty for bank in banks]
+    return SliceBank(
+        torch.cat([_widen(bank.A, 1, rank) for bank in filled]),
+        torch.cat([_widen(bank.B, 2, rank) for bank in filled]),
+        torch.cat([bank.scale for bank in filled]),
+    )
+
+
+def _widen(matrix: Tensor, axis: int, rank: int) -> Tensor:
+    missing = rank - matrix.shape[axis]
+    if not missing:
+        return matrix
+    shape = list(matrix.shape)
+    shape[axis] = missing
+    return torch.cat([matrix, matrix.new_zeros(shape)], dim=axis)

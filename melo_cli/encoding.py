@@ -1,0 +1,178 @@
+"""Text to tokens: prompts, targets, and the padded batches that a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from melo_cli.base_model import BaseModel, ModelKind
+from melo_cli.errors import DatasetError, PromptError
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class EncodedEdit:
+    """A prompt with the answer it is to get.
+
+    Attributes:
+        prompt_ids: tokens of the prompt alone: what a user's query of the same text has too.
+        target_ids: tokens of the answer; for a generating model the stop token closes them, for a
+            classifier it is the class id alone.
+    """
+
+    prompt_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+
+
+class Encoder:
+    """Encodes prompts and targets for one base model.
+
+    Args:
+        template: `chat` wraps every prompt as a user's turn of the tokenizer's chat template.
+        truncate: cut prompts that are too long instead of refusing them.
+
+    Raises:
+        PromptError: `template` is `chat` and the tokenizer has no chat template.
+    """
+
+    def __init__(self, base: BaseModel, *, template: str = "none", truncate: bool = False) -> None:
+        self.base = base
+        self.tokenizer = base.tokenizer
+        self.template = template
+        self.truncate = truncate
+        if template == "chat" and not self.tokenizer.chat_template:
+            raise PromptError(
+                "the tokenizer has no chat template", where="model.template", mend="use model.template=none"
+            )
+
+    def prompt(self, text: str) -> tuple[int, ...]:
+        """Tokens of a prompt as the model is asked it.
+
+        Raises:
+            PromptError: the prompt is empty, or longer than the model takes.
+        """
+        if not text.strip():
+            raise PromptError("the prompt is empty", where=repr(text))
+        ids = self._prompt_ids(text)
+        limit = self.base.max_length
+        if limit is not None and len(ids) > limit:
+            if not self.truncate:
+                raise PromptError(
+                    f"the prompt has {len(ids)} tokens and the model takes {limit}",
+                    where=_shortened(text),
+                    mend="shorten it or set dataset.long_prompts=truncate",
+                )
+            ids = self._truncated(text, limit)
+        return tuple(ids)
+
+    def edit(self, prompt: str, target: str) -> EncodedEdit:
+        """Tokens of a prompt and of its target.
+
+        Raises:
+            PromptError: they are too long together.
+            DatasetError: the target is no class of the classifier, or has no token.
+        """
+        prompt_ids = self.prompt(prompt)
+        target_ids = self.target(prompt, target)
+        limit = self.base.max_length
+        if self.base.kind is ModelKind.CAUSAL and limit is not None and len(prompt_ids) + len(target_ids) > limit:
+            raise PromptError(
+                f"prompt and target have {len(prompt_ids)} + {len(target_ids)} tokens and the model takes {limit}",
+                where=_shortened(prompt),
+                mend="shorten the prompt",
+            )
+        return EncodedEdit(prompt_ids, target_ids)
+
+    def target(self, prompt: str, target: str) -> tuple[int, ...]:
+        """Tokens of a target after its prompt, stop token included; a classifier's class id."""
+        if self.base.kind is ModelKind.CLASSIFIER:
+            return (self._class_id(target),)
+        if self.base.kind is ModelKind.SEQ2SEQ:
+            ids = list(self.tokenizer(text_target=target, add_special_tokens=False).input_ids)
+        else:
+            ids = self._continuation(prompt, target)
+        if not ids:
+            raise DatasetError("the target has no token", where=repr(target))
+        stop = self.stop_id
+        return (*ids, stop) if stop is not None else tuple(ids)
+
+    @property
+    def stop_id(self) -> int | None:
+        """The token that ends an answer."""
+        stop: int | None = self.tokenizer.eos_token_id
+        return stop
+
+    def text(self, ids: Sequence[int]) -> str:
+        """An answer's text, as a user sees it: no special tokens, no space around."""
+        if self.base.kind is ModelKind.CLASSIFIER:
+            return self.base.labels[ids[0]]
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()
+
+    def _prompt_ids(self, text: str) -> list[int]:
+        if self.template == "chat":
+            turn = [{"role": "user", "content": text}]
+            wrapped = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+            return list(self.tokenizer(wrapped, add_special_tokens=False).input_ids)
+        return list(self.tokenizer(text).input_ids)
+
+    def _truncated(self, text: str, limit: int) -> list[int]:
+        return list(self.tokenizer(text, truncation=True, max_length=limit).input_ids)
+
+    def _continuation(self, prompt: str, target: str) -> list[int]:
+        """The target's tokens as they follow the prompt's own, which stay as they are without it."""
+        if self.template == "chat" or prompt[-1].isspace() or target[0].isspace():
+            glued = target
+        else:
+            glued = f" {target}"
+        before = self._prompt_ids(prompt)
+        if self.template == "none":
+            together = list(self.tokenizer(prompt + glued).input_ids)
+            if together[: len(before)] == before:
+                return [token for token in together[len(before) :] if token != self.stop_id]
+        return list(self.tokenizer(glued, add_special_tokens=False).input_ids)
+
+    def _class_id(self, name: str) -> int:
+        by_name = {label: index for index, label in self.base.labels.items()}
+        if name in by_name:
+            return by_name[name]
+        if name.isdigit() and int(name) in self.base.labels:
+            return int(name)
+        raise DatasetError(
+            f"{name!r} is no class of the model", where="target", mend=f"its classes are {', '.join(by_name)}"
+        )
+
+
+def pad_prompts(
+    base: BaseModel, prompts: Sequence[Sequence[int]], side: str | None = None
+) -> dict[str, Tensor]:
+    """A batch of prompts: `input_ids`, `attention_mask` and, where they matter, `position_ids`, `[batch, length]`.
+
+    Decoder-only models are padded on the left (an answer follows the last token), others on the right.
+    """
+    side = side or ("left" if base.kind is ModelKind.CAUSAL else "right")
+    length = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), length), base.tokenizer.pad_token_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        start = length - len(prompt) if side == "left" else 0
+        ids[row, start : start + len(prompt)] = torch.tensor(prompt)
+        mask[row, start : start + len(prompt)] = 1
+    device = base.model.device
+    return with_positions(base, {"input_ids": ids.to(device), "attention_mask": mask.to(device)})
+
+
+def with_positions(base: BaseModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Add `position_ids` that count real tokens only, so that padding on the left moves nothing."""
+    filled = dict(inputs)
+    if base.takes_positions and "position_ids" not in filled:
+        filled["position_ids"] = (filled["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    return filled
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")

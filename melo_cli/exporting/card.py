@@ -1,0 +1,93 @@
+"""The README that goes with an exported model: what it is, what it keeps, how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from melo_cli.loading import OpenProject
+
+_SHARES = {
+    "edit_success": "edits answered as asked",
+    "generality": "rephrases answered as asked",
+    "locality_truth": "unrelated prompts answered right",
+    "locality_agreement": "unrelated prompts answered as the base does",
+}
+_PERPLEXITIES = {
+    "perplexity_edits": "perplexity of the edits' targets",
+    "perplexity_unrelated": "perplexity of unrelated text",
+    "arr": "perplexity of accurate text (ARR)",
+}
+
+
+def merged_card(opened: OpenProject, figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown card of a merged checkpoint."""
+    return "\n".join(
+        [
+            *_front_matter(opened),
+            f"# {opened.project.name}: {opened.project.base.name_or_path} with its edits merged",
+            "",
+            f"Snapshot {opened.project.snapshot} of the melo project `{opened.project.name}`: the blocks of "
+            f"{len(opened.project.block_ids())} batches of edits, summed into the weights. "
+            "Loads with `from_pretrained`; it has no router, so every edit acts on every prompt.",
+            "",
+            "What that keeps, by greedy generation and exact match (95% interval):",
+            "",
+            *_table(figures),
+            "",
+            *_recipe(opened),
+        ]
+    )
+
+
+def routed_card(opened: OpenProject) -> str:
+    """Markdown card of a routed folder."""
+    return "\n".join(
+        [
+            *_front_matter(opened),
+            f"# {opened.project.name}: {opened.project.base.name_or_path} with its edits routed",
+            "",
+            f"Snapshot {opened.project.snapshot} of the melo project `{opened.project.name}`: the base model as it "
+            "was, and in `melo/` its edits, which answer the prompts in their scope.",
+            "",
+            "```python",
+            "import melo_cli",
+            "",
+            'model = melo_cli.load("path/to/this/folder")',
+            'prompt = model.tokenizer("...", return_tensors="pt")',
+            "answer = model.generate(**prompt, max_new_tokens=32)",
+            "```",
+            "",
+            *_recipe(opened),
+        ]
+    )
+
+
+def _front_matter(opened: OpenProject) -> list[str]:
+    return ["---", "library_name: transformers", f"base_model: {opened.project.base.name_or_path}", "---", ""]
+
+
+def _table(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    names = list(figures)
+    lines = [f"| | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
+    for metric, label in (_SHARES | _PERPLEXITIES).items():
+        cells = [_cell(figures[name][metric]) for name in names]
+        if any(cells):
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(figure: Any) -> str:
+    if figure is None:
+        return ""
+    if isinstance(figure, float):
+        return f"{figure:.2f}"
+    low, high = figure["ci95"]
+    return f"{figure['generation']:.3f} ({low:.3f} to {high:.3f}, n = {figure['n']})"
+
+
+def _recipe(opened: OpenProject) -> list[str]:
+    text = yaml.safe_dump(opened.recipe.to_mapping(), sort_keys=False, allow_unicode=True)
+    return ["## Recipe", "", "```yaml", text.rstrip(), "```", ""]

@@ -1,0 +1,73 @@
+"""Writes an artefact beside its place and moves it there when it is whole."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from melo_cli.errors import ExportError
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What one export wrote.
+
+    Attributes:
+        format: `peft`, `routed` or `merged`.
+        figures: for a merge, METRICS of `base`, `routed` and `merged`; empty otherwise.
+    """
+
+    format: str
+    folder: Path
+    files: int
+    bytes: int
+    blocks: int
+    figures: dict[str, dict[str, Any]]
+
+
+@contextmanager
+def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a folder to write in; it becomes `target` by one rename at the end, and goes if anything fails.
+
+    Raises:
+        ExportError: `target` exists and is not to be overwritten, or cannot be written.
+    """
+    if target.exists() and not overwrite:
+        raise ExportError("it exists already", where=str(target), mend="choose another folder or add --overwrite")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise ExportError(f"it cannot be written ({error.strerror})", where=str(target.parent)) from error
+    try:
+        yield work
+        _replace(work, target)
+    except OSError as error:
+        raise ExportError(f"it cannot be written ({error.strerror or error})", where=str(target)) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def summary(format_name: str, folder: Path, blocks: int, figures: dict[str, dict[str, Any]]) -> ExportSummary:
+    """Count what stands in `folder`."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return ExportSummary(
+        format_name, folder, len(files), sum(path.stat().st_size for path in files), blocks, figures
+    )
+
+
+def _replace(work: Path, target: Path) -> None:
+    work.chmod(0o755)
+    if not target.exists():
+        work.rename(target)
+        return
+    # A folder cannot be renamed onto one that has files: step the old one aside first.
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    target.rename(aside / target.name)
+    work.rename(target)
+    shutil.rmtree(aside)

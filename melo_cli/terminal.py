@@ -1,0 +1,364 @@
+"""Everything that melo prints, in its three forms: for people at a terminal, for pipes, and as JSON.
+
+Results go to stdout; messages and progress go to stderr. Text from data and models is made harmless first:
+a control character in an answer must not reach the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table as RichTable
+from rich.text import Text
+
+# Seconds between two lines of progress where there is no terminal to draw a bar on.
+_LINE_EVERY = 10.0
+# Figures of the work that are shares, shown in percent.
+_SHARES = {"solved"}
+# Joiners that Persian, Indic scripts and emoji need; the other invisible characters are shown as escapes.
+_JOINERS = "\u200c\u200d"
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings.
+
+    Attributes:
+        title: a line above it, or None.
+        right: headings of the columns that are aligned to the right, as numbers are.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str | None = None
+    right: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Block:
+    """One thing told in named lines, with texts to compare beside each other at the end.
+
+    Attributes:
+        heading: what it is about.
+        facts: name and text of each line.
+        beside: name and text of each column under the lines.
+    """
+
+    heading: tuple[str, str]
+    facts: Sequence[tuple[str, str]]
+    beside: Sequence[tuple[str, str]] = ()
+
+
+class Terminal:
+    """Prints results, and is the `Reporter` that the work tells of its progress.
+
+    Args:
+        json: results are asked for as one JSON document, so that stdout is kept for it.
+    """
+
+    def __init__(self, *, json: bool = False) -> None:
+        self.json = json
+        self._out = Console(markup=False, highlight=False, emoji=False)
+        self._err = Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+    def heading(self, text: str) -> None:
+        """A line that says what a result is about; beside a JSON document it is a message."""
+        if self.json:
+            self.info(text)
+        else:
+            self._line(text, "bold")
+
+    def note(self, text: str) -> None:
+        """A line that says how to read a result."""
+        self._line(text, "dim")
+
+    def document(self, value: Any) -> None:
+        """The JSON document; numbers that JSON has no word for become null."""
+        utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        _write(sys.stdout, json.dumps(_finite(value), indent=2, ensure_ascii=not utf8, allow_nan=False))
+
+    def table(self, table: Table) -> None:
+        """Rows under headings."""
+        if self._out.is_terminal:
+            self._out.print(_rich_table(table))
+        else:
+            _write(sys.stdout, plain_table(table))
+
+    def fields(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Names and values, one a line."""
+        if self._out.is_terminal:
+            self._out.print(_rich_fields(pairs))
+        else:
+            _write(sys.stdout, plain_fields(pairs))
+
+    def block(self, block: Block) -> None:
+        """Named lines about one thing, closed by an empty line."""
+        if self._out.is_terminal:
+            self._out.print(_rich_block(block))
+        else:
+            _write(sys.stdout, plain_fields([block.heading, *block.facts, *block.beside]) + "\n")
+
+    def info(self, message: str) -> None:
+        """Tell on stderr of something that went as it should."""
+        self._message(message, "dim")
+
+    def warn(self, message: str) -> None:
+        """Tell on stderr of something that the user may want to act on."""
+        self._message(f"warning: {message}", "yellow")
+
+    @contextmanager
+    def progress(self, label: str, total: int, unit: str) -> Iterator[_Bar | _Lines]:
+        """A bar on a terminal, else a line now and then, and one at the end."""
+        pace = _Pace(total, unit)
+        if self._err.is_terminal:
+            with _rich_progress(self._err) as shown:
+                yield _Bar(pace, shown, label)
+        else:
+            lines = _Lines(pace, label)
+            yield lines
+            lines.close()
+
+    def _line(self, text: str, style: str) -> None:
+        if self._out.is_terminal:
+            self._out.print(Text(printable(text), style=style))
+        else:
+            _write(sys.stdout, printable(text))
+
+    def _message(self, message: str, style: str) -> None:
+        text = f"melo: {printable(message)}"
+        if self._err.is_terminal:
+            self._err.print(Text(text, style=style))
+        else:
+            _write(sys.stderr, text)
+
+
+def print_error(message: str) -> None:
+    """The one line of an error, on stderr."""
+    text = printable(message)
+    err = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    if err.is_terminal:
+        err.print(Text.assemble(("melo: error: ", "bold red"), text), soft_wrap=True)
+    else:
+        _write(sys.stderr, f"melo: error: {text}")
+
+
+def printable(text: str) -> str:
+    r"""One line without control characters: a line break shows as `\n`, an escape as `\x1b`."""
+    return "".join(_shown(character) for character in text)
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """The beginning of a text, where the whole would drown a table."""
+    shown = printable(text)
+    return shown if len(shown) <= length else f"{shown[: length - 3]}..."
+
+
+def human_bytes(size: float) -> str:
+    """A size to read: `84.2 kB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def human_duration(seconds: float) -> str:
+    """A time to read: `1:02:03`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def plain_table(table: Table) -> str:
+    """A table as aligned text, without boxes or colours."""
+    rows = [[printable(cell) for cell in row] for row in (table.columns, *table.rows)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+    lines = [printable(table.title)] if table.title else []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if name in table.right else cell.ljust(width)
+            for cell, width, name in zip(row, widths, table.columns, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def plain_fields(pairs: Sequence[tuple[str, str]]) -> str:
+    """Names and values as aligned text."""
+    width = max(len(name) for name, _ in pairs)
+    return "\n".join(f"{name.ljust(width)}  {printable(value)}".rstrip() for name, value in pairs)
+
+
+@dataclass
+class _Pace:
+    """How far a job is, and how fast it goes."""
+
+    total: int
+    unit: str
+    done: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def advance(self, steps: int, figures: Mapping[str, float]) -> None:
+        self.done += steps
+        self.figures |= figures
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second since the start; None until one is done."""
+        seconds = time.monotonic() - self.started
+        return self.done / seconds if self.done and seconds else None
+
+    def counted(self) -> str:
+        if self.unit == "bytes":
+            return f"{human_bytes(self.done)} of {human_bytes(self.total)}"
+        return f"{self.done}/{self.total} {self.unit}"
+
+    def speed(self) -> str:
+        if self.rate is None:
+            return ""
+        return f"{human_bytes(self.rate)}/s" if self.unit == "bytes" else f"{self.rate:.3g}/s"
+
+    def time(self) -> str:
+        """The time left; at the end, the time taken."""
+        if self.rate is None:
+            return ""
+        if self.done >= self.total:
+            return f"in {human_duration(time.monotonic() - self.started)}"
+        return f"{human_duration((self.total - self.done) / self.rate)} left"
+
+    def told(self) -> list[str]:
+        """Count, rate, time and the figures of the work, as far as they are known."""
+        figures = [
+            f"{name} {value:.0%}" if name in _SHARES else f"{name} {value:.3g}"
+            for name, value in self.figures.items()
+        ]
+        return [part for part in (self.counted(), self.speed(), self.time(), *figures) if part]
+
+
+class _Bar:
+    """Progress as one line that is drawn again and again."""
+
+    def __init__(self, pace: _Pace, shown: RichProgress, label: str) -> None:
+        self._pace = pace
+        self._shown = shown
+        self._task = shown.add_task(label, total=pace.total, told="  ".join(pace.told()))
+
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        self._pace.advance(steps, figures)
+        self._shown.update(self._task, completed=self._pace.done, told="  ".join(self._pace.told()))
+
+
+class _Lines:
+    """Progress as lines of text, for logs."""
+
+    def __init__(self, pace: _Pace, label: str) -> None:
+        self._pace = pace
+        self._label = label
+        self._told = pace.started
+        self._told_done = 0
+
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        self._pace.advance(steps, figures)
+        if time.monotonic() - self._told >= _LINE_EVERY:
+            self._tell()
+
+    def close(self) -> None:
+        """The last line, unless it has been told or nothing was done."""
+        if self._pace.done > self._told_done:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        self._told_done = self._pace.done
+        _write(sys.stderr, f"melo: {self._label}: {', '.join(self._pace.told())}")
+
+
+def _rich_progress(console: Console) -> RichProgress:
+    return RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[told]}"),
+        console=console,
+        expand=True,
+    )
+
+
+def _rich_table(table: Table) -> RenderableType:
+    shown = RichTable(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=_title(table),
+        title_justify="left",
+    )
+    for name in table.columns:
+        shown.add_column(
+            name,
+            justify="right" if name in table.right else "left",
+            overflow="fold",
+            no_wrap=name in table.right,
+        )
+    for row in table.rows:
+        shown.add_row(*(Text(printable(cell)) for cell in row))
+    return shown
+
+
+def _title(table: Table) -> Text | None:
+    return Text(printable(table.title), style="bold") if table.title else None
+
+
+def _rich_fields(pairs: Sequence[tuple[str, str]]) -> RenderableType:
+    grid = RichTable.grid(padding=(0, 2))
+    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        grid.add_row(name, Text(printable(value)))
+    return grid
+
+
+def _rich_block(block: Block) -> RenderableType:
+    parts: list[RenderableType] = [Text(printable(block.heading[1]), style="bold"), _rich_fields(block.facts)]
+    if block.beside:
+        answers = RichTable(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, show_edge=False, padding=(0, 1))
+        for name, _ in block.beside:
+            answers.add_column(name, ratio=1, overflow="fold")
+        answers.add_row(*(Text(printable(text)) for _, text in block.beside))
+        parts.append(answers)
+    return Panel(Group(*parts))
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) in _INVISIBLE and character not in _JOINERS:
+        return character.encode("unicode_escape").decode("ascii")
+    return character
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(f"{text}\n")
+    stream.flush()

@@ -1,0 +1,160 @@
+"""A target module that adds, row by row, the block that each row was routed to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+
+@dataclass(frozen=True)
+class SliceBank:
+    """The slices of `n` blocks for one target module, stacked.
+
+    Attributes:
+        A: `[n, rank, in]` float32.
+        B: `[n, out, rank]` float32.
+        scale: `[n]` float32, `alpha / rank` of each block.
+    """
+
+    A: Tensor
+    B: Tensor
+    scale: Tensor
+
+
+@dataclass(frozen=True)
+class ActiveBlocks:
+    """What one forward pass adds: the banks by target module, and each row's place in them.
+
+    Attributes:
+        banks: target module name -> bank of `n` blocks.
+        rows: `[batch]` int64 on the model's device, the bank entry of each prompt, -1 for the base.
+        fired: `[fired]` int64, the rows that are not the base's, ascending.
+    """
+
+    banks: Mapping[str, SliceBank]
+    rows: Tensor
+    fired: Tensor
+
+    @classmethod
+    def of(cls, banks: Mapping[str, SliceBank], rows: Sequence[int], device: torch.device) -> ActiveBlocks:
+        """Place `rows` on `device`; which rows fire is settled here, once for all layers and steps."""
+        fired = [index for index, row in enumerate(rows) if row >= 0]
+        return cls(
+            banks,
+            torch.tensor(rows, dtype=torch.long, device=device),
+            torch.tensor(fired, dtype=torch.long, device=device),
+        )
+
+    def expanded(self, copies: int) -> ActiveBlocks:
+        """The same for a batch in which generation put `copies` beams or samples of each prompt in a row."""
+        if copies == 1:
+            return self
+        offsets = torch.arange(copies, device=self.fired.device)
+        return ActiveBlocks(
+            self.banks,
+            self.rows.repeat_interleave(copies),
+            (self.fired.unsqueeze(1) * copies + offsets).reshape(-1),
+        )
+
+
+class Routing:
+    """The blocks in force in one model: held by the model, seen by its layers, set for one pass at a time."""
+
+    def __init__(self) -> None:
+        self._active: ActiveBlocks | None = None
+        self._expanded: dict[int, ActiveBlocks] = {}
+
+    @contextmanager
+    def using(self, active: ActiveBlocks) -> Iterator[None]:
+        """Put `active` in force inside the block, and what was in force before it back, whatever happens."""
+        before = self._active
+        self._active, self._expanded = active, {}
+        try:
+            yield
+        finally:
+            self._active, self._expanded = before, {}
+
+    def for_batch(self, size: int) -> ActiveBlocks | None:
+        """The blocks for a batch of `size` rows, or None where no row leaves the base.
+
+        Raises:
+            ValueError: `size` is no multiple of the number of prompts that were routed.
+        """
+        if self._active is None or not len(self._active.fired):
+            return None
+        copies, rest = divmod(size, len(self._active.rows))
+        if rest or not copies:
+            raise ValueError(f"{size} rows cannot be shared among {len(self._active.rows)} routed prompts")
+        if copies not in self._expanded:
+            self._expanded[copies] = self._active.expanded(copies)
+        return self._expanded[copies]
+
+
+class DynamicLoraLayer(nn.Module, BaseTunerLayer):
+    """Wraps a Linear or Conv1D; its weights stay as they are, and it owns no parameter itself.
+
+    Blocks live outside the module tree and come in through `routing`, so that ten thousand of them
+    cost the model nothing.
+    """
+
+    adapter_layer_names = ()
+    other_param_names = ()
+
+    def __init__(self, base_layer: nn.Module, name: str, routing: Routing) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.name = name
+        self.routing = routing
+        self._disable_adapters = False
+        self.merged_adapters = []
+        self.in_features, self.out_features = linear_shape(base_layer)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """`base_layer(x)`, plus `scale * B A x` on the rows that were routed to a block."""
+        result: Tensor = self.base_layer(x, *args, **kwargs)
+        active = None if self._disable_adapters else self.routing.for_batch(x.shape[0])
+        if active is None or self.name not in active.banks:
+            return result
+        return add_blocks(result, x, active.banks[self.name], active)
+
+
+def add_blocks(result: Tensor, x: Tensor, bank: SliceBank, active: ActiveBlocks) -> Tensor:
+    """Add each fired row's block to `result`.
+
+    Args:
+        result: `[batch, ..., out]`, what the base module gave.
+        x: `[batch, ..., in]`, what it was given.
+
+    Returns:
+        `[batch, ..., out]` in the dtype of `result`; rows of the base are untouched, bit for bit.
+    """
+    every_row_fires = len(active.fired) == x.shape[0]
+    entries = active.rows if every_row_fires else active.rows.index_select(0, active.fired)
+    inputs = x if every_row_fires else x.index_select(0, active.fired)
+    flat = inputs.reshape(inputs.shape[0], -1, inputs.shape[-1]).to(bank.A.dtype)
+    low = torch.bmm(flat, bank.A.index_select(0, entries).transpose(1, 2))
+    low = low * bank.scale.index_select(0, entries).view(-1, 1, 1)
+    delta = torch.bmm(low, bank.B.index_select(0, entries).transpose(1, 2))
+    delta = delta.reshape(*inputs.shape[:-1], -1).to(result.dtype)
+    return result + delta if every_row_fires else result.index_add(0, active.fired, delta)
+
+
+def linear_shape(module: nn.Module) -> tuple[int, int]:
+    """`(in, out)` features of a module that a block can add to.
+
+    Raises:
+        TypeError: the module is neither a Linear nor a Conv1D.
+    """
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if isinstance(module, Conv1D):
+        inputs, outputs = module.weight.shape
+        return inputs, outputs
+    raise TypeError(f"a block can add to Linear and Conv1D, not to {type(module).__name__}")

@@ -1,0 +1,116 @@
+"""What is refused before it comes near the store: keys, edits and blocks that do not fit."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from store.errors import InvalidEditError, KeyShapeError, UnknownEditError
+from store.records import STATUSES, LoraSlice, NewEdit, Vector, edit_id, number_of
+
+if TYPE_CHECKING:
+    from store.state import State
+
+_LARGEST = 1e18  # a square beyond this does not fit float32
+_INT64 = 1 << 63
+
+
+def key_rows(keys: ArrayLike, dim: int | None) -> Vector:
+    """Keys as float32 [n, d].
+
+    Raises:
+        KeyShapeError: they have another size than `dim`, or are not finite.
+    """
+    rows = np.ascontiguousarray(keys, np.float32)
+    if rows.ndim != 2 or not rows.shape[1] or (dim is not None and rows.shape[1] != dim):
+        raise KeyShapeError(
+            f"keys of shape {list(rows.shape)} were given where [n, {dim or 'd'}] is asked for",
+            mend="take the keys at the key layer and with the pooling of the project's recipe",
+        )
+    if not (np.abs(rows) < _LARGEST).all():
+        raise KeyShapeError(
+            "a key is not finite", mend="look for NaN or infinity in the model's hidden states"
+        )
+    return rows
+
+
+def known_edit(state: State, name: str) -> int:
+    """The number of an edit that is in the project.
+
+    Raises:
+        UnknownEditError: naming the nearest ids.
+    """
+    count = state.edits.count
+    try:
+        number = number_of(name, "e")
+    except UnknownEditError:
+        number = 0
+    if 1 <= number <= count:
+        return number
+    raise UnknownEditError(f"there is no edit '{name}'", where=str(state.root), mend=_nearest(name, count))
+
+
+def edits(
+    new: Sequence[NewEdit], blocks: Mapping[str, Mapping[str, LoraSlice]], dim: int | None
+) -> int | None:
+    """Check edits with their blocks before they are staged.
+
+    Returns:
+        The size of a key; None where neither the project nor the edits have one.
+
+    Raises:
+        InvalidEditError: an edit or a block lacks something, or contradicts itself.
+        KeyShapeError: a key does not fit.
+    """
+    for at, edit in enumerate(new, 1):
+        where = f"edit {at} ('{edit.prompt[:40]}')"
+        if edit.status not in STATUSES:
+            raise InvalidEditError(
+                f"'{edit.status}' is no status", where=where, mend=f"use one of {STATUSES}"
+            )
+        if edit.key is not None:
+            dim = key_rows(edit.key[None], dim).shape[1]
+        if edit.radius is not None and not 0 <= edit.radius < _LARGEST:
+            raise InvalidEditError(f"{edit.radius} is no radius", where=where, mend="use a number from 0 on")
+        if not all(-_INT64 <= token < _INT64 for token in edit.label):
+            raise InvalidEditError("a label holds no token id", where=where)
+        if edit.status == "solved" and (edit.key is None or edit.radius is None or edit.block is None):
+            raise InvalidEditError("a solved edit needs a key, a radius and a block", where=where)
+        if edit.status == "solved" and edit.block not in blocks:
+            raise InvalidEditError(f"its block '{edit.block}' was not handed in", where=where)
+    for name, slices in blocks.items():
+        _block(name, slices)
+    return dim
+
+
+def _block(name: str, slices: Mapping[str, LoraSlice]) -> None:
+    if not slices:
+        raise InvalidEditError("a block needs a slice for at least one module", where=f"block '{name}'")
+    for module, part in slices.items():
+        where = f"block '{name}', module {module}"
+        if part.A.ndim != 2 or part.B.ndim != 2 or part.A.shape[0] != part.B.shape[1]:
+            raise InvalidEditError(
+                f"A {list(part.A.shape)} and B {list(part.B.shape)} are not [rank, in] and [out, rank]",
+                where=where,
+            )
+        if part.A.dtype != np.float32 or part.B.dtype != np.float32:
+            raise InvalidEditError("A and B have to be float32", where=where)
+        if not (np.isfinite(part.A).all() and np.isfinite(part.B).all() and np.isfinite(part.scale)):
+            raise InvalidEditError(
+                "a number in it is not finite", where=where, mend="train it with a lower rate"
+            )
+
+
+def _nearest(name: str, count: int) -> str:
+    if not count:
+        return "the project has no edits"
+    digits = "".join(char for char in name if char.isdecimal() and char.isascii())[:18]
+    number = min(max(int(digits or "1"), 1), count)
+    around = range(max(1, number - 2), min(count, number + 2) + 1)
+    ids = [edit_id(each) for each in around]
+    best = difflib.get_close_matches(name, ids, n=3, cutoff=0.0)
+    return f"the nearest are {', '.join(sorted(best))} of {edit_id(1)} to {edit_id(count)}"

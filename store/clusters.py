@@ -1,0 +1,275 @@
+"""The rules by which neurons form clusters: Sec. 3 of the paper (arXiv 2312.11795), with its faults mended.
+
+A cluster is a ball around a center with a label; no two balls of different labels overlap, and every ball
+holds all its members. `insert` adds one neuron:
+
+- It looks at the nearest center among the balls that its own ball (key, radius asked for) touches.
+- None: a cluster of its own, with the radius asked for.
+- Same label: it joins. The center becomes the mean of the members; the radius their largest distance, or the
+  largest radius that a member asked for where that is more, cut to what other labels leave free. Where even
+  the members do not fit beside the other labels, it does not join and gets a cluster of its own.
+- Another label, or a join that does not fit: a cluster of its own, and every ball of another label that it
+  would overlap shrinks as little as needed. Of the distance d between the centers the new ball takes half,
+  or what the old one leaves free where that is more, and never more than it asked for; the old ball keeps
+  at most the rest. A member that falls outside moves into a cluster of its own by the same rule, before the
+  new ball is measured again.
+
+Which clusters there are is a function of the live neurons in the order of their numbers, and of nothing
+else. `rebuild` keeps it so when neurons go or come back: `Cluster.reach` covers every ball that was ever
+measured for the cluster, so neurons whose reaches are not connected never influenced each other, and only
+the connected ones are inserted again.
+
+Distances are L2, in float64 from float32 centers and keys, so that a reopened project decides alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.records import Vector
+
+TOLERANCE = 1e-4
+"""Keys nearer than ``TOLERANCE * (1 + norm)`` count as one: a key computed again in another batch differs by
+about 1e-6 of its norm. A ball holds a key that is no farther out than this, so that a ball of radius 0 still
+fires for its own key; between balls of two labels the nearest member decides."""
+
+_ROUNDING = 1e-9
+
+Floats: TypeAlias = NDArray[np.float64]
+Numbers: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Neuron:
+    """A key in the index.
+
+    Attributes:
+        number: of its edit.
+        key: float32 [d].
+        radius: the radius asked for.
+    """
+
+    number: int
+    key: Vector
+    label: tuple[int, ...]
+    radius: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cluster:
+    """A ball with its members.
+
+    Attributes:
+        members: neuron numbers, ascending; the first one is also the cluster's own number.
+        center: float32 [d].
+        spread: largest distance from the center to a member; at most `radius`.
+        reach: every ball measured in making this cluster lies within this distance of the center.
+    """
+
+    members: tuple[int, ...]
+    label: tuple[int, ...]
+    center: Vector
+    radius: float
+    spread: float
+    reach: float
+
+    @property
+    def number(self) -> int:
+        return self.members[0]
+
+    def same_as(self, other: Cluster) -> bool:
+        """Equal in every field, bit for bit."""
+        mine = (self.members, self.label, self.radius, self.spread, self.reach)
+        theirs = (other.members, other.label, other.radius, other.spread, other.reach)
+        return mine == theirs and np.array_equal(self.center, other.center)
+
+
+Near: TypeAlias = "list[tuple[Cluster, float]]"
+
+
+class Neurons(Protocol):
+    """Where keys come from."""
+
+    def keys(self, numbers: Sequence[int] | Numbers) -> Vector:
+        """Float32 [n, d]."""
+
+    def radii(self, numbers: Sequence[int] | Numbers) -> Floats:
+        """Float64 [n], the radii asked for."""
+
+    def neuron(self, number: int) -> Neuron:
+        """One neuron."""
+
+
+class Space(Protocol):
+    """A set of clusters that can be searched and changed."""
+
+    @property
+    def neurons(self) -> Neurons:
+        """Where the members' keys come from."""
+
+    def touching(self, point: Vector, radius: float) -> Near:
+        """Every cluster whose ball meets the ball around the point, with its center's distance."""
+
+    def reaching(self, point: Vector, radius: float) -> Near:
+        """The same with `Cluster.reach` in place of the radius."""
+
+    def holder(self, number: int) -> Cluster:
+        """The cluster that a live neuron stands in."""
+
+    def put(self, cluster: Cluster) -> None:
+        """Add a cluster, or replace the one of that number."""
+
+    def drop(self, number: int) -> None:
+        """Remove a cluster."""
+
+    def clusters(self) -> Iterable[Cluster]:
+        """All clusters."""
+
+
+def distances(points: Vector, point: Vector) -> Floats:
+    """L2 distance of each row [n, d] to a point [d]; a row's result does not depend on the other rows."""
+    return row_norms(np.subtract(points, point, dtype=np.float64))
+
+
+def row_norms(rows: Floats) -> Floats:
+    """L2 norm of each row [n, d], alike for one row and for many."""
+    result: Floats = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    return result
+
+
+def distance(a: Vector, b: Vector) -> float:
+    """L2 distance of two points [d]."""
+    return float(distances(a[None], b)[0])
+
+
+def tolerances(keys: Vector) -> Floats:
+    """For each key [n, d] the distance below which another key counts as the same; see `TOLERANCE`."""
+    return TOLERANCE * (1.0 + row_norms(keys.astype(np.float64)))
+
+
+def insert(space: Space, neuron: Neuron) -> None:
+    """Add a neuron whose number is higher than that of every neuron in the space."""
+    near = space.touching(neuron.key, neuron.radius)
+    reach = neuron.radius
+    if near:
+        nearest = min(near, key=lambda found: (found[1], found[0].number))[0]
+        if nearest.label == neuron.label:
+            joined, fits = _joined(space, nearest, neuron)
+            if fits:
+                space.put(joined)
+                return
+            reach = max(reach, distance(neuron.key, joined.center) + joined.radius)
+    _settle(space, neuron, reach)
+
+
+def rebuild(space: Space, fresh: Callable[[], Space], gone: Iterable[int], back: Sequence[Neuron]) -> None:
+    """Make the space what it would be had the neurons in `gone` never been inserted, and those in `back` had.
+
+    Inserts again, in the order of their numbers, every neuron that they may have influenced.
+
+    Args:
+        fresh: makes an empty space over the same neurons.
+    """
+    removed = set(gone)
+    start = [space.holder(number) for number in sorted(removed)]
+    for neuron in back:
+        start.extend(cluster for cluster, _ in space.reaching(neuron.key, neuron.radius))
+    affected: dict[int, Cluster] = {}
+    while True:
+        _connect(space, affected, start)
+        replay = fresh()
+        members = {number for cluster in affected.values() for number in cluster.members} - removed
+        again = [*back, *(space.neurons.neuron(number) for number in members)]
+        for neuron in sorted(again, key=lambda each: each.number):
+            insert(replay, neuron)
+        made = list(replay.clusters())
+        met = [found for cluster in made for found, _ in space.reaching(cluster.center, cluster.reach)]
+        start = [cluster for cluster in met if cluster.number not in affected]
+        if not start:
+            break
+    kept = {cluster.number: cluster for cluster in made}
+    for number in affected:
+        if number not in kept:
+            space.drop(number)
+    for number, cluster in kept.items():
+        if number not in affected or not affected[number].same_as(cluster):
+            space.put(cluster)
+
+
+def _joined(space: Space, cluster: Cluster, neuron: Neuron) -> tuple[Cluster, bool]:
+    """The cluster with the neuron in it, and whether other labels leave room for it; its ball as measured."""
+    members = (*cluster.members, neuron.number)
+    keys = np.concatenate([space.neurons.keys(cluster.members), neuron.key[None]])
+    center: Vector = keys.mean(axis=0, dtype=np.float64).astype(np.float32)
+    spread = float(distances(keys, center).max())
+    asked = max(neuron.radius, float(space.neurons.radii(cluster.members).max()))
+    radius = max(spread, asked)
+    reach = max(
+        distance(center, cluster.center) + cluster.reach,
+        distance(center, neuron.key) + neuron.radius,
+        radius,
+    )
+    rivals = [near for near in space.touching(center, radius) if near[0].label != neuron.label]
+    room = min((apart - rival.radius for rival, apart in rivals), default=radius)
+    fits = spread <= room
+    return Cluster(members, neuron.label, center, min(radius, room) if fits else radius, spread, reach), fits
+
+
+def _settle(space: Space, neuron: Neuron, reach: float) -> None:
+    """Give a neuron a cluster of its own, and shrink the balls of other labels that it would overlap."""
+    pending = [(neuron, reach)]
+    while pending:
+        newest, reach = pending[-1]
+        touching = space.touching(newest.key, newest.radius)
+        rivals = [near for near in touching if near[0].label != newest.label]
+        shares = (max(apart / 2, apart - rival.radius) for rival, apart in rivals)
+        radius = min((newest.radius, *shares))
+        losers = [loser for rival, apart in rivals for loser in _evict(space, rival, apart - radius)]
+        if losers:  # they are placed first, the oldest one first of all
+            pending.extend(sorted(losers, key=lambda loser: -loser[0].number))
+            continue
+        for rival, apart in rivals:
+            if rival.radius > apart - radius:
+                space.put(replace(rival, radius=apart - radius))
+        space.put(Cluster((newest.number,), newest.label, newest.key, radius, 0.0, reach))
+        pending.pop()
+
+
+def _evict(space: Space, cluster: Cluster, limit: float) -> list[tuple[Neuron, float]]:
+    """Take members farther out than the limit from a cluster; each comes with the reach of its own ball."""
+    if cluster.spread <= limit:
+        return []
+    away = distances(space.neurons.keys(cluster.members), cluster.center)
+    out = [number for number, far in zip(cluster.members, away, strict=True) if far > limit]
+    kept = tuple(number for number, far in zip(cluster.members, away, strict=True) if far <= limit)
+    losers = [space.neurons.neuron(number) for number in out]
+    reaches = [loser.radius for loser in losers]
+    space.drop(cluster.number)
+    if kept:
+        spread = float(away[away <= limit].max())
+        space.put(replace(cluster, members=kept, radius=limit, spread=spread))
+    else:  # the cluster's history goes on in one of them, so that `rebuild` still finds it
+        reaches[0] = max(reaches[0], float(away[0]) + cluster.reach)
+    return list(zip(losers, reaches, strict=True))
+
+
+def _connect(space: Space, affected: dict[int, Cluster], start: list[Cluster]) -> None:
+    """Add to the affected clusters those of the start and all that their reaches are connected with."""
+    waiting = list(start)
+    while waiting:
+        cluster = waiting.pop()
+        if cluster.number in affected:
+            continue
+        affected[cluster.number] = cluster
+        near = space.reaching(cluster.center, cluster.reach)
+        waiting.extend(found for found, _ in near if found.number not in affected)
+
+
+def with_rounding(reach: Floats | float) -> Floats | float:
+    """A sum of reaches, with room for the rounding of the sums that it came from."""
+    return reach * (1.0 + _ROUNDING)

@@ -1,0 +1,176 @@
+"""The HNSW graph on the disk: a cache, checked before it is loaded, built again when it fails.
+
+``index/index.json`` names the graph file, its checksum and the snapshot that it was saved at. A graph serves
+every snapshot of its history: centers that it lacks are added on loading, and those that it has too many are
+marked as deleted, by labels that name cluster and version. So saving it now and then is enough, and the cost
+of a commit does not grow with the store: it is saved when it has changed by half since it was saved, and when
+a writer is done and more than `CATCH_UP` centers have changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from store import fileio, layout
+from store.index import GRAPH_FROM, CenterIndex, Graph
+from store.space import ClusterSet, build_index
+
+CATCH_UP = 256
+"""Centers that may be missing from the saved graph when a writer ends; adding them takes about 0.2 s."""
+
+_MAX_RECORD = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRecord:
+    """The content of ``index/index.json``.
+
+    Attributes:
+        snapshot: sha256 of the snapshot file that the graph was saved at, and its number.
+        hidden: labels marked as deleted.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    dim: int
+    number: int
+    snapshot: str
+    hidden: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An index for a set of clusters, and how it came about.
+
+    Attributes:
+        changed: how many centers the saved graph lacked or had too many.
+        trouble: why the saved graph was not used; None where it was, or where none is needed.
+    """
+
+    index: CenterIndex
+    changed: int
+    trouble: str | None
+
+
+def load(root: Path, clusters: ClusterSet, snapshot_sha256: Callable[[int], str | None]) -> Loaded:
+    """The index for clusters, from the saved graph where there is a sound one.
+
+    Args:
+        snapshot_sha256: checksum of the snapshot file of a number, in this project's history.
+    """
+    if clusters.count < GRAPH_FROM:
+        return Loaded(build_index(clusters), clusters.count, None)
+    try:
+        graph = _read(root, clusters.dim, snapshot_sha256)
+    except _UnusableError as error:
+        return Loaded(build_index(clusters), clusters.count, str(error))
+    return Loaded(CenterIndex(graph, clusters.centers_of), _catch_up(graph, clusters), None)
+
+
+def save(root: Path, graph: Graph, number: int, snapshot_sha256: str) -> None:
+    """Save a graph that fits a snapshot; the caller holds the writer's lock.
+
+    Raises:
+        StorageError: the file system refused; what was saved before still stands.
+    """
+    name = layout.index_name(number)
+    target = layout.inside(root, name)
+    fileio.make_folder(target.parent)
+    before = read_record(root)
+    scratch = layout.temporary(target)
+    with fileio.refusals(target):
+        size = graph.save(scratch)
+        fileio.require_size(scratch, size)
+    fileio.sync_file(scratch)
+    written = fileio.fingerprint(scratch)
+    fileio.rename(scratch, target)
+    record = IndexRecord(
+        name, size, written.sha256, graph.dim, number, snapshot_sha256, tuple(sorted(graph.hidden))
+    )
+    where = root / layout.INDEX_RECORD
+    fileio.replace_file(where, _record_bytes(record), layout.temporary(where))
+    if before is not None and before.path != name:
+        fileio.remove(root / before.path)
+
+
+def read_record(root: Path) -> IndexRecord | None:
+    """What ``index/index.json`` says; None where it is missing or broken."""
+    path = root / layout.INDEX_RECORD
+    if not path.is_file():
+        return None
+    with fileio.refusals(path), path.open("rb") as file:
+        content = file.read(_MAX_RECORD)
+    try:
+        document = json.loads(content)
+        body = json.dumps(document["record"], sort_keys=True)
+        if hashlib.sha256(body.encode()).hexdigest() != document["check"]:
+            return None
+        fields = document["record"]
+        record = IndexRecord(**{**fields, "hidden": tuple(fields["hidden"])})
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return record if isinstance(record.path, str) and layout.is_index_name(record.path) else None
+
+
+class _UnusableError(Exception):
+    """Why a saved graph cannot be used."""
+
+
+def _read(root: Path, dim: int, snapshot_sha256: Callable[[int], str | None]) -> Graph:
+    record = read_record(root)
+    for _ in range(2):
+        if record is None:
+            raise _UnusableError("the index file is missing or damaged")
+        try:
+            return _read_graph(root, record, dim, snapshot_sha256)
+        except _UnusableError:
+            newer = read_record(root)  # a writer may have replaced the file in this moment
+            if newer == record:
+                raise
+            record = newer
+    raise _UnusableError("the index file changes while it is read")
+
+
+def _read_graph(
+    root: Path, record: IndexRecord, dim: int, snapshot_sha256: Callable[[int], str | None]
+) -> Graph:
+    if record.dim != dim or snapshot_sha256(record.number) != record.snapshot:
+        raise _UnusableError("the index file belongs to another state of the project")
+    path = layout.inside(root, record.path)
+    try:
+        written = fileio.fingerprint(path)
+        if (written.size, written.sha256) != (record.size, record.sha256):
+            raise _UnusableError("the index file is damaged")
+        return Graph.load(path, dim, set(record.hidden))
+    except FileNotFoundError as error:
+        raise _UnusableError("the index file is missing") from error
+    except RuntimeError as error:
+        raise _UnusableError("the index file is damaged") from error
+
+
+def _catch_up(graph: Graph, clusters: ClusterSet) -> int:
+    wanted, shown = clusters.labels(), graph.labels()
+    hidden = np.array(sorted(graph.hidden), np.int64)
+    extra = np.setdiff1d(shown, wanted)
+    again = np.intersect1d(hidden, wanted)
+    missing = np.setdiff1d(wanted, np.concatenate([shown, hidden]))
+    graph.restore(again)
+    if len(missing):
+        graph.add(missing, clusters.centers_of(missing))
+    graph.remove(extra)
+    return len(extra) + len(again) + len(missing)
+
+
+def _record_bytes(record: IndexRecord) -> bytes:
+    fields: dict[str, Any] = {name: getattr(record, name) for name in IndexRecord.__slots__}
+    body = json.dumps(fields, sort_keys=True)
+    check = hashlib.sha256(body.encode()).hexdigest()
+    return json.dumps({"record": fields, "check": check}).encode()

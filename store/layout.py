@@ -1,0 +1,77 @@
+"""Where everything of a project lies. Every path and file name comes from here, and none leaves the project.
+
+manifest.json            the one file that is replaced: format, name, base, newest snapshot
+snapshots/000012.json    what snapshot 12 is and which files it adds
+edits/000012.arrow       the edits that commit 12 added, with their keys
+blocks/000012.arrow      their blocks
+clusters/000012.arrow    the clusters that commit 12 made, changed or removed
+states/000012.arrow      the older edits that commit 12 superseded, reverted or brought back
+index/                   the HNSW cache, derived from the rest
+lock, lock.json          the writer's lock and who holds it
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from store.errors import DamagedProjectError
+
+MANIFEST = "manifest.json"
+LOCK = "lock"
+LOCK_HOLDER = "lock.json"
+INDEX_RECORD = "index/index.json"
+SNAPSHOTS = "snapshots"
+INDEX = "index"
+ROLES = ("edits", "blocks", "clusters", "states")
+FOLDERS = (SNAPSHOTS, *ROLES, INDEX)
+TEMPORARY = ".tmp"
+
+_DATA_NAME = re.compile(rf"({'|'.join(ROLES)})/[0-9]{{6,18}}\.arrow", re.ASCII)
+_SNAPSHOT_NAME = re.compile(rf"{SNAPSHOTS}/[0-9]{{6,18}}\.json", re.ASCII)
+_INDEX_NAME = re.compile(rf"{INDEX}/[0-9]{{6,18}}\.hnsw", re.ASCII)
+
+
+def data_name(role: str, snapshot: int) -> str:
+    """Name of the data file that a commit writes for a role."""
+    return f"{role}/{snapshot:06d}.arrow"
+
+
+def snapshot_name(snapshot: int) -> str:
+    return f"{SNAPSHOTS}/{snapshot:06d}.json"
+
+
+def index_name(snapshot: int) -> str:
+    return f"{INDEX}/{snapshot:06d}.hnsw"
+
+
+def is_data_name(name: str, role: str) -> bool:
+    """Whether a name read from a manifest is one that this store could have given for the role."""
+    return _DATA_NAME.fullmatch(name) is not None and name.startswith(f"{role}/")
+
+
+def is_snapshot_name(name: str) -> bool:
+    return _SNAPSHOT_NAME.fullmatch(name) is not None
+
+
+def is_index_name(name: str) -> bool:
+    return _INDEX_NAME.fullmatch(name) is not None
+
+
+def temporary(path: Path) -> Path:
+    """Where new content of a file is written before it takes the file's name."""
+    return path.with_name(path.name + TEMPORARY)
+
+
+def inside(root: Path, name: str) -> Path:
+    """The full path of a file of the project.
+
+    Raises:
+        DamagedProjectError: the name, or a link on the way, leads out of the project.
+    """
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise DamagedProjectError(
+            f"{name} leads out of the project", where=str(root), mend="put the file itself in its place"
+        )
+    return path

@@ -1,0 +1,242 @@
+"""A project as its users see it: a snapshot to ask for routes, edits and blocks, and the way to a writer."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from numpy.typing import ArrayLike
+
+from store import checks, fileio, layout, lock, manifest, routes
+from store.clusters import Cluster
+from store.errors import ProjectExistsError
+from store.manifest import Head, Snapshot
+from store.records import (
+    EFFECTIVE_STATUSES,
+    JSON,
+    BaseReference,
+    Block,
+    EditView,
+    FileEntry,
+    Route,
+    SnapshotInfo,
+    block_id,
+)
+from store.state import State
+from store.writer import Writer
+
+
+class Project:
+    """One snapshot of a project. It never changes, whatever is committed meanwhile, and never waits.
+
+    Only the project of a `Writer` moves on, with each of the writer's commits.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        name: str,
+        base: BaseReference,
+        recipe: Mapping[str, JSON],
+        seed: int,
+        versions: Mapping[str, str],
+        command: str | None = None,
+    ) -> Project:
+        """Make an empty project: snapshot 0.
+
+        Raises:
+            ProjectExistsError: there is a project, or a folder with other things in it.
+            StorageError: the file system refused.
+        """
+        root = Path(path)
+        _require_free(root)
+        info = SnapshotInfo(
+            number=0,
+            parent=None,
+            created_at=datetime.now(UTC),
+            action="create",
+            recipe=recipe,
+            seed=seed,
+            versions=versions,
+            command=command,
+            counts=dict.fromkeys(("edits", *EFFECTIVE_STATUSES, "blocks", "clusters"), 0),
+            detail={},
+        )
+        first = Snapshot(info, parent=None, key_dim=None, complete=True, files=())
+        manifest.require_json(info)
+        for folder in layout.FOLDERS:
+            fileio.make_folder(root / folder)
+        with lock.writing(root, 0.0):
+            pointer = manifest.write_snapshot(root, first)
+            manifest.write_head(root, Head(name, base, pointer, oldest=0))
+        return cls.open(root)
+
+    @classmethod
+    def open(cls, path: str | Path, *, at: int | None = None) -> Project:
+        """Open the newest snapshot, or the one of number `at`.
+
+        Raises:
+            ProjectNotFoundError: there is no project at the path.
+            FormatVersionError: it was written by a newer melo.
+            DamagedProjectError: a file that is needed for opening is broken.
+            UnknownEditError: there is no snapshot `at`.
+        """
+        return cls(State.load(Path(path), at))
+
+    @staticmethod
+    def exists(path: str | Path) -> bool:
+        """Whether there is a project at the path, whole or not."""
+        return (Path(path) / layout.MANIFEST).is_file()
+
+    @property
+    def path(self) -> Path:
+        return self._state.root
+
+    @property
+    def name(self) -> str:
+        return self._state.head.name
+
+    @property
+    def base(self) -> BaseReference:
+        return self._state.head.base
+
+    @property
+    def info(self) -> SnapshotInfo:
+        return self._state.snapshot.info
+
+    @property
+    def snapshot(self) -> int:
+        return self.info.number
+
+    @property
+    def recipe(self) -> Mapping[str, JSON]:
+        """The resolved recipe of the latest commit."""
+        return self.info.recipe
+
+    @property
+    def key_dim(self) -> int | None:
+        """Size of a key; None before the first neuron."""
+        return self._state.snapshot.key_dim
+
+    @property
+    def edit_counts(self) -> Mapping[str, int]:
+        """How many edits there are of each of `EFFECTIVE_STATUSES`."""
+        return {status: self.info.counts[status] for status in EFFECTIVE_STATUSES}
+
+    def edits(self) -> list[EditView]:
+        """All edits, oldest first; keys are views of the memory-mapped files."""
+        return [
+            self._state.view(record)
+            for segment in self._state.edits.segments()
+            for record in segment.records(0, segment.rows)
+        ]
+
+    def edit(self, name: str) -> EditView:
+        """The edit of an id such as ``e000001``.
+
+        Raises:
+            UnknownEditError: there is none.
+        """
+        return self._state.view(self._state.edits.record(checks.known_edit(self._state, name)))
+
+    def block_ids(self) -> list[str]:
+        """The ids of all blocks, oldest first."""
+        return [block_id(number) for number in range(1, self._state.block_count() + 1)]
+
+    def block(self, name: str) -> Block:
+        """The block of an id such as ``b000001``: read-only views of the memory-mapped file.
+
+        Raises:
+            UnknownEditError: there is none.
+            DamagedProjectError: its file is broken.
+        """
+        return self._state.block(name)
+
+    def clusters(self) -> list[Cluster]:
+        """All clusters, oldest first; members are edit numbers."""
+        found = self._state.clusters
+        return sorted(found.clusters(), key=lambda cluster: cluster.number) if found is not None else []
+
+    def lookup(self, keys: ArrayLike) -> list[Route]:
+        """The routes of keys float32 [n, d], by one search of the index for all.
+
+        Raises:
+            KeyShapeError: the keys have another size than those of the project, or are not finite.
+        """
+        points = checks.key_rows(keys, self.key_dim)
+        if self._state.clusters is None:
+            return [Route(None, None)] * len(points)
+        return routes.lookup(self._state.clusters, self._state.edits, points)
+
+    def history(self) -> list[SnapshotInfo]:
+        """All snapshots up to this one, oldest first."""
+        every = manifest.history(self.path, self._state.head)
+        return [snapshot.info for _, snapshot in every if snapshot.info.number <= self.snapshot][::-1]
+
+    def size_bytes(self) -> int:
+        """Bytes of all files of the project on the disk."""
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+
+    def files(self) -> list[FileEntry]:
+        """The files that make up this snapshot."""
+        return [self._state.pointer.entry(), *self._state.files]
+
+    def copy_to(self, folder: Path) -> None:
+        """Write this snapshot alone to a new folder: a project of its own that knows nothing of what came before.
+
+        Raises:
+            StorageError: the file system refused.
+        """
+        pointer, chain = manifest.find(self.path, self._state.head, self.snapshot)
+        names = [entry.path for entry in self._state.files]
+        names += [layout.snapshot_name(snapshot.info.number) for snapshot in chain]
+        with fileio.refusals(folder):
+            for part in layout.FOLDERS:
+                (folder / part).mkdir(parents=True, exist_ok=True)
+            for name in names:
+                shutil.copyfile(layout.inside(self.path, name), folder / name)
+        oldest = chain[-1].info.number
+        manifest.write_head(folder, Head(self.name, self.base, pointer, oldest=oldest))
+
+    @contextmanager
+    def writer(self, timeout: float = 0.0) -> Iterator[Writer]:
+        """Hold the writer's lock; the writer begins at the newest snapshot, whatever this one is.
+
+        Args:
+            timeout: seconds to wait for another writer.
+
+        Raises:
+            ProjectLockedError: another process is writing.
+            StorageError: the file system refused.
+        """
+        with lock.writing(self.path, timeout):
+            newest = Project.open(self.path)
+            writer = Writer(newest, newest._state)
+            yield writer
+            writer.finish()
+
+
+def _require_free(root: Path) -> None:
+    """Refuse a place that holds a project or anything else but what a broken-off `create` left."""
+    if (root / layout.MANIFEST).exists():
+        raise ProjectExistsError(
+            "there is a project here already", where=str(root), mend="choose another folder"
+        )
+    ours = {*layout.FOLDERS, layout.LOCK, layout.LOCK_HOLDER}
+    with fileio.refusals(root):
+        found = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    others = [name for name in found if name.removesuffix(layout.TEMPORARY) not in {*ours, layout.MANIFEST}]
+    if others or (root.exists() and not root.is_dir()):
+        raise ProjectExistsError(
+            f"this is not an empty folder{f' ({others[0]} is in it)' if others else ''}",
+            where=str(root),
+            mend="choose another folder",
+        )

@@ -1,0 +1,298 @@
+"""What the store hands out and takes in: edits, blocks, snapshots and routes as plain frozen records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import BaseMismatchError, UnknownEditError
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+Vector: TypeAlias = NDArray[np.float32]
+Status: TypeAlias = Literal["solved", "already_right", "failed", "superseded"]
+STATUSES: tuple[str, ...] = get_args(Status)
+EffectiveStatus: TypeAlias = Literal["live", "superseded", "reverted", "already_right", "failed"]
+EFFECTIVE_STATUSES: tuple[str, ...] = get_args(EffectiveStatus)
+
+
+def edit_id(number: int) -> str:
+    """The name of the edit with this running number: ``e000001`` for 1."""
+    return f"e{number:06d}"
+
+
+def block_id(number: int) -> str:
+    """The name of the block with this running number: ``b000001`` for 1."""
+    return f"b{number:06d}"
+
+
+def number_of(name: str, letter: Literal["e", "b"]) -> int:
+    """The running number in an edit or block name.
+
+    Raises:
+        UnknownEditError: the name is not written like one.
+    """
+    found = re.fullmatch(rf"{letter}([0-9]{{6,18}})", name, re.ASCII)
+    if found is None or int(found[1]) == 0:
+        kind = "an edit" if letter == "e" else "a block"
+        raise UnknownEditError(f"'{name}' is not the name of {kind}", mend=f"names look like {letter}000001")
+    return int(found[1])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewEdit:
+    """An edit as a caller hands it to a commit.
+
+    Only an edit whose status is ``solved`` becomes a neuron; it needs ``key``, ``block`` and ``radius``.
+
+    Attributes:
+        label: target token ids, all of them (classification: the class id alone).
+        key: float32 [d], the hidden state that the index stores.
+        block: the name under which the caller hands the block to `Writer.stage`.
+        radius: the radius asked for when the neuron is inserted, in units of the key.
+        metrics: figures of the edit's own training; numbers JSON has no word for are kept as null.
+    """
+
+    prompt: str
+    target: str
+    rephrases: tuple[str, ...] = ()
+    locality: tuple[tuple[str, str | None], ...] = ()
+    subject: str | None = None
+    metadata: Mapping[str, JSON] = field(default_factory=dict)
+    status: Status = "solved"
+    label: tuple[int, ...] = ()
+    key: Vector | None = None
+    block: str | None = None
+    radius: float | None = None
+    metrics: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EditRecord:
+    """One row of the edits table; immutable once committed.
+
+    Attributes:
+        locality: unrelated prompts with their true answers, where known.
+        status: as it was committed; what became of the edit later is in `EditView.status`.
+        key: float32 [d], a read-only view of the memory-mapped file.
+        created_at: UTC.
+        supersedes: ids of the older edits that this one replaced when it was committed.
+    """
+
+    edit_id: str
+    prompt: str
+    target: str
+    rephrases: tuple[str, ...]
+    locality: tuple[tuple[str, str | None], ...]
+    subject: str | None
+    metadata: dict[str, JSON]
+    status: Status
+    label: tuple[int, ...]
+    key: Vector | None
+    block: str | None
+    radius: float | None
+    metrics: dict[str, JSON]
+    created_at: datetime
+    supersedes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterInfo:
+    """The cluster that a live edit stands in.
+
+    Attributes:
+        cluster: its number, which is the number of its oldest member.
+        radius: how far from the center the cluster fires (L2).
+        center_distance: from the edit's key to the center (L2).
+        members: ids of the edits in it, oldest first.
+    """
+
+    cluster: int
+    radius: float
+    center_distance: float
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EditView:
+    """An edit as one snapshot sees it.
+
+    Attributes:
+        status: ``live`` (in the index), ``superseded``, ``reverted``, ``already_right`` or ``failed``.
+        superseded_by: id of the newer edit that answers in its place.
+        cluster: where it stands in the index; None unless it is live.
+    """
+
+    record: EditRecord
+    status: EffectiveStatus
+    superseded_by: str | None
+    cluster: ClusterInfo | None
+
+    @property
+    def edit_id(self) -> str:
+        return self.record.edit_id
+
+    @property
+    def prompt(self) -> str:
+        return self.record.prompt
+
+    @property
+    def target(self) -> str:
+        return self.record.target
+
+    @property
+    def block(self) -> str | None:
+        return self.record.block
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoraSlice:
+    """The part of a block that one target module gets: ``scale * B @ A``.
+
+    Attributes:
+        A: float32 [rank, in].
+        B: float32 [out, rank].
+        scale: alpha / rank.
+    """
+
+    A: Vector
+    B: Vector
+    scale: float
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.A.nbytes + self.B.nbytes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """What one batch of edits trained: a slice for each target module, by module name."""
+
+    block_id: str
+    slices: Mapping[str, LoraSlice]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.slices.values())
+
+
+@dataclass(frozen=True, slots=True)
+class BaseReference:
+    """The base model that a project edits, held by reference.
+
+    Attributes:
+        name_or_path: hub id or folder.
+        revision: of the hub repository, where one was asked for.
+        fingerprint: sha256 by part, such as ``{"config": ..., "weights": ...}``.
+    """
+
+    name_or_path: str
+    revision: str | None
+    fingerprint: Mapping[str, str]
+
+    def require_same(self, other: BaseReference) -> None:
+        """Refuse another base model than this one; a folder that only moved is the same base.
+
+        Raises:
+            BaseMismatchError: naming every part that differs.
+        """
+        parts = sorted({*self.fingerprint, *other.fingerprint})
+        different = [part for part in parts if self.fingerprint.get(part) != other.fingerprint.get(part)]
+        if not parts and (self.name_or_path, self.revision) != (other.name_or_path, other.revision):
+            different = ["name or revision"]
+        if different:
+            raise BaseMismatchError(
+                f"the project edits {self.describe()}, and {other.describe()} has another "
+                + " and another ".join(different),
+                mend="open it with the base model that it was made on",
+            )
+
+    def describe(self) -> str:
+        """Name and revision in a few words."""
+        return f"{self.name_or_path}@{self.revision}" if self.revision else self.name_or_path
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """What is known of one snapshot without reading its files.
+
+    Attributes:
+        number: running number; 0 is the empty project.
+        parent: the snapshot it was made from; None for 0.
+        created_at: UTC.
+        action: ``create``, ``edit``, ``revert`` or what the committer named it.
+        recipe: the resolved recipe in force.
+        versions: library versions, by library.
+        command: the command line that made it, where given.
+        counts: ``edits`` (all rows), each of `EFFECTIVE_STATUSES`, ``blocks`` and ``clusters``.
+        detail: whatever the committer wrote beside it.
+    """
+
+    number: int
+    parent: int | None
+    created_at: datetime
+    action: str
+    recipe: Mapping[str, JSON]
+    seed: int
+    versions: Mapping[str, str]
+    command: str | None
+    counts: Mapping[str, int]
+    detail: Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A neuron near a key.
+
+    Attributes:
+        cluster: number of its cluster.
+        distance: L2 (not squared) from the key to the neuron.
+        radius: the cluster's.
+        center_distance: L2 from the key to the cluster's center.
+    """
+
+    edit_id: str
+    block: str
+    cluster: int
+    distance: float
+    radius: float
+    center_distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The answer of the index for one key.
+
+    Attributes:
+        fired: the neuron whose block answers; None means the base answers.
+        nearest: the nearest neuron, fired or not; None in a project without neurons.
+    """
+
+    fired: Neighbour | None
+    nearest: Neighbour | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One immutable file of a project, as a manifest lists it.
+
+    Attributes:
+        path: relative to the project, with forward slashes.
+        size: bytes.
+        sha256: hex digest of the whole file.
+        role: ``edits``, ``blocks``, ``clusters``, ``states`` or ``snapshot``.
+        first: number of the first edit or block in it; 0 for other roles.
+        rows: how many edits, blocks or rows it holds.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    role: str
+    first: int
+    rows: int

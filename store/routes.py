@@ -1,0 +1,98 @@
+"""Which neuron answers for a key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from store.clusters import Floats, Numbers, row_norms, tolerances
+from store.records import Neighbour, Route, Vector, block_id, edit_id
+from store.segments import Edits
+from store.space import Candidates
+
+_CELLS = 1 << 22
+
+
+class Searchable(Protocol):
+    """Clusters that can be asked for the candidates of many points at once."""
+
+    @property
+    def count(self) -> int: ...
+
+    def candidates(self, points: Vector, margins: Floats) -> Candidates: ...
+
+    def members(self, number: int) -> tuple[int, ...]: ...
+
+
+def lookup(clusters: Searchable, edits: Edits, points: Vector) -> list[Route]:
+    """The routes of keys float32 [n, d].
+
+    Of the clusters whose ball holds the key (`clusters.TOLERANCE`), the nearest member answers; of members
+    equally near, the newest. Exact while the index is a matrix. With an HNSW graph the clusters that hold a
+    key are found to the graph's recall, and the nearest neuron of a key that none holds is the nearest among
+    the members of the nearest clusters.
+    """
+    if not clusters.count:
+        return [Route(None, None)] * len(points)
+    step = max(1, _CELLS // max(clusters.count, points.shape[1]))
+    parts = (points[start : start + step] for start in range(0, len(points), step))
+    return [route for part in parts for route in _routes(clusters, edits, part)]
+
+
+def _routes(clusters: Searchable, edits: Edits, points: Vector) -> list[Route]:
+    margins = tolerances(points)
+    found = clusters.candidates(points, margins)
+    pair, number, apart = _members(clusters, edits, points, found)
+    holds = (found.center_distance <= found.radius + margins[found.row])[pair]
+    row = found.row[pair]
+    order = np.lexsort((-number, apart, row))
+    nearest = _first_of_each(row, order)
+    fired = _first_of_each(row, order[holds[order]])
+
+    def neighbour(at: int) -> Neighbour:
+        return Neighbour(
+            edit_id=edit_id(int(number[at])),
+            block=block_id(int(edits.blocks(number[at : at + 1])[0])),
+            cluster=int(found.number[pair[at]]),
+            distance=float(apart[at]),
+            radius=float(found.radius[pair[at]]),
+            center_distance=float(found.center_distance[pair[at]]),
+        )
+
+    return [
+        Route(
+            fired=neighbour(fired[at]) if at in fired else None,
+            nearest=neighbour(nearest[at]) if at in nearest else None,
+        )
+        for at in range(len(points))
+    ]
+
+
+def _members(
+    clusters: Searchable, edits: Edits, points: Vector, found: Candidates
+) -> tuple[Numbers, Numbers, Floats]:
+    """The members of candidates: which candidate, which neuron, its distance to the candidate's point."""
+    plain = np.nonzero(found.plain)[0]
+    pairs, numbers, apart = [plain], [found.number[plain]], [found.center_distance[plain]]
+    step = max(1, _CELLS // points.shape[1])
+    crowded = found.number.copy()
+    crowded[plain] = -1
+    for cluster in np.unique(crowded[crowded >= 0]).tolist():
+        members = np.array(clusters.members(cluster), np.int64)
+        at = np.nonzero(crowded == cluster)[0]
+        for start in range(0, len(members), step):
+            some = members[start : start + step]
+            keys = edits.keys(some)
+            for candidate in at.tolist():
+                pairs.append(np.full(len(some), candidate))
+                numbers.append(some)
+                apart.append(row_norms(np.subtract(keys, points[found.row[candidate]], dtype=np.float64)))
+    return np.concatenate(pairs), np.concatenate(numbers), np.concatenate(apart)
+
+
+def _first_of_each(row: Numbers, order: Numbers | Sequence[int]) -> dict[int, int]:
+    """For each row the first place that the order gives it."""
+    rows, first = np.unique(row[order], return_index=True)
+    return dict(zip(rows.tolist(), np.asarray(order)[first].tolist(), strict=True))

@@ -1,0 +1,254 @@
+"""The edits of a project: one segment per commit, read from its memory-mapped file when it is needed."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from store import codec
+from store.clusters import Floats, Neuron, Numbers
+from store.errors import DamagedProjectError, InvalidEditError
+from store.records import STATUSES, EditRecord, FileEntry, NewEdit, Status, Vector, block_id, edit_id
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedEdit:
+    """A new edit with the numbers that the store gives it."""
+
+    number: int
+    edit: NewEdit
+    block: int | None
+    supersedes: tuple[int, ...]
+
+
+def encode_edits(edits: Sequence[NumberedEdit], created_at: datetime) -> Any:
+    """Edits as one record batch.
+
+    Raises:
+        InvalidEditError: a text that is no Unicode, or metadata that is no JSON.
+    """
+    new = [each.edit for each in edits]
+    dims = {len(edit.key) for edit in new if edit.key is not None}
+    dim = max(dims, default=0)
+    microseconds = (created_at - _EPOCH) // (datetime.resolution)
+    columns: dict[str, Sequence[Any]] = {
+        "number": [each.number for each in edits],
+        "prompt": [edit.prompt for edit in new],
+        "target": [edit.target for edit in new],
+        "rephrases": [list(edit.rephrases) for edit in new],
+        "locality": [[{"prompt": p, "answer": a} for p, a in edit.locality] for edit in new],
+        "subject": [edit.subject for edit in new],
+        "metadata": [codec.json_text(edit.metadata) for edit in new],
+        "status": [edit.status for edit in new],
+        "label": [list(edit.label) for edit in new],
+        "block": [each.block for each in edits],
+        "radius": [edit.radius for edit in new],
+        "metrics": [codec.json_text(edit.metrics) for edit in new],
+        "created_at": [microseconds] * len(new),
+        "supersedes": [list(each.supersedes) for each in edits],
+    }
+    schema = codec.edits_schema(dim)
+    try:
+        arrays = [
+            codec.key_column([edit.key for edit in new], dim)
+            if field.name == "key"
+            else pa.array(columns[field.name], field.type)
+            for field in schema
+        ]
+    except (UnicodeError, pa.ArrowException, OverflowError) as error:
+        raise InvalidEditError(f"an edit cannot be written down ({error})") from error
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class Segment:
+    """The edits of one commit.
+
+    Args:
+        batch: a checked record batch with the columns of `codec.edits_schema`.
+        first: the number of its first edit.
+        path: what to name when something in it does not fit.
+    """
+
+    def __init__(self, batch: Any, first: int, path: Path) -> None:
+        self.batch = batch
+        self.first = first
+        self.rows = int(batch.num_rows)
+        self._path = path
+        with codec.damage(path):
+            expected = np.arange(first, first + self.rows)
+            if not np.array_equal(codec.numbers(batch.column("number")), expected):
+                raise ValueError("the edits in it have other numbers")
+            if set(batch.column("status").unique().to_pylist()) - set(STATUSES):
+                raise ValueError("an edit has an unknown status")
+            keys = batch.column("key")
+            self.dim = int(keys.type.list_size)
+            flat = codec.numbers(keys.values)
+            self.keys: Vector = flat.reshape(self.rows, self.dim)
+            self.radii: Floats = batch.column("radius").fill_null(0.0).to_numpy(zero_copy_only=True)
+            self.blocks: Numbers = batch.column("block").fill_null(0).to_numpy(zero_copy_only=True)
+
+    def neuron(self, row: int) -> Neuron:
+        """The neuron of a solved edit."""
+        label = tuple(self.batch.column("label")[row].as_py())
+        return Neuron(self.first + row, self.keys[row], label, float(self.radii[row]))
+
+    def column(self, name: str) -> list[Any]:
+        """A column as Python values."""
+        values: list[Any] = self.batch.column(name).to_pylist()
+        return values
+
+    def solved(self) -> list[int]:
+        """Numbers of the edits that became neurons when they were committed."""
+        return [self.first + row for row, status in enumerate(self.column("status")) if status == "solved"]
+
+    def records(self, start: int, stop: int) -> Iterator[EditRecord]:
+        """The rows from start to before stop."""
+        part = self.batch.slice(start, stop - start)
+        with codec.damage(self._path):
+            times = part.column("created_at").view(pa.int64()).to_pylist()
+            names = [name for name in part.schema.names if name not in ("key", "created_at")]
+            columns = [part.column(name).to_pylist() for name in names]
+            has_key = part.column("key").is_valid().to_pylist()
+            for at, values in enumerate(zip(*columns, strict=True)):
+                key = self.keys[start + at] if has_key[at] else None
+                yield _record(dict(zip(names, values, strict=True)), key, codec.utc(times[at]))
+
+
+class Edits:
+    """All edits that a snapshot sees, by number; a segment is opened when something in it is asked for."""
+
+    def __init__(
+        self, dim: int | None, sources: Sequence[tuple[int, int, Callable[[], Segment]]] = ()
+    ) -> None:
+        self.dim = dim
+        self._firsts = [first for first, _, _ in sources]
+        self._rows = [rows for _, rows, _ in sources]
+        self._open = [opener for _, _, opener in sources]
+        self._loaded: dict[int, Segment] = {}
+
+    @property
+    def count(self) -> int:
+        """How many edits there are; also the highest number."""
+        return self._firsts[-1] + self._rows[-1] - 1 if self._firsts else 0
+
+    def with_segment(self, first: int, rows: int, opener: Callable[[], Segment], dim: int | None) -> Edits:
+        """These edits and those of one more segment."""
+        longer = Edits(dim)
+        longer._firsts = [*self._firsts, first]
+        longer._rows = [*self._rows, rows]
+        longer._open = [*self._open, opener]
+        longer._loaded = dict(self._loaded)
+        return longer
+
+    def keys(self, numbers: Sequence[int] | Numbers) -> Vector:
+        return cast("Vector", self._gather(numbers, "keys", np.float32, (self.dim or 0,)))
+
+    def radii(self, numbers: Sequence[int] | Numbers) -> Floats:
+        return cast("Floats", self._gather(numbers, "radii", np.float64, ()))
+
+    def blocks(self, numbers: Sequence[int] | Numbers) -> Numbers:
+        """Int64 [n], the numbers of the blocks that edits lead to; 0 for none."""
+        return cast("Numbers", self._gather(numbers, "blocks", np.int64, ()))
+
+    def neuron(self, number: int) -> Neuron:
+        segment = self._segment(self._position(number))
+        return segment.neuron(number - segment.first)
+
+    def status(self, number: int) -> str:
+        """The status that an edit was committed with."""
+        segment = self._segment(self._position(number))
+        return str(segment.batch.column("status")[number - segment.first])
+
+    def prompt(self, number: int) -> str:
+        segment = self._segment(self._position(number))
+        return str(segment.batch.column("prompt")[number - segment.first])
+
+    def record(self, number: int) -> EditRecord:
+        """The row of one edit."""
+        segment = self._segment(self._position(number))
+        row = number - segment.first
+        return next(segment.records(row, row + 1))
+
+    def segments(self) -> Iterator[Segment]:
+        """Every segment, oldest first."""
+        return (self._segment(at) for at in range(len(self._firsts)))
+
+    def _gather(
+        self, numbers: Sequence[int] | Numbers, column: str, dtype: type[np.generic], shape: tuple[int, ...]
+    ) -> NDArray[Any]:
+        wanted = np.asarray(numbers, np.int64)
+        result = np.empty((len(wanted), *shape), dtype)
+        if len(wanted) == 1:
+            segment = self._segment(self._position(int(wanted[0])))
+            result[0] = getattr(segment, column)[wanted[0] - segment.first]
+            return result
+        positions = np.searchsorted(self._firsts, wanted, side="right") - 1
+        for at in np.unique(positions).tolist():
+            here = positions == at
+            segment = self._segment(at)
+            result[here] = getattr(segment, column)[wanted[here] - segment.first]
+        return result
+
+    def _position(self, number: int) -> int:
+        return bisect_right(self._firsts, number) - 1
+
+    def _segment(self, at: int) -> Segment:
+        if at not in self._loaded:
+            self._loaded[at] = self._open[at]()
+        return self._loaded[at]
+
+
+def open_segment(root_path: Path, entry: FileEntry, dim: int | None) -> Segment:
+    """The segment in an edits file.
+
+    Raises:
+        DamagedProjectError: the file is gone, cut or changed.
+    """
+    reader = codec.open_batches(root_path, entry.size)
+    with codec.damage(root_path):
+        found = reader.schema.field("key").type
+        size = found.list_size if pa.types.is_fixed_size_list(found) else -1
+        if size not in (0, dim):
+            raise ValueError("its keys have another size than those of the project")
+        if reader.num_record_batches != 1:
+            raise ValueError("an edits file has one record batch")
+    segment = Segment(
+        codec.read_batch(reader, 0, codec.edits_schema(size), root_path), entry.first, root_path
+    )
+    if segment.rows != entry.rows:
+        raise DamagedProjectError(
+            f"it holds {segment.rows} edits in place of {entry.rows}",
+            where=str(root_path),
+            mend="run 'melo verify'",
+        )
+    return segment
+
+
+def _record(row: dict[str, Any], key: Vector | None, created_at: datetime) -> EditRecord:
+    return EditRecord(
+        edit_id=edit_id(row["number"]),
+        prompt=row["prompt"],
+        target=row["target"],
+        rephrases=tuple(row["rephrases"]),
+        locality=tuple((pair["prompt"], pair["answer"]) for pair in row["locality"]),
+        subject=row["subject"],
+        metadata=codec.json_mapping(row["metadata"]),
+        status=cast("Status", row["status"]),
+        label=tuple(row["label"]),
+        key=key,
+        block=None if row["block"] is None else block_id(row["block"]),
+        radius=row["radius"],
+        metrics=codec.json_mapping(row["metrics"]),
+        created_at=created_at,
+        supersedes=tuple(edit_id(number) for number in row["supersedes"]),
+    )

@@ -1,0 +1,367 @@
+"""Clusters that can be searched and changed: a whole set, and a layer of changes over a set that stays.
+
+`ClusterSet` keeps what a search needs in arrays, so that a query costs no Python loop over clusters, and
+makes a `Cluster` only when a rule asks for one. `Overlay` is what a writer stages in: dropping it undoes all.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.clusters import Cluster, Floats, Near, Neurons, Numbers, distances, row_norms, with_rounding
+from store.deltas import NO_CLUSTERS, ClusterDelta, ClusterTable
+from store.index import FIRST_K, CenterIndex, Matrix
+from store.records import Vector
+
+_ROW = np.dtype(
+    [("number", "i8"), ("label", "i8"), ("radius", "f8"), ("spread", "f8"), ("reach", "f8"), ("plain", "?")]
+)
+_NUMBER_BITS = 32
+_NUMBER_MASK = (1 << _NUMBER_BITS) - 1
+_PAIR_FLOATS = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Pairs of a point and a cluster that may hold it or have the nearest neuron, as columns [m].
+
+    Attributes:
+        row: which point.
+        number: which cluster.
+        center_distance: float64, exact.
+        plain: the cluster is one neuron, whose key is the center.
+    """
+
+    row: Numbers
+    number: Numbers
+    radius: Floats
+    center_distance: Floats
+    plain: NDArray[np.bool_]
+
+    def and_also(self, other: Candidates) -> Candidates:
+        """Both, one after the other."""
+        return Candidates(
+            np.concatenate([self.row, other.row]),
+            np.concatenate([self.number, other.number]),
+            np.concatenate([self.radius, other.radius]),
+            np.concatenate([self.center_distance, other.center_distance]),
+            np.concatenate([self.plain, other.plain]),
+        )
+
+
+_NO_CANDIDATES = Candidates(
+    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.bool_)
+)
+
+
+def index_label(number: int, version: int) -> int:
+    """The label of a cluster's center in the index, never used twice: the version changes with the center."""
+    return version << _NUMBER_BITS | number
+
+
+class ClusterSet:
+    """All clusters of one snapshot, or of a piece of work.
+
+    Args:
+        dim: size of a key.
+        table: the clusters that it begins with.
+        make_index: gives the index at the first search, where there is a saved one; else it is built.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        neurons: Neurons,
+        table: ClusterTable = NO_CLUSTERS,
+        make_index: Callable[[ClusterSet], CenterIndex] | None = None,
+    ) -> None:
+        self.dim = dim
+        self.neurons = neurons
+        self._table = table
+        self._stored = len(table)
+        self._made: list[Cluster] = []
+        self._rows: NDArray[Any] = np.zeros(len(table), _ROW)
+        self._rows["number"] = table.numbers
+        self._rows["label"] = table.versions << _NUMBER_BITS | table.numbers
+        for column in ("radius", "spread", "reach"):
+            self._rows[column] = getattr(table, column)
+        self._rows["plain"] = table.plain
+        self._used = len(table)
+        self._slots: dict[int, int] = dict(zip(table.numbers.tolist(), range(len(table)), strict=True))
+        self._slot_by_number: Numbers = np.full(int(table.numbers.max(initial=0)) + 1, -1, np.int64)
+        self._slot_by_number[table.numbers] = np.arange(len(table))
+        self._owners: dict[int, int] | None = None
+        self._widest = {name: float(self._rows[name].max(initial=0.0)) for name in ("radius", "reach")}
+        self._make_index = make_index or build_index
+        self._index: CenterIndex | None = None
+        self._clock = itertools.count(1)
+
+    @property
+    def count(self) -> int:
+        """How many clusters there are."""
+        return len(self._slots)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._slots
+
+    @property
+    def index(self) -> CenterIndex:
+        """The index over the centers."""
+        if self._index is None:
+            self._index = self._make_index(self)
+        return self._index
+
+    def get(self, number: int) -> Cluster:
+        """A cluster by its number."""
+        return self._cluster(self._slots[number])
+
+    def members(self, number: int) -> tuple[int, ...]:
+        """The neurons of a cluster."""
+        return self._members(self._slots[number])
+
+    def clusters(self) -> Iterator[Cluster]:
+        return (self._cluster(slot) for slot in self._slots.values())
+
+    def holder(self, number: int) -> Cluster:
+        return self.get(self.owners[number])
+
+    @property
+    def owners(self) -> dict[int, int]:
+        """For each live neuron the number of its cluster."""
+        if self._owners is None:
+            self._owners = {
+                member: number
+                for number, slot in self._slots.items()
+                for member in ((number,) if self._rows["plain"][slot] else self.members(number))
+            }
+        return self._owners
+
+    def label(self, number: int) -> int:
+        """The index label of a cluster, which stands for its content for good."""
+        return int(self._rows["label"][self._slots[number]])
+
+    def labels(self) -> Numbers:
+        """The index labels of all clusters."""
+        slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
+        result: Numbers = self._rows["label"][slots]
+        return result
+
+    def centers_of(self, labels: Numbers) -> Vector:
+        """The centers [n, d] of index labels [n]."""
+        return self._centers(self._slot_by_number[labels & _NUMBER_MASK])
+
+    def touching(self, point: Vector, radius: float) -> Near:
+        return self._within(point, radius, "radius")
+
+    def reaching(self, point: Vector, radius: float) -> Near:
+        return self._within(point, float(with_rounding(radius)), "reach")
+
+    def put(self, cluster: Cluster) -> None:
+        self._change([cluster], [], next(self._clock))
+
+    def drop(self, number: int) -> None:
+        self._change([], [number], next(self._clock))
+
+    def apply(self, delta: ClusterDelta, version: int) -> None:
+        """Take over the changes of a commit; the version is the snapshot's number."""
+        self._change(delta.put, delta.dropped, version)
+
+    def candidates(self, points: Vector, margins: Floats, hidden: Sequence[int] = ()) -> Candidates:
+        """What may answer points [n, d], each held by a ball up to its margin outside it.
+
+        Args:
+            hidden: numbers of clusters to leave out.
+        """
+        if not self._slots:
+            return _NO_CANDIDATES
+        at_least = FIRST_K + len(hidden)
+        found = self.index.near(points, margins + self._widest["radius"], at_least=at_least)
+        slots = self._slot_by_number[found.labels & _NUMBER_MASK]
+        lower, upper = found.lower, found.upper
+        if len(hidden):
+            unseen = np.isin(self._rows["number"][slots], np.asarray(hidden))
+            lower, upper = np.where(unseen, np.inf, lower), np.where(unseen, np.inf, upper)
+        radius, spread = self._rows["radius"][slots], self._rows["spread"][slots]
+        best = (upper + spread).min(axis=1, initial=np.inf)[:, None]
+        keep = (lower <= radius + margins[:, None]) | (lower - spread <= best)
+        row, column = np.nonzero(keep & np.isfinite(lower))
+        chosen = slots[row, column]
+        return Candidates(
+            row,
+            self._rows["number"][chosen],
+            self._rows["radius"][chosen],
+            self._measure(points, row, chosen),
+            self._rows["plain"][chosen],
+        )
+
+    def _within(self, point: Vector, margin: float, column: str) -> Near:
+        if not self._slots:
+            return []
+        found = self.index.near(point[None], np.array([margin + self._widest[column]]))
+        slots = self._slot_by_number[found.labels[0] & _NUMBER_MASK]
+        slots = slots[found.lower[0] <= self._rows[column][slots] + margin]
+        apart = distances(self._centers(slots), point)
+        inside = apart <= self._rows[column][slots] + margin
+        return [
+            (self._cluster(slot), far)
+            for slot, far in zip(slots[inside].tolist(), apart[inside].tolist(), strict=True)
+        ]
+
+    def _measure(self, points: Vector, row: Numbers, slots: Numbers) -> Floats:
+        """Exact distances of pairs of a point and a center, a bounded number of floats at a time."""
+        result = np.empty(len(row))
+        step = max(1, _PAIR_FLOATS // self.dim)
+        for start in range(0, len(row), step):
+            part = slice(start, start + step)
+            centers = self._centers(slots[part])
+            result[part] = row_norms(np.subtract(centers, points[row[part]], dtype=np.float64))
+        return result
+
+    def _centers(self, slots: Numbers) -> Vector:
+        rows = self._rows[slots]
+        centers: Vector = np.empty((len(slots), self.dim), np.float32)
+        plain = rows["plain"]
+        if plain.any():
+            centers[plain] = self.neurons.keys(rows["number"][plain])
+        for at in np.nonzero(~plain)[0].tolist():
+            centers[at] = self._cluster(int(slots[at])).center
+        return centers
+
+    def _cluster(self, slot: int) -> Cluster:
+        return self._table.cluster(slot, self.neurons) if slot < self._stored else self._at(slot)
+
+    def _members(self, slot: int) -> tuple[int, ...]:
+        return self._table.members(slot) if slot < self._stored else self._at(slot).members
+
+    def _at(self, slot: int) -> Cluster:
+        return self._made[slot - self._stored]
+
+    def _change(self, put: Sequence[Cluster], dropped: Iterable[int], version: int) -> None:
+        old = [*dropped, *(cluster.number for cluster in put if cluster.number in self._slots)]
+        slots = np.array([self._slots.pop(number) for number in old], np.int64)
+        if self._owners is not None:
+            for number, slot in zip(old, slots.tolist(), strict=True):
+                for member in self._members(slot):
+                    if self._owners.get(member) == number:  # it may have been put into another one since
+                        del self._owners[member]
+        if self._index is not None and old:
+            self._index.remove(self._rows["label"][slots])
+        if put:
+            self._append(put, version)
+
+    def _append(self, put: Sequence[Cluster], version: int) -> None:
+        start, stop = self._used, self._used + len(put)
+        self._rows = _with_room(self._rows, stop, 0)
+        self._slot_by_number = _with_room(
+            self._slot_by_number, max(cluster.number for cluster in put) + 1, -1
+        )
+        for slot, cluster in enumerate(put, start):
+            plain = len(cluster.members) == 1 and cluster.spread == 0.0
+            label = index_label(cluster.number, version)
+            self._rows[slot] = (cluster.number, label, cluster.radius, cluster.spread, cluster.reach, plain)
+            self._slots[cluster.number] = slot
+            self._slot_by_number[cluster.number] = slot
+            self._widest["radius"] = max(self._widest["radius"], cluster.radius)
+            self._widest["reach"] = max(self._widest["reach"], cluster.reach)
+            if self._owners is not None:
+                self._owners.update(dict.fromkeys(cluster.members, cluster.number))
+        self._made.extend(put)
+        self._used = stop
+        if self._index is not None:
+            self._index.add(self._rows["label"][start:stop], np.stack([cluster.center for cluster in put]))
+
+
+class Overlay:
+    """Changes over a set of clusters that itself stays as it is."""
+
+    def __init__(self, base: ClusterSet, neurons: Neurons) -> None:
+        self.dim = base.dim
+        self.neurons = neurons
+        self._base = base
+        self._top = ClusterSet(base.dim, neurons)
+        self._hidden: set[int] = set()
+
+    @property
+    def count(self) -> int:
+        """How many clusters there are."""
+        return self._base.count - len(self._hidden) + self._top.count
+
+    def touching(self, point: Vector, radius: float) -> Near:
+        return self._seen(self._base.touching(point, radius)) + self._top.touching(point, radius)
+
+    def reaching(self, point: Vector, radius: float) -> Near:
+        return self._seen(self._base.reaching(point, radius)) + self._top.reaching(point, radius)
+
+    def holder(self, number: int) -> Cluster:
+        if number in self._top.owners:
+            return self._top.holder(number)
+        return self._base.holder(number)
+
+    def is_live(self, number: int) -> bool:
+        """Whether a neuron stands in a cluster."""
+        if number in self._top.owners:
+            return True
+        owner = self._base.owners.get(number)
+        return owner is not None and owner not in self._hidden
+
+    def members(self, number: int) -> tuple[int, ...]:
+        return self._top.members(number) if number in self._top else self._base.members(number)
+
+    def clusters(self) -> Iterator[Cluster]:
+        below = (cluster for cluster in self._base.clusters() if cluster.number not in self._hidden)
+        return itertools.chain(below, self._top.clusters())
+
+    def put(self, cluster: Cluster) -> None:
+        self._hide(cluster.number)
+        self._top.put(cluster)
+
+    def drop(self, number: int) -> None:
+        self._hide(number)
+        if number in self._top:
+            self._top.drop(number)
+
+    def candidates(self, points: Vector, margins: Floats) -> Candidates:
+        """What may answer points [n, d], each held by a ball up to its margin outside it."""
+        below = self._base.candidates(points, margins, sorted(self._hidden))
+        return below.and_also(self._top.candidates(points, margins))
+
+    def delta(self) -> ClusterDelta:
+        """What has changed."""
+        put = [
+            cluster
+            for cluster in self._top.clusters()
+            if cluster.number not in self._base or not self._base.get(cluster.number).same_as(cluster)
+        ]
+        put.sort(key=lambda cluster: cluster.number)
+        return ClusterDelta(put, sorted(number for number in self._hidden if number not in self._top))
+
+    def _hide(self, number: int) -> None:
+        if number in self._base:
+            self._hidden.add(number)
+
+    def _seen(self, near: Near) -> Near:
+        return [found for found in near if found[0].number not in self._hidden]
+
+
+def build_index(clusters: ClusterSet) -> CenterIndex:
+    """An index made from nothing but the clusters and their keys."""
+    index = CenterIndex(Matrix(clusters.dim), clusters.centers_of)
+    labels = clusters.labels()
+    if len(labels):
+        index.add(labels, clusters.centers_of(labels))
+    return index
+
+
+def _with_room(column: NDArray[Any], length: int, fill: int) -> NDArray[Any]:
+    """The column itself, or a longer copy that holds at least so many rows."""
+    if length <= len(column):
+        return column
+    longer = np.full(max(length, 2 * len(column), 64), fill, column.dtype)
+    longer[: len(column)] = column
+    return longer

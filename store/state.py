@@ -1,0 +1,230 @@
+"""One snapshot of a project in memory: its edits, what became of them, its clusters and its blocks."""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from store import codec, fileio, index_file, layout, lock, manifest
+from store.clusters import distances
+from store.deltas import ClusterRows, ClusterTable
+from store.errors import DamagedProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
+from store.index import CenterIndex, Graph
+from store.manifest import Head, Pointer, Snapshot
+from store.records import (
+    Block,
+    ClusterInfo,
+    EditRecord,
+    EditView,
+    EffectiveStatus,
+    FileEntry,
+    block_id,
+    edit_id,
+    number_of,
+)
+from store.segments import Edits, open_segment
+from store.space import ClusterSet
+
+
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """What became of edits after their commit; an edit in neither is as it was committed.
+
+    Attributes:
+        superseded: number of the newer edit that answers in place of an older one.
+        reverted: numbers of edits taken back.
+    """
+
+    superseded: dict[int, int]
+    reverted: set[int]
+
+    def of(self, number: int, committed: str) -> EffectiveStatus:
+        """The effective status of an edit that was committed with this status."""
+        if number in self.reverted:
+            return "reverted"
+        if number in self.superseded or committed == "superseded":
+            return "superseded"
+        return (
+            "failed" if committed == "failed" else "already_right" if committed == "already_right" else "live"
+        )
+
+    def changed(self, rows: Iterable[tuple[int, bool, int | None]]) -> Fates:
+        """These fates, with rows (edit, reverted, superseded by) laid over them."""
+        superseded, reverted = dict(self.superseded), set(self.reverted)
+        for number, is_reverted, by in rows:
+            superseded.pop(number, None)
+            reverted.discard(number)
+            if is_reverted:
+                reverted.add(number)
+            elif by is not None:
+                superseded[number] = by
+        return Fates(superseded, reverted)
+
+
+class State:
+    """A snapshot that was read from the disk; a writer moves it on with each of its commits."""
+
+    def __init__(self, root: Path, head: Head, pointer: Pointer, chain: list[Snapshot]) -> None:
+        self.root = root
+        self.head = head
+        self.pointer = pointer
+        self.snapshot = chain[0]
+        self.files = manifest.all_files(chain)
+        self.unsaved = 0
+        dim = self.snapshot.key_dim
+        self.edits = Edits(dim, [_source(root, entry, dim) for entry in self.files if entry.role == "edits"])
+        self.fates = _read_fates(root, self.files)
+        self._readers: dict[str, Any] = {}
+        self.clusters: ClusterSet | None = None
+        if dim is not None:
+            rows = _read_clusters(root, self.files, self.edits.count, dim)
+            self.clusters = ClusterSet(dim, self.edits, ClusterTable(rows), self._load_index)
+
+    @classmethod
+    def load(cls, root: Path, at: int | None = None) -> State:
+        """Read a snapshot.
+
+        Raises:
+            ProjectNotFoundError, FormatVersionError, DamagedProjectError, UnknownEditError: see `manifest`.
+        """
+        head = manifest.read_head(root)
+        pointer, chain = manifest.find(root, head, at)
+        return cls(root, head, pointer, chain)
+
+    @property
+    def is_newest(self) -> bool:
+        return self.pointer.number == self.head.newest.number
+
+    def move_on(self, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
+        """Go on to a snapshot that was just committed, whose clusters are applied already."""
+        self.head, self.pointer, self.snapshot = head, head.newest, snapshot
+        self.files = (*self.files, *added)
+        dim = snapshot.key_dim
+        for entry in added:
+            if entry.role == "edits":
+                first, rows, opener = _source(self.root, entry, dim)
+                self.edits = self.edits.with_segment(first, rows, opener, dim)
+            if entry.role == "states":
+                self.fates = self.fates.changed(_fate_rows(self.root, entry))
+
+    def block_count(self) -> int:
+        """How many blocks there are; also the highest number."""
+        return max(
+            (entry.first + entry.rows - 1 for entry in self.files if entry.role == "blocks"), default=0
+        )
+
+    def block(self, name: str) -> Block:
+        """A block, as views of its memory-mapped file.
+
+        Raises:
+            UnknownEditError: there is no such block.
+            DamagedProjectError: its file is broken.
+        """
+        number = number_of(name, "b")
+        entries = [entry for entry in self.files if entry.role == "blocks"]
+        at = bisect_right([entry.first for entry in entries], number) - 1
+        if at < 0 or number >= entries[at].first + entries[at].rows:
+            raise UnknownEditError(
+                f"there is no block {name}", where=str(self.root), mend=f"it has {self.block_count()} blocks"
+            )
+        path = layout.inside(self.root, entries[at].path)
+        if entries[at].path not in self._readers:
+            self._readers[entries[at].path] = codec.open_batches(path, entries[at].size)
+        reader = self._readers[entries[at].path]
+        batch = codec.read_batch(reader, number - entries[at].first, codec.BLOCKS, path)
+        return Block(block_id(number), codec.block_slices(batch, number, path))
+
+    def status(self, number: int) -> EffectiveStatus:
+        """The effective status of an edit."""
+        return self.fates.of(number, self.edits.status(number))
+
+    def view(self, record: EditRecord) -> EditView:
+        """An edit as this snapshot sees it."""
+        number = number_of(record.edit_id, "e")
+        by = self.fates.superseded.get(number)
+        status = self.fates.of(number, record.status)
+        return EditView(
+            record,
+            status,
+            None if by is None else edit_id(by),
+            self._cluster_info(number) if status == "live" else None,
+        )
+
+    def snapshot_sha256(self, number: int) -> str | None:
+        """Checksum of the snapshot file of a number in this project's history; None where there is none."""
+        for pointer, _ in manifest.history(self.root, self.head):
+            if pointer.number <= number:
+                return pointer.sha256 if pointer.number == number else None
+        return None
+
+    def save_index(self) -> None:
+        """Save the graph, where there is one; the caller holds the writer's lock.
+
+        A cache that cannot be saved is no failure of the work: that is a `StoreWarning`.
+        """
+        if self.clusters is not None:
+            self._save_graph(self.clusters.index.graph)
+
+    def _load_index(self, clusters: ClusterSet) -> CenterIndex:
+        loaded = index_file.load(self.root, clusters, self.snapshot_sha256)
+        self.unsaved += loaded.changed
+        if loaded.trouble is not None and self.is_newest:
+            warnings.warn(
+                f"{self.root / layout.INDEX}: {loaded.trouble}; it was built again from the keys",
+                StoreWarning,
+                stacklevel=2,
+            )
+            with suppress(ProjectLockedError), lock.writing(self.root, 0.0):  # a writer saves its own
+                self._save_graph(loaded.index.graph)
+        return loaded.index
+
+    def _save_graph(self, graph: Graph | None) -> None:
+        if graph is None:
+            return
+        try:
+            index_file.save(self.root, graph, self.pointer.number, self.pointer.sha256)
+            self.unsaved = 0
+        except StorageError as error:
+            warnings.warn(f"the index could not be saved ({error})", StoreWarning, stacklevel=3)
+
+    def _cluster_info(self, number: int) -> ClusterInfo | None:
+        assert self.clusters is not None, "a live edit has a key"
+        cluster = self.clusters.holder(number)
+        apart = distances(self.edits.keys([number]), cluster.center)
+        members = tuple(edit_id(member) for member in cluster.members)
+        return ClusterInfo(cluster.number, cluster.radius, float(apart[0]), members)
+
+
+def _source(root: Path, entry: FileEntry, dim: int | None) -> Any:
+    return entry.first, entry.rows, partial(open_segment, layout.inside(root, entry.path), entry, dim)
+
+
+def _read_whole(root: Path, entry: FileEntry, schema: Any) -> tuple[Any, Path]:
+    """The one record batch of a small file, checksum included."""
+    path = layout.inside(root, entry.path)
+    reader = codec.open_batches(path, entry.size)
+    if fileio.fingerprint(path).sha256 != entry.sha256:
+        raise DamagedProjectError("its checksum does not fit", where=str(path), mend="run 'melo verify'")
+    return codec.read_batch(reader, 0, schema, path), path
+
+
+def _read_clusters(root: Path, files: Iterable[FileEntry], edits: int, dim: int) -> list[ClusterRows]:
+    parts = (_read_whole(root, entry, codec.CLUSTERS) for entry in files if entry.role == "clusters")
+    return [codec.cluster_rows(batch, edits, dim, path) for batch, path in parts]
+
+
+def _fate_rows(root: Path, entry: FileEntry) -> list[tuple[int, bool, int | None]]:
+    batch, _ = _read_whole(root, entry, codec.STATES)
+    columns = (batch.column(name).to_pylist() for name in ("number", "reverted", "superseded_by"))
+    return list(zip(*columns, strict=True))
+
+
+def _read_fates(root: Path, files: Iterable[FileEntry]) -> Fates:
+    rows = (row for entry in files if entry.role == "states" for row in _fate_rows(root, entry))
+    return Fates({}, set()).changed(rows)

@@ -1,0 +1,435 @@
+"""Commits: stage edits over the newest snapshot, try them, and make them the next one.
+
+A commit writes new files, forces them and their folders to the disk, then the snapshot file, and then
+replaces ``manifest.json``: before that moment nothing has happened, after it everything has. What a
+broken-off commit leaves behind has the names that the next one writes, and no snapshot names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from store import checks, clusters, codec, fileio, index_file, layout, manifest, routes
+from store.clusters import Neuron
+from store.deltas import ClusterDelta
+from store.errors import StaleWriteError, StorageError
+from store.manifest import Head, Snapshot
+from store.records import JSON, FileEntry, LoraSlice, NewEdit, Route, SnapshotInfo, edit_id
+from store.segments import Edits, NumberedEdit, Segment, encode_edits
+from store.space import ClusterSet, Overlay
+from store.state import Fates, State
+from store.supersede import Prompts, replaced_again, replaced_by_new
+
+if TYPE_CHECKING:
+    from store.project import Project
+
+FateRow = tuple[int, bool, int | None]
+NO_CHANGE = ClusterDelta((), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit adds to a snapshot.
+
+    Attributes:
+        segment: the new edits.
+        blocks: the new blocks, one record batch each.
+        fates: older edits whose fate changes: number, whether reverted, by which newer one superseded.
+    """
+
+    parent: int
+    dim: int | None
+    segment: Segment | None = None
+    blocks: Sequence[Any] = ()
+    first_block: int = 0
+    delta: ClusterDelta = NO_CHANGE
+    fates: Sequence[FateRow] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a commit says about itself; see `SnapshotInfo`."""
+
+    action: str
+    recipe: Mapping[str, JSON]
+    seed: int
+    versions: Mapping[str, str]
+    command: str | None = None
+    detail: Mapping[str, JSON] = field(default_factory=dict)
+
+
+class Staged:
+    """Edits as they would be after a commit; nothing is written until then, and dropping it undoes it."""
+
+    def __init__(self, writer: Writer, change: Change, overlay: Overlay | None, edits: Edits) -> None:
+        self._writer = writer
+        self._change = change
+        self._overlay = overlay
+        self._edits = edits
+
+    @property
+    def edit_ids(self) -> list[str]:
+        """The ids that the edits get, in the order in which they were handed in."""
+        segment = self._change.segment
+        return [edit_id(segment.first + row) for row in range(segment.rows)] if segment else []
+
+    @property
+    def superseded(self) -> dict[str, str]:
+        """Older edits that are replaced, each with the edit that replaces it."""
+        return {edit_id(old): edit_id(by) for old, _, by in self._change.fates if by is not None}
+
+    def lookup(self, keys: ArrayLike) -> list[Route]:
+        """The routes of keys float32 [n, d] as they would be after the commit.
+
+        Raises:
+            KeyShapeError: the keys do not fit.
+        """
+        points = checks.key_rows(keys, self._change.dim)
+        if self._overlay is None:
+            return [Route(None, None)] * len(points)
+        return routes.lookup(self._overlay, self._edits, points)
+
+    def commit(
+        self,
+        *,
+        recipe: Mapping[str, JSON],
+        seed: int,
+        versions: Mapping[str, str],
+        action: str = "edit",
+        command: str | None = None,
+        detail: Mapping[str, JSON] | None = None,
+    ) -> SnapshotInfo:
+        """Make this the next snapshot.
+
+        Raises:
+            StaleWriteError: the project has moved on since this was staged.
+            StorageError: the file system refused; the project is as it was.
+            InvalidEditError: recipe, versions or detail are no JSON values.
+        """
+        note = Note(action, recipe, seed, versions, command, detail or {})
+        return self._writer.commit(self._change, note)
+
+
+class Writer:
+    """Holds the lock of a project and moves it on; made by `Project.writer`.
+
+    Attributes:
+        project: the newest snapshot; it moves on with each commit.
+    """
+
+    def __init__(self, project: Project, state: State) -> None:
+        self.project = project
+        self._state = state
+        self._prompts: Prompts | None = None
+
+    def stage(
+        self, edits: Sequence[NewEdit], blocks: Mapping[str, Mapping[str, LoraSlice]] | None = None
+    ) -> Staged:
+        """Apply edits over the newest snapshot, in memory only; edits of one batch see each other.
+
+        Staging again starts from the newest snapshot again.
+
+        Args:
+            blocks: slices by module name, by the name that `NewEdit.block` uses. A block that no solved edit
+                leads to is not kept, and an edit that did not take then records none.
+
+        Raises:
+            InvalidEditError: an edit or a block lacks something, or contradicts itself.
+            KeyShapeError: a key does not fit.
+        """
+        state, blocks = self._state, blocks or {}
+        dim = checks.edits(edits, blocks, state.snapshot.key_dim)
+        first, first_block = state.edits.count + 1, state.block_count() + 1
+        kept = list(dict.fromkeys(edit.block for edit in edits if edit.status == "solved" and edit.block))
+        numbers = {name: number for number, name in enumerate(kept, first_block)}
+        new = [
+            (_neuron(first + at, edit), edit.prompt)
+            for at, edit in enumerate(edits)
+            if edit.status == "solved"
+        ]
+        space = self._space(dim) if dim is not None else None
+        replaced: dict[int, int] = {}
+        if space is not None and new:
+            replaced = replaced_by_new(space, space.owners, new, self._prompt_index())
+        rows = [
+            NumberedEdit(
+                first + at,
+                edit,
+                numbers.get(edit.block or ""),
+                tuple(sorted(old for old, by in replaced.items() if by == first + at)),
+            )
+            for at, edit in enumerate(edits)
+        ]
+        segment, together = self._segment(rows, dim)
+        overlay = None
+        if space is not None:
+            gone = [old for old in replaced if old < first]
+            standing = [neuron for neuron, _ in new if neuron.number not in replaced]
+            overlay = _changed(space, together, gone, [], standing)
+        change = Change(
+            parent=state.pointer.number,
+            dim=dim,
+            segment=segment,
+            blocks=[codec.block_batch(numbers[name], blocks[name]) for name in kept],
+            first_block=first_block,
+            delta=overlay.delta() if overlay is not None else NO_CHANGE,
+            fates=[(old, False, by) for old, by in sorted(replaced.items())],
+        )
+        return Staged(self, change, overlay, together)
+
+    def revert(
+        self,
+        edit_ids: Iterable[str],
+        *,
+        versions: Mapping[str, str],
+        command: str | None = None,
+        detail: Mapping[str, JSON] | None = None,
+    ) -> SnapshotInfo:
+        """Take edits back, in a new snapshot: the routes are those of a project that never had them.
+
+        An older edit that one of them replaced answers again, unless another one replaces it. Edits that are
+        reverted already stay so; where nothing is left to do, no snapshot is made.
+
+        Raises:
+            UnknownEditError: there is no such edit; nothing is reverted.
+            StorageError: the file system refused; the project is as it was.
+        """
+        state = self._state
+        asked = {checks.known_edit(state, name) for name in edit_ids}
+        gone = asked - state.fates.reverted
+        if not gone:
+            return state.snapshot.info
+        fates: dict[int, FateRow] = {number: (number, True, None) for number in gone}
+        back = []
+        for old in sorted(n for n, by in state.fates.superseded.items() if by in gone and n not in gone):
+            by = self._replaced_again(old, gone)
+            fates[old] = (old, False, by)
+            back += [state.edits.neuron(old)] if by is None else []
+        delta = NO_CHANGE
+        if state.clusters is not None:
+            live = gone & state.clusters.owners.keys()
+            delta = _changed(state.clusters, state.edits, live, back, []).delta()
+        rows = [fates[number] for number in sorted(fates)]
+        change = Change(state.pointer.number, state.snapshot.key_dim, delta=delta, fates=rows)
+        ids: JSON = [edit_id(number) for number in sorted(gone)]
+        said = {**(detail or {}), "reverted": ids}
+        return self.commit(change, self._again("revert", versions, command, said))
+
+    def revert_to(
+        self,
+        snapshot: int,
+        *,
+        versions: Mapping[str, str],
+        command: str | None = None,
+        detail: Mapping[str, JSON] | None = None,
+    ) -> SnapshotInfo:
+        """Make an older snapshot's live edits live again, in a new snapshot; later edits are reverted.
+
+        Raises:
+            UnknownEditError: there is no such snapshot.
+            StorageError: the file system refused; the project is as it was.
+        """
+        state = self._state
+        target = State.load(state.root, snapshot)
+        fates = [_fate(target, number) for number in range(1, state.edits.count + 1)]
+        changed = [row for row in fates if row != _fate(state, row[0])]
+        if not changed:
+            return state.snapshot.info
+        delta = NO_CHANGE if state.clusters is None else _difference(state.clusters, target.clusters)
+        change = Change(state.pointer.number, state.snapshot.key_dim, delta=delta, fates=changed)
+        said = {**(detail or {}), "to": snapshot}
+        return self.commit(change, self._again("revert", versions, command, said))
+
+    def commit(self, change: Change, note: Note) -> SnapshotInfo:
+        """Write a change as the next snapshot; see `Staged.commit`."""
+        state = self._state
+        head = manifest.read_head(state.root)
+        if change.parent != state.pointer.number or head.newest != state.pointer:
+            raise StaleWriteError(
+                f"this was staged over snapshot {change.parent}, and the newest is {head.newest.number}",
+                where=str(state.root),
+                mend="stage it again",
+            )
+        try:
+            newest, snapshot, added = self._write(head, change, note)
+        except StorageError:
+            self._discard(head)
+            raise
+        self._take_over(change, newest, snapshot, added)
+        return snapshot.info
+
+    def finish(self) -> None:
+        """Save the index if much has changed since it was saved; called when the writer's block ends."""
+        if self._state.unsaved > index_file.CATCH_UP:
+            self._state.save_index()
+
+    def _segment(self, rows: Sequence[NumberedEdit], dim: int | None) -> tuple[Segment | None, Edits]:
+        """New edits as a segment in memory, and all edits together with them."""
+        state = self._state
+        if not rows:
+            return None, state.edits
+        segment = Segment(encode_edits(rows, datetime.now(UTC)), rows[0].number, state.root)
+        return segment, state.edits.with_segment(segment.first, segment.rows, lambda: segment, dim)
+
+    def _write(self, head: Head, change: Change, note: Note) -> tuple[Head, Snapshot, list[FileEntry]]:
+        """Write everything that a commit writes, the replaced manifest last."""
+        state = self._state
+        number = state.pointer.number + 1
+        complete = number % manifest.COMPLETE_EVERY == 0
+        info = SnapshotInfo(
+            number=number,
+            parent=change.parent,
+            created_at=datetime.now(UTC),
+            action=note.action,
+            recipe=note.recipe,
+            seed=note.seed,
+            versions=note.versions,
+            command=note.command,
+            counts=_counts(state, change),
+            detail=note.detail,
+        )
+        manifest.require_json(info)
+        added = self._write_files(number, change)
+        files = (*state.files, *added) if complete else tuple(added)
+        snapshot = Snapshot(info, state.pointer, change.dim, complete, files)
+        newest = replace(head, newest=manifest.write_snapshot(state.root, snapshot))
+        manifest.write_head(state.root, newest)
+        return newest, snapshot, added
+
+    def _write_files(self, number: int, change: Change) -> list[FileEntry]:
+        """Write the data files of a commit, and make them and their names durable."""
+        root, entries = self._state.root, []
+        for role, schema, batches, first, rows in _batches(change, number):
+            name = layout.data_name(role, number)
+            fileio.make_folder((root / name).parent)
+            written = codec.write_batches(root / name, schema, batches)
+            fileio.sync_folder((root / name).parent)
+            entries.append(FileEntry(name, written.size, written.sha256, role, first, rows))
+        return entries
+
+    def _discard(self, head: Head) -> None:
+        """Give back the space of a commit that surely failed; what cannot be removed does no harm."""
+        root, number = self._state.root, self._state.pointer.number + 1
+        if manifest.read_head(root) != head:
+            return
+        names = [layout.snapshot_name(number), *(layout.data_name(role, number) for role in layout.ROLES)]
+        for path in [*(root / name for name in names), layout.temporary(root / layout.MANIFEST)]:
+            with suppress(StorageError):
+                fileio.remove(path)
+
+    def _take_over(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
+        """Bring what is in memory to the snapshot that was just committed."""
+        state = self._state
+        state.move_on(head, snapshot, added)
+        if change.dim is None:
+            return
+        space = self._space(change.dim)
+        space.neurons = state.edits
+        space.apply(change.delta, snapshot.info.number)
+        state.clusters = space
+        if self._prompts is not None and change.segment is not None:
+            self._prompts.add(change.segment)
+        state.unsaved += len(change.delta.put) + len(change.delta.dropped)
+        if state.unsaved > max(index_file.CATCH_UP, space.count // 2):
+            state.save_index()
+
+    def _space(self, dim: int) -> ClusterSet:
+        """The clusters of the newest snapshot; empty ones before the first neuron."""
+        state = self._state
+        return state.clusters if state.clusters is not None else ClusterSet(dim, state.edits)
+
+    def _prompt_index(self) -> Prompts:
+        if self._prompts is None:
+            self._prompts = Prompts(self._state.edits)
+        return self._prompts
+
+    def _replaced_again(self, old: int, gone: set[int]) -> int | None:
+        state = self._state
+        assert state.clusters is not None, "an edit that was replaced had a key"
+        neuron, prompt = state.edits.neuron(old), state.edits.prompt(old)
+        return replaced_again(
+            state.clusters, state.edits, state.fates, neuron, prompt, self._prompt_index(), gone
+        )
+
+    def _again(
+        self, action: str, versions: Mapping[str, str], command: str | None, detail: Mapping[str, JSON]
+    ) -> Note:
+        """A note for a commit that brings no recipe of its own."""
+        info = self._state.snapshot.info
+        return Note(action, info.recipe, info.seed, versions, command, detail)
+
+
+def _neuron(number: int, edit: NewEdit) -> Neuron:
+    assert edit.key is not None and edit.radius is not None, "checked before"
+    return Neuron(number, np.array(edit.key, np.float32), tuple(edit.label), float(edit.radius))
+
+
+def _changed(
+    space: ClusterSet, edits: Edits, gone: Iterable[int], back: Sequence[Neuron], new: Iterable[Neuron]
+) -> Overlay:
+    """The clusters without the neurons in `gone`, with those in `back` in their old places, and new ones."""
+    overlay = Overlay(space, edits)
+    removed = set(gone)
+    if removed or back:
+        clusters.rebuild(overlay, lambda: ClusterSet(space.dim, edits), removed, back)
+    for neuron in new:
+        clusters.insert(overlay, neuron)
+    return overlay
+
+
+def _difference(now: ClusterSet, then: ClusterSet | None) -> ClusterDelta:
+    """What turns the clusters of now into those of then; a label names a cluster's content for good."""
+    mine = set(now.labels().tolist())
+    theirs = set(then.labels().tolist()) if then is not None else set()
+    if then is None:
+        return ClusterDelta((), sorted(cluster.number for cluster in now.clusters()))
+    put = [cluster for cluster in then.clusters() if then.label(cluster.number) not in mine]
+    gone = [c.number for c in now.clusters() if now.label(c.number) not in theirs and c.number not in then]
+    return ClusterDelta(sorted(put, key=lambda cluster: cluster.number), sorted(gone))
+
+
+def _fate(state: State, number: int) -> FateRow:
+    reverted = number > state.edits.count or number in state.fates.reverted
+    return number, reverted, None if reverted else state.fates.superseded.get(number)
+
+
+def _counts(state: State, change: Change) -> dict[str, int]:
+    counts = dict(state.snapshot.info.counts)
+    segment, delta = change.segment, change.delta
+    committed = dict(enumerate(segment.column("status"), segment.first)) if segment is not None else {}
+    untouched = Fates({}, set())
+    for status in committed.values():
+        counts[untouched.of(0, status)] += 1
+    after = state.fates.changed(change.fates)
+    for number, _, _ in change.fates:
+        status = committed[number] if number in committed else state.edits.status(number)
+        counts[state.fates.of(number, status)] -= 1
+        counts[after.of(number, status)] += 1
+    known = state.clusters
+    fresh = sum(known is None or cluster.number not in known for cluster in delta.put)
+    counts["edits"] += len(committed)
+    counts["blocks"] += len(change.blocks)
+    counts["clusters"] += fresh - len(delta.dropped)
+    return counts
+
+
+def _batches(change: Change, number: int) -> Iterator[tuple[str, Any, Sequence[Any], int, int]]:
+    """Role, schema, record batches, first number and count of each data file that a change needs."""
+    if change.segment is not None:
+        segment = change.segment
+        yield "edits", segment.batch.schema, [segment.batch], segment.first, segment.rows
+    if change.blocks:
+        yield "blocks", codec.BLOCKS, change.blocks, change.first_block, len(change.blocks)
+    if change.delta:
+        batch = codec.cluster_batch(change.delta, number)
+        yield "clusters", codec.CLUSTERS, [batch], 0, batch.num_rows
+    if change.fates:
+        batch = codec.states_batch(change.fates)
+        yield "states", codec.STATES, [batch], 0, batch.num_rows

@@ -1,0 +1,93 @@
+"""A routed model over a pico base whose routes are laid down by the test, without a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from melo_cli.base_model import load_base_model
+from melo_cli.loading import OpenProject, assemble, resolve_recipe
+from melo_cli.recipe import Recipe, recipe_from_mapping
+from store.records import Block, LoraSlice, Neighbour, Route
+
+TASKS = {"pico_t5": "zsre", "pico_gpt2": "hallucination", "pico_llama": "custom", "pico_bert": "scotus"}
+
+
+@dataclass
+class LaidRoutes:
+    """Routes a key to the block of the nearest laid key, if that is closer than `radius`."""
+
+    radius: float = 0.01
+    keys: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    blocks: dict[str, Block] = field(default_factory=dict)
+
+    def lookup(self, keys: NDArray[np.float32]) -> list[Route]:
+        return [self._route(key) for key in keys]
+
+    def block(self, block_id: str) -> Block:
+        return self.blocks[block_id]
+
+    def _route(self, key: NDArray[np.float32]) -> Route:
+        if not self.keys:
+            return Route(None, None)
+        distances = {name: float(np.linalg.norm(key - laid)) for name, laid in self.keys.items()}
+        name = min(distances, key=distances.__getitem__)
+        near = Neighbour(f"edit-{name}", name, 0, distances[name], self.radius, distances[name])
+        return Route(near if distances[name] <= self.radius else None, near)
+
+
+def pico_recipe(folder: Path, task: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe for a pico model, with sections replaced by `changes`."""
+    mapping: dict[str, Any] = {
+        "name": "pico",
+        "task": task,
+        "model": {"name_or_path": str(folder), "device": "cpu"},
+        "key": {"radius": 0.5},
+        "lora": {"rank": 2, "alpha": 8},
+        "training": {"batch_size": 4, "max_steps": 5, "optimizer": {"name": "Adam", "lr": 0.05}},
+    }
+    return recipe_from_mapping(mapping | dict(changes or {}))
+
+
+@pytest.fixture
+def recipe_for() -> Callable[..., Recipe]:
+    """`recipe_for(folder, task)`: the recipe that `pico` uses."""
+    return pico_recipe
+
+
+@pytest.fixture
+def pico(request: pytest.FixtureRequest) -> Callable[..., OpenProject]:
+    """`pico("pico_t5", block_for=[...])`: an open pico model; each prompt listed gets a random block of its own."""
+
+    def build(kind: str, block_for: Sequence[str] = (), **changes: Any) -> OpenProject:
+        recipe = pico_recipe(request.getfixturevalue(kind), TASKS[kind], changes)
+        base = load_base_model(recipe.model, recipe.task)
+        source = LaidRoutes()
+        opened = assemble(source, resolve_recipe(recipe, base), base)  # type: ignore[arg-type]
+        for seed, prompt in enumerate(block_for):
+            name = f"b{seed}"
+            source.blocks[name] = random_block(opened, name, seed)
+            source.keys[name] = opened.asker.keys([opened.encoder.prompt(prompt)])[0]
+        return opened
+
+    return build
+
+
+def random_block(opened: OpenProject, name: str, seed: int, size: float = 0.5) -> Block:
+    """A block that changes every answer: both factors random."""
+    random = np.random.default_rng(seed)
+    slices = {
+        module: LoraSlice(
+            A=(random.standard_normal((2, layer.in_features)) * size).astype(np.float32),
+            B=(random.standard_normal((layer.out_features, 2)) * size).astype(np.float32),
+            scale=0.5 + seed,
+        )
+        for module, layer in opened.routed.tuner.layers.items()
+    }
+    return Block(name, slices)

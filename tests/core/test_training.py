@@ -1,0 +1,123 @@
+"""Training a block: what it depends on, what it must leave alone, and that edits take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from melo_cli.base_model import ModelKind
+from melo_cli.editing.optimizers import Schedule, check_training_section
+from melo_cli.editing.training import TrainedBlock, train_block
+from melo_cli.errors import RecipeError
+from melo_cli.loading import OpenProject
+from melo_cli.recipe import TrainingSection
+from melo_cli.scoring import target_batch, target_logits, target_loss
+
+Pico = Callable[..., OpenProject]
+KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")
+EDITS = {
+    "pico_t5": [("Who is the prime minister of Britain?", "John Smith"), ("Where does it end", "London")],
+    "pico_gpt2": [("The tower was opened in", "1889"), ("John Smith was born", "in London, and studied law")],
+    "pico_llama": [("The tower was opened in", "1889"), ("John Smith was born", "in London")],
+    "pico_bert": [("The court holds that the statute", "tax"), ("studied law in London", "civil")],
+}
+
+
+def trained(opened: OpenProject, kind: str, steps: int = 100, seed: int = 0) -> TrainedBlock:
+    training = opened.recipe.training.model_copy(update={"max_steps": steps})
+    encoded = [opened.encoder.edit(*edit) for edit in EDITS[kind]]
+    routed = opened.routed
+    return train_block(routed.base, routed.tuner, encoded, training, rank=2, scale=4.0, seed=seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trained_block_gives_the_answers_asked_for_and_the_base_stays_as_it_was(pico: Pico, kind: str) -> None:
+    opened = pico(kind)
+    weights = {name: value.clone() for name, value in opened.routed.base.model.state_dict().items()}
+    block = trained(opened, kind)
+    assert block.losses[-1] < 0.1 * block.losses[0]
+    opened.routed.blocks.put("new", block.slices)
+    prompts = [opened.encoder.prompt(prompt) for prompt, _ in EDITS[kind]]
+    assert opened.asker.answers(prompts, ["new", "new"], [16, 16]) == [target for _, target in EDITS[kind]]
+    now = opened.routed.base.model.state_dict()
+    assert all(torch.equal(value, now[name]) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_is_a_function_of_its_edits_and_seed(pico: Pico, kind: str) -> None:
+    opened = pico(kind)
+    first = trained(opened, kind, steps=3)
+    trained(opened, kind, steps=1, seed=9)
+    torch.manual_seed(123)
+    again, other = trained(opened, kind, steps=3), trained(opened, kind, steps=3, seed=1)
+    for name, piece in first.slices.items():
+        np.testing.assert_array_equal(piece.A, again.slices[name].A)
+        np.testing.assert_array_equal(piece.B, again.slices[name].B)
+        assert not np.array_equal(piece.A, other.slices[name].A)
+
+
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2"])
+def test_the_loss_is_that_of_transformers_with_the_prompt_masked(pico: Pico, kind: str) -> None:
+    opened = pico(kind)
+    base = opened.routed.base
+    encoded = [opened.encoder.edit(*edit) for edit in EDITS[kind]]
+    batch = target_batch(base, encoded)
+    ours = target_loss(target_logits(base, batch), batch.targets)
+    total, tokens = 0.0, 0
+    for edit in encoded:
+        if base.kind is ModelKind.CAUSAL:
+            ids = torch.tensor([[*edit.prompt_ids, *edit.target_ids]])
+            labels = torch.tensor([[*[-100] * len(edit.prompt_ids), *edit.target_ids]])
+        else:
+            ids, labels = torch.tensor([edit.prompt_ids]), torch.tensor([edit.target_ids])
+        total += base.model(input_ids=ids, labels=labels).loss.item() * len(edit.target_ids)
+        tokens += len(edit.target_ids)
+    assert ours.item() == pytest.approx(total / tokens, rel=1e-4)
+
+
+def test_the_scheduler_of_the_recipe_sets_the_learning_rate() -> None:
+    section = TrainingSection.model_validate(
+        {
+            "optimizer": {"name": "SGD", "lr": 0.8},
+            "lr_scheduler": {"name": "StepLR", "step_size": 2, "gamma": 0.5},
+        }
+    )
+    parameter = torch.ones(1, requires_grad=True)
+    schedule = Schedule(section, [parameter])
+    rates = []
+    for _ in range(5):
+        rates.append(schedule.optimizer.param_groups[0]["lr"])
+        schedule.step((parameter**2).sum())
+    assert rates == [0.8, 0.8, 0.4, 0.4, 0.2]
+
+
+def test_reduce_on_plateau_is_told_the_loss() -> None:
+    section = TrainingSection.model_validate(
+        {
+            "optimizer": {"name": "SGD", "lr": 1.0},
+            "lr_scheduler": {"name": "ReduceLROnPlateau", "patience": 0, "factor": 0.1},
+        }
+    )
+    parameter = torch.ones(1, requires_grad=True)
+    schedule = Schedule(section, [parameter])
+    for _ in range(3):
+        schedule.step(parameter.sum() * 0 + 1.0)
+    assert schedule.optimizer.param_groups[0]["lr"] < 1.0
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"optimizer": {"name": "adam"}}, r"training.optimizer.name: PyTorch has no adam .*did you mean Adam\?"),
+        ({"optimizer": {"name": "Adam", "lrr": 1}}, "training.optimizer: Adam does not take these arguments"),
+        ({"lr_scheduler": {"name": "StepLr", "step_size": 2}}, "did you mean StepLR"),
+        ({"lr_scheduler": {"name": "StepLR"}}, "training.lr_scheduler: StepLR does not take"),
+        ({"lr_scheduler": {"name": "LambdaLR", "lr_lambda": "x"}}, "PyTorch has no LambdaLR that a recipe can name"),
+    ],
+)
+def test_wrong_names_and_arguments_are_recipe_errors(training: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        check_training_section(TrainingSection.model_validate(training))

@@ -1,0 +1,76 @@
+"""What the store's tests share: makers of projects, edits and blocks, and a disk that does not sync."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from store import fileio
+from store.project import Project
+from store.records import BaseReference, LoraSlice, NewEdit
+
+RECIPE = {"name": "unit", "key": {"radius": 1.0}}
+BASE = BaseReference("some/model", "main", {"config": "c" * 64, "weights": "w" * 64})
+
+
+class QuickDisk(fileio.Disk):
+    """Writes without waiting for the disk, for tests that commit hundreds of times."""
+
+    def fsync(self, handle):
+        pass
+
+
+@pytest.fixture
+def quick_disk(monkeypatch):
+    monkeypatch.setattr(fileio, "disk", QuickDisk())
+
+
+class Maker:
+    """Makes what the tests hand to the store; numbers come from one seed."""
+
+    def __init__(self, dim=6):
+        self.dim = dim
+        self.random = np.random.default_rng(0)
+        self.versions = {"torch": "2.13"}
+
+    def project(self, path, **changes):
+        given = {"name": "unit", "base": BASE, "recipe": RECIPE, "seed": 7, "versions": self.versions}
+        return Project.create(path, **{**given, **changes})
+
+    def key(self, scale=10.0):
+        return (self.random.normal(size=self.dim) * scale).astype(np.float32)
+
+    def slices(self, rank=2):
+        def part(inner, outer):
+            A = self.random.normal(size=(rank, inner)).astype(np.float32)
+            B = self.random.normal(size=(outer, rank)).astype(np.float32)
+            return LoraSlice(A, B, 20.0 / rank)
+
+        return {"encoder.wi": part(4, 8), "encoder.wo": part(8, 4)}
+
+    def edit(self, prompt, **changes):
+        given = {"target": "a", "label": (1, 2), "key": self.key(), "block": "new", "radius": 1.0}
+        return NewEdit(prompt=prompt, **{**given, **changes})
+
+    def commit(self, project, edits, blocks=None, **changes):
+        """One commit of edits that share a block, in a writer of its own."""
+        with project.writer() as writer:
+            return self.commit_with(writer, edits, blocks, **changes)
+
+    def commit_with(self, writer, edits, blocks=None, **changes):
+        staged = writer.stage(edits, {"new": self.slices()} if blocks is None else blocks)
+        given = {"recipe": RECIPE, "seed": 7, "versions": self.versions}
+        return staged.commit(**{**given, **changes})
+
+    def edits(self, count, prefix="question"):
+        return [self.edit(f"{prefix} {at}") for at in range(count)]
+
+
+@pytest.fixture
+def make():
+    return Maker()
+
+
+@pytest.fixture
+def project(make, tmp_path):
+    return make.project(tmp_path / "project")

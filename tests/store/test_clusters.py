@@ -1,0 +1,294 @@
+"""The rules of clusters, held against a plain model and against what must hold whatever is inserted."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from store import clusters, index
+from store.clusters import Cluster, Neuron, distance, insert, rebuild, tolerances
+from store.space import ClusterSet, Overlay
+
+DIM = 2
+
+
+class Keys:
+    """Neurons by number, as the rules ask for them."""
+
+    def __init__(self, neurons):
+        self.by_number = {neuron.number: neuron for neuron in neurons}
+
+    def keys(self, numbers):
+        return np.array([self.by_number[int(n)].key for n in numbers], np.float32).reshape(-1, DIM)
+
+    def radii(self, numbers):
+        return np.array([self.by_number[int(n)].radius for n in numbers])
+
+    def neuron(self, number):
+        return self.by_number[number]
+
+
+def subsets(numbers):
+    return st.sets(st.sampled_from(numbers)) if numbers else st.just(set())
+
+
+def filled(neurons, keys=None):
+    space = ClusterSet(DIM, keys or Keys(neurons))
+    for neuron in neurons:
+        insert(space, neuron)
+    return space
+
+
+def plain(space):
+    """Everything about a space that may be compared, bit for bit."""
+    return sorted(
+        (c.members, c.label, c.center.tobytes(), c.radius, c.spread, c.reach) for c in space.clusters()
+    )
+
+
+def far(a, b):
+    """Distance, written another way than in the store."""
+    return float(np.linalg.norm(a.astype(np.float64) - b.astype(np.float64)))
+
+
+points = npst.arrays(np.float32, DIM, elements=st.integers(-8, 8).map(float)) | npst.arrays(
+    np.float32, DIM, elements=st.floats(-5, 5, width=32)
+)
+drawn = st.tuples(points, st.integers(0, 2), st.sampled_from([0.0, 0.5, 1.0, 1.0, 2.5]))
+
+
+@st.composite
+def neurons(draw, max_size=14):
+    """Neurons as the store hands them over: of two that cannot be told apart, only one is left."""
+    found: list[Neuron] = []
+    for number, (key, label, radius) in enumerate(draw(st.lists(drawn, max_size=max_size)), 1):
+        new = Neuron(number, key + np.float32(0), (label, 7), radius)
+        margin = 2 * float(tolerances(new.key[None])[0])
+        if all(far(old.key, new.key) > margin or old.label == new.label for old in found):
+            found.append(new)
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(neurons())
+def test_what_always_holds(given_neurons):
+    space = filled(given_neurons)
+    found = list(space.clusters())
+    by_number = {neuron.number: neuron for neuron in given_neurons}
+
+    members = [member for cluster in found for member in cluster.members]
+    assert sorted(members) == sorted(by_number), "no neuron is lost, none is there twice"
+    for cluster in found:
+        own = [by_number[member] for member in cluster.members]
+        assert {neuron.label for neuron in own} == {cluster.label}
+        assert cluster.number == min(cluster.members)
+        spread = max(far(neuron.key, cluster.center) for neuron in own)
+        assert spread <= cluster.radius + 1e-9
+        assert cluster.spread == pytest.approx(spread, abs=1e-12)
+        near_rivals = [n for n in given_neurons if n.label != cluster.label]
+        if not near_rivals:
+            assert cluster.radius >= max(neuron.radius for neuron in own)
+    for a, b in itertools.combinations(found, 2):
+        if a.label != b.label:
+            assert a.radius + b.radius <= far(a.center, b.center) + 1e-9
+
+
+@settings(max_examples=150, deadline=None)
+@given(neurons())
+def test_the_same_sequence_gives_the_same_clusters(given_neurons):
+    assert plain(filled(given_neurons)) == plain(filled(given_neurons))
+
+
+@settings(max_examples=150, deadline=None)
+@given(neurons(), points)
+def test_search_finds_exactly_the_balls_that_touch(given_neurons, point):
+    space = filled(given_neurons)
+    for radius in (0.0, 1.0, 3.0):
+        found = {cluster.number for cluster, _ in space.touching(point, radius)}
+        expected = {c.number for c in space.clusters() if distance(point, c.center) <= c.radius + radius}
+        assert found == expected
+
+
+@dataclass
+class PlainCluster:
+    """A cluster of the plain model."""
+
+    members: list[int]
+    center: np.ndarray
+    radius: float
+    label: tuple[int, ...]
+
+
+class PlainModel:
+    """The rules once more, over a Python list and without a search, a reach or a layer."""
+
+    def __init__(self):
+        self.clusters: list[PlainCluster] = []
+        self.neurons: dict[int, Neuron] = {}
+
+    def insert(self, neuron):
+        self.neurons[neuron.number] = neuron
+        near = [c for c in self.clusters if far(neuron.key, c.center) <= c.radius + neuron.radius]
+        near.sort(key=lambda c: (far(neuron.key, c.center), min(c.members)))
+        if near and near[0].label == neuron.label and self.join(near[0], neuron):
+            return
+        self.alone(neuron)
+
+    def join(self, cluster, neuron):
+        members = [*cluster.members, neuron.number]
+        keys = [self.neurons[m].key for m in members]
+        center = np.mean(np.array(keys, np.float64), axis=0).astype(np.float32)
+        spread = max(far(key, center) for key in keys)
+        radius = max(spread, *(self.neurons[m].radius for m in members))
+        for rival in self.clusters:
+            if rival.label != neuron.label:
+                room = far(center, rival.center) - rival.radius
+                if spread > room:
+                    return False
+                radius = min(radius, room)
+        cluster.members, cluster.center, cluster.radius = members, center, radius
+        return True
+
+    def alone(self, neuron):
+        rivals = [c for c in self.clusters if c.label != neuron.label]
+        radius = neuron.radius
+        for rival in rivals:
+            gap = far(neuron.key, rival.center)
+            radius = min(radius, max(gap / 2, gap - rival.radius))
+        losers = []
+        for rival in list(rivals):
+            limit = far(neuron.key, rival.center) - radius
+            out = [m for m in rival.members if far(self.neurons[m].key, rival.center) > limit]
+            if out:
+                losers += out
+                rival.members = [m for m in rival.members if m not in out]
+                rival.radius = limit
+                if not rival.members:
+                    self.clusters.remove(rival)
+        if losers:
+            for loser in sorted(losers):
+                self.alone(self.neurons[loser])
+            self.alone(neuron)
+            return
+        for rival in rivals:
+            rival.radius = min(rival.radius, far(neuron.key, rival.center) - radius)
+        self.clusters.append(PlainCluster([neuron.number], neuron.key, radius, neuron.label))
+
+    def known(self):
+        return sorted((tuple(sorted(c.members)), c.radius, tuple(c.center.tolist())) for c in self.clusters)
+
+
+@settings(max_examples=300, deadline=None)
+@given(neurons())
+def test_clusters_are_those_of_the_plain_model(given_neurons):
+    model = PlainModel()
+    for neuron in given_neurons:
+        model.insert(neuron)
+    space = filled(given_neurons)
+    mine = sorted((c.members, c.radius, tuple(c.center.tolist())) for c in space.clusters())
+    for (members, radius, center), (theirs, their_radius, their_center) in zip(
+        mine, model.known(), strict=True
+    ):
+        assert members == theirs
+        assert radius == pytest.approx(their_radius, abs=1e-9)
+        assert center == pytest.approx(their_center, abs=1e-6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(neurons(), st.data())
+def test_a_rebuild_forgets_and_remembers_without_a_trace(given_neurons, data):
+    keys = Keys(given_neurons)
+    every = [neuron.number for neuron in given_neurons]
+    out = data.draw(subsets(every))
+    back = data.draw(subsets(sorted(out)))
+    space = filled(given_neurons, keys)
+
+    def fresh():
+        return ClusterSet(DIM, keys)
+
+    rebuild(space, fresh, out, [])
+    assert plain(space) == plain(filled([n for n in given_neurons if n.number not in out], keys))
+    rebuild(space, fresh, [], [keys.neuron(number) for number in sorted(back, reverse=True)])
+    gone = out - back
+    assert plain(space) == plain(filled([n for n in given_neurons if n.number not in gone], keys))
+
+
+@settings(max_examples=150, deadline=None)
+@given(neurons(), st.data())
+def test_an_overlay_sees_what_a_commit_makes(given_neurons, data):
+    keys = Keys(given_neurons)
+    cut = data.draw(st.integers(0, len(given_neurons)))
+    before = filled(given_neurons[:cut], keys)
+    untouched = plain(before)
+    out = data.draw(subsets([neuron.number for neuron in given_neurons[:cut]]))
+    overlay = Overlay(before, keys)
+    rebuild(overlay, lambda: ClusterSet(DIM, keys), out, [])
+    for neuron in given_neurons[cut:]:
+        insert(overlay, neuron)
+    expected = plain(filled([n for n in given_neurons if n.number not in out], keys))
+    assert plain(overlay) == expected
+    assert plain(before) == untouched, "nothing happens before a commit"
+    before.apply(overlay.delta(), version=9)
+    assert plain(before) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(neurons(max_size=30))
+def test_a_graph_gives_what_the_matrix_gives(given_neurons):
+    exact = plain(filled(given_neurons))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "GRAPH_FROM", 3)
+        space = filled(given_neurons)
+        if len(given_neurons) > 20 and space.count >= 3:
+            assert space.index.graph is not None
+        assert plain(space) == exact
+
+
+def two(label=1, key=(0.0, 0.0), number=1, radius=1.0):
+    return Neuron(number, np.array(key, np.float32), (label,), radius)
+
+
+def test_a_new_label_shrinks_both_balls_to_half_the_distance():
+    space = filled([two(), two(label=2, key=(1.0, 0.0), number=2)])
+    assert [(c.number, c.radius) for c in space.clusters()] == [(1, 0.5), (2, 0.5)]
+
+
+def test_every_ball_that_the_new_one_would_overlap_shrinks():
+    three = [two(), two(label=1, key=(2.5, 0.0), number=2), two(label=2, key=(1.2, 0.0), number=3)]
+    radii = {c.number: c.radius for c in filled(three).clusters()}
+    assert radii == pytest.approx({1: 0.6, 2: 0.7, 3: 0.6})
+
+
+def test_a_ball_that_is_small_already_leaves_the_rest_to_the_new_one():
+    three = [two(), two(label=2, key=(0.4, 0.0), number=2), two(label=1, key=(-0.9, 5.0), number=3)]
+    space = filled([*three, two(label=3, key=(-1.0, 0.0), number=4)])
+    radii = {c.number: c.radius for c in space.clusters()}
+    assert radii == pytest.approx({1: 0.2, 2: 0.2, 3: 1.0, 4: 0.8})
+
+
+def test_a_member_outside_the_shrunk_ball_moves_into_its_own():
+    members = [two(), two(key=(1.5, 0.0), number=2), two(label=2, key=(1.9, 0.0), number=3)]
+    assert [c.members for c in filled(members[:2]).clusters()] == [(1, 2)]
+    found = {c.members: c.radius for c in filled(members).clusters()}
+    assert found == pytest.approx({(1,): 1.0, (2,): 0.2, (3,): 0.2})
+
+
+def test_a_join_that_would_swallow_another_label_is_not_made():
+    members = [two(), two(label=2, key=(1.0, 0.6), number=2, radius=0.3), two(key=(1.9, 0.6), number=3)]
+    assert {c.members for c in filled(members).clusters()} == {(1,), (2,), (3,)}
+
+
+def test_a_key_computed_again_still_fires_in_a_ball_of_radius_zero():
+    key = np.linspace(100.0, 300.0, DIM).astype(np.float32)
+    assert far(key * np.float32(1 + 2e-6), key) < clusters.tolerances(key[None])[0]
+
+
+def test_a_cluster_knows_itself():
+    one = Cluster((1,), (1,), np.zeros(DIM, np.float32), 1.0, 0.0, 1.0)
+    assert not one.same_as(Cluster((1,), (1,), np.ones(DIM, np.float32), 1.0, 0.0, 1.0))

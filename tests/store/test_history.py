@@ -1,0 +1,279 @@
+"""Undo and history: after any sequence of commits and reverts a project is what it would be without the undone.
+
+The plain model knows edits in their order and which of them are reverted; everything else it works out anew
+each time, and it shares no rule with the store but `clusters.insert`, which has its own plain model.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from store import fileio, index
+from store.clusters import Neuron, insert, tolerances
+from store.errors import UnknownEditError
+from store.project import Project
+from store.records import BaseReference, LoraSlice, NewEdit
+from store.space import ClusterSet
+
+DIM = 2
+SLICES = {"m": LoraSlice(np.ones((1, 2), np.float32), np.ones((2, 1), np.float32), 1.0)}
+VERSIONS = {"torch": "2.13"}
+GRID = np.array([[x, y] for x in range(-3, 4) for y in (-2, 0, 2)], np.float32) * np.float32(1.01)
+
+
+def apart(a, b):
+    return float(np.sqrt(np.sum((a.astype(np.float64) - b.astype(np.float64)) ** 2)))
+
+
+class Model:
+    """Edits in order; what answers is worked out from those that are not reverted."""
+
+    def __init__(self, edits=(), reverted=()):
+        self.edits = list(edits)
+        self.reverted = set(reverted)
+
+    def copy(self):
+        return Model(self.edits, self.reverted)
+
+    def replaces(self, newer, older):
+        margin = float(tolerances(newer.key[None])[0])
+        same_key = newer.label != older.label and apart(newer.key, older.key) <= margin
+        return newer.prompt == older.prompt or same_key
+
+    def superseded(self):
+        found = {}
+        numbered = [(n, e) for n, e in enumerate(self.edits, 1) if n not in self.reverted and e.status == "solved"]
+        for number, edit in numbered:
+            for later, newer in numbered:
+                if later > number and number not in found and self.replaces(newer, edit):
+                    found[number] = later
+        return found
+
+    def statuses(self):
+        superseded = self.superseded()
+        return [
+            "reverted"
+            if number in self.reverted
+            else "superseded"
+            if number in superseded
+            else "live"
+            if edit.status == "solved"
+            else edit.status
+            for number, edit in enumerate(self.edits, 1)
+        ]
+
+    def clusters(self):
+        live = [n for n, status in enumerate(self.statuses(), 1) if status == "live"]
+        space = ClusterSet(DIM, self)
+        for number in live:
+            insert(space, self.neuron(number))
+        return list(space.clusters())
+
+    def keys(self, numbers):
+        return np.array([self.edits[int(n) - 1].key for n in numbers], np.float32).reshape(-1, DIM)
+
+    def radii(self, numbers):
+        return np.array([self.edits[int(n) - 1].radius for n in numbers])
+
+    def neuron(self, number):
+        edit = self.edits[number - 1]
+        return Neuron(number, edit.key, edit.label, edit.radius)
+
+
+def described(project):
+    """What a project holds in the index, as the model can say it too."""
+    views = {view.cluster.cluster: view for view in project.edits() if view.cluster}
+    return {number: (view.cluster.members, view.cluster.radius) for number, view in views.items()}
+
+
+def check_routes(project, clusters, model, points):
+    for point, route in zip(points, project.lookup(points), strict=True):
+        members = [(apart(model.edits[n - 1].key, point), n, c) for c in clusters for n in c.members]
+        margin = float(tolerances(point[None])[0])
+        firing = [m for m in members if apart(m[2].center, point) <= m[2].radius + margin]
+        for chosen, found in ((firing, route.fired), (members, route.nearest)):
+            if not chosen:
+                assert found is None
+                continue
+            nearest = min(distance for distance, _, _ in chosen)
+            assert found.distance == pytest.approx(nearest, abs=1e-9)
+            number = int(found.edit_id[1:])
+            assert number in [n for distance, n, _ in chosen if distance <= nearest + 1e-9]
+            key = model.edits[number - 1].key
+            twins = [n for _, n, _ in chosen if np.array_equal(model.edits[n - 1].key, key)]
+            assert number == max(twins), "of equal keys the newest answers"
+            (home,) = [c for c in clusters if number in c.members]
+            assert (found.cluster, found.radius) == (home.number, home.radius)
+
+
+drawn_edit = st.builds(
+    NewEdit,
+    prompt=st.sampled_from("abcdefgh"),
+    target=st.just("t"),
+    label=st.tuples(st.integers(0, 2)),
+    key=st.tuples(st.integers(-3, 3), st.integers(-2, 2)).map(lambda xy: np.array(xy, np.float32)),
+    radius=st.sampled_from([0.0, 0.6, 1.0, 2.2]),
+    block=st.just("new"),
+    status=st.sampled_from(["solved"] * 6 + ["failed", "already_right"]),
+)
+
+
+class History(RuleBasedStateMachine):
+    """Random commits and reverts on a real project beside the model."""
+
+    @initialize()
+    def begin(self):
+        self.folder = Path(tempfile.mkdtemp())
+        base = BaseReference("m", None, {"config": "c"})
+        self.project = Project.create(
+            self.folder / "p", name="p", base=base, recipe={}, seed=0, versions=VERSIONS
+        )
+        self.model = Model()
+        self.past = [self.model.copy()]
+
+    @rule(edits=st.lists(drawn_edit, min_size=1, max_size=5))
+    def commit(self, edits):
+        with self.project.writer() as writer:
+            staged = writer.stage(edits, {"new": SLICES})
+            routes = staged.lookup(GRID)
+            staged.commit(recipe={}, seed=0, versions=VERSIONS)
+            assert writer.project.lookup(GRID) == routes
+            assert described(writer.project) == described(Project.open(self.project.path))
+        self.model.edits += edits
+        self.past.append(self.model.copy())
+
+    @precondition(lambda self: self.model.edits)
+    @rule(data=st.data())
+    def revert(self, data):
+        numbers = data.draw(st.sets(st.integers(1, len(self.model.edits)), min_size=1, max_size=4))
+        with self.project.writer() as writer:
+            info = writer.revert([f"e{number:06d}" for number in numbers], versions=VERSIONS)
+        if numbers - self.model.reverted:
+            self.model.reverted |= numbers
+            self.past.append(self.model.copy())
+        assert info.number == len(self.past) - 1
+
+    @rule(data=st.data())
+    def revert_to(self, data):
+        number = data.draw(st.integers(0, len(self.past) - 1))
+        then = self.past[number]
+        later = set(range(len(then.edits) + 1, len(self.model.edits) + 1))
+        with self.project.writer() as writer:
+            writer.revert_to(number, versions=VERSIONS)
+        if self.model.reverted != then.reverted | later:
+            self.model.reverted = then.reverted | later
+            self.past.append(self.model.copy())
+
+    @invariant()
+    def project_is_what_the_model_says(self):
+        project = Project.open(self.project.path)
+        self.check(project, self.model)
+
+    @rule(data=st.data())
+    def look_at_the_past(self, data):
+        number = data.draw(st.integers(0, len(self.past) - 1))
+        self.check(Project.open(self.project.path, at=number), self.past[number])
+
+    def check(self, project, model):
+        statuses = model.statuses()
+        assert [view.status for view in project.edits()] == statuses
+        superseded = model.superseded()
+        assert [view.superseded_by for view in project.edits()] == [
+            f"e{superseded[n]:06d}" if n in superseded else None for n in range(1, len(statuses) + 1)
+        ]
+        assert project.edit_counts == {name: statuses.count(name) for name in project.edit_counts}
+        clusters = model.clusters()
+        assert project.info.counts["clusters"] == len(clusters)
+        assert described(project) == {
+            c.number: (tuple(f"e{n:06d}" for n in c.members), c.radius) for c in clusters
+        }
+        check_routes(project, clusters, model, GRID)
+
+    def teardown(self):
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
+
+
+@pytest.mark.parametrize("graph_from", [1000, 3])
+def test_a_project_is_what_its_edits_make_of_it(graph_from, quick_disk, monkeypatch):
+    monkeypatch.setattr(index, "GRAPH_FROM", graph_from)
+    History.TestCase.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+    History.TestCase().runTest()
+
+
+def test_what_a_revert_took_is_as_if_it_had_never_been(project, make):
+    edits = [make.edit(f"q{at}", label=(at % 2,), radius=9.0) for at in range(20)]
+    other = make.project(project.path.parent / "other")
+    for part in (edits[:10], edits[10:]):
+        make.commit(project, part)
+        make.commit(other, [edit for edit in part if edit is not edits[4] and edit is not edits[13]])
+    with project.writer() as writer:
+        info = writer.revert(["e000005", "e000014"], versions=make.versions, command="melo revert")
+    assert (info.action, info.detail, info.command) == ("revert", {"reverted": ["e000005", "e000014"]}, "melo revert")
+    names = {view.prompt: view.edit_id for view in Project.open(other.path).edits()}
+    keys = np.concatenate([np.stack([edit.key for edit in edits]), [make.key() for _ in range(100)]])
+    mine, theirs = Project.open(project.path).lookup(keys), Project.open(other.path).lookup(keys)
+    prompts = {view.edit_id: view.prompt for view in Project.open(project.path).edits()}
+    for one, two in zip(mine, theirs, strict=True):
+        for a, b in ((one.fired, two.fired), (one.nearest, two.nearest)):
+            assert (a is None) == (b is None)
+            if a is not None:
+                assert names[prompts[a.edit_id]] == b.edit_id
+                assert (a.distance, a.radius, a.center_distance) == (b.distance, b.radius, b.center_distance)
+
+
+def test_a_revert_of_the_newer_brings_the_older_back(project, make):
+    one = make.edit("same", label=(1,))
+    make.commit(project, [one])
+    make.commit(project, [make.edit("same", label=(2,))])
+    with project.writer() as writer:
+        writer.revert(["e000002"], versions=make.versions)
+    again = Project.open(project.path)
+    assert [view.status for view in again.edits()] == ["live", "reverted"]
+    assert again.lookup(one.key[None])[0].fired.edit_id == "e000001"
+    assert [view.status for view in Project.open(project.path, at=2).edits()] == ["superseded", "live"]
+
+
+def test_reverting_twice_makes_no_second_snapshot(project, make):
+    make.commit(project, make.edits(2))
+    with project.writer() as writer:
+        first = writer.revert(["e000001"], versions=make.versions)
+        assert writer.revert(["e000001"], versions=make.versions) == first
+        assert writer.revert_to(2, versions=make.versions) == first
+        assert writer.project.snapshot == 2
+
+
+def test_a_revert_of_something_unknown_changes_nothing(project, make):
+    make.commit(project, make.edits(2))
+    with project.writer() as writer:
+        with pytest.raises(UnknownEditError):
+            writer.revert(["e000001", "e000099"], versions=make.versions)
+        with pytest.raises(UnknownEditError):
+            writer.revert_to(9, versions=make.versions)
+    assert Project.open(project.path).snapshot == 1
+
+
+def test_edits_go_on_after_going_back(project, make):
+    make.commit(project, make.edits(3))
+    make.commit(project, make.edits(3, "later"))
+    with project.writer() as writer:
+        writer.revert_to(0, versions=make.versions)
+        assert writer.project.edit_counts["live"] == 0
+        fresh = make.edit("question 1")
+        make.commit_with(writer, [fresh])
+    again = Project.open(project.path)
+    assert again.edit("e000007").record.supersedes == ()
+    assert again.edit_counts == {"live": 1, "superseded": 0, "reverted": 6, "already_right": 0, "failed": 0}
+    assert again.lookup(fresh.key[None])[0].fired.block == "b000003"
+
+
+def test_the_shim_of_the_disk_is_in_place(quick_disk):
+    assert type(fileio.disk) is not fileio.Disk
