@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import GenerationConfig
 
 from melo_cli.base_model import ModelKind
-from melo_cli.encoding import IGNORED, EncodedEdit, Encoder, pad_prompts, with_positions
+from melo_cli.encoding import IGNORED, EncodedEdit, Encoder, pad_prompts
 from melo_cli.routed import RoutedModel
 from melo_cli.scoring import target_batch, target_logits
 from store.records import Route
@@ -107,17 +107,16 @@ class Asker:
 
     def _write(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
         inputs = pad_prompts(self.base, prompts)
-        model = self.base.model
         if self.base.kind is ModelKind.CLASSIFIER:
-            logits = model(**with_positions(self.base, inputs)).logits
+            logits = self.base.model(**inputs).logits
             return [[int(choice)] for choice in logits.argmax(-1)]
-        output = model.generate(**inputs, generation_config=self._greedy(max_new_tokens))
+        output = self.base.generate(**inputs, generation_config=self._greedy(max_new_tokens))
         start = 1 if self.base.kind is ModelKind.SEQ2SEQ else inputs["input_ids"].shape[1]
         return [self._until_stop(row[start:].tolist()) for row in output]
 
     def _greedy(self, max_new_tokens: int) -> GenerationConfig:
         own = self.base.model.generation_config
-        # Only the special tokens: sampling, penalties and length limits of the model's own would change answers.
+        # The special tokens alone: the model's own sampling, penalties and limits would change answers.
         return GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,

@@ -235,7 +235,9 @@ def _stacks(model: nn.Module) -> Iterable[tuple[str, int]]:
 
 def _ends(name: str, endings: Sequence[str]) -> bool:
     # BERT's attention has an output.dense of its own: an ending must be the block's own.
-    return any(name == ending or re.fullmatch(rf"layer\.\d+\.{re.escape(ending)}", name) for ending in endings)
+    return any(
+        name == ending or re.fullmatch(rf"layer\.\d+\.{re.escape(ending)}", name) for ending in endings
+    )
 
 
 def _no_such_module(where: str, name: str, candidates: Sequence[str]) -> ModelError:

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 import transformers
+from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file
 
 from melo_cli.errors import ModelError
 from melo_cli.fingerprint import fingerprint
@@ -81,10 +82,15 @@ class BaseModel:
     max_length: int | None
     takes_positions: bool
 
+    def generate(self, **arguments: Any) -> Tensor:
+        """transformers' generation, `[rows, length]` int64, under whatever blocks are in force."""
+        written: Tensor = self.model.generate(**arguments)  # type: ignore[operator]
+        return written
+
     @property
     def labels(self) -> dict[int, str]:
         """A classifier's class names by class id."""
-        return {int(index): str(name) for index, name in self.model.config.id2label.items()}
+        return {int(index): str(name) for index, name in (self.model.config.id2label or {}).items()}
 
 
 def load_base_model(section: ModelSection, task: str) -> BaseModel:
@@ -149,7 +155,9 @@ def resolve_device(name: str) -> torch.device:
         device.type == "mps" and not torch.backends.mps.is_available()
     )
     if missing:
-        raise ModelError(f"this machine has no {name}", where="model.device", mend="use model.device=auto or cpu")
+        raise ModelError(
+            f"this machine has no {name}", where="model.device", mend="use model.device=auto or cpu"
+        )
     return device
 
 
@@ -172,8 +180,14 @@ def _resolve_folder(section: ModelSection) -> Path:
     path = Path(section.name_or_path).expanduser()
     if path.is_dir():
         return path.resolve()
-    if path.is_absolute() or section.name_or_path.startswith((".", "~")) or section.name_or_path.count("/") > 1:
-        raise ModelError("there is no such folder", where=section.name_or_path, mend="check model.name_or_path")
+    if (
+        path.is_absolute()
+        or section.name_or_path.startswith((".", "~"))
+        or section.name_or_path.count("/") > 1
+    ):
+        raise ModelError(
+            "there is no such folder", where=section.name_or_path, mend="check model.name_or_path"
+        )
     try:
         config = cached_file(section.name_or_path, "config.json", revision=section.revision)
     except OSError as error:
@@ -205,8 +219,7 @@ def _load(auto_class: Any, section: ModelSection, part: str, **options: Any) -> 
 
 def _unreachable(section: ModelSection, error: OSError) -> ModelError:
     return ModelError(
-        "neither a folder here nor a model that the hub gave "
-        f"({str(error).strip().partition(chr(10))[0]})",
+        f"neither a folder here nor a model that the hub gave ({str(error).strip().partition(chr(10))[0]})",
         where=section.name_or_path,
         mend="check model.name_or_path, model.revision and the network",
     )

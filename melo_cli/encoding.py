@@ -79,9 +79,13 @@ class Encoder:
         prompt_ids = self.prompt(prompt)
         target_ids = self.target(prompt, target)
         limit = self.base.max_length
-        if self.base.kind is ModelKind.CAUSAL and limit is not None and len(prompt_ids) + len(target_ids) > limit:
+        if (
+            self.base.kind is ModelKind.CAUSAL
+            and limit is not None
+            and len(prompt_ids) + len(target_ids) > limit
+        ):
             raise PromptError(
-                f"prompt and target have {len(prompt_ids)} + {len(target_ids)} tokens and the model takes {limit}",
+                f"prompt and target have {len(prompt_ids) + len(target_ids)} tokens, the model takes {limit}",
                 where=_shortened(prompt),
                 mend="shorten the prompt",
             )
@@ -110,8 +114,7 @@ class Encoder:
         """An answer's text, as a user sees it: no special tokens, no space around."""
         if self.base.kind is ModelKind.CLASSIFIER:
             return self.base.labels[ids[0]]
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text.strip()
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
     def _prompt_ids(self, text: str) -> list[int]:
         if self.template == "chat":
@@ -150,7 +153,7 @@ class Encoder:
 def pad_prompts(
     base: BaseModel, prompts: Sequence[Sequence[int]], side: str | None = None
 ) -> dict[str, Tensor]:
-    """A batch of prompts: `input_ids`, `attention_mask` and, where they matter, `position_ids`, `[batch, length]`.
+    """A batch of prompts, `[batch, length]`: `input_ids` and `attention_mask`.
 
     Decoder-only models are padded on the left (an answer follows the last token), others on the right.
     """

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from melo_cli.errors import ModelError
 
-# Enough to meet any change that reaches a whole tensor (fine-tuning, merging, casting), and 20 ms for GPT2-XL.
+# Enough to meet any change that reaches a whole tensor (fine-tuning, merging, casting).
 _PIECES_A_TENSOR = 16
 _PIECE_BYTES = 256
 _PIECES_A_FILE = 4096

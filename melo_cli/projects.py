@@ -24,20 +24,26 @@ EXPORTED_PROJECT = "melo"
 
 @dataclass(frozen=True)
 class ProjectRef:
-    """A project that a command may mean.
+    """A project as a command names it.
 
     Attributes:
         path: as the work opens it: for an exported folder, that folder.
-        edited_at: when its newest snapshot was made, UTC.
     """
 
     name: str
     path: Path
-    task: str
-    edited_at: datetime
 
     def __str__(self) -> str:
         return f"{self.name} ({self.path})"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A project that stands somewhere, with what the choice goes by."""
+
+    ref: ProjectRef
+    task: str
+    edited_at: datetime
 
 
 def choose_project(named: str | None, *, task: str | None = None) -> ProjectRef:
@@ -49,43 +55,33 @@ def choose_project(named: str | None, *, task: str | None = None) -> ProjectRef:
 
     Raises:
         ProjectNotFoundError: there is none, or none of that task.
-        ProjectError: two fit equally well.
+        ProjectError: two fit equally well, or the one that is chosen cannot be read.
     """
     wanted = named or os.environ.get(ENVIRONMENT)
     if wanted:
-        chosen = _read(_named_path(wanted))
+        chosen = _read(_existing(wanted))
         _require_task(chosen, task)
-        return chosen
-    found: list[ProjectRef] = []
+        return chosen.ref
+    seen: list[_Found] = []
     for folder in _melo_folders():
-        projects = [_read(path) for path in _projects_in(folder)]
-        fitting = [project for project in projects if task in (None, project.task)]
+        found = [_read(path) for path in _projects_in(folder)]
+        fitting = [project for project in found if task in (None, project.task)]
         if fitting:
-            return _one_of(fitting, task)
-        found += projects
-    raise _none_fits(found, task)
+            return _one_of(fitting, task).ref
+        seen += found
+    raise _none_fits(seen, task)
 
 
-def project_for_recipe(named: str | None, recipe_name: str) -> Path:
-    """Where `melo edit RECIPE` makes or finds its project: nothing need stand there yet."""
+def project_for_recipe(named: str | None, recipe_name: str) -> ProjectRef:
+    """Where `melo edit RECIPE` finds or makes its project; one that is there already goes by its own name."""
     wanted = named or os.environ.get(ENVIRONMENT)
-    if wanted:
-        return _path_of(wanted)
-    for folder in _melo_folders():
-        if _is_project(folder / recipe_name):
-            return _near(folder / recipe_name)
-    return Path(FOLDER) / recipe_name
+    path = _path_of(wanted) if wanted else (_under_melo(recipe_name) or Path(FOLDER) / recipe_name)
+    return _read(path).ref if _is_project(path) else ProjectRef(recipe_name, path)
 
 
 def known_names() -> list[str]:
     """Names of the projects under `.melo/` here and above, nearest first."""
     return list(dict.fromkeys(path.name for folder in _melo_folders() for path in _projects_in(folder)))
-
-
-def project_folder(path: Path) -> Path:
-    """The folder of the project itself: inside an exported folder, else `path`."""
-    inside = path / EXPORTED_PROJECT
-    return inside if inside.is_dir() else path
 
 
 def open_store(path: Path, at: int | None = None) -> Project:
@@ -96,22 +92,21 @@ def open_store(path: Path, at: int | None = None) -> Project:
     """
     from store.project import Project
 
-    return Project.open(project_folder(path), at=at)
+    return Project.open(_inner(path), at=at)
 
 
-def _read(path: Path) -> ProjectRef:
-    """Name, task and date from the two small files that hold them: what lies beside them may be large."""
+def _read(path: Path) -> _Found:
+    """From the two small files that say it: what lies beside them may be large."""
     from store.manifest import read_head, read_snapshot
 
-    folder = project_folder(path)
-    head = read_head(folder)
-    newest = read_snapshot(folder, head.newest).info
-    return ProjectRef(head.name, _near(path), str(newest.recipe.get("task")), newest.created_at)
+    head = read_head(_inner(path))
+    newest = read_snapshot(_inner(path), head.newest).info
+    return _Found(ProjectRef(head.name, path), str(newest.recipe.get("task")), newest.created_at)
 
 
-def _named_path(wanted: str) -> Path:
+def _existing(wanted: str) -> Path:
     path = _path_of(wanted)
-    if not _is_project(project_folder(path)):
+    if not _is_project(_inner(path)):
         names = known_names()
         known = f"known here are {', '.join(names)}" if names else "make one with `melo edit RECIPE`"
         raise ProjectNotFoundError(
@@ -121,64 +116,62 @@ def _named_path(wanted: str) -> Path:
 
 
 def _path_of(wanted: str) -> Path:
-    if Path(wanted).name == wanted:
-        for folder in _melo_folders():
-            if _is_project(folder / wanted):
-                return _near(folder / wanted)
-    return Path(wanted).expanduser()
+    """A bare name is one under `.melo/` where that is there; all else is a path."""
+    under = _under_melo(wanted) if Path(wanted).name == wanted else None
+    return under or Path(wanted).expanduser()
 
 
-def _require_task(project: ProjectRef, task: str | None) -> None:
+def _under_melo(name: str) -> Path | None:
+    return next((folder / name for folder in _melo_folders() if _is_project(folder / name)), None)
+
+
+def _require_task(project: _Found, task: str | None) -> None:
     if task is not None and project.task != task:
         raise ProjectError(
             f"its task is {project.task}, not {task}",
-            where=str(project),
+            where=str(project.ref),
             mend="leave out --task, or name another project with --project",
         )
 
 
-def _one_of(fitting: Sequence[ProjectRef], task: str | None) -> ProjectRef:
-    """The only one, or the last edited; a task that two have does not say which is meant."""
+def _one_of(fitting: Sequence[_Found], task: str | None) -> _Found:
+    """The last edited; but where a task was asked for, two of that task fit equally."""
     newest = max(project.edited_at for project in fitting)
-    best = list(fitting) if task is not None else [one for one in fitting if one.edited_at == newest]
+    best = [project for project in fitting if task is not None or project.edited_at == newest]
     if len(best) > 1:
-        why = f"task {task}" if task is not None else "and were edited at the same time"
-        raise ProjectError(
-            f"{len(best)} projects fit {why}: {', '.join(str(project) for project in best)}",
-            mend="name one with --project",
-        )
+        names = ", ".join(str(project.ref) for project in best)
+        raise ProjectError(f"{len(best)} projects fit equally: {names}", mend="name one with --project")
     return best[0]
 
 
-def _none_fits(found: Sequence[ProjectRef], task: str | None) -> ProjectNotFoundError:
-    if not found:
+def _none_fits(seen: Sequence[_Found], task: str | None) -> ProjectNotFoundError:
+    if not seen:
         return ProjectNotFoundError(
             f"there is no project under {FOLDER}/ here or in a folder above",
             where=str(Path.cwd()),
             mend="make one with `melo edit RECIPE`, or name one with --project",
         )
-    tasks = ", ".join(f"{project.name} has task {project.task}" for project in found)
+    tasks = ", ".join(f"{project.ref.name} has task {project.task}" for project in seen)
     return ProjectNotFoundError(f"no project has task {task}", where="--task", mend=tasks)
 
 
 def _melo_folders() -> Iterator[Path]:
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / FOLDER).is_dir():
-            yield folder / FOLDER
+    """Every `.melo/`, this folder's own as a relative path."""
+    candidates = (Path(FOLDER), *(folder / FOLDER for folder in Path.cwd().parents))
+    return (folder for folder in candidates if folder.is_dir())
 
 
 def _projects_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _is_project(path))
 
 
+def _inner(path: Path) -> Path:
+    """The folder of the project itself: inside an exported folder, else `path`."""
+    inside = path / EXPORTED_PROJECT
+    return inside if inside.is_dir() else path
+
+
 def _is_project(path: Path) -> bool:
     from store.layout import MANIFEST
 
     return (path / MANIFEST).is_file()
-
-
-def _near(path: Path) -> Path:
-    """The path as short as a reader wants it: relative where it lies below the current folder."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path

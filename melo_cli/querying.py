@@ -24,7 +24,9 @@ class QueryAnswer:
     edited: str
 
 
-def query(opened: OpenProject, prompts: Sequence[str], max_new_tokens: int | None = None) -> list[QueryAnswer]:
+def query(
+    opened: OpenProject, prompts: Sequence[str], max_new_tokens: int | None = None
+) -> list[QueryAnswer]:
     """Ask every prompt of the base and of the edited model, greedily.
 
     Raises:

@@ -42,7 +42,9 @@ class RoutedModel:
         config: the base model's config.
     """
 
-    def __init__(self, base: BaseModel, tuner: DynamicLoraModel, keys: KeyExtractor, source: EditSource) -> None:
+    def __init__(
+        self, base: BaseModel, tuner: DynamicLoraModel, keys: KeyExtractor, source: EditSource
+    ) -> None:
         self.base = base
         self.tuner = tuner
         self.keys = keys
@@ -129,7 +131,7 @@ class RoutedModel:
         inputs = _padded({"input_ids": input_ids, "attention_mask": mask}, side)
         kwargs.setdefault("pad_token_id", self.tokenizer.pad_token_id)
         with self.using(_fired(self.routes)):
-            return self.base.model.generate(**inputs, **kwargs)
+            return self.base.generate(**inputs, **kwargs)
 
     def _mask(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         if attention_mask is not None:
@@ -138,7 +140,7 @@ class RoutedModel:
         # Where the end token doubles as padding the tokens alone do not tell which is which.
         if pad == self.tokenizer.eos_token_id:
             return torch.ones_like(input_ids)
-        return (input_ids != pad).long()
+        return input_ids.ne(pad).long()
 
     def _prompt_mask(self, mask: Tensor, labels: Tensor | None) -> Tensor:
         if labels is None or self.base.kind is not ModelKind.CAUSAL:

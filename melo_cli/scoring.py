@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from melo_cli.base_model import BaseModel, ModelKind
-from melo_cli.encoding import IGNORED, EncodedEdit, pad_prompts, with_positions
+from melo_cli.encoding import IGNORED, EncodedEdit, pad_prompts
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _classifier_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch:
-    inputs = with_positions(base, pad_prompts(base, [edit.prompt_ids for edit in edits]))
+    inputs = pad_prompts(base, [edit.prompt_ids for edit in edits])
     targets = torch.tensor([edit.target_ids for edit in edits], device=base.model.device)
     return TargetBatch({**inputs}, targets)
 
@@ -68,7 +68,7 @@ def _seq2seq_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch
 def _causal_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch:
     # Padded on the left, every target ends where the batch ends: only the last positions need logits.
     whole = [(*edit.prompt_ids, *edit.target_ids) for edit in edits]
-    inputs = with_positions(base, pad_prompts(base, whole, side="left"))
+    inputs = pad_prompts(base, whole, side="left")
     targets = _pad_targets(base, edits, side="left")
     return TargetBatch({**inputs, "logits_to_keep": targets.shape[1] + 1, "use_cache": False}, targets)
 

@@ -134,14 +134,14 @@ class Terminal:
 
     def _line(self, text: str, style: str) -> None:
         if self._out.is_terminal:
-            self._out.print(Text(printable(text), style=style))
+            self._out.print(Text(printable(text), style=style), soft_wrap=True)
         else:
             _write(sys.stdout, printable(text))
 
     def _message(self, message: str, style: str) -> None:
         text = f"melo: {printable(message)}"
         if self._err.is_terminal:
-            self._err.print(Text(text, style=style))
+            self._err.print(Text(text, style=style), soft_wrap=True)
         else:
             _write(sys.stderr, text)
 
@@ -211,7 +211,7 @@ class _Pace:
     unit: str
     done: int = 0
     figures: dict[str, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
 
     def advance(self, steps: int, figures: Mapping[str, float]) -> None:
         self.done += steps

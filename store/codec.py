@@ -93,12 +93,14 @@ def edits_schema(dim: int) -> Any:
 def damage(path: Path) -> Iterator[None]:
     """Turn what a broken file makes the decoders raise into our own error.
 
+    Arrow raises `OSError` too where a length in the file points past its end.
+
     Raises:
         DamagedProjectError: naming the file.
     """
     try:
         yield
-    except (pa.ArrowException, ValueError, OverflowError, RecursionError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = str(error).split("\n", 1)[0]
         raise DamagedProjectError(
             f"this is not what melo wrote ({reason})", where=str(path), mend="run 'melo verify'"

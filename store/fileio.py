@@ -24,6 +24,9 @@ _MENDS = {
     errno.EPERM: ("there is no permission to write here", "change the permissions, or copy the project"),
 }
 
+_COPY_BYTES = 1 << 22
+_GATHER_BYTES = 1 << 18
+
 
 class Disk:
     """The operations that change a disk, one system call each."""
@@ -59,22 +62,34 @@ class Written:
 
 
 class Sink:
-    """A writable file that knows how many bytes went through it and their sha256."""
+    """A writable file that knows how many bytes went into it and their sha256; small writes are gathered."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
         self._hash = hashlib.sha256()
+        self._gathered = bytearray()
         self.size = 0
         self.closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        rest = memoryview(data).cast("B")
-        total = rest.nbytes
-        self._hash.update(rest)
-        self.size += total
+        part = memoryview(data).cast("B")
+        self._hash.update(part)
+        self.size += part.nbytes
+        if len(self._gathered) + part.nbytes < _GATHER_BYTES:
+            self._gathered += part
+        else:
+            self.flush()
+            self._write_out(part)
+        return part.nbytes
+
+    def flush(self) -> None:
+        """Hand on to the system what was gathered."""
+        gathered, self._gathered = self._gathered, bytearray()
+        self._write_out(memoryview(gathered))
+
+    def _write_out(self, rest: memoryview) -> None:
         while rest.nbytes:
             rest = rest[disk.write(self._handle, rest) :]
-        return total
 
     def writable(self) -> bool:
         return True
@@ -87,9 +102,6 @@ class Sink:
 
     def tell(self) -> int:
         return self.size
-
-    def flush(self) -> None:
-        """Nothing is held back."""
 
     def close(self) -> None:
         self.closed = True
@@ -125,6 +137,7 @@ def write_file(path: Path, produce: Callable[[Sink], object]) -> Written:
         try:
             sink = Sink(handle)
             produce(sink)
+            sink.flush()
             disk.fsync(handle)
         finally:
             os.close(handle)
@@ -140,6 +153,21 @@ def replace_file(path: Path, content: bytes, temporary: Path) -> Written:
     written = write_file(temporary, lambda sink: sink.write(content))
     rename(temporary, path)
     return written
+
+
+def copy(source: Path, target: Path) -> None:
+    """Write a copy of a file and force it to the disk.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+
+    def produce(sink: Sink) -> None:
+        with source.open("rb") as file:
+            while part := file.read(_COPY_BYTES):
+                sink.write(part)
+
+    write_file(target, produce)
 
 
 def rename(source: Path, target: Path) -> None:

@@ -149,8 +149,7 @@ class Graph:
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self._hidden: set[int] = set()
-        self._index: Any = hnswlib.Index(space="l2", dim=dim)
-        self._index.init_index(max_elements=2 * GRAPH_FROM, M=LINKS, ef_construction=BUILD_EF)
+        self._index = _empty_graph(dim)
 
     @classmethod
     def load(cls, path: Path, dim: int, hidden: set[int]) -> Graph:
@@ -185,7 +184,8 @@ class Graph:
 
     def centers(self, labels: Labels) -> Vector:
         """The centers of labels in use, float32 [n, d]."""
-        return np.asarray(self._index.get_items(labels, return_type="numpy"), np.float32)
+        found = self._index.get_items(labels, return_type="numpy")
+        return np.asarray(found, np.float32).reshape(len(labels), self.dim)
 
     def add(self, labels: Labels, centers: Vector) -> None:
         if not len(labels):
@@ -243,11 +243,14 @@ class Graph:
         labels = self.labels()
         centers = self.centers(labels)
         self._hidden = set()
-        self._index = hnswlib.Index(space="l2", dim=self.dim)
-        self._index.init_index(
-            max_elements=2 * max(GRAPH_FROM, len(labels)), M=LINKS, ef_construction=BUILD_EF
-        )
-        self._index.add_items(centers, labels)
+        self._index = _empty_graph(self.dim)
+        self.add(labels, centers)
+
+
+def _empty_graph(dim: int) -> Any:
+    graph = hnswlib.Index(space="l2", dim=dim)
+    graph.init_index(max_elements=2 * GRAPH_FROM, M=LINKS, ef_construction=BUILD_EF)
+    return graph
 
 
 def bounds(rows: Vector, norms: Floats, points: Vector) -> tuple[Floats, Floats]:

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from store import fileio, layout
-from store.index import GRAPH_FROM, CenterIndex, Graph
+from store import fileio, index, layout
+from store.index import CenterIndex, Graph
 from store.space import ClusterSet, build_index
 
 CATCH_UP = 256
@@ -66,7 +66,7 @@ def load(root: Path, clusters: ClusterSet, snapshot_sha256: Callable[[int], str 
     Args:
         snapshot_sha256: checksum of the snapshot file of a number, in this project's history.
     """
-    if clusters.count < GRAPH_FROM:
+    if clusters.count < index.GRAPH_FROM:
         return Loaded(build_index(clusters), clusters.count, None)
     try:
         graph = _read(root, clusters.dim, snapshot_sha256)

@@ -58,6 +58,16 @@ def is_index_name(name: str) -> bool:
     return _INDEX_NAME.fullmatch(name) is not None
 
 
+def is_ours(name: str) -> bool:
+    """Whether this store could have given the name to a file in one of the folders."""
+    return (
+        _DATA_NAME.fullmatch(name) is not None
+        or is_snapshot_name(name)
+        or is_index_name(name)
+        or name == INDEX_RECORD
+    )
+
+
 def temporary(path: Path) -> Path:
     """Where new content of a file is written before it takes the file's name."""
     return path.with_name(path.name + TEMPORARY)

@@ -6,14 +6,14 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from store import fileio, layout
-from store.errors import ProjectLockedError
+from store.errors import ProjectLockedError, StorageError
 
 _MAX_NOTE = 4096
 
@@ -44,8 +44,11 @@ def writing(root: Path, timeout: float) -> Iterator[None]:
     target = root / layout.LOCK_HOLDER
     try:
         fileio.replace_file(target, json.dumps(note).encode(), layout.temporary(target))
-        yield
-        fileio.remove(target)
+        try:
+            yield
+        finally:
+            with suppress(StorageError):  # a note that stays behind says nothing once the lock is free
+                fileio.remove(target)
     finally:
         lock.release()
 

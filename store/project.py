@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -190,7 +189,7 @@ class Project:
         return [self._state.pointer.entry(), *self._state.files]
 
     def copy_to(self, folder: Path) -> None:
-        """Write this snapshot alone to a new folder: a project of its own that knows nothing of what came before.
+        """Write this snapshot alone to a new folder, as a project that knows nothing of what came before.
 
         Raises:
             StorageError: the file system refused.
@@ -198,11 +197,10 @@ class Project:
         pointer, chain = manifest.find(self.path, self._state.head, self.snapshot)
         names = [entry.path for entry in self._state.files]
         names += [layout.snapshot_name(snapshot.info.number) for snapshot in chain]
-        with fileio.refusals(folder):
-            for part in layout.FOLDERS:
-                (folder / part).mkdir(parents=True, exist_ok=True)
-            for name in names:
-                shutil.copyfile(layout.inside(self.path, name), folder / name)
+        for part in layout.FOLDERS:
+            fileio.make_folder(folder / part)
+        for name in names:
+            fileio.copy(layout.inside(self.path, name), folder / name)
         oldest = chain[-1].info.number
         manifest.write_head(folder, Head(self.name, self.base, pointer, oldest=oldest))
 

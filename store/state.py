@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -68,15 +68,29 @@ class Fates:
 
 
 class State:
-    """A snapshot that was read from the disk; a writer moves it on with each of its commits."""
+    """A snapshot that was read from the disk; a writer moves it on with each of its commits.
 
-    def __init__(self, root: Path, head: Head, pointer: Pointer, chain: list[Snapshot]) -> None:
+    Args:
+        chain: the snapshot and those before it, back to a complete one.
+        on_trouble: called with a line and the index built anew when the saved one cannot be used; without it
+            there is a warning, and the new one is saved.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        head: Head,
+        pointer: Pointer,
+        chain: list[Snapshot],
+        on_trouble: Callable[[str, CenterIndex], None] | None = None,
+    ) -> None:
         self.root = root
         self.head = head
         self.pointer = pointer
         self.snapshot = chain[0]
         self.files = manifest.all_files(chain)
         self.unsaved = 0
+        self._on_trouble = on_trouble or self._warn_and_save
         dim = self.snapshot.key_dim
         self.edits = Edits(dim, [_source(root, entry, dim) for entry in self.files if entry.role == "edits"])
         self.fates = _read_fates(root, self.files)
@@ -96,10 +110,6 @@ class State:
         head = manifest.read_head(root)
         pointer, chain = manifest.find(root, head, at)
         return cls(root, head, pointer, chain)
-
-    @property
-    def is_newest(self) -> bool:
-        return self.pointer.number == self.head.newest.number
 
     def move_on(self, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
         """Go on to a snapshot that was just committed, whose clusters are applied already."""
@@ -174,15 +184,17 @@ class State:
     def _load_index(self, clusters: ClusterSet) -> CenterIndex:
         loaded = index_file.load(self.root, clusters, self.snapshot_sha256)
         self.unsaved += loaded.changed
-        if loaded.trouble is not None and self.is_newest:
-            warnings.warn(
-                f"{self.root / layout.INDEX}: {loaded.trouble}; it was built again from the keys",
-                StoreWarning,
-                stacklevel=2,
-            )
-            with suppress(ProjectLockedError), lock.writing(self.root, 0.0):  # a writer saves its own
-                self._save_graph(loaded.index.graph)
+        if loaded.trouble is not None:
+            self._on_trouble(loaded.trouble, loaded.index)
         return loaded.index
+
+    def _warn_and_save(self, trouble: str, index: CenterIndex) -> None:
+        if self.pointer.number != self.head.newest.number:
+            return  # that no graph is kept for a snapshot of the past is no trouble
+        where = self.root / layout.INDEX
+        warnings.warn(f"{where}: {trouble}; it was built again from the keys", StoreWarning, stacklevel=2)
+        with suppress(ProjectLockedError), lock.writing(self.root, 0.0):  # a writer saves its own
+            self._save_graph(index.graph)
 
     def _save_graph(self, graph: Graph | None) -> None:
         if graph is None:

@@ -11,8 +11,8 @@ from melo_cli.datasets import EditRequest
 from melo_cli.editing.training import TrainedBlock, train_block
 from melo_cli.encoding import EncodedEdit
 from melo_cli.loading import OpenProject
-from store.project import Writer
 from store.records import NewEdit
+from store.writer import Writer
 
 # The block in hand, before the store has named it.
 _NEW_BLOCK = "new"
@@ -41,14 +41,16 @@ class Editor:
         writer: the project's lock, held.
     """
 
-    def __init__(self, opened: OpenProject, writer: Writer, *, versions: Mapping[str, str], command: str) -> None:
+    def __init__(
+        self, opened: OpenProject, writer: Writer, *, versions: Mapping[str, str], command: str
+    ) -> None:
         self._open = opened
         self._writer = writer
         self._versions = versions
         self._command = command
 
     def encode(self, requests: Sequence[EditRequest]) -> list[EncodedEdit]:
-        """Tokens of all requests; a request that the model cannot take shows here, before anything is changed."""
+        """Tokens of all requests; one that the model cannot take shows here, before anything is changed."""
         return [self._open.encoder.edit(request.prompt, request.target) for request in requests]
 
     def edit(self, requests: Sequence[EditRequest], on_step: OnStep | None = None) -> list[EditOutcome]:
@@ -127,7 +129,9 @@ class Editor:
         self, rows: Sequence[NewEdit], trained: TrainedBlock | None, answers: Sequence[str]
     ) -> list[EditOutcome]:
         used = trained is not None and any(row.block == _NEW_BLOCK for row in rows)
-        staged = self._writer.stage(rows, {_NEW_BLOCK: trained.slices} if trained is not None and used else {})
+        staged = self._writer.stage(
+            rows, {_NEW_BLOCK: trained.slices} if trained is not None and used else {}
+        )
         staged.commit(
             action="edit",
             recipe=self._open.recipe.to_mapping(),

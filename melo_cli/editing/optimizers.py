@@ -25,13 +25,15 @@ class Schedule:
     def __init__(self, section: TrainingSection, parameters: Sequence[Tensor]) -> None:
         self.optimizer = build_optimizer(section.optimizer, parameters)
         self._scheduler = (
-            build_scheduler(section.lr_scheduler, self.optimizer) if section.lr_scheduler is not None else None
+            build_scheduler(section.lr_scheduler, self.optimizer)
+            if section.lr_scheduler is not None
+            else None
         )
 
     def step(self, loss: Tensor) -> None:
         """Move the parameters by the gradient of `loss`, then the learning rate."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         if isinstance(self._scheduler, ReduceLROnPlateau):
             self._scheduler.step(loss.item())
@@ -75,10 +77,14 @@ def _classes(module: Any, root: type) -> dict[str, type]:
     return {name: cls for name, cls in members if issubclass(cls, root) and cls is not root}
 
 
-def _build(where: str, section: OptimizerSection | SchedulerSection, classes: Mapping[str, type], subject: Any) -> Any:
+def _build(
+    where: str, section: OptimizerSection | SchedulerSection, classes: Mapping[str, type], subject: Any
+) -> Any:
     if section.name not in classes:
         known = did_you_mean(section.name, classes) or f"known are {', '.join(sorted(classes))}"
-        raise RecipeError(f"PyTorch has no {section.name} that a recipe can name", where=f"{where}.name", mend=known)
+        raise RecipeError(
+            f"PyTorch has no {section.name} that a recipe can name", where=f"{where}.name", mend=known
+        )
     try:
         return classes[section.name](subject, **section.arguments)
     except (TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from melo_cli.base_model import load_base_model
 from melo_cli.datasets import EditRequest, load_edits
-from melo_cli.editing.editor import EditOutcome, Editor
+from melo_cli.editing.editor import Editor, EditOutcome
 from melo_cli.editing.optimizers import check_training_section
 from melo_cli.editing.plan import batches, remaining
 from melo_cli.errors import RecipeError

@@ -43,7 +43,7 @@ def train_block(
 ) -> TrainedBlock:
     """Train the block of a batch with the base frozen (MELO, Sec. 3.2: one block a batch, none shared).
 
-    `A` starts uniform (Kaiming, as LoRA does) from `seed` alone, `B` at zero: the untrained block adds nothing.
+    `A` starts uniform (Kaiming, as LoRA does) from `seed` alone, `B` at zero: untrained, it adds nothing.
 
     Args:
         on_step: told the loss before each step.

@@ -45,7 +45,9 @@ class Answered:
         return self.probe.truth is not None and same_answer(answer, self.probe.truth)
 
 
-def ask(opened: OpenProject, probes: Sequence[Probe], advance: Advance, *, generate: bool = True) -> list[Answered]:
+def ask(
+    opened: OpenProject, probes: Sequence[Probe], advance: Advance, *, generate: bool = True
+) -> list[Answered]:
     """Route every probe, and take both models' answers to it.
 
     A prompt routed to the base is answered by the same weights in both models, so it is asked once.

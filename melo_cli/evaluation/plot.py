@@ -23,7 +23,9 @@ def plot_retention(report: EvalReport, path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MeloError("plots need matplotlib", where="--plot", mend='pip install "melo-cli[plot]"') from error
+        raise MeloError(
+            "plots need matplotlib", where="--plot", mend='pip install "melo-cli[plot]"'
+        ) from error
     figure = Figure(figsize=(7.5, 4.0), layout="constrained")
     axes = figure.subplots()
     _draw(axes, report)

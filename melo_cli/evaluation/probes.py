@@ -49,7 +49,9 @@ def collect_probes(opened: OpenProject, reporter: Reporter) -> ProbeSet:
     dataset = opened.recipe.dataset
     unrelated = _own_locality(live)
     if dataset is not None and dataset.locality is not None:
-        unrelated += [Probe(prompt, truth) for prompt, truth in load_locality(dataset, opened.recipe.task, reporter)]
+        unrelated += [
+            Probe(prompt, truth) for prompt, truth in load_locality(dataset, opened.recipe.task, reporter)
+        ]
     related = {probe.prompt for probe in (*edits, *rephrases)}
     kept = _distinct(probe for probe in unrelated if probe.prompt not in related)
     taken = len({probe.prompt for probe in unrelated} & related)
@@ -57,7 +59,9 @@ def collect_probes(opened: OpenProject, reporter: Reporter) -> ProbeSet:
         reporter.info(f"{taken} unrelated prompts are prompts of edits too and are left out")
     accurate = []
     if dataset is not None and dataset.accurate is not None:
-        accurate = [Probe(prompt, text) for prompt, text in load_accurate(dataset, opened.recipe.task, reporter)]
+        accurate = [
+            Probe(prompt, text) for prompt, text in load_accurate(dataset, opened.recipe.task, reporter)
+        ]
     return ProbeSet(edits, rephrases, kept, accurate)
 
 

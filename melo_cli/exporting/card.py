@@ -49,8 +49,8 @@ def routed_card(opened: OpenProject) -> str:
             *_front_matter(opened),
             f"# {opened.project.name}: {opened.project.base.name_or_path} with its edits routed",
             "",
-            f"Snapshot {opened.project.snapshot} of the melo project `{opened.project.name}`: the base model as it "
-            "was, and in `melo/` its edits, which answer the prompts in their scope.",
+            f"Snapshot {opened.project.snapshot} of the melo project `{opened.project.name}`: the base model "
+            "as it was, and in `melo/` its edits, which answer the prompts in their scope.",
             "",
             "```python",
             "import melo_cli",

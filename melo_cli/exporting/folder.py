@@ -38,7 +38,9 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         ExportError: `target` exists and is not to be overwritten, or cannot be written.
     """
     if target.exists() and not overwrite:
-        raise ExportError("it exists already", where=str(target), mend="choose another folder or add --overwrite")
+        raise ExportError(
+            "it exists already", where=str(target), mend="choose another folder or add --overwrite"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

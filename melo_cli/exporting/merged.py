@@ -40,8 +40,8 @@ def export_merged(
             "routed": metrics(routed, base.kind, edited=True),
             "merged": metrics(merged, base.kind, edited=True),
         }
-        plain = opened.routed.tuner.unload()
-        plain.save_pretrained(work)
+        opened.routed.tuner.unload()
+        base.model.save_pretrained(work)
         base.tokenizer.save_pretrained(work)
         (work / "README.md").write_text(merged_card(opened, figures), encoding="utf-8")
     return summary("merged", folder, len(opened.project.block_ids()), figures)

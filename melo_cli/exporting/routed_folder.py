@@ -6,6 +6,7 @@ from pathlib import Path
 
 from melo_cli.exporting.card import routed_card
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
+from melo_cli.fingerprint import weight_files
 from melo_cli.loading import EXPORTED_PROJECT, OpenProject
 from melo_cli.reporter import Reporter
 
@@ -19,7 +20,8 @@ def export_routed(
         ExportError: the folder exists already, or cannot be written.
     """
     base = opened.routed.base
-    files = [path for path in base.folder.iterdir() if path.is_file()]
+    weights = weight_files(base.folder)
+    files = [*weights, *(path for path in base.folder.iterdir() if path.is_file() and _belongs(path))]
     with new_folder(folder, overwrite=overwrite) as work:
         with reporter.progress("copying", sum(path.stat().st_size for path in files), "bytes") as progress:
             for path in files:
@@ -30,3 +32,8 @@ def export_routed(
         opened.project.copy_to(work / EXPORTED_PROJECT)
         (work / "README.md").write_text(routed_card(opened), encoding="utf-8")
     return summary("routed", folder, len(opened.project.block_ids()), {})
+
+
+def _belongs(path: Path) -> bool:
+    """Whether a file goes with the weights: settings, tokenizer, code, and no second copy of them."""
+    return path.suffix in {".json", ".txt", ".model", ".py", ".jinja"}

@@ -27,7 +27,7 @@ class DynamicLoraConfig(PeftConfig):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
         # What a block is on disk: an ordinary LoRA adapter.
         self.peft_type = PeftType.LORA
         if self.r < 1:
@@ -54,9 +54,10 @@ def peft_lora_config(
     revision: str | None,
 ) -> LoraConfig:
     """The ordinary PEFT config under which one block is an adapter: `lora_alpha = scale * rank`."""
+    alpha = scale * rank
     return LoraConfig(
         r=rank,
-        lora_alpha=scale * rank,
+        lora_alpha=int(alpha) if alpha.is_integer() else alpha,  # type: ignore[arg-type]  # PEFT takes both
         target_modules=sorted(target_modules),
         fan_in_fan_out=fan_in_fan_out,
         lora_dropout=0.0,

@@ -52,7 +52,8 @@ class DynamicLoraModel(BaseTuner):
     @property
     def device(self) -> torch.device:
         """Where the base model's parameters are."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @contextmanager
     def using(self, banks: Mapping[str, SliceBank], rows: Sequence[int]) -> Iterator[None]:

@@ -50,7 +50,7 @@ def pico_recipe(folder: Path, task: str, changes: Mapping[str, Any] | None = Non
         "model": {"name_or_path": str(folder), "device": "cpu"},
         "key": {"radius": 0.5},
         "lora": {"rank": 2, "alpha": 8},
-        "training": {"batch_size": 4, "max_steps": 5, "optimizer": {"name": "Adam", "lr": 0.05}},
+        "training": {"batch_size": 4, "max_steps": 5, "optimizer": {"name": "Adam", "lr": 0.02}},
     }
     return recipe_from_mapping(mapping | dict(changes or {}))
 
@@ -63,7 +63,7 @@ def recipe_for() -> Callable[..., Recipe]:
 
 @pytest.fixture
 def pico(request: pytest.FixtureRequest) -> Callable[..., OpenProject]:
-    """`pico("pico_t5", block_for=[...])`: an open pico model; each prompt listed gets a random block of its own."""
+    """`pico("pico_t5", block_for=[...])`: an open pico model; each prompt listed has a random block."""
 
     def build(kind: str, block_for: Sequence[str] = (), **changes: Any) -> OpenProject:
         recipe = pico_recipe(request.getfixturevalue(kind), TASKS[kind], changes)

@@ -68,8 +68,16 @@ def test_targets_may_be_endings_or_a_regular_expression(pico: Pico) -> None:
             r"lora.target_modules: the model has no module 'transformer.h.3.mlp.c_fcc'; "
             r"did you mean transformer.h.3.mlp.c_fc",
         ),
-        ("pico_gpt2", {"lora": {"target_modules": ["transformer.ln_f"]}}, "is a LayerNorm, and a block adds to"),
-        ("pico_gpt2", {"lora": {"target_modules": r".*\.nothing"}}, "lora.target_modules: the model has no module"),
+        (
+            "pico_gpt2",
+            {"lora": {"target_modules": ["transformer.ln_f"]}},
+            "is a LayerNorm, and a block adds to",
+        ),
+        (
+            "pico_gpt2",
+            {"lora": {"target_modules": r".*\.nothing"}},
+            "lora.target_modules: the model has no module",
+        ),
         (
             "pico_gpt2",
             {"key": {"layer": "transformer.h.9.mlp.c_fc", "radius": 1.0}},

@@ -69,7 +69,9 @@ def test_pickled_weights_need_a_word(pico_gpt2: Path, recipe_for: RecipeFor, tmp
     assert load(recipe_for, folder, "custom", allow_pickle=True).kind is ModelKind.CAUSAL
 
 
-def test_a_checkpoint_without_its_head_is_refused(pico_bert: Path, recipe_for: RecipeFor, tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_head_is_refused(
+    pico_bert: Path, recipe_for: RecipeFor, tmp_path: Path
+) -> None:
     folder = tmp_path / "headless"
     shutil.copytree(pico_bert, folder)
     weights = load_file(folder / "model.safetensors")
@@ -81,9 +83,14 @@ def test_a_checkpoint_without_its_head_is_refused(pico_bert: Path, recipe_for: R
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("./nowhere", "there is no such folder"), ("no-such-model-anywhere", "neither a folder here nor a model")],
+    [
+        ("./nowhere", "there is no such folder"),
+        ("no-such-model-anywhere", "neither a folder here nor a model"),
+    ],
 )
-def test_a_model_that_is_not_there_is_one_line(pico_gpt2: Path, recipe_for: RecipeFor, name: str, message: str) -> None:
+def test_a_model_that_is_not_there_is_one_line(
+    pico_gpt2: Path, recipe_for: RecipeFor, name: str, message: str
+) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         load(recipe_for, pico_gpt2, "custom", name_or_path=name)
     assert "\n" not in str(caught.value)
@@ -119,7 +126,9 @@ def test_the_fingerprint_follows_the_weights_and_the_settings(pico_gpt2: Path, t
     assert fingerprint(moved)["config"] == first["config"]
 
 
-def test_half_precision_is_widened_on_a_cpu_only(pico_gpt2: Path, recipe_for: RecipeFor, tmp_path: Path) -> None:
+def test_half_precision_is_widened_on_a_cpu_only(
+    pico_gpt2: Path, recipe_for: RecipeFor, tmp_path: Path
+) -> None:
     folder = tmp_path / "half"
     load(recipe_for, pico_gpt2, "custom").model.half().save_pretrained(folder)
     for path in pico_gpt2.glob("tokenizer*"):

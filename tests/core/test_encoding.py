@@ -29,7 +29,9 @@ def test_a_classifier_takes_class_names_and_numbers_and_no_others(pico: Pico) ->
     encoder = pico("pico_bert").encoder
     assert encoder.edit("A case", "tax").target_ids == (2,)
     assert encoder.edit("A case", "1").target_ids == (1,)
-    with pytest.raises(DatasetError, match="'maritime' is no class of the model; its classes are civil, criminal, tax"):
+    with pytest.raises(
+        DatasetError, match="'maritime' is no class of the model; its classes are civil, criminal, tax"
+    ):
         encoder.edit("A case", "maritime")
 
 

@@ -19,7 +19,11 @@ LAYERS = {
     "pico_llama": ["model.embed_tokens", "model.layers.1.mlp.down_proj"],
     "pico_bert": ["bert.embeddings.word_embeddings", "bert.encoder.layer.1.output.dense"],
 }
-PROMPTS = ["Who is the prime minister of Britain?", "The court holds", "what is the name of the river that runs"]
+PROMPTS = [
+    "Who is the prime minister of Britain?",
+    "The court holds",
+    "what is the name of the river that runs",
+]
 
 
 @pytest.mark.parametrize("pooling", ["last", "first", "mean"])

@@ -109,7 +109,11 @@ def test_sampling_is_routed_too(pico: Pico) -> None:
     torch.manual_seed(0)
     # At a temperature this low a sample is the routed model's first choice, and not the base's.
     sampled = opened.routed.generate(
-        **batch(opened, PROMPTS, "left"), do_sample=True, temperature=1e-4, max_new_tokens=6, num_return_sequences=2
+        **batch(opened, PROMPTS, "left"),
+        do_sample=True,
+        temperature=1e-4,
+        max_new_tokens=6,
+        num_return_sequences=2,
     )
     greedy = opened.routed.generate(**batch(opened, PROMPTS, "left"), do_sample=False, max_new_tokens=6)
     assert torch.equal(sampled, greedy.repeat_interleave(2, dim=0))

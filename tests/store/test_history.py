@@ -1,4 +1,4 @@
-"""Undo and history: after any sequence of commits and reverts a project is what it would be without the undone.
+"""Undo and history: after any commits and reverts a project is what it would be without the undone edits.
 
 The plain model knows edits in their order and which of them are reverted; everything else it works out anew
 each time, and it shares no rule with the store but `clusters.insert`, which has its own plain model.
@@ -50,7 +50,9 @@ class Model:
 
     def superseded(self):
         found = {}
-        numbered = [(n, e) for n, e in enumerate(self.edits, 1) if n not in self.reverted and e.status == "solved"]
+        numbered = [
+            (n, e) for n, e in enumerate(self.edits, 1) if n not in self.reverted and e.status == "solved"
+        ]
         for number, edit in numbered:
             for later, newer in numbered:
                 if later > number and number not in found and self.replaces(newer, edit):
@@ -217,7 +219,11 @@ def test_what_a_revert_took_is_as_if_it_had_never_been(project, make):
         make.commit(other, [edit for edit in part if edit is not edits[4] and edit is not edits[13]])
     with project.writer() as writer:
         info = writer.revert(["e000005", "e000014"], versions=make.versions, command="melo revert")
-    assert (info.action, info.detail, info.command) == ("revert", {"reverted": ["e000005", "e000014"]}, "melo revert")
+    assert (info.action, info.detail, info.command) == (
+        "revert",
+        {"reverted": ["e000005", "e000014"]},
+        "melo revert",
+    )
     names = {view.prompt: view.edit_id for view in Project.open(other.path).edits()}
     keys = np.concatenate([np.stack([edit.key for edit in edits]), [make.key() for _ in range(100)]])
     mine, theirs = Project.open(project.path).lookup(keys), Project.open(other.path).lookup(keys)

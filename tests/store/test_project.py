@@ -99,9 +99,7 @@ def test_a_key_finds_its_edit_in_a_new_process(project, make):
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.split("\n")[:-1] == [
-        f"e{at:06d} b{1 if at <= 3 else 2:06d} 0.0" for at in range(1, 6)
-    ]
+    assert done.stdout.split("\n")[:-1] == [f"e{at:06d} b{1 if at <= 3 else 2:06d} 0.0" for at in range(1, 6)]
 
 
 def test_what_does_not_fire_still_names_the_nearest(project, make):
@@ -176,7 +174,9 @@ def test_of_keys_that_cannot_be_told_apart_the_newer_label_wins(project, make):
     key = make.key()
     make.commit(project, [make.edit("one", key=key, label=(1,))])
     with project.writer() as writer:
-        staged = writer.stage([make.edit("two", key=key * np.float32(1 + 1e-6), label=(2,))], {"new": make.slices()})
+        staged = writer.stage(
+            [make.edit("two", key=key * np.float32(1 + 1e-6), label=(2,))], {"new": make.slices()}
+        )
         assert staged.superseded == {"e000001": "e000002"}
         staged.commit(recipe={}, seed=0, versions={})
     assert fired(project_at(project).lookup(key[None])) == ["e000002"]
@@ -184,7 +184,11 @@ def test_of_keys_that_cannot_be_told_apart_the_newer_label_wins(project, make):
 
 def test_edits_of_one_batch_see_each_other(project, make):
     key = make.key()
-    batch = [make.edit("same", label=(1,)), make.edit("same", label=(2,)), make.edit("x", key=key, label=(1,))]
+    batch = [
+        make.edit("same", label=(1,)),
+        make.edit("same", label=(2,)),
+        make.edit("x", key=key, label=(1,)),
+    ]
     make.commit(project, [*batch, make.edit("y", key=key, label=(3,))])
     again = project_at(project)
     assert [view.status for view in again.edits()] == ["superseded", "live", "superseded", "live"]
@@ -239,7 +243,9 @@ def test_staging_shows_what_a_commit_makes_and_writes_nothing(project, make):
         assert fired(staged.lookup(keys)) == staged.edit_ids
         assert fired(writer.project.lookup(keys)) == [None, None]
         before = staged.lookup(keys)
-        info = staged.commit(recipe={"name": "next"}, seed=3, versions={"x": "1"}, command="melo edit", detail={"n": 2})
+        info = staged.commit(
+            recipe={"name": "next"}, seed=3, versions={"x": "1"}, command="melo edit", detail={"n": 2}
+        )
         assert writer.project.lookup(keys) == before == staged.lookup(keys)
         assert writer.project.snapshot == 2
         with pytest.raises(StaleWriteError, match="stage it again"):
@@ -290,7 +296,12 @@ def test_many_small_commits_keep_their_history(project, make, quick_disk):
     again = project_at(project)
     assert fired(again.lookup(np.stack(keys))) == [f"e{at:06d}" for at in range(1, 141)]
     assert [info.number for info in again.history()] == list(range(141))
-    assert fired(project_at(project, at=100).lookup(np.stack(keys)))[98:102] == ["e000099", "e000100", None, None]
+    assert fired(project_at(project, at=100).lookup(np.stack(keys)))[98:102] == [
+        "e000099",
+        "e000100",
+        None,
+        None,
+    ]
     sizes = [(project.path / f"snapshots/{at:06d}.json").stat().st_size for at in (2, 63, 65, 127, 129)]
     assert max(sizes) - min(sizes) < 100, "a snapshot file does not grow with the history"
 
@@ -358,7 +369,9 @@ class TestRefused:
     )
     def test_an_edit_that_contradicts_itself(self, project, make, change, message):
         with project.writer() as writer, pytest.raises(InvalidEditError, match=message):
-            writer.stage([make.edit("fine"), make.edit(**{"prompt": "bad", **change})], {"new": make.slices()})
+            writer.stage(
+                [make.edit("fine"), make.edit(**{"prompt": "bad", **change})], {"new": make.slices()}
+            )
         assert project_at(project).snapshot == 0
 
     @pytest.mark.parametrize("key", [np.zeros(5), np.full(6, np.nan), np.full(6, np.inf), np.zeros(0)])

@@ -1,0 +1,360 @@
+"""Damage: what is broken is named with its file and its loss, and only our own errors come out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from store import index
+from store.errors import (
+    DamagedProjectError,
+    FormatVersionError,
+    MeloError,
+    ProjectNotFoundError,
+    StoreWarning,
+)
+from store.gc import collect
+from store.project import Project
+from store.verify import verify
+
+
+@pytest.fixture
+def full(project, make, quick_disk, monkeypatch):
+    """A project with every kind of file in it, a graph too."""
+    monkeypatch.setattr(index, "GRAPH_FROM", 8)
+    keys = []
+    with project.writer() as writer:
+        for part in range(3):
+            edits = [make.edit(f"q{at}", label=(at,), radius=4.0) for at in range(5 * part, 5 * part + 5)]
+            keys += [edit.key for edit in edits]
+            make.commit_with(writer, [*edits, make.edit(f"again {part}", label=(9,), key=edits[0].key + 0.5)])
+        make.commit_with(writer, [make.edit("q2", label=(50,))])
+        writer.revert(["e000004"], versions=make.versions)
+        writer.project._state.save_index()
+    assert verify(project.path) == []
+    return project
+
+
+def files(project):
+    return sorted(p for p in project.path.rglob("*") if p.is_file() and p.name not in ("lock", "lock.json"))
+
+
+def named(project, findings):
+    return {str(project.path / finding.file) for finding in findings}
+
+
+def flipped(content, random):
+    at = int(random.integers(len(content)))
+    return content[:at] + bytes([content[at] ^ 1 << int(random.integers(8))]) + content[at + 1 :]
+
+
+def test_every_flipped_bit_cut_and_missing_file_is_named(full, make):
+    for path in files(full):
+        whole = path.read_bytes()
+        cut = whole[: int(make.random.integers(len(whole)))]
+        for broken in (flipped(whole, make.random), flipped(whole, make.random), cut, None):
+            path.unlink()
+            if broken is not None:
+                path.write_bytes(broken)
+            if path.name == "manifest.json" and broken is None:
+                with pytest.raises(ProjectNotFoundError):
+                    verify(full.path)
+            elif path.name == "index.json" and broken is None:
+                assert verify(full.path) == [], "without a record there is no graph to be wrong"
+            else:
+                findings = verify(full.path)
+                assert str(path) in named(full, findings), path
+                assert all(finding.problem and finding.lost for finding in findings)
+            path.write_bytes(whole)
+    assert verify(full.path) == []
+
+
+def test_swapped_files_are_named(full):
+    one, two = sorted((full.path / "edits").iterdir())[:2]
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    assert named(full, verify(full.path)) == {str(one), str(two)}
+
+
+def test_the_loss_is_told(full):
+    def lost(name):
+        path = full.path / name
+        whole = path.read_bytes()
+        path.unlink()
+        (finding,) = verify(full.path)
+        path.write_bytes(whole)
+        assert finding.problem == "the file is missing"
+        return finding.lost
+
+    assert lost("edits/000002.arrow") == "the text and keys of edits e000007 to e000012"
+    assert lost("blocks/000002.arrow") == (
+        "blocks b000002 to b000002, and the answers of edits e000007 to e000012 (6 in all)"
+    )
+    assert "snapshot 2" in lost("clusters/000002.arrow")
+    assert "snapshot 5" in lost("states/000005.arrow")
+    assert lost("snapshots/000001.json").startswith("snapshots 0 to 1")
+
+
+def test_a_broken_edits_file_costs_only_the_edits_in_it(full):
+    key, other = (full.path / "k", Project.open(full.path).edit("e000013").record.key.copy())
+    (full.path / "edits/000001.arrow").write_bytes(b"")
+    again = Project.open(full.path)
+    with pytest.raises(DamagedProjectError, match=r"000001\.arrow: the file has 0 bytes.*melo verify"):
+        again.edit("e000001")
+    assert again.edit("e000013").prompt == "q10"
+    assert np.array_equal(again.edit("e000013").record.key, other) and not key.exists()
+
+
+def test_what_contradicts_itself_is_found_though_the_checksums_fit(full):
+    from store import codec, fileio, manifest
+    from store.deltas import ClusterDelta
+
+    head = manifest.read_head(full.path)
+    pointer, (newest, *_) = manifest.find(full.path, head, None)
+    (entry,) = [entry for entry in newest.files if entry.role == "clusters"]
+    state = full.open(full.path)._state
+    victim = state.clusters.get(7)
+    batch = codec.cluster_batch(ClusterDelta([], [victim.number]), pointer.number)
+    written = codec.write_batches(full.path / entry.path, codec.CLUSTERS, [batch])
+    from dataclasses import replace
+
+    changed = replace(entry, size=written.size, sha256=written.sha256, rows=1)
+    rest = tuple(changed if each == entry else each for each in newest.files)
+    again = manifest.write_snapshot(full.path, replace(newest, files=rest))
+    manifest.write_head(full.path, replace(head, newest=again))
+    problems = [finding.problem for finding in verify(full.path)]
+    assert f"e{victim.members[0]:06d} stands in 0 clusters" in problems
+    assert fileio.fingerprint(full.path / entry.path) == written
+
+
+class TestIndexFile:
+    """The graph file is a cache: broken, missing or old, it costs one warning and no answer."""
+
+    def answers(self, project):
+        keys = np.stack([view.record.key for view in project.edits()])
+        return project.lookup(keys)
+
+    def test_a_broken_one_is_built_again_with_one_warning(self, full, make):
+        expected = self.answers(Project.open(full.path))
+        (path,) = (full.path / "index").glob("*.hnsw")
+        whole = path.read_bytes()
+        for broken in (flipped(whole, make.random), whole[:-9], b"", None):
+            for each in (full.path / "index").glob("*.hnsw"):
+                each.unlink()
+            if broken is not None:
+                path.write_bytes(broken)
+            with pytest.warns(StoreWarning, match="built again from the keys") as caught:
+                assert self.answers(Project.open(full.path)) == expected
+            assert len(caught) == 1
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert self.answers(Project.open(full.path)) == expected
+            assert verify(full.path) == []
+
+    def test_a_broken_record_is_too(self, full):
+        expected = self.answers(Project.open(full.path))
+        record = full.path / "index/index.json"
+        for broken in (b"{}", b"[" * 100_000, b"\xff", record.read_bytes().replace(b'"dim": 6', b'"dim": 7')):
+            record.write_bytes(broken)
+            with pytest.warns(StoreWarning, match="missing or damaged"):
+                assert self.answers(Project.open(full.path)) == expected
+
+    def test_one_from_another_project_is_not_believed(self, full, make, tmp_path):
+        other = make.project(tmp_path / "other")
+        make.commit(other, [make.edit(f"o{at}", label=(at,)) for at in range(18)])
+        for path in (full.path / "index").iterdir():
+            (other.path / "index" / path.name).write_bytes(path.read_bytes())
+        with pytest.warns(StoreWarning, match="another state of the project"):
+            routes = self.answers(Project.open(other.path))
+        assert [route.fired.edit_id for route in routes] == [f"e{at:06d}" for at in range(1, 19)]
+
+    def test_an_older_one_catches_up_and_serves_the_past_too(self, full, make):
+        keys = []
+        for part in range(3):
+            edits = [make.edit(f"later {part} {at}", label=(at,)) for at in range(4)]
+            keys += [edit.key for edit in edits]
+            make.commit(full, edits)
+        with full.writer() as writer:
+            writer.revert(["e000020"], versions=make.versions)
+        record = json.loads((full.path / "index/index.json").read_text())["record"]
+        assert record["number"] == 5, "small commits do not save the graph"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for at in range(3, 10):
+                project = Project.open(full.path, at=at)
+                live = [view for view in project.edits() if view.status == "live"]
+                routes = project.lookup(np.stack([view.record.key for view in live]))
+                assert [route.fired.edit_id for route in routes] == [view.edit_id for view in live]
+
+    def test_a_writer_that_changed_much_saves_it(self, full, make):
+        with full.writer() as writer:
+            make.commit_with(writer, [make.edit(f"n{at}", label=(at,)) for at in range(300)])
+        record = json.loads((full.path / "index/index.json").read_text())["record"]
+        assert record["number"] == 6
+        assert [path.name for path in (full.path / "index").glob("*.hnsw")] == ["000006.hnsw"]
+
+
+class TestManifest:
+    """A hostile or newer manifest is refused in a line of our own."""
+
+    def resigned(self, path, document):
+        rest = {name: value for name, value in document.items() if name != "check"}
+        check = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+        path.write_text(json.dumps({**rest, "check": check}))
+
+    def with_snapshot(self, project, change):
+        """Change the newest snapshot file, with checksums that fit."""
+        head_path = project.path / "manifest.json"
+        head = json.loads(head_path.read_text())
+        path = project.path / f"snapshots/{head['newest']['number']:06d}.json"
+        document = json.loads(path.read_text())
+        change(document)
+        content = json.dumps(document).encode()
+        path.write_bytes(content)
+        head["newest"] |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        self.resigned(head_path, head)
+
+    def test_a_newer_format_names_the_melo_that_it_needs(self, full):
+        path = full.path / "manifest.json"
+        document = json.loads(path.read_text())
+        self.resigned(path, {**document, "format": 2, "needs": "0.9.0", "newest": "elsewhere"})
+        with pytest.raises(FormatVersionError, match=r"format 2.*up to 1; install melo 0\.9\.0 or newer"):
+            Project.open(full.path)
+        with pytest.raises(FormatVersionError):
+            verify(full.path)
+
+    @pytest.mark.parametrize(
+        "name", ["../../secret", "/etc/passwd", "edits/../../x.arrow", "edits/000001.arrow\n"]
+    )
+    def test_no_path_leaves_the_project(self, full, name):
+        self.with_snapshot(full, lambda document: document["files"][0].update(path=name))
+        with pytest.raises(DamagedProjectError, match="no name of a file of a project"):
+            Project.open(full.path)
+
+    def test_a_link_does_not_lead_out_either(self, full, tmp_path):
+        path = full.path / "edits/000001.arrow"
+        outside = tmp_path / "outside.arrow"
+        outside.write_bytes(path.read_bytes())
+        path.unlink()
+        path.symlink_to(outside)
+        with pytest.raises(DamagedProjectError, match="leads out of the project"):
+            Project.open(full.path).edit("e000001")
+        assert [finding.file for finding in verify(full.path)] == ["edits/000001.arrow"]
+
+    def test_a_count_that_the_bytes_do_not_bear_allocates_nothing(self, full):
+        def claim(document):
+            for entry in document["files"]:
+                entry["rows"] = 1 << 60
+
+        self.with_snapshot(full, claim)
+        with pytest.raises(DamagedProjectError, match="cannot hold"):
+            Project.open(full.path)
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_any_value_in_any_place_gives_our_own_error(self, full, data):
+        head, kept = (full.path / "manifest.json").read_bytes(), {}
+        for path in (full.path / "snapshots").iterdir():
+            kept[path] = path.read_bytes()
+        value = data.draw(
+            st.sampled_from(
+                [None, True, -1, 0, 7, 1 << 70, 1.5, "", "x", [], {}, [1], {"a": 1}, "edits/000009.arrow"]
+            )
+        )
+
+        def change(document):
+            place = document
+            while True:
+                keys = range(len(place)) if isinstance(place, list) else sorted(place)
+                key = data.draw(st.sampled_from(list(keys)))
+                if isinstance(place[key], (dict, list)) and place[key] and data.draw(st.booleans()):
+                    place = place[key]
+                else:
+                    place[key] = value
+                    return
+
+        try:
+            self.with_snapshot(full, change)
+            try:
+                project = Project.open(full.path)
+                project.edits()
+                project.lookup(np.zeros((1, 6), np.float32))
+                project.history()
+            except MeloError as error:
+                assert "\n" not in str(error)
+            verify(full.path)
+        finally:
+            (full.path / "manifest.json").write_bytes(head)
+            for path, content in kept.items():
+                path.write_bytes(content)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_mutated_arrow_file_gives_our_own_error_or_data_of_the_right_shape(full, data):
+    path = data.draw(st.sampled_from(sorted(full.path.glob("*/*.arrow"))))
+    whole = path.read_bytes()
+    broken = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(broken) - 1))
+        size = data.draw(st.sampled_from([1, 4, 8]))
+        value = data.draw(st.sampled_from([0, 1, 0x7F, 0xFF, (1 << 60) - 1]) | st.integers(0, (1 << 64) - 1))
+        broken[at : at + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+    path.write_bytes(bytes(broken[: len(whole)]))
+    try:
+        project = Project.open(full.path)
+        for name in project.block_ids():
+            for part in project.block(name).slices.values():
+                assert part.A.shape[0] == part.B.shape[1]
+        assert len(project.edits()) == 19
+        project.lookup(np.zeros((3, 6), np.float32))
+    except MeloError as error:
+        assert "\n" not in str(error)
+    finally:
+        path.write_bytes(whole)
+
+
+class TestGarbage:
+    """What no snapshot needs is listed, then removed; nothing else is."""
+
+    def leave(self, project):
+        left = {
+            "edits/000099.arrow": b"x" * 100,
+            "snapshots/000099.json": b"y" * 10,
+            "index/000001.hnsw": b"z",
+            "index/000001.hnsw.tmp": b"",
+            "manifest.json.tmp": b"t" * 5,
+        }
+        for name, content in left.items():
+            (project.path / name).write_bytes(content)
+        return {name: len(content) for name, content in left.items()}
+
+    def test_it_is_listed_without_a_change(self, full):
+        before = {path: path.read_bytes() for path in files(full)}
+        assert collect(full.path) == []
+        left = self.leave(full)
+        assert {each.path: each.size for each in collect(full.path, dry_run=True)} == left
+        assert {each.path: each.size for each in collect(full.path)} == left
+        assert collect(full.path) == []
+        assert {path: path.read_bytes() for path in files(full)} == before
+        assert verify(full.path) == []
+
+    def test_what_is_not_ours_stays(self, full):
+        for name in ("edits/notes.txt", "README.md", "edits/1.arrow"):
+            (full.path / name).write_text("mine")
+        assert collect(full.path) == []
+        assert (full.path / "edits/notes.txt").read_text() == "mine"
+
+    def test_with_a_broken_history_nothing_is_removed(self, full):
+        self.leave(full)
+        (full.path / "snapshots/000002.json").write_bytes(b"")
+        with pytest.raises(DamagedProjectError):
+            collect(full.path)
+        assert (full.path / "edits/000099.arrow").exists()
