@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = command.main(given, "melo", standalone_mode=False, obj=shlex.join(["melo", *given]))
         sys.stdout.flush()
         return int(code or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
     except BrokenPipeError:
         # Nobody reads on. Python would flush once more at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

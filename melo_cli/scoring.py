@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,14 @@ def target_logits(base: BaseModel, batch: TargetBatch) -> Tensor:
 def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy over the target tokens of the batch (nats a token); prompts do not count."""
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+
+
+def least_probability(logits: Tensor, targets: Tensor) -> float:
+    """The lowest probability that the model gives any target token of the batch."""
+    losses = torch.nn.functional.cross_entropy(
+        logits.detach().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return math.exp(-float(losses.max()))
 
 
 def _classifier_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch:

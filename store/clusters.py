@@ -24,7 +24,7 @@ Distances are L2, in float64 from float32 centers and keys, so that a reopened p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -112,6 +112,10 @@ class Space(Protocol):
     def neurons(self) -> Neurons:
         """Where the members' keys come from."""
 
+    @property
+    def count(self) -> int:
+        """How many clusters there are."""
+
     def touching(self, point: Vector, radius: float) -> Near:
         """Every cluster whose ball meets the ball around the point, with its center's distance."""
 
@@ -188,8 +192,7 @@ def rebuild(space: Space, fresh: Callable[[], Space], gone: Iterable[int], back:
         for neuron in sorted(again, key=lambda each: each.number):
             insert(replay, neuron)
         made = list(replay.clusters())
-        met = [found for cluster in made for found, _ in space.reaching(cluster.center, cluster.reach)]
-        start = [cluster for cluster in met if cluster.number not in affected]
+        start = [] if len(affected) == space.count else _met(space, made, affected)
         if not start:
             break
     kept = {cluster.number: cluster for cluster in made}
@@ -199,6 +202,12 @@ def rebuild(space: Space, fresh: Callable[[], Space], gone: Iterable[int], back:
     for number, cluster in kept.items():
         if number not in affected or not affected[number].same_as(cluster):
             space.put(cluster)
+
+
+def _met(space: Space, made: Iterable[Cluster], affected: Mapping[int, Cluster]) -> list[Cluster]:
+    """Clusters not yet affected whose reach meets that of one that was made."""
+    near = (found for cluster in made for found, _ in space.reaching(cluster.center, cluster.reach))
+    return [found for found in near if found.number not in affected]
 
 
 def _joined(space: Space, cluster: Cluster, neuron: Neuron) -> tuple[Cluster, bool]:
@@ -260,14 +269,14 @@ def _evict(space: Space, cluster: Cluster, limit: float) -> list[tuple[Neuron, f
 
 def _connect(space: Space, affected: dict[int, Cluster], start: list[Cluster]) -> None:
     """Add to the affected clusters those of the start and all that their reaches are connected with."""
+    affected.update((cluster.number, cluster) for cluster in start)
     waiting = list(start)
-    while waiting:
+    while waiting and len(affected) < space.count:
         cluster = waiting.pop()
-        if cluster.number in affected:
-            continue
-        affected[cluster.number] = cluster
-        near = space.reaching(cluster.center, cluster.reach)
-        waiting.extend(found for found, _ in near if found.number not in affected)
+        for found, _ in space.reaching(cluster.center, cluster.reach):
+            if found.number not in affected:
+                affected[found.number] = found
+                waiting.append(found)
 
 
 def with_rounding(reach: Floats | float) -> Floats | float:

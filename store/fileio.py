@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,8 @@ _MENDS = {
     errno.ENOSPC: ("the disk is full", "free some space and run the command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the command again"),
     errno.EROFS: ("the file system is read-only", "copy the project to a place that can be written"),
-    errno.EACCES: ("there is no permission to write here", "change the permissions, or copy the project"),
-    errno.EPERM: ("there is no permission to write here", "change the permissions, or copy the project"),
+    errno.EACCES: ("permission is denied", "change the permissions, or copy the project"),
+    errno.EPERM: ("permission is denied", "change the permissions, or copy the project"),
 }
 
 _COPY_BYTES = 1 << 22
@@ -236,6 +236,20 @@ def remove(path: Path) -> None:
     """
     with refusals(path):
         disk.unlink(path)
+
+
+def size_on_disk(folder: Path) -> int:
+    """Bytes of all files in a folder; a file that is removed meanwhile counts nothing.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    total = 0
+    with refusals(folder):
+        for path in folder.rglob("*"):
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def fingerprint(path: Path) -> Written:

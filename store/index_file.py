@@ -113,11 +113,21 @@ def read_record(root: Path) -> IndexRecord | None:
         body = json.dumps(document["record"], sort_keys=True)
         if hashlib.sha256(body.encode()).hexdigest() != document["check"]:
             return None
-        fields = document["record"]
-        record = IndexRecord(**{**fields, "hidden": tuple(fields["hidden"])})
+        record = IndexRecord(**{**document["record"], "hidden": tuple(document["record"]["hidden"])})
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return record if isinstance(record.path, str) and layout.is_index_name(record.path) else None
+    return record if _is_sound(record) else None
+
+
+def _is_sound(record: IndexRecord) -> bool:
+    """Whether every field has its type and range."""
+    whole = (record.size, record.dim, record.number, *record.hidden)
+    texts = (record.path, record.sha256, record.snapshot)
+    return (
+        all(isinstance(value, int) and 0 <= value < 1 << 62 for value in whole)
+        and all(isinstance(value, str) for value in texts)
+        and layout.is_index_name(record.path)
+    )
 
 
 class _UnusableError(Exception):

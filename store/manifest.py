@@ -99,12 +99,13 @@ def read_head(root: Path) -> Head:
         DamagedProjectError: it is not what melo wrote.
     """
     path = root / layout.MANIFEST
-    if not path.is_file():
-        raise ProjectNotFoundError(
-            "there is no project here", where=str(root), mend="make one with 'melo edit'"
-        )
-    with fileio.refusals(path), path.open("rb") as file:
-        content = file.read(_MAX_HEAD + 1)
+    with fileio.refusals(path):
+        if not path.is_file():
+            raise ProjectNotFoundError(
+                "there is no project here", where=str(root), mend="make one with 'melo edit'"
+            )
+        with path.open("rb") as file:
+            content = file.read(_MAX_HEAD + 1)
     with _damage(path):
         document = _document(content)
         if _field(document, "check", str) != _check(document):

@@ -182,7 +182,7 @@ class Project:
 
     def size_bytes(self) -> int:
         """Bytes of all files of the project on the disk."""
-        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+        return fileio.size_on_disk(self.path)
 
     def files(self) -> list[FileEntry]:
         """The files that make up this snapshot."""
@@ -218,8 +218,10 @@ class Project:
         with lock.writing(self.path, timeout):
             newest = Project.open(self.path)
             writer = Writer(newest, newest._state)
-            yield writer
-            writer.finish()
+            try:
+                yield writer
+            finally:
+                writer.finish()
 
 
 def _require_free(root: Path) -> None:

@@ -7,6 +7,7 @@ broken-off commit leaves behind has the names that the next one writes, and no s
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -147,26 +148,12 @@ class Writer:
         state, blocks = self._state, blocks or {}
         dim = checks.edits(edits, blocks, state.snapshot.key_dim)
         first, first_block = state.edits.count + 1, state.block_count() + 1
-        kept = list(dict.fromkeys(edit.block for edit in edits if edit.status == "solved" and edit.block))
-        numbers = {name: number for number, name in enumerate(kept, first_block)}
-        new = [
-            (_neuron(first + at, edit), edit.prompt)
-            for at, edit in enumerate(edits)
-            if edit.status == "solved"
-        ]
+        solved = [(number, edit) for number, edit in enumerate(edits, first) if edit.status == "solved"]
+        new = [(_neuron(number, edit), edit.prompt) for number, edit in solved]
+        kept = list(dict.fromkeys(str(edit.block) for _, edit in solved))
         space = self._space(dim) if dim is not None else None
-        replaced: dict[int, int] = {}
-        if space is not None and new:
-            replaced = replaced_by_new(space, space.owners, new, self._prompt_index())
-        rows = [
-            NumberedEdit(
-                first + at,
-                edit,
-                numbers.get(edit.block or ""),
-                tuple(sorted(old for old, by in replaced.items() if by == first + at)),
-            )
-            for at, edit in enumerate(edits)
-        ]
+        replaced = self._replaced(space, new)
+        rows = _numbered(edits, first, {name: n for n, name in enumerate(kept, first_block)}, replaced)
         segment, together = self._segment(rows, dim)
         overlay = None
         if space is not None:
@@ -177,7 +164,7 @@ class Writer:
             parent=state.pointer.number,
             dim=dim,
             segment=segment,
-            blocks=[codec.block_batch(numbers[name], blocks[name]) for name in kept],
+            blocks=[codec.block_batch(number, blocks[name]) for number, name in enumerate(kept, first_block)],
             first_block=first_block,
             delta=overlay.delta() if overlay is not None else NO_CHANGE,
             fates=[(old, False, by) for old, by in sorted(replaced.items())],
@@ -269,6 +256,11 @@ class Writer:
         """Save the index if much has changed since it was saved; called when the writer's block ends."""
         if self._state.unsaved > index_file.CATCH_UP:
             self._state.save_index()
+
+    def _replaced(self, space: ClusterSet | None, new: Sequence[tuple[Neuron, str]]) -> dict[int, int]:
+        if space is None or not new:
+            return {}
+        return replaced_by_new(space, space.owners, new, self._prompt_index())
 
     def _segment(self, rows: Sequence[NumberedEdit], dim: int | None) -> tuple[Segment | None, Edits]:
         """New edits as a segment in memory, and all edits together with them."""
@@ -369,6 +361,19 @@ class Writer:
 def _neuron(number: int, edit: NewEdit) -> Neuron:
     assert edit.key is not None and edit.radius is not None, "checked before"
     return Neuron(number, np.array(edit.key, np.float32), tuple(edit.label), float(edit.radius))
+
+
+def _numbered(
+    edits: Sequence[NewEdit], first: int, blocks: Mapping[str, int], replaced: Mapping[int, int]
+) -> list[NumberedEdit]:
+    """New edits with their numbers, those of their blocks, and those of the edits that they replace."""
+    supersedes: dict[int, list[int]] = defaultdict(list)
+    for old, by in sorted(replaced.items()):
+        supersedes[by].append(old)
+    return [
+        NumberedEdit(number, edit, blocks.get(edit.block or ""), tuple(supersedes[number]))
+        for number, edit in enumerate(edits, first)
+    ]
 
 
 def _changed(

@@ -12,7 +12,7 @@ from melo_cli.base_model import BaseModel
 from melo_cli.editing.optimizers import Schedule
 from melo_cli.encoding import EncodedEdit
 from melo_cli.recipe import TrainingSection
-from melo_cli.scoring import target_batch, target_logits, target_loss
+from melo_cli.scoring import least_probability, target_batch, target_logits, target_loss
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 from store.records import LoraSlice
 
@@ -52,15 +52,22 @@ def train_block(
     parameters = [tensor for bank in banks.values() for tensor in (bank.A, bank.B)]
     schedule = Schedule(training, parameters)
     batch = target_batch(base, edits)
-    losses = []
+    losses: list[float] = []
     with tuner.using(banks, [0] * len(edits)):
         for _ in range(training.max_steps):
-            loss = target_loss(target_logits(base, batch), batch.targets)
+            logits = target_logits(base, batch)
+            if losses and _solved(logits, batch.targets, training.stop_at):
+                break
+            loss = target_loss(logits, batch.targets)
             schedule.step(loss)
             losses.append(loss.item())
             if on_step is not None:
                 on_step(losses[-1])
     return TrainedBlock({name: _slice(bank) for name, bank in banks.items()}, tuple(losses))
+
+
+def _solved(logits: Tensor, targets: Tensor, stop_at: float | None) -> bool:
+    return stop_at is not None and least_probability(logits, targets) >= stop_at
 
 
 def initial_banks(tuner: DynamicLoraModel, *, rank: int, scale: float, seed: int) -> dict[str, SliceBank]:

@@ -20,7 +20,8 @@ def wilson_interval(successes: float, n: int) -> tuple[float, float]:
     spread = _Z95**2 / n
     center = share + spread / 2
     half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return (max(0.0, (center - half) / (1 + spread)), min(1.0, (center + half) / (1 + spread)))
+    low, high = (center - half) / (1 + spread), (center + half) / (1 + spread)
+    return (max(0.0, min(low, share)), min(1.0, max(high, share)))
 
 
 def mean(values: Sequence[float]) -> float | None:

@@ -26,8 +26,10 @@ EDITS = {
 }
 
 
-def trained(opened: OpenProject, kind: str, steps: int = 80, seed: int = 0) -> TrainedBlock:
-    training = opened.recipe.training.model_copy(update={"max_steps": steps})
+def trained(
+    opened: OpenProject, kind: str, steps: int = 80, seed: int = 0, stop_at: float | None = None
+) -> TrainedBlock:
+    training = opened.recipe.training.model_copy(update={"max_steps": steps, "stop_at": stop_at})
     encoded = [opened.encoder.edit(*edit) for edit in EDITS[kind]]
     routed = opened.routed
     return train_block(routed.base, routed.tuner, encoded, training, rank=4, scale=4.0, seed=seed)
@@ -129,3 +131,16 @@ def test_reduce_on_plateau_is_told_the_loss() -> None:
 def test_wrong_names_and_arguments_are_recipe_errors(training: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         check_training_section(TrainingSection.model_validate(training))
+
+
+def test_training_stops_once_every_target_token_is_likely_enough(pico: Pico) -> None:
+    opened = pico("pico_bert")
+    whole = trained(opened, "pico_bert")
+    stopped = trained(opened, "pico_bert", stop_at=0.9)
+    assert 0 < len(stopped.losses) < len(whole.losses)
+    assert stopped.losses == whole.losses[: len(stopped.losses)]
+    opened.routed.blocks.put("new", stopped.slices)
+    with opened.routed.using(["new", "new"]), torch.no_grad():
+        batch = target_batch(opened.routed.base, [opened.encoder.edit(*edit) for edit in EDITS["pico_bert"]])
+        chances = target_logits(opened.routed.base, batch).softmax(-1).gather(-1, batch.targets.unsqueeze(-1))
+    assert chances.min() >= 0.9

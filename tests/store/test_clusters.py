@@ -57,25 +57,42 @@ def far(a, b):
     return float(np.linalg.norm(a.astype(np.float64) - b.astype(np.float64)))
 
 
-points = npst.arrays(np.float32, DIM, elements=st.integers(-8, 8).map(float)) | npst.arrays(
-    np.float32, DIM, elements=st.floats(-5, 5, width=32)
-)
-drawn = st.tuples(points, st.integers(0, 2), st.sampled_from([0.0, 0.5, 1.0, 1.0, 2.5]))
+points = npst.arrays(np.float32, DIM, elements=st.floats(-5, 5, width=32))
 
 
-@st.composite
-def neurons(draw, max_size=14):
-    """Neurons as the store hands them over: of two that cannot be told apart, only one is left."""
+def crowd(seed, largest=40):
+    """Neurons as the store hands them over: of two that cannot be told apart, only one is left.
+
+    Crowded enough that joins, joins refused, shrunk balls and members moving out all happen; some keys lie on
+    a grid, so that distances tie and balls just touch.
+    """
+    random = np.random.default_rng(seed)
+    width = random.choice([2.0, 5.0, 12.0])
+    labels = random.integers(1, 4)
     found: list[Neuron] = []
-    for number, (key, label, radius) in enumerate(draw(st.lists(drawn, max_size=max_size)), 1):
-        new = Neuron(number, key + np.float32(0), (label, 7), radius)
+    for number in range(1, random.integers(2, largest) + 1):
+        key = random.normal(size=DIM) * width
+        if found and random.random() < 0.4:
+            key = found[random.integers(len(found))].key + random.normal(size=DIM) * 0.4
+        if random.random() < 0.3:
+            key = np.round(key)
+        new = Neuron(
+            number,
+            key.astype(np.float32),
+            (int(random.integers(labels)), 7),
+            float(random.choice([0.0, 0.5, 1.0, 2.0])),
+        )
         margin = 2 * float(tolerances(new.key[None])[0])
         if all(far(old.key, new.key) > margin or old.label == new.label for old in found):
             found.append(new)
     return found
 
 
-@settings(max_examples=300, deadline=None)
+def neurons():
+    return st.integers(0, 1 << 32).map(crowd)
+
+
+@settings(max_examples=100, deadline=None)
 @given(neurons())
 def test_what_always_holds(given_neurons):
     space = filled(given_neurons)
@@ -99,13 +116,13 @@ def test_what_always_holds(given_neurons):
             assert a.radius + b.radius <= far(a.center, b.center) + 1e-9
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(neurons())
 def test_the_same_sequence_gives_the_same_clusters(given_neurons):
     assert plain(filled(given_neurons)) == plain(filled(given_neurons))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(neurons(), points)
 def test_search_finds_exactly_the_balls_that_touch(given_neurons, point):
     space = filled(given_neurons)
@@ -184,7 +201,7 @@ class PlainModel:
         return sorted((tuple(sorted(c.members)), c.radius, tuple(c.center.tolist())) for c in self.clusters)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(neurons())
 def test_clusters_are_those_of_the_plain_model(given_neurons):
     model = PlainModel()
@@ -200,7 +217,7 @@ def test_clusters_are_those_of_the_plain_model(given_neurons):
         assert center == pytest.approx(their_center, abs=1e-6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(neurons(), st.data())
 def test_a_rebuild_forgets_and_remembers_without_a_trace(given_neurons, data):
     keys = Keys(given_neurons)
@@ -219,7 +236,7 @@ def test_a_rebuild_forgets_and_remembers_without_a_trace(given_neurons, data):
     assert plain(space) == plain(filled([n for n in given_neurons if n.number not in gone], keys))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(neurons(), st.data())
 def test_an_overlay_sees_what_a_commit_makes(given_neurons, data):
     keys = Keys(given_neurons)
@@ -239,14 +256,13 @@ def test_an_overlay_sees_what_a_commit_makes(given_neurons, data):
 
 
 @settings(max_examples=60, deadline=None)
-@given(neurons(max_size=30))
+@given(neurons())
 def test_a_graph_gives_what_the_matrix_gives(given_neurons):
     exact = plain(filled(given_neurons))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "GRAPH_FROM", 3)
         space = filled(given_neurons)
-        if len(given_neurons) > 20 and space.count >= 3:
-            assert space.index.graph is not None
+        assert space.count < 3 or space.index.graph is not None
         assert plain(space) == exact
 
 

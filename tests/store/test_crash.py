@@ -203,7 +203,7 @@ def test_a_failed_commit_gives_its_space_back(prepared, commands, monkeypatch):
     ("number", "message"),
     [
         (errno.EROFS, "read-only; copy the project"),
-        (errno.EACCES, "no permission to write here"),
+        (errno.EACCES, "permission is denied; change the permissions"),
         (errno.EIO, "check the disk and try again"),
     ],
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
-from store import index
+from store import index, index_file
 from store.errors import (
     BaseMismatchError,
     InvalidEditError,
@@ -308,12 +309,15 @@ def test_many_small_commits_keep_their_history(project, make, quick_disk):
 
 def test_a_large_store_answers_from_the_graph(project, make, quick_disk, monkeypatch):
     monkeypatch.setattr(index, "GRAPH_FROM", 50)
+    monkeypatch.setattr(index_file, "CATCH_UP", 40)
     keys = np.stack([make.key() for _ in range(200)])
     for part in range(4):
         rows = range(50 * part, 50 * part + 50)
         make.commit(project, [make.edit(f"q{at}", key=keys[at], label=(at,)) for at in rows])
     again = project_at(project)
-    assert fired(again.lookup(keys)) == [f"e{at:06d}" for at in range(1, 201)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fired(again.lookup(keys)) == [f"e{at:06d}" for at in range(1, 201)]
     nearby = keys + make.random.normal(size=keys.shape).astype(np.float32) * 0.2
     exact = [int(np.argmin(np.linalg.norm(keys - key, axis=1))) for key in nearby]
     assert [route.nearest.edit_id for route in again.lookup(nearby)] == [f"e{at + 1:06d}" for at in exact]

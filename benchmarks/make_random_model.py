@@ -1,0 +1,63 @@
+"""Makes a model of a published shape with random weights: for measuring size and speed, not answers.
+
+    python benchmarks/make_random_model.py --shape gpt2-xl --tokenizer FOLDER --out build/gpt2-xl-random
+
+The tokenizer is copied from any folder whose vocabulary is not larger than the model's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GPT2Config, T5Config
+from transformers.initialization import no_init_weights
+
+# As published in the checkpoints' own config.json.
+_GPT2 = {
+    "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
+    "gpt2-xl": {"n_embd": 1600, "n_layer": 48, "n_head": 25},
+}
+_T5 = {"t5-small": {"d_model": 512, "d_ff": 2048, "d_kv": 64, "num_layers": 6, "num_heads": 8}}
+
+
+def main() -> None:
+    """Draw the weights from a normal distribution and save them."""
+    arguments = _arguments()
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
+    dtype = getattr(torch, arguments.dtype)
+    # Drawn below, once: the library's own initialisation of 1.5 billion weights takes minutes.
+    with no_init_weights():
+        model = _model(arguments.shape, tokenizer.eos_token_id, tokenizer.pad_token_id, dtype)
+    model.tie_weights()
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.constant_(parameter, 1.0 if "ln_" in name or "layer_norm" in name else 0.0)
+        else:
+            torch.nn.init.normal_(parameter, std=0.02)
+    model.save_pretrained(arguments.out)
+    tokenizer.save_pretrained(arguments.out)
+    print(f"{arguments.out}: {model.num_parameters():,} parameters, {arguments.dtype}")  # noqa: T201
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=[*_GPT2, *_T5], required=True)
+    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    return parser.parse_args()
+
+
+def _model(shape: str, eos: int, pad: int, dtype: torch.dtype) -> torch.nn.Module:
+    if shape in _GPT2:
+        config = GPT2Config(**_GPT2[shape], bos_token_id=eos, eos_token_id=eos, pad_token_id=pad)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype)
+    settings = {**_T5[shape], "decoder_start_token_id": pad, "eos_token_id": eos, "pad_token_id": pad}
+    return AutoModelForSeq2SeqLM.from_config(T5Config(**settings), dtype=dtype)
+
+
+if __name__ == "__main__":
+    main()

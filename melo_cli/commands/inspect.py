@@ -1,0 +1,32 @@
+"""`melo inspect`: which modules of a model a recipe may name, and what the defaults are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from melo_cli.commands._options import JsonOption
+from melo_cli.commands.rendering.modules import inspection_document, show_inspection
+from melo_cli.terminal import Terminal
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="A model's folder or hub id.")],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+    ] = False,
+    every_block: Annotated[bool, typer.Option("--all", help="Do not fold the blocks that repeat.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List what can be the key layer and the targets of a MODEL, with shapes and defaults."""
+    terminal = Terminal(json=as_json)
+    from melo_cli.base_model import load_base_model
+    from melo_cli.recipe import ModelSection
+
+    section = ModelSection(name_or_path=model, device="cpu", trust_remote_code=trust_remote_code)
+    loaded = load_base_model(section, "custom")
+    if as_json:
+        terminal.document(inspection_document(model, loaded))
+    else:
+        show_inspection(terminal, model, loaded, fold=not every_block)

@@ -1,0 +1,20 @@
+"""`melo log`: the history of a project."""
+
+from __future__ import annotations
+
+from melo_cli.commands._options import JsonOption, ProjectOption
+from melo_cli.commands.rendering.history import history_table, snapshot_document
+from melo_cli.projects import choose_project, open_store
+from melo_cli.terminal import Terminal
+
+
+def log(project: ProjectOption = None, as_json: JsonOption = False) -> None:
+    """List the snapshots of a project, the newest first."""
+    terminal = Terminal(json=as_json)
+    chosen = choose_project(project)
+    terminal.heading(f"project {chosen}")
+    history = open_store(chosen.path).history()[::-1]
+    if as_json:
+        terminal.document([snapshot_document(snapshot) for snapshot in history])
+    else:
+        terminal.table(history_table(history))

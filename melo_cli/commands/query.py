@@ -1,0 +1,65 @@
+"""`melo query`: where prompts go, and what base and edited model answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from melo_cli.commands._options import AtOption, BaseOption, JsonOption, ProjectOption, require_texts
+from melo_cli.commands.rendering.answers import query_block, query_document
+from melo_cli.errors import PromptError
+from melo_cli.projects import choose_project
+from melo_cli.terminal import Terminal
+
+
+def query(
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TEXT", help="Prompts; - reads one a line from stdin.", callback=require_texts
+        ),
+    ],
+    project: ProjectOption = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option("--max-new-tokens", metavar="N", min=1, help="Longest answer, if not the recipe's."),
+    ] = None,
+    at: AtOption = None,
+    base: BaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the base and the edited model, and show which edit answers.
+
+    A prompt outside the scope of every edit goes to the base; the nearest
+    edit is shown with its distance.
+    """
+    terminal = Terminal(json=as_json)
+    prompts = _lines_of_stdin() if texts == ["-"] else texts
+    chosen = choose_project(project)
+    terminal.heading(f"project {chosen}")
+    from melo_cli.loading import open_project
+    from melo_cli.querying import query as ask
+
+    opened = open_project(chosen.path, at=at, base=base)
+    answers = ask(opened, prompts, max_new_tokens)
+    if as_json:
+        terminal.document([query_document(answer, opened.project) for answer in answers])
+    else:
+        for answer in answers:
+            terminal.block(query_block(answer, opened.project))
+
+
+def _lines_of_stdin() -> list[str]:
+    prompts = []
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            prompt = line.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise PromptError("it is not UTF-8", where=f"stdin:{number}", mend="save it as UTF-8") from error
+        if prompt:
+            prompts.append(prompt)
+    if not prompts:
+        raise PromptError("it holds no prompt", where="stdin", mend="write one prompt a line")
+    return prompts

@@ -1,0 +1,53 @@
+"""`melo recipes`: the recipes that come with melo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from melo_cli.commands._options import JsonOption
+from melo_cli.errors import MeloError
+from melo_cli.terminal import Table, Terminal
+
+recipes_app = typer.Typer()
+
+
+@recipes_app.callback(invoke_without_command=True)
+def recipes(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the recipes that come with melo, or copy one to change it."""
+    if context.invoked_subcommand is not None:
+        return
+    from melo_cli.recipes_catalog import shipped_recipes
+
+    terminal = Terminal(json=as_json)
+    shipped = shipped_recipes()
+    if as_json:
+        terminal.document([{"name": r.name, "summary": r.summary, "path": str(r.path)} for r in shipped])
+    else:
+        terminal.table(Table(("recipe", "what it does"), [(r.name, r.summary) for r in shipped]))
+        terminal.note("run one with `melo edit NAME`, or copy it with `melo recipes copy NAME`")
+
+
+@recipes_app.command("copy")
+def copy_recipe(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe that `melo recipes` lists.")],
+    destination: Annotated[
+        Path | None, typer.Argument(metavar="DEST", help="A file or folder; NAME.yaml here if not given.")
+    ] = None,
+) -> None:
+    """Copy a recipe that comes with melo, to change it."""
+    from melo_cli.recipes_catalog import find_recipe
+
+    source = find_recipe(Path(name).stem)
+    target = destination or Path(source.name)
+    if target.is_dir():
+        target /= source.name
+    if target.exists():
+        raise MeloError("it exists already", where=str(target), mend="name another file")
+    try:
+        target.write_bytes(source.read_bytes())
+    except OSError as error:
+        raise MeloError(f"it cannot be written ({error.strerror})", where=str(target)) from error
+    Terminal().heading(f"wrote {target}")

@@ -1,0 +1,20 @@
+"""`melo status`: what a project holds."""
+
+from __future__ import annotations
+
+from melo_cli.commands._options import AtOption, JsonOption, ProjectOption
+from melo_cli.commands.rendering.history import status_document, status_fields
+from melo_cli.projects import choose_project, open_store
+from melo_cli.terminal import Terminal
+
+
+def status(project: ProjectOption = None, at: AtOption = None, as_json: JsonOption = False) -> None:
+    """Show what a project holds: its base model, edits, blocks and size."""
+    terminal = Terminal(json=as_json)
+    chosen = choose_project(project)
+    terminal.heading(f"project {chosen}")
+    opened = open_store(chosen.path, at)
+    if as_json:
+        terminal.document(status_document(opened))
+    else:
+        terminal.fields(status_fields(opened))

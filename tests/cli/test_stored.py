@@ -1,0 +1,120 @@
+"""`melo status`, `melo log` and `melo show`: what a project says without its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Make = Callable[..., Any]
+Melo = Callable[..., Any]
+
+
+@pytest.fixture
+def facts(here: Path, make_project: Make, add_edits: Make) -> Path:
+    """A project of two commits, in which the newer edit supersedes the older."""
+    make_project(here / ".melo/facts", prompts=["Who leads?", "Where is it?"])
+    add_edits(
+        here / ".melo/facts",
+        ("Who leads?", "Ada"),
+        rephrases=("Who is the leader?",),
+        locality=(("What is far?", "Mars"), ("What is near?", None)),
+        subject="leader",
+    )
+    return here / ".melo/facts"
+
+
+def test_status(facts: Path, melo: Melo) -> None:
+    run = melo("status")
+    assert run.code == 0
+    lines = run.out.splitlines()
+    assert lines[0] == "project facts (.melo/facts)"
+    told = dict(line.split("  ", 1) for line in lines[1:])
+    told = {name: value.strip() for name, value in told.items()}
+    assert told["task"] == "zsre"
+    assert told["base model"] == "some/model@main"
+    assert (told["live edits"], told["superseded"], told["blocks"]) == ("2", "1", "2")
+    assert told["snapshot"].startswith("2, ")
+    assert run.err == ""
+
+
+def test_status_of_an_older_snapshot(facts: Path, melo: Melo) -> None:
+    document = melo("status", "--at", 1, "--json").json
+    assert document["snapshot"] == 1
+    assert document["counts"]["superseded"] == 0
+    run = melo("status", "--at", 7)
+    assert (run.code, run.error) == (
+        2,
+        ".melo/facts: there is no snapshot 7; the project keeps snapshots 0 to 2",
+    )
+
+
+def test_json_keeps_stdout_for_the_document(facts: Path, melo: Melo) -> None:
+    for arguments in (["status"], ["log"], ["show", "e000003"]):
+        run = melo(*arguments, "--json")
+        assert run.json
+        assert run.err == "melo: project facts (.melo/facts)\n"
+
+
+def test_log_is_newest_first_with_the_command_of_each(facts: Path, melo: Melo) -> None:
+    lines = melo("log").out.splitlines()
+    assert lines[0] == "project facts (.melo/facts)"
+    assert [line.split()[0] for line in lines[2:]] == ["2", "1", "0"]
+    assert lines[2].endswith("melo edit x.yaml")
+    assert [entry["action"] for entry in melo("log", "--json").json] == ["edit", "edit", "create"]
+
+
+def test_show_an_edit_and_what_replaced_it(facts: Path, melo: Melo) -> None:
+    old, new = melo("show", "e000001"), melo("show", "e000003")
+    told = dict(line.split("  ", 1) for line in old.out.splitlines()[1:])
+    assert {name: value.strip() for name, value in told.items()}["superseded by"] == "e000003"
+    for line in (
+        "status      live",
+        "prompt      Who leads?",
+        "target      Ada",
+        "rephrase    Who is the leader?",
+        "unrelated   What is far? -> Mars",
+        "unrelated   What is near?",
+        "subject     leader",
+        "answer      Ada",
+        "supersedes  e000001",
+        "radius      75",
+        "block       b000002",
+    ):
+        assert line in new.out.splitlines()
+    document = melo("show", "e000003", "--json").json
+    assert document["supersedes"] == ["e000001"]
+    assert document["locality"] == [
+        {"prompt": "What is far?", "target": "Mars"},
+        {"prompt": "What is near?", "target": None},
+    ]
+
+
+def test_an_edit_that_is_not_there(facts: Path, melo: Melo) -> None:
+    run = melo("show", "e000009")
+    assert run.code == 2
+    assert run.error.startswith(".melo/facts: there is no edit 'e000009'; the nearest are")
+
+
+def test_control_characters_of_data_do_not_reach_a_terminal(
+    here: Path, make_project: Make, melo: Melo
+) -> None:
+    make_project(here / ".melo/facts", prompts=["Who?\nMe \x1b]0;owned\x07 [red]\u202e"])
+    run = melo("show", "e000001")
+    assert r"prompt   Who?\nMe \x1b]0;owned\x07 [red]\u202e" in run.out.splitlines()
+    assert melo("show", "e000001", "--json").json["prompt"] == "Who?\nMe \x1b]0;owned\x07 [red]\u202e"
+
+
+def test_none_of_them_needs_torch(facts: Path, melo_process: Callable[..., Any], tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in ("torch", "transformers", "peft"):
+        (broken / f"{name}.py").write_text("raise ImportError('not here')")
+    import os
+
+    path = os.pathsep.join([str(broken), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    for arguments in (["status"], ["log"], ["show", "e000001"]):
+        run = melo_process(*arguments, cwd=facts.parents[1], PYTHONPATH=path)
+        assert (run.code, run.err) == (0, "")

@@ -1,0 +1,52 @@
+"""The rows of the layer table that import-linter cannot hold; it holds the others (pyproject.toml)."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import store
+
+HEAVY = {"torch", "transformers", "peft", "pyarrow", "hnswlib"}
+STORE_MAY_IMPORT = {"store", "numpy", "pyarrow", "hnswlib", "filelock"} | sys.stdlib_module_names
+
+IMPORT_COMMAND_LINE = """
+import importlib, json, pkgutil, sys
+import melo_cli.app, melo_cli.commands
+for module in pkgutil.walk_packages(melo_cli.commands.__path__, "melo_cli.commands."):
+    importlib.import_module(module.name)
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def test_importing_the_command_line_loads_no_heavy_library() -> None:
+    """At module level, their own imports and those of what they import; inside functions all are free."""
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT_COMMAND_LINE], capture_output=True, text=True, check=True, timeout=120
+    )
+    loaded = set(json.loads(run.stdout))
+    assert "typer" in loaded
+    assert not HEAVY & loaded
+
+
+def test_the_store_imports_nothing_but_its_few_libraries() -> None:
+    foreign = {
+        f"{path.name}: {name}"
+        for path in Path(store.__file__).parent.rglob("*.py")
+        for name in imported_packages(path)
+        if name not in STORE_MAY_IMPORT
+    }
+    assert not foreign
+
+
+def imported_packages(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None and node.level == 0, f"{path}: relative import"
+            yield node.module.partition(".")[0]

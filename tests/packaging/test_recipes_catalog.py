@@ -1,0 +1,105 @@
+"""Shipped recipes are found by name: from a checkout, and from a wheel that was built from an sdist."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from melo_cli.errors import RecipeError
+from melo_cli.recipes_catalog import find_recipe, shipped_recipes
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [
+    "pyproject.toml",
+    "setup.py",
+    "MANIFEST.in",
+    "README.md",
+    "LICENSE",
+    "recipes",
+    "store",
+    "melo_cli",
+]
+
+LIST_RECIPES = """
+import json, melo_cli
+from melo_cli.recipes_catalog import shipped_recipes
+print(json.dumps([melo_cli.__file__, {recipe.name: str(recipe.path) for recipe in shipped_recipes()}]))
+"""
+
+
+def test_a_checkout_lists_every_recipe_with_what_it_is_for() -> None:
+    found = shipped_recipes()
+    assert [recipe.path for recipe in found] == sorted((ROOT / "recipes").glob("*.yaml"))
+    assert {"quickstart", "scotus_bert", "zsre_t5small", "hallucination_gpt2xl"} <= {r.name for r in found}
+    assert all(len(recipe.summary) > 20 and not recipe.summary.startswith("#") for recipe in found)
+
+
+def test_a_name_means_a_shipped_recipe_and_a_path_means_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe("quickstart") == ROOT / "recipes" / "quickstart.yaml"
+    assert find_recipe("mine/quickstart") == Path("mine/quickstart")
+    assert find_recipe("quickstart.yml") == Path("quickstart.yml")
+    (tmp_path / "quickstart").touch()
+    assert find_recipe("quickstart") == Path("quickstart")
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"), [("quikstart", "did you mean quickstart?"), ("xyz", "list the shipped ones")]
+)
+def test_an_unknown_name_is_an_error_with_a_way_on(name: str, mend: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        find_recipe(name)
+    assert name in str(error.value) and mend in str(error.value)
+
+
+def test_a_wheel_built_from_an_sdist_finds_its_recipes(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, checkout / name)
+    with tarfile.open(build("sdist", checkout)) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    site = tmp_path / "site"
+    with zipfile.ZipFile(build("wheel", unpacked)) as wheel:
+        wheel.extractall(site)
+        names = wheel.namelist()
+    assert {"melo_cli/py.typed", "store/py.typed"} <= set(names)
+    assert not [name for name in names if name.startswith(("tests/", "recipes/", "data/", "benchmarks/"))]
+
+    # Without the environment's own melo (-S), and so without its libraries: their places are passed on.
+    paths = json.dumps([str(site), *(path for path in sys.path if path and Path(path) != ROOT)])
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {paths}\n{LIST_RECIPES}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    imported, found = json.loads(run.stdout)
+    assert Path(imported).is_relative_to(site)
+    assert set(found) == {recipe.name for recipe in shipped_recipes()}
+    assert all(Path(path).is_relative_to(site) and Path(path).is_file() for path in found.values())
+
+
+def build(kind: str, folder: Path) -> Path:
+    """Build an sdist or wheel of `folder` with the setuptools of this environment; the file it made."""
+    code = f"import setuptools.build_meta as b; print(b.build_{kind}('dist'))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder, timeout=120
+    )
+    return folder / "dist" / run.stdout.split()[-1]

@@ -1,0 +1,479 @@
+"""What an evaluation counts: against counts by hand, transformers alone, and known intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from melo_cli.answering import TokenScores
+from melo_cli.base_model import ModelKind
+from melo_cli.editing import EditSummary
+from melo_cli.errors import MeloError, ProjectError
+from melo_cli.evaluation import evaluate, metrics, plot_retention
+from melo_cli.evaluation.asking import Answered
+from melo_cli.evaluation.probes import Probe
+from melo_cli.evaluation.report import AnsweredSets, EvalReport
+from melo_cli.evaluation.shares import token_f1, wilson_interval
+from melo_cli.loading import OpenProject, open_project
+from melo_cli.querying import query
+from melo_cli.reporter import SilentReporter
+from store.records import Neighbour, Route
+
+Shared = Callable[[str], OpenProject]
+Edit = Callable[..., EditSummary]
+Rows = dict[str, list[dict[str, Any]]]
+NAMES = {
+    "edit_success",
+    "generality",
+    "locality_truth",
+    "locality_agreement",
+    "fired_edits",
+    "fired_rephrases",
+    "fired_unrelated",
+    "perplexity_edits",
+    "perplexity_unrelated",
+    "arr",
+}
+SHARE_NAMES = {"generation", "teacher_forced", "n", "ci95"}
+NEURON = Neighbour("e000001", "b000001", 1, 0.1, 0.5, 0.1)
+ACCURATE = [
+    {"prompt": "He was born in Cologne, and", "target": "studied"},
+    {"prompt": "by whom was it opened", "target": "in the year of 1889, when the court of London was built"},
+]
+
+
+@pytest.fixture(scope="module")
+def reports(shared: Shared) -> Callable[[str], EvalReport]:
+    """`reports(kind)`: the evaluation of the shared project."""
+    made: dict[str, EvalReport] = {}
+
+    def get(kind: str) -> EvalReport:
+        if kind not in made:
+            made[kind] = evaluate(shared(kind), SilentReporter())
+        return made[kind]
+
+    return get
+
+
+def with_data(opened: OpenProject, **files: str) -> OpenProject:
+    """The same project with other data to measure it against."""
+    assert opened.recipe.dataset is not None
+    dataset = opened.recipe.dataset.model_copy(update=files)
+    return dataclasses.replace(opened, recipe=opened.recipe.model_copy(update={"dataset": dataset}))
+
+
+# Counts
+
+
+def row(
+    truth: str | None,
+    base: str,
+    edited: str,
+    *,
+    fired: bool,
+    right: tuple[int, int] = (0, 0),
+    nats: float = 0.0,
+) -> Answered:
+    """An answered probe of four target tokens; `right` of them are each model's first choice."""
+    choices = ((1, 2, 3, 4), (1, 2, 3, 4) if base == edited else (1, 2, 3, 5))
+    scores = [
+        TokenScores(-nats, 3, chosen, count) if truth is not None else None
+        for chosen, count in zip(choices, right, strict=True)
+    ]
+    route = Route(NEURON if fired else None, NEURON)
+    return Answered(Probe("prompt", truth), route, base, edited, *scores)
+
+
+SETS = AnsweredSets(
+    edits=[
+        row("Paris", "Rome", "Paris", fired=True, right=(1, 4)),
+        row("Paris", "Rome", "Paris  ", fired=True, right=(2, 4)),
+        row("Paris", "Paris", "Paris", fired=False, right=(4, 4)),
+        row("Paris", "Rome", "Paris Paris", fired=True, right=(0, 3)),
+        row("Paris", "Rome", "paris", fired=False, right=(1, 1)),
+    ],
+    rephrases=[
+        row("the old town", "Rome", "old town", fired=True, right=(0, 2)),
+        row("the old town", "Rome", "Rome", fired=False, right=(0, 0)),
+    ],
+    unrelated=[
+        row("Bonn", "Bonn", "Paris", fired=True, right=(4, 1)),
+        row("Bonn", "Bonn", "Bonn", fired=False, right=(4, 4)),
+        row("Bonn", "Rome", "Rome", fired=False, right=(2, 2)),
+        row(None, "Rome", "Paris", fired=True),
+    ],
+    accurate=[],
+)
+
+
+def test_shares_are_counts_over_counts() -> None:
+    base = metrics(SETS, ModelKind.SEQ2SEQ, edited=False)
+    edited = metrics(SETS, ModelKind.SEQ2SEQ, edited=True)
+    assert _figures(base["edit_success"]) == (1 / 5, pytest.approx((1 + 2 + 4 + 0 + 1) / 20), 5)
+    assert _figures(edited["edit_success"]) == (3 / 5, pytest.approx((4 + 4 + 4 + 3 + 1) / 20), 5)
+    assert _figures(base["generality"]) == (0.0, 0.0, 2)
+    assert _figures(edited["generality"]) == (0.0, pytest.approx(2 / 8), 2)
+    # Truth is known of three of the four unrelated prompts; agreement is asked of all of them.
+    assert _figures(base["locality_truth"]) == (2 / 3, pytest.approx(10 / 12), 3)
+    assert _figures(edited["locality_truth"]) == (1 / 3, pytest.approx(7 / 12), 3)
+    assert base["locality_agreement"] is None
+    assert _figures(edited["locality_agreement"]) == (2 / 4, pytest.approx(2 / 3), 4)
+    assert edited["edit_success"]["ci95"] == list(wilson_interval(3, 5))
+    assert edited["locality_agreement"]["ci95"] == list(wilson_interval(2, 4))
+    assert edited["edit_success"]["f1"] == pytest.approx((1 + 1 + 1 + 2 / 3 + 1) / 5)
+    assert edited["generality"]["f1"] == pytest.approx((1 + 0) / 2)
+
+
+def _figures(share: dict[str, Any]) -> tuple[float, float, int]:
+    return share["generation"], share["teacher_forced"], share["n"]
+
+
+def test_what_fires_is_told_of_the_edited_model_alone() -> None:
+    base = metrics(SETS, ModelKind.SEQ2SEQ, edited=False)
+    edited = metrics(SETS, ModelKind.SEQ2SEQ, edited=True)
+    fired = ("fired_edits", "fired_rephrases", "fired_unrelated")
+    assert [base[name] for name in fired] == [None, None, None]
+    assert [edited[name] for name in fired] == [3 / 5, 1 / 2, 2 / 4]
+
+
+def test_where_there_is_nothing_to_ask_there_is_no_figure() -> None:
+    empty = AnsweredSets(SETS.edits, [], [], [])
+    edited = metrics(empty, ModelKind.CAUSAL, edited=True)
+    assert {name for name, figure in edited.items() if figure is None} == NAMES - {
+        "edit_success",
+        "fired_edits",
+        "perplexity_edits",
+    }
+
+
+# A classifier
+
+
+def test_a_classifier_is_counted_by_its_answers(reports: Callable[[str], EvalReport]) -> None:
+    report = reports("pico_bert")
+    # The base says criminal to everything: the targets of two edits and the truth of one unrelated prompt.
+    assert _answers(report.base) == {
+        "edit_success": (2 / 6, 6),
+        "generality": (0.0, 2),
+        "locality_truth": (1 / 2, 2),
+        "locality_agreement": None,
+    }
+    assert _answers(report.edited) == {
+        "edit_success": (1.0, 6),
+        "generality": (1 / 2, 2),
+        "locality_truth": (1 / 2, 2),
+        "locality_agreement": (3 / 4, 4),
+    }
+    fired = [report.edited[name] for name in ("fired_edits", "fired_rephrases", "fired_unrelated")]
+    assert fired == [pytest.approx(4 / 6), 1 / 2, 1 / 4]
+    for side in (report.base, report.edited):
+        assert all(side[name]["teacher_forced"] is None for name in _answers(side) if side[name])
+        assert side["perplexity_edits"] is side["perplexity_unrelated"] is side["arr"] is None
+
+
+def _answers(side: dict[str, Any]) -> dict[str, tuple[float, int] | None]:
+    names = ("edit_success", "generality", "locality_truth", "locality_agreement")
+    return {name: (side[name]["generation"], side[name]["n"]) if side[name] else None for name in names}
+
+
+# Generating models
+
+
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2", "pico_llama"])
+def test_a_generating_model_is_counted_by_what_it_writes(
+    reports: Callable[[str], EvalReport], shared: Shared, kind: str
+) -> None:
+    report, opened = reports(kind), shared(kind)
+    rephrases = [("Who is prime minister of Britain?", "London"), ("law was studied by whom", "Britain")]
+    said = [query(opened, [prompt], max_new_tokens=8)[0] for prompt, _ in rephrases]
+    right = sum(found.edited == target for found, (_, target) in zip(said, rephrases, strict=True))
+    assert (report.edits, report.task, report.snapshot) == (6, opened.recipe.task, 2)
+    assert _answers(report.base)["edit_success"] == (0.0, 6)
+    assert _answers(report.edited)["edit_success"] == (1.0, 6)
+    assert report.edited["edit_success"]["teacher_forced"] == 1.0
+    assert _answers(report.edited)["generality"] == (right / 2, 2)
+    assert _answers(report.edited)["locality_agreement"] == (3 / 4, 4)
+    assert [report.edited[name] for name in ("fired_edits", "fired_rephrases", "fired_unrelated")] == [
+        1,
+        0.5,
+        0.25,
+    ]
+
+
+def test_every_edit_has_its_row_in_the_order_made(
+    reports: Callable[[str], EvalReport], shared: Shared
+) -> None:
+    found = reports("pico_gpt2").results
+    views = shared("pico_gpt2").project.edits()
+    assert [(row["edit_id"], row["prompt"], row["target"]) for row in found] == [
+        (view.edit_id, view.prompt, view.target) for view in views
+    ]
+    for result in found:
+        assert result["edited"] == result["target"] != result["base"]
+        assert (result["fired"], result["base_right"], result["edited_right"]) == (True, False, True)
+        assert result["teacher_forced"] == 1.0
+
+
+def test_teacher_forcing_is_that_of_transformers(
+    reports: Callable[[str], EvalReport], rows: Rows, models: Callable[[str], Path]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(models("pico_t5"))
+    model = AutoModelForSeq2SeqLM.from_pretrained(models("pico_t5")).eval()
+    shares = []
+    for found in rows["pico_t5"]:
+        ids = tokenizer(found["prompt"], return_tensors="pt").input_ids
+        labels = tokenizer(text_target=found["target"], return_tensors="pt").input_ids  # `</s>` is in it
+        with torch.no_grad():
+            choices = model(input_ids=ids, labels=labels).logits.argmax(-1)
+        shares.append((choices == labels).float().mean().item())
+    assert reports("pico_t5").base["edit_success"]["teacher_forced"] == pytest.approx(
+        sum(shares) / 6, abs=1e-6
+    )
+    assert reports("pico_t5").base["perplexity_edits"] is None
+
+
+# Perplexity
+
+
+@pytest.fixture(scope="module")
+def measured(
+    shared: Shared, write_rows: Callable[[Path, Any], Path], tmp_path_factory: pytest.TempPathFactory
+) -> EvalReport:
+    """The GPT-2 project with accurate text; neither text has a prompt that fires."""
+    path = write_rows(tmp_path_factory.mktemp("accurate") / "accurate.jsonl", ACCURATE)
+    return evaluate(with_data(shared("pico_gpt2"), accurate=str(path)), SilentReporter())
+
+
+def test_perplexity_is_weighted_by_token(
+    measured: EvalReport, rows: Rows, models: Callable[[str], Path]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(models("pico_gpt2"))
+    model = AutoModelForCausalLM.from_pretrained(models("pico_gpt2")).eval()
+
+    def nats(prompt: str, target: str) -> Tensor:
+        before = tokenizer(prompt, return_tensors="pt").input_ids.shape[1]
+        ids = tokenizer(f"{prompt} {target}", return_tensors="pt").input_ids
+        with torch.no_grad():
+            logits = model(ids).logits[0, before - 1 : -1]
+        return torch.nn.functional.cross_entropy(logits, ids[0, before:], reduction="none")
+
+    texts = [nats(text["prompt"], text["target"]) for text in ACCURATE]
+    assert len(texts[0]) < len(texts[1])
+    weighted = torch.cat(texts).mean().exp().item()
+    averaged = sum(text.mean().exp().item() for text in texts) / 2
+    assert abs(weighted - averaged) > 0.02 * weighted
+    assert measured.base["arr"] == pytest.approx(weighted, rel=1e-4)
+    edits = torch.cat([nats(found["prompt"], found["target"]) for found in rows["pico_gpt2"]])
+    assert measured.base["perplexity_edits"] == pytest.approx(edits.mean().exp().item(), rel=1e-4)
+    unrelated = torch.cat([nats("He was born in Cologne", "criminal"), nats("by whom was it opened", "tax")])
+    assert measured.base["perplexity_unrelated"] == pytest.approx(unrelated.mean().exp().item(), rel=1e-4)
+
+
+def test_perplexity_of_the_edited_model_is_that_of_the_routed_one(
+    measured: EvalReport, rows: Rows, shared: Shared
+) -> None:
+    model = shared("pico_gpt2").routed
+    nats = []
+    for found in rows["pico_gpt2"]:
+        before = model.tokenizer(found["prompt"], return_tensors="pt").input_ids.shape[1]
+        ids = model.tokenizer(f"{found['prompt']} {found['target']}", return_tensors="pt").input_ids
+        labels = ids.clone()
+        labels[:, :before] = -100
+        with torch.no_grad():
+            logits = model(ids, labels=labels).logits[0, before - 1 : -1]
+        nats.append(torch.nn.functional.cross_entropy(logits, ids[0, before:], reduction="none"))
+    expected = torch.cat(nats).mean().exp().item()
+    assert measured.edited["perplexity_edits"] == pytest.approx(expected, rel=1e-3)
+    assert measured.edited["perplexity_edits"] < 0.1 * measured.base["perplexity_edits"]
+
+
+def test_prompts_that_do_not_fire_are_answered_as_the_base_answers(measured: EvalReport) -> None:
+    assert measured.edited["arr"] == measured.base["arr"] > 1
+    # The unrelated prompts with a truth do not fire either.
+    assert measured.edited["perplexity_unrelated"] == measured.base["perplexity_unrelated"]
+    assert measured.edited["locality_truth"] == measured.base["locality_truth"]
+
+
+# What is asked
+
+
+def test_unrelated_prompts_come_from_the_data_too_and_those_of_edits_are_left_out(
+    shared: Shared, write_rows: Callable[[Path, Any], Path], reporter: Any, tmp_path: Path
+) -> None:
+    data = [
+        {"prompt": "Which court was it", "target": "tax"},  # an edit's prompt
+        {"prompt": "law was studied by whom", "target": "tax"},  # a rephrase
+        {"prompt": "Is it Paris?", "target": "criminal"},  # an edit's own unrelated prompt
+        {"prompt": "The tower was opened in", "target": "criminal"},
+    ]
+    opened = with_data(shared("pico_bert"), locality=str(write_rows(tmp_path / "locality.jsonl", data)))
+    report = evaluate(opened, reporter)
+    assert "2 unrelated prompts are prompts of edits too and are left out" in reporter.infos
+    assert report.edited["locality_agreement"]["n"] == 5
+    assert report.edited["fired_unrelated"] == 1 / 5
+    job = reporter.jobs[-1]
+    assert (job.label, job.unit, job.done) == ("asking", "prompts", job.total)
+    assert job.total == 6 + 2 + 5
+
+
+def test_an_evaluation_of_plain_data_says_nothing(shared: Shared, reporter: Any) -> None:
+    evaluate(shared("pico_bert"), reporter)
+    assert (reporter.infos, reporter.warnings) == ([], [])
+
+
+def test_superseded_edits_are_not_asked(edit: Edit, copied: Callable[[str], Path], reporter: Any) -> None:
+    path = copied("pico_bert")
+    edit("pico_bert", [{"prompt": "Where does the river end", "target": "tax"}], path)
+    report = evaluate(open_project(path), reporter)
+    asked = {row["edit_id"]: row["target"] for row in report.results}
+    assert "e000002" not in asked
+    assert asked["e000007"] == "tax"
+    assert (report.edits, report.edited["edit_success"]["generation"]) == (6, 1.0)
+    # Its unrelated prompt went with it.
+    assert report.edited["locality_agreement"]["n"] == 3
+
+
+def test_a_prompt_that_was_right_already_is_asked_for_its_newest_target(
+    edit: Edit, copied: Callable[[str], Path], reporter: Any
+) -> None:
+    path = copied("pico_bert")
+    edit("pico_bert", [{"prompt": "What was built in 1889?", "target": "tax"}], path)
+    report = evaluate(open_project(path), reporter)
+    assert [row["target"] for row in report.results if row["prompt"] == "What was built in 1889?"] == ["tax"]
+    assert (report.edits, report.edited["edit_success"]["generation"]) == (6, 1.0)
+
+
+def test_a_failed_edit_counts_against_the_project(
+    edit: Edit, copied: Callable[[str], Path], reporter: Any
+) -> None:
+    path = copied("pico_bert")
+    hopeless = {"max_steps": 1, "optimizer": {"name": "SGD", "lr": 1e-9}}
+    failed = {"prompt": "The tower was opened in", "target": "tax"}
+    assert edit("pico_bert", [failed], path, training=hopeless).count("failed") == 1
+    report = evaluate(open_project(path), reporter)
+    assert report.results[-1]["edited_right"] is False
+    assert (report.edits, report.edited["edit_success"]["generation"]) == (7, pytest.approx(6 / 7))
+
+
+def test_a_project_without_edits_has_nothing_to_measure(
+    edit: Edit, rows: Rows, tmp_path: Path, reporter: Any
+) -> None:
+    edit("pico_bert", rows["pico_bert"], tmp_path / "p", should_stop=lambda: True)
+    with pytest.raises(ProjectError, match="the project has no live edit; make some with `melo edit`"):
+        evaluate(open_project(tmp_path / "p"), reporter)
+
+
+# The document
+
+
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2", "pico_bert"])
+def test_the_document_has_the_names_that_readers_rely_on(
+    reports: Callable[[str], EvalReport], kind: str
+) -> None:
+    document = json.loads(json.dumps(reports(kind).to_json(), allow_nan=False))
+    assert list(document) == ["project", "task", "snapshot", "protocol", "edits", "base", "edited"]
+    assert (document["project"], document["protocol"], document["edits"]) == (kind, "strict", 6)
+    for side in ("base", "edited"):
+        assert set(document[side]) == NAMES
+        for name in ("edit_success", "generality", "locality_truth"):
+            assert set(document[side][name]) >= SHARE_NAMES
+            low, high = document[side][name]["ci95"]
+            assert 0 <= low <= document[side][name]["generation"] <= high <= 1
+    assert set(document["edited"]["locality_agreement"]) >= SHARE_NAMES
+    assert document["base"]["locality_agreement"] is None
+
+
+# Intervals and word overlap
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (8, 10, 0.4902, 0.9433),
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (50, 100, 0.4038, 0.5962),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_the_interval_is_wilsons(successes: int, n: int, low: float, high: float) -> None:
+    assert wilson_interval(successes, n) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_holds_its_share_mirrors_and_narrows(counted: tuple[int, int]) -> None:
+    successes, n = counted
+    low, high = wilson_interval(successes, n)
+    assert 0 <= low <= successes / n <= high <= 1
+    other_low, other_high = wilson_interval(n - successes, n)
+    assert (low, high) == (pytest.approx(1 - other_high), pytest.approx(1 - other_low))
+    wider = wilson_interval(successes, n)
+    narrower = wilson_interval(4 * successes, 4 * n)
+    assert narrower[1] - narrower[0] < wider[1] - wider[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "target", "score"),
+    [
+        ("Paris", "Paris", 1.0),
+        ("The Paris!", "a paris", 1.0),
+        ("in Paris", "Paris", 2 / 3),
+        ("old old town", "old town", 0.8),
+        ("Rome", "Paris", 0.0),
+        ("", "Paris", 0.0),
+        ("the", "a", 1.0),
+    ],
+)
+def test_f1_is_the_overlap_of_words(answer: str, target: str, score: float) -> None:
+    assert token_f1(answer, target) == pytest.approx(score)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_f1_is_a_share_and_knows_no_order(answer: str, target: str) -> None:
+    score = token_f1(answer, target)
+    assert 0 <= score <= 1
+    assert score == token_f1(target, answer)
+    assert token_f1(answer, answer) == 1
+    assert math.isclose(score, token_f1(" ".join(reversed(answer.split())), target))
+
+
+# Plot
+
+
+def test_the_plot_is_a_picture(reports: Callable[[str], EvalReport], tmp_path: Path) -> None:
+    plot_retention(reports("pico_gpt2"), tmp_path / "retention.png")
+    assert (tmp_path / "retention.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("no/such/folder.png", "cannot be written"), ("plot.xyz", "xyz")]
+)
+def test_a_plot_that_cannot_be_written_is_one_line(
+    reports: Callable[[str], EvalReport], tmp_path: Path, name: str, message: str
+) -> None:
+    with pytest.raises(MeloError, match=message) as caught:
+        plot_retention(reports("pico_gpt2"), tmp_path / name)
+    assert caught.value.where == str(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_matplotlib_the_plot_says_how_to_get_it(
+    reports: Callable[[str], EvalReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MeloError, match=r'plots need matplotlib; pip install "melo-cli\[plot\]"'):
+        plot_retention(reports("pico_gpt2"), tmp_path / "retention.png")

@@ -1,0 +1,119 @@
+"""Asking one prompt of base and edited model: where it goes and what both say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from melo_cli.editing import EditSummary
+from melo_cli.errors import PromptError
+from melo_cli.loading import OpenProject, open_project
+from melo_cli.querying import query
+
+Shared = Callable[[str], OpenProject]
+KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")
+EDITED = "Where does the river end"
+NEAR = "Where does that river end"
+FAR = "He was born in Cologne"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_query_tells_its_route_and_both_answers(shared: Shared, kind: str) -> None:
+    opened = shared(kind)
+    edited, near, far = query(opened, [EDITED, NEAR, FAR], max_new_tokens=8)
+    target = opened.project.edit("e000002").target
+    for found in (edited, near):
+        assert found.route.fired is not None
+        assert found.route.fired == found.route.nearest
+        assert (found.route.fired.edit_id, found.route.fired.block) == ("e000002", "b000001")
+        assert found.edit_prompt == EDITED
+    assert edited.edited == target != edited.base
+    assert edited.route.fired is not None and near.route.fired is not None
+    assert edited.route.fired.distance == pytest.approx(0.0, abs=1e-4)
+    assert 0.05 < near.route.fired.distance <= near.route.fired.radius == opened.recipe.key.radius
+    assert far.route.fired is None
+    assert far.edited == far.base
+    assert [found.prompt for found in (edited, near, far)] == [EDITED, NEAR, FAR]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_query_that_fires_nothing_names_the_nearest_edit(shared: Shared, kind: str) -> None:
+    opened = shared(kind)
+    nearest = query(opened, [FAR], max_new_tokens=1)[0].route.nearest
+    assert nearest is not None
+    live = [view for view in opened.project.edits() if view.status == "live"]
+    key = opened.asker.keys([opened.encoder.prompt(FAR)])[0]
+    distances = [float(np.linalg.norm(view.record.key - key)) for view in live]
+    best = int(np.argmin(distances))
+    assert (nearest.edit_id, query(opened, [FAR], 1)[0].edit_prompt) == (
+        live[best].edit_id,
+        live[best].prompt,
+    )
+    assert nearest.distance == pytest.approx(distances[best], rel=1e-4)
+    assert nearest.distance > nearest.radius
+
+
+def test_many_prompts_are_answered_as_each_alone_and_in_their_order(shared: Shared) -> None:
+    opened = shared("pico_llama")
+    prompts = [view.prompt for view in opened.project.edits()] + [
+        FAR,
+        NEAR,
+        "The court holds that the statute",
+    ]
+    together = query(opened, prompts, max_new_tokens=5)
+    for prompt, found in zip(prompts, together, strict=True):
+        alone = query(opened, [prompt], max_new_tokens=5)[0]
+        assert (found.prompt, found.base, found.edited) == (prompt, alone.base, alone.edited)
+        assert (found.route.fired is None) == (alone.route.fired is None)
+
+
+def test_answers_have_as_many_tokens_as_asked_for_or_the_recipe_says(
+    shared: Shared, copied: Callable[[str], Path]
+) -> None:
+    opened = shared("pico_gpt2")
+    length = len(opened.routed.tokenizer(query(opened, [FAR], max_new_tokens=3)[0].base).input_ids)
+    assert 1 <= length <= 3
+    default = query(opened, [FAR])[0].base
+    assert opened.recipe.generation.max_new_tokens == 32
+    assert default == query(opened, [FAR], max_new_tokens=32)[0].base
+    assert len(default) > len(query(opened, [FAR], max_new_tokens=3)[0].base)
+
+
+def test_a_project_without_neurons_answers_as_the_base(
+    edit: Callable[..., EditSummary], tmp_path: Path, reporter: Any
+) -> None:
+    right_already = {"prompt": "who studied law", "target": "criminal"}
+    summary = edit("pico_bert", [right_already], tmp_path / "p")
+    assert summary.count("already_right") == 1
+    found = query(open_project(tmp_path / "p"), [right_already["prompt"]])[0]
+    assert (found.route.fired, found.route.nearest, found.edit_prompt) == (None, None, None)
+    assert found.base == found.edited == "criminal"
+
+
+def test_no_prompts_are_no_answers(shared: Shared) -> None:
+    assert query(shared("pico_gpt2"), []) == []
+
+
+def test_a_prompt_that_the_model_cannot_take_is_refused(shared: Shared) -> None:
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        query(shared("pico_gpt2"), [FAR, "  "])
+    with pytest.raises(PromptError, match=r"has \d+ tokens and the model takes 128"):
+        query(shared("pico_gpt2"), ["the court " * 200])
+
+
+def test_a_prompt_that_leaves_little_room_is_answered_as_far_as_the_room_goes(shared: Shared) -> None:
+    opened = shared("pico_gpt2")
+    encode = opened.encoder.prompt
+    limit = opened.routed.base.max_length
+    assert limit is not None
+    prompt = "the court" + " law" * (limit - 4 - len(encode("the court")))
+    assert len(encode(prompt)) == limit - 4
+    found = query(opened, [FAR, prompt], max_new_tokens=32)
+    assert found[0].base == query(opened, [FAR], max_new_tokens=32)[0].base
+    start = query(opened, [prompt], max_new_tokens=3)[0].base.rstrip("\N{REPLACEMENT CHARACTER}")
+    assert start and found[1].base.startswith(start)
+    assert found[1].edited == found[1].base
