@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := pip install --quiet --disable-pip-version-check
+PIP_INSTALL := pip install -qq --disable-pip-version-check
 READY := $(VENV)/.ready
 SETTINGS := pyproject.toml setup.py constraints.txt
 LOWEST := build/venv-lowest
@@ -30,6 +30,8 @@ $(READY): $(SETTINGS)
 
 quickstart: export MELO_PROJECT := $(OUT)/project
 quickstart: export HF_HUB_OFFLINE := 1
+# The models are tiny: more threads gain nothing, and on a busy machine they wait for each other.
+quickstart test test-lowest: export OMP_NUM_THREADS ?= 1
 quickstart: $(READY)
 	@echo; echo "== A small model that knows some 400 facts, 32 of them out of date"
 	$(BIN)/python data/quickstart/train.py

@@ -6,7 +6,6 @@ input; 130 interrupted.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import traceback
@@ -44,14 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _store_warnings_as_lines():
             command = typer.main.get_command(build_app())
             code = command.main(given, "melo", standalone_mode=False, obj=shlex.join(["melo", *given]))
-        sys.stdout.flush()
         return int(code or 0)
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except BrokenPipeError:
-        # Nobody reads on. Python would flush once more at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:  # noqa: BLE001  the last resort: a user gets one line, whatever happened
         if debug:
             traceback.print_exception(error)

@@ -7,6 +7,7 @@ read is checked (schema, buffers against lengths, text) before it is used; a fil
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -146,11 +147,14 @@ def write_batches(path: Path, schema: Any, batches: Sequence[Any]) -> Written:
     return write_file(path, produce)
 
 
-def open_batches(path: Path, size: int) -> Any:
+def open_batches(path: Path, size: int, *, sha256: str | None = None) -> Any:
     """Memory-map an Arrow IPC file; the reader hands out record batches without a copy.
 
+    Args:
+        sha256: also read the whole file and hold it against this checksum.
+
     Raises:
-        DamagedProjectError: the file is gone, or not of this size, or no Arrow file.
+        DamagedProjectError: the file is gone, or not of this size, or another one, or no Arrow file.
         StorageError: it may not be read.
     """
     if not path.is_file():
@@ -163,6 +167,8 @@ def open_batches(path: Path, size: int) -> Any:
             )
         with pa.memory_map(str(path)) as file:
             buffer = file.read_buffer()
+    if sha256 is not None and hashlib.sha256(buffer).hexdigest() != sha256:
+        raise DamagedProjectError("its checksum does not fit", where=str(path), mend="run 'melo verify'")
     with damage(path):
         return ipc.open_file(buffer)
 

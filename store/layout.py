@@ -74,13 +74,13 @@ def temporary(path: Path) -> Path:
 
 
 def inside(root: Path, name: str) -> Path:
-    """The full path of a file of the project.
+    """The full path of a file of the project, by a name that the store gives.
 
     Raises:
-        DamagedProjectError: the name, or a link on the way, leads out of the project.
+        DamagedProjectError: the file or its folder is a link, which may lead out of the project.
     """
     path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
+    if path.is_symlink() or path.parent.is_symlink():
         raise DamagedProjectError(
             f"{name} leads out of the project", where=str(root), mend="put the file itself in its place"
         )

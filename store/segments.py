@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from store import codec
+from store import codec, layout
 from store.clusters import Floats, Neuron, Numbers
-from store.errors import DamagedProjectError, InvalidEditError
+from store.errors import InvalidEditError
 from store.records import STATUSES, EditRecord, FileEntry, NewEdit, Status, Vector, block_id, edit_id
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -208,30 +208,25 @@ class Edits:
         return self._loaded[at]
 
 
-def open_segment(root_path: Path, entry: FileEntry, dim: int | None) -> Segment:
-    """The segment in an edits file.
+def open_segment(root: Path, entry: FileEntry, dim: int | None) -> Segment:
+    """The segment in an edits file of a project.
 
     Raises:
         DamagedProjectError: the file is gone, cut or changed.
     """
-    reader = codec.open_batches(root_path, entry.size)
-    with codec.damage(root_path):
+    path = layout.inside(root, entry.path)
+    reader = codec.open_batches(path, entry.size)
+    with codec.damage(path):
         found = reader.schema.field("key").type
         size = found.list_size if pa.types.is_fixed_size_list(found) else -1
         if size not in (0, dim):
             raise ValueError("its keys have another size than those of the project")
         if reader.num_record_batches != 1:
             raise ValueError("an edits file has one record batch")
-    segment = Segment(
-        codec.read_batch(reader, 0, codec.edits_schema(size), root_path), entry.first, root_path
-    )
-    if segment.rows != entry.rows:
-        raise DamagedProjectError(
-            f"it holds {segment.rows} edits in place of {entry.rows}",
-            where=str(root_path),
-            mend="run 'melo verify'",
-        )
-    return segment
+        batch = codec.read_batch(reader, 0, codec.edits_schema(size), path)
+        if batch.num_rows != entry.rows:
+            raise ValueError(f"it holds {batch.num_rows} edits in place of {entry.rows}")
+    return Segment(batch, entry.first, path)
 
 
 def _record(row: dict[str, Any], key: Vector | None, created_at: datetime) -> EditRecord:

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from store import codec, fileio, index_file, layout, lock, manifest
+from store import codec, index_file, layout, lock, manifest
 from store.clusters import distances
 from store.deltas import ClusterRows, ClusterTable
-from store.errors import DamagedProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
+from store.errors import ProjectLockedError, StorageError, StoreWarning, UnknownEditError
 from store.index import CenterIndex, Graph
 from store.manifest import Head, Pointer, Snapshot
 from store.records import (
@@ -214,15 +214,13 @@ class State:
 
 
 def _source(root: Path, entry: FileEntry, dim: int | None) -> Any:
-    return entry.first, entry.rows, partial(open_segment, layout.inside(root, entry.path), entry, dim)
+    return entry.first, entry.rows, partial(open_segment, root, entry, dim)
 
 
 def _read_whole(root: Path, entry: FileEntry, schema: Any) -> tuple[Any, Path]:
     """The one record batch of a small file, checksum included."""
     path = layout.inside(root, entry.path)
-    reader = codec.open_batches(path, entry.size)
-    if fileio.fingerprint(path).sha256 != entry.sha256:
-        raise DamagedProjectError("its checksum does not fit", where=str(path), mend="run 'melo verify'")
+    reader = codec.open_batches(path, entry.size, sha256=entry.sha256)
     return codec.read_batch(reader, 0, schema, path), path
 
 

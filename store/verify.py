@@ -118,7 +118,7 @@ def _edits_of_blocks(root: Path, first: int, last: int, history: list[tuple[Poin
     entries = {e.path: (e, s.key_dim) for _, s in history for e in s.files if e.role == "edits"}
     for entry, dim in entries.values():
         try:
-            segment = open_segment(root / entry.path, entry, dim)
+            segment = open_segment(root, entry, dim)
         except DamagedProjectError:
             unread += 1
             continue

@@ -148,7 +148,7 @@ def _save(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         kind(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    PreTrainedTokenizerFast(
         tokenizer_object=_byte_level_bpe(list(dict.fromkeys(special.values())), pattern),
         model_max_length=MAX_LENGTH,
         **special,

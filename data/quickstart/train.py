@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers.utils import logging
 
 HERE = Path(__file__).resolve().parent
 FACTS = HERE / "facts.jsonl"
@@ -48,6 +49,7 @@ def main() -> int:
     if trained_from(MODEL) == fingerprint:
         print(f"{MODEL}: trained from these facts already")
         return 0
+    logging.disable_progress_bar()
     torch.set_num_threads(1)  # as fast as two at this size, and the same result on any machine's core count
     random.seed(SEED)
     torch.manual_seed(SEED)
@@ -90,7 +92,7 @@ def make_tokenizer(pairs: list[Pair]) -> Any:
     )
     bpe.train_from_iterator((text for pair in pairs for text in pair), trainer)
     bpe.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, model_max_length=MAX_LENGTH, **SPECIAL)  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, model_max_length=MAX_LENGTH, **SPECIAL)
 
 
 def make_model(vocabulary: int) -> T5ForConditionalGeneration:

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -290,6 +291,9 @@ class AtTerminal:
         return self._shown.decode()
 
     def _read(self) -> bool:
+        if not select.select([self._ours], [], [], 60)[0]:
+            self._process.kill()
+            pytest.fail(f"nothing more came after\n{self.shown}")
         try:
             chunk = os.read(self._ours, 65536)
         except OSError:  # how Linux tells that the last writer is gone

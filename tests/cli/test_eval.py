@@ -116,3 +116,5 @@ def test_three_models_and_large_counts_fit_80_columns() -> None:
     assert table["perpl., edits"] == ["1.023"] * 3
     assert table["perpl., unrel."] == ["123,457"] * 3
     assert "ARR (perplexity)" not in table
+    assert "edit success/F1" in table
+    assert "edit success/F1" not in rows(plain_table(figures_table("custom", {"base": figures})))

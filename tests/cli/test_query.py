@@ -86,11 +86,12 @@ def test_a_base_that_has_moved(own_edited: Path, melo: Melo, pico_t5: Path, pico
 
 
 def test_at_a_terminal_answers_stand_beside_each_other_within_80_columns(
-    edited: Path, at_terminal: Callable[..., Any]
+    edited: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, shown = at_terminal("query", EDITED, cwd=edited).end()
-    assert code == 0
-    lines = shown.splitlines()
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the captured stream for a terminal
+    monkeypatch.setenv("TERM", "dumb")  # one without colours
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = melo("query", EDITED).out.splitlines()
     assert max(len(line) for line in lines) <= 80
     assert any("╭" in line for line in lines)
     heading = next(line for line in lines if "base" in line and "edited" in line)

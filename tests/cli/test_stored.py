@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from store.errors import StoreWarning
 
 Make = Callable[..., Any]
 Melo = Callable[..., Any]
@@ -90,6 +93,18 @@ def test_show_an_edit_and_what_replaced_it(facts: Path, melo: Melo) -> None:
         {"prompt": "What is far?", "target": "Mars"},
         {"prompt": "What is near?", "target": None},
     ]
+
+
+def test_what_the_store_mends_on_its_way_is_one_line(
+    facts: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mended(*_: object) -> str:
+        warnings.warn("the index was\nbuilt again", StoreWarning, stacklevel=2)
+        return "today"
+
+    monkeypatch.setattr("melo_cli.commands.rendering.history._made", mended)
+    assert melo("log").err == "melo: warning: the index was\\nbuilt again\n"
+    assert warnings.showwarning.__module__ != "melo_cli.app"
 
 
 def test_an_edit_that_is_not_there(facts: Path, melo: Melo) -> None:

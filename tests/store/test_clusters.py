@@ -236,6 +236,43 @@ def test_a_rebuild_forgets_and_remembers_without_a_trace(given_neurons, data):
     assert plain(space) == plain(filled([n for n in given_neurons if n.number not in gone], keys))
 
 
+FAR_TRACES = {
+    "a ball that grows once the other is gone meets what it never met": (
+        [("a", 0, 0, 1), ("b", 0.95, 0, 0.05), ("a", 1.9, 0, 1), ("a", 2.9, 0, 1), ("c", 1.6, 2, 0.5)],
+        2,
+    ),
+    "a join that failed is tried again": ([("a", 0, 0, 1), ("b", 0.95, 0.9, 0.01), ("a", 1.9, 0, 1)], 2),
+    "a center has moved away from where the two met": (
+        [("a", 0, 0, 1), ("b", 1.5, 0, 0.6), ("a", 0, -1.95, 1), ("a", -0.9, 0, 0.01)],
+        2,
+    ),
+    "the cluster that met it is no more": (
+        [
+            *[("a", 0, 0, 1), ("a", 1.9, 0, 1), ("a", 2.9, 0, 1), ("c", 1.6, 2, 0.5)],
+            *[("a", 1.6, -2.55, 1), ("a", 1.6, -3.5, 0.5), ("d", 1.6, 0, 0.1)],
+        ],
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize("trace", FAR_TRACES)
+def test_a_rebuild_follows_traces_that_can_no_longer_be_seen(trace):
+    rows, gone = FAR_TRACES[trace]
+    every = [
+        Neuron(number, np.array([x, y], np.float32), (ord(label),), radius)
+        for number, (label, x, y, radius) in enumerate(rows, 1)
+    ]
+    keys = Keys(every)
+    space = filled(every, keys)
+    left = {(c.members, c.radius) for c in space.clusters() if c.members != (gone,)}
+    rebuild(space, lambda: ClusterSet(DIM, keys), [gone], [])
+    assert plain(space) == plain(filled([n for n in every if n.number != gone], keys))
+    assert {(c.members, c.radius) for c in space.clusters()} != left, (
+        "the removal changes more than its own cluster"
+    )
+
+
 @settings(max_examples=60, deadline=None)
 @given(neurons(), st.data())
 def test_an_overlay_sees_what_a_commit_makes(given_neurons, data):

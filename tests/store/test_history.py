@@ -249,6 +249,20 @@ def test_a_revert_of_the_newer_brings_the_older_back(project, make):
     assert [view.status for view in Project.open(project.path, at=2).edits()] == ["superseded", "live"]
 
 
+@pytest.mark.parametrize("covered", [False, True])
+def test_a_revert_does_not_bring_back_what_another_edit_replaces_too(covered, project, make):
+    key = make.key()
+    with project.writer() as writer:
+        make.commit_with(writer, [make.edit("a", key=key, label=(1,))])
+        make.commit_with(writer, [make.edit("a", label=(2,))])
+        make.commit_with(writer, [make.edit("c", key=key, label=(3,))])
+        if covered:
+            make.commit_with(writer, [make.edit("c", label=(4,))])
+        writer.revert(["e000002"], versions=make.versions)
+        view = writer.project.edit("e000001")
+    assert (view.status, view.superseded_by) == ("superseded", "e000003")
+
+
 def test_reverting_twice_makes_no_second_snapshot(project, make):
     make.commit(project, make.edits(2))
     with project.writer() as writer:

@@ -22,6 +22,7 @@ from store.errors import (
 )
 from store.project import Project
 from store.records import BaseReference, LoraSlice, NewEdit
+from store.verify import verify
 
 
 def fired(routes):
@@ -321,6 +322,24 @@ def test_a_large_store_answers_from_the_graph(project, make, quick_disk, monkeyp
     nearby = keys + make.random.normal(size=keys.shape).astype(np.float32) * 0.2
     exact = [int(np.argmin(np.linalg.norm(keys - key, axis=1))) for key in nearby]
     assert [route.nearest.edit_id for route in again.lookup(nearby)] == [f"e{at + 1:06d}" for at in exact]
+
+
+def test_a_copy_is_one_snapshot_that_stands_alone(project, make, tmp_path, quick_disk):
+    keys = []
+    with project.writer() as writer:
+        for at in range(70):
+            edit = make.edit(f"q{at}")
+            keys.append(edit.key)
+            make.commit_with(writer, [edit])
+    project_at(project, at=68).copy_to(tmp_path / "copy")
+    copy = Project.open(tmp_path / "copy")
+    assert verify(copy.path) == []
+    assert copy.lookup(np.stack(keys)) == project_at(project, at=68).lookup(np.stack(keys))
+    assert (copy.snapshot, copy.name, copy.base) == (68, "unit", project.base)
+    assert [info.number for info in copy.history()] == [64, 65, 66, 67, 68]
+    with pytest.raises(UnknownEditError, match="keeps snapshots 64 to 68"):
+        Project.open(copy.path, at=3)
+    assert make.commit(copy, make.edits(1)).number == 69
 
 
 class TestRefused:

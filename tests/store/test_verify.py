@@ -322,6 +322,16 @@ def test_a_mutated_arrow_file_gives_our_own_error_or_data_of_the_right_shape(ful
         path.write_bytes(whole)
 
 
+def test_a_text_that_claims_to_end_beyond_the_file_is_not_read(full):
+    path = full.path / "edits/000001.arrow"
+    content = path.read_bytes()
+    lengths = np.cumsum([0, 2, 2, 2, 2, 2, len("again 0")], dtype=np.int32)
+    at = content.index(lengths.tobytes()) + 4 * len(lengths) - 4
+    path.write_bytes(content[:at] + np.int32(1 << 30).tobytes() + content[at + 4 :])
+    with pytest.raises(DamagedProjectError, match=r"000001\.arrow: this is not what melo wrote"):
+        Project.open(full.path).edits()
+
+
 class TestGarbage:
     """What no snapshot needs is listed, then removed; nothing else is."""
 

@@ -260,6 +260,8 @@ def test_inside_one_data_set_the_last_target_of_a_prompt_wins(edit: Edit, tmp_pa
     assert [view.superseded_by for view in project.edits()] == ["e000002", "e000003", None]
     assert answer(tmp_path / "p", prompt) == ("London", True)
     assert edit("pico_gpt2", data, tmp_path / "p").outcomes == []
+    back = edit("pico_gpt2", [*data, data[1]], tmp_path / "p")
+    assert [(outcome.status, outcome.answer) for outcome in back.outcomes] == [("solved", "Paris")]
 
 
 @pytest.mark.parametrize(
