@@ -17,6 +17,8 @@ from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
 from store.project import Project
 
+FIRED = ("fired_edits", "fired_rephrases", "fired_unrelated")
+
 
 def export_merged(
     opened: OpenProject, folder: Path, reporter: Reporter, *, overwrite: bool = False
@@ -38,7 +40,8 @@ def export_merged(
         figures = {
             "base": metrics(routed, base.kind, edited=False),
             "routed": metrics(routed, base.kind, edited=True),
-            "merged": metrics(merged, base.kind, edited=True),
+            # A merged model has no router: nothing fires in it.
+            "merged": metrics(merged, base.kind, edited=True) | dict.fromkeys(FIRED),
         }
         opened.routed.tuner.unload()
         base.model.save_pretrained(work)
