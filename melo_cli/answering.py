@@ -19,6 +19,8 @@ from store.records import Route
 
 _ROWS = 32
 _TOKENS = 8192
+# exp of more has no float.
+_MOST_NATS = 700.0
 
 Advance = Callable[[int], None]
 
@@ -157,7 +159,8 @@ def perplexity(scores: Sequence[TokenScores]) -> float | None:
     tokens = sum(score.tokens for score in scores)
     if not tokens:
         return None
-    return math.exp(-sum(score.log_likelihood for score in scores) / tokens)
+    nats = -sum(score.log_likelihood for score in scores) / tokens
+    return math.exp(nats) if nats < _MOST_NATS else math.inf
 
 
 def same_answer(answer: str, target: str) -> bool:

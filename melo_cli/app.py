@@ -26,6 +26,7 @@ from melo_cli.commands.query import query
 from melo_cli.commands.recipes import recipes_app
 from melo_cli.commands.show import show
 from melo_cli.commands.status import status
+from melo_cli.commands.verify import verify
 from melo_cli.errors import MeloError
 from melo_cli.terminal import Terminal, print_error
 from store.errors import StoreWarning
@@ -72,6 +73,7 @@ def build_app() -> typer.Typer:
     app.command()(status)
     app.command()(log)
     app.command()(show)
+    app.command()(verify)
     return app
 
 

@@ -249,7 +249,7 @@ def _no_target(base: BaseModel, entry: str, candidates: Sequence[str]) -> ModelE
     modules = dict(base.model.named_modules())
     if entry in modules:
         return ModelError(
-            f"{entry} is a {type(modules[entry]).__name__}, and a block adds to Linear and Conv1D only",
+            f"{entry} is of type {type(modules[entry]).__name__}, and a block adds to Linear and Conv1D only",
             where="lora.target_modules",
             mend="list the candidates with `melo inspect MODEL`",
         )

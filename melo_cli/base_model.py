@@ -133,11 +133,26 @@ def load_base_model(section: ModelSection, task: str) -> BaseModel:
 
 
 def model_kind(config: Any) -> ModelKind:
-    """Read a model's kind off its config."""
+    """Read a model's kind off its config.
+
+    Raises:
+        ModelError: it is a masked language model, which neither writes nor classifies.
+    """
     architectures = config.architectures or []
+    if any(name.endswith("ForMaskedLM") for name in architectures):
+        raise ModelError(
+            "it is a masked language model, which gives no answers",
+            where=config.name_or_path or None,
+            mend="name a checkpoint with a classification head, or one that generates",
+        )
     if any(name.endswith("ForSequenceClassification") for name in architectures):
         return ModelKind.CLASSIFIER
     return ModelKind.SEQ2SEQ if config.is_encoder_decoder else ModelKind.CAUSAL
+
+
+def tasks_of(kind: ModelKind) -> list[str]:
+    """The tasks that a kind of model fits."""
+    return [task for task, kinds in _KINDS_OF_TASK.items() if kind in kinds]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -172,7 +187,8 @@ def _dtype(section: ModelSection, config: Any, device: torch.device) -> torch.dt
 def _quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    for name in ("transformers", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 

@@ -10,13 +10,12 @@ from melo_cli.architecture import require_key_before_targets, resolve_key_layer,
 from melo_cli.base_model import BaseModel, load_base_model
 from melo_cli.encoding import Encoder
 from melo_cli.keys import KeyExtractor
+from melo_cli.projects import EXPORTED_PROJECT
 from melo_cli.recipe import Recipe, recipe_from_mapping
 from melo_cli.routed import RoutedModel
 from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel
+from melo_cli.versions import library_versions
 from store.project import Project
-
-# Inside an exported folder: the project that goes with the base model beside it.
-EXPORTED_PROJECT = "melo"
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,16 @@ class OpenProject:
     recipe: Recipe
     routed: RoutedModel
     asker: Asker
+
+    def describe(self, artefact: str) -> dict[str, str | int]:
+        """What an artefact made from it comes from."""
+        return {
+            "format": artefact,
+            "project": self.project.name,
+            "snapshot": self.project.snapshot,
+            "base": self.project.base.describe(),
+            "melo": library_versions()["melo-cli"],
+        }
 
     @property
     def encoder(self) -> Encoder:
@@ -89,12 +98,16 @@ def resolve_recipe(recipe: Recipe, base: BaseModel) -> Recipe:
     )
 
 
+def encoder_for(recipe: Recipe, base: BaseModel) -> Encoder:
+    """Encodes prompts and targets as a recipe says."""
+    truncate = recipe.dataset is not None and recipe.dataset.long_prompts == "truncate"
+    return Encoder(base, template=recipe.model.template, truncate=truncate)
+
+
 def assemble(project: Project, recipe: Recipe, base: BaseModel) -> OpenProject:
     """Wrap the base's target modules and put the project's routes over it; `recipe` is a resolved one."""
     targets = recipe.lora.target_modules
     config = DynamicLoraConfig(r=recipe.lora.rank, lora_alpha=recipe.lora.alpha, target_modules=list(targets))
     keys = KeyExtractor(base, recipe.key.layer, recipe.key.pooling)
     routed = RoutedModel(base, DynamicLoraModel(base.model, config), keys, project)
-    truncate = recipe.dataset is not None and recipe.dataset.long_prompts == "truncate"
-    encoder = Encoder(base, template=recipe.model.template, truncate=truncate)
-    return OpenProject(project, recipe, routed, Asker(routed, encoder))
+    return OpenProject(project, recipe, routed, Asker(routed, encoder_for(recipe, base)))

@@ -49,17 +49,16 @@ class Editor:
         self._versions = versions
         self._command = command
 
-    def encode(self, requests: Sequence[EditRequest]) -> list[EncodedEdit]:
-        """Tokens of all requests; one that the model cannot take shows here, before anything is changed."""
-        return [self._open.encoder.edit(request.prompt, request.target) for request in requests]
-
     def edit(self, requests: Sequence[EditRequest], on_step: OnStep | None = None) -> list[EditOutcome]:
         """Make one batch of edits and commit it.
 
         Edits that the model answers right already are recorded as such and not trained. The others share
         one new block; each is then asked for real, and only those answered as asked become neurons.
+
+        Raises:
+            MeloError: the model cannot take one of them; nothing has been changed then.
         """
-        encoded = self.encode(requests)
+        encoded = [self._open.encoder.edit(request.prompt, request.target) for request in requests]
         answers = self._present_answers(encoded)
         wrong = [i for i, request in enumerate(requests) if not same_answer(answers[i], request.target)]
         trained = self._train([encoded[i] for i in wrong], on_step) if wrong else None

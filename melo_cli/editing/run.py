@@ -14,7 +14,7 @@ from melo_cli.editing.editor import Editor, EditOutcome
 from melo_cli.editing.optimizers import check_training_section
 from melo_cli.editing.plan import batches, remaining
 from melo_cli.errors import RecipeError
-from melo_cli.loading import OpenProject, assemble, open_project, resolve_recipe
+from melo_cli.loading import OpenProject, assemble, encoder_for, open_project, resolve_recipe
 from melo_cli.recipe import Recipe, recipe_from_mapping
 from melo_cli.reporter import Progress, Reporter
 from melo_cli.versions import library_versions
@@ -73,7 +73,7 @@ def edit_dataset(
         raise RecipeError("the recipe has no data set", where=recipe.name, mend="add dataset.edits")
     check_training_section(recipe.training)
     requests = load_edits(recipe.dataset, recipe.task, reporter)
-    opened = _open_or_create(recipe, path, reporter)
+    opened = _open_or_create(recipe, requests, path, reporter)
     recorded = [(edit.prompt, edit.target) for edit in opened.project.edits() if edit.status != "reverted"]
     todo = remaining(requests, recorded)
     before = len(requests) - len(todo)
@@ -93,11 +93,16 @@ def edit_single(
     return _run(open_project(path, base=base), [request], 0, reporter, command, lambda: False)
 
 
-def _open_or_create(recipe: Recipe, path: Path, reporter: Reporter) -> OpenProject:
+def _open_or_create(
+    recipe: Recipe, requests: Sequence[EditRequest], path: Path, reporter: Reporter
+) -> OpenProject:
     exists = Project.exists(path)
     reporter.info(f"loading {recipe.model.name_or_path}")
     base = load_base_model(recipe.model, recipe.task)
     resolved = resolve_recipe(recipe, base)
+    encoder = encoder_for(resolved, base)
+    for request in requests:
+        encoder.edit(request.prompt, request.target)
     if exists:
         project = Project.open(path)
         project.base.require_same(base.reference)
@@ -138,7 +143,6 @@ def _run(
     outcomes: list[EditOutcome] = []
     with opened.project.writer() as writer:
         editor = Editor(opened, writer, versions=library_versions(), command=command)
-        editor.encode(todo)
         started = time.monotonic()
         with reporter.progress("editing", len(todo), "edits") as progress:
             for batch in batches(todo, opened.recipe.training.batch_size):

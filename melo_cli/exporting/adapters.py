@@ -35,7 +35,7 @@ def export_peft(
         ExportError: the folder exists already, or cannot be written.
     """
     block_ids = opened.project.block_ids()
-    with new_folder(folder, overwrite=overwrite) as work:
+    with new_folder(folder, overwrite=overwrite, record=opened.describe("peft")) as work:
         with reporter.progress("writing adapters", len(block_ids), "blocks") as progress:
             for block_id in block_ids:
                 write_adapter(opened, opened.project.block(block_id), work / "adapters" / block_id, base_name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,17 +31,21 @@ class ExportSummary:
     figures: dict[str, dict[str, Any]]
 
 
+# Says that melo wrote a folder, and from what: only such a folder is ever replaced.
+RECORD = "melo_export.json"
+
+
 @contextmanager
-def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+def new_folder(target: Path, *, overwrite: bool, record: Mapping[str, str | int]) -> Iterator[Path]:
     """Give a folder to write in; it becomes `target` by one rename at the end, and goes if anything fails.
 
+    Args:
+        record: what the artefact is, written beside it as `melo_export.json`.
+
     Raises:
-        ExportError: `target` exists and is not to be overwritten, or cannot be written.
+        ExportError: `target` exists and is not to be overwritten or not melo's, or cannot be written.
     """
-    if target.exists() and not overwrite:
-        raise ExportError(
-            "it exists already", where=str(target), mend="choose another folder or add --overwrite"
-        )
+    _require_free(target, overwrite=overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -48,6 +53,7 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         raise ExportError(f"it cannot be written ({error.strerror})", where=str(target.parent)) from error
     try:
         yield work
+        (work / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         _replace(work, target)
     except OSError as error:
         raise ExportError(f"it cannot be written ({error.strerror or error})", where=str(target)) from error
@@ -63,6 +69,21 @@ def summary(format_name: str, folder: Path, blocks: int, figures: dict[str, dict
     )
 
 
+def _require_free(target: Path, *, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not overwrite:
+        raise ExportError(
+            "it exists already", where=str(target), mend="choose another folder or add --overwrite"
+        )
+    if not (target / RECORD).is_file():
+        raise ExportError(
+            "it is no folder that melo exported, and is not overwritten",
+            where=str(target),
+            mend="choose another folder",
+        )
+
+
 def _replace(work: Path, target: Path) -> None:
     work.chmod(0o755)
     if not target.exists():
@@ -71,5 +92,10 @@ def _replace(work: Path, target: Path) -> None:
     # A folder cannot be renamed onto one that has files: step the old one aside first.
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
     target.rename(aside / target.name)
-    work.rename(target)
-    shutil.rmtree(aside)
+    try:
+        work.rename(target)
+    except OSError:
+        (aside / target.name).rename(target)
+        raise
+    finally:
+        shutil.rmtree(aside)

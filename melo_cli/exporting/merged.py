@@ -17,7 +17,7 @@ from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
 from store.project import Project
 
-FIRED = ("fired_edits", "fired_rephrases", "fired_unrelated")
+_FIRED = ("fired_edits", "fired_rephrases", "fired_unrelated")
 
 
 def export_merged(
@@ -32,7 +32,7 @@ def export_merged(
     Raises:
         ExportError: the folder exists already, or cannot be written.
     """
-    with new_folder(folder, overwrite=overwrite) as work:
+    with new_folder(folder, overwrite=overwrite, record=opened.describe("merged")) as work:
         base = opened.routed.base
         routed = answer_probes(opened, collect_probes(opened, reporter), reporter)
         add_blocks_to_weights(opened)
@@ -41,7 +41,7 @@ def export_merged(
             "base": metrics(routed, base.kind, edited=False),
             "routed": metrics(routed, base.kind, edited=True),
             # A merged model has no router: nothing fires in it.
-            "merged": metrics(merged, base.kind, edited=True) | dict.fromkeys(FIRED),
+            "merged": metrics(merged, base.kind, edited=True) | dict.fromkeys(_FIRED),
         }
         opened.routed.tuner.unload()
         base.model.save_pretrained(work)

@@ -7,7 +7,8 @@ from pathlib import Path
 from melo_cli.exporting.card import routed_card
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
 from melo_cli.fingerprint import weight_files
-from melo_cli.loading import EXPORTED_PROJECT, OpenProject
+from melo_cli.loading import OpenProject
+from melo_cli.projects import EXPORTED_PROJECT
 from melo_cli.reporter import Reporter
 
 
@@ -22,7 +23,7 @@ def export_routed(
     base = opened.routed.base
     weights = weight_files(base.folder)
     files = [*weights, *(path for path in base.folder.iterdir() if path.is_file() and _belongs(path))]
-    with new_folder(folder, overwrite=overwrite) as work:
+    with new_folder(folder, overwrite=overwrite, record=opened.describe("routed")) as work:
         with reporter.progress("copying", sum(path.stat().st_size for path in files), "bytes") as progress:
             for path in files:
                 # Hub caches hold links: copy what they lead to.

@@ -121,12 +121,6 @@ def test_an_exported_folder_is_a_project(here: Path, make_project: Make) -> None
     assert choose_project("artefact").path == Path("artefact")
 
 
-def test_the_exported_folder_is_the_one_that_the_work_opens() -> None:
-    from melo_cli import loading
-
-    assert loading.EXPORTED_PROJECT == EXPORTED_PROJECT
-
-
 def test_where_a_recipe_goes(here: Path, make_project: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def goes(named: str | None, recipe: str) -> str:
         return str(project_for_recipe(named, recipe))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -122,14 +124,22 @@ def test_control_characters_of_data_do_not_reach_a_terminal(
     assert melo("show", "e000001", "--json").json["prompt"] == "Who?\nMe \x1b]0;owned\x07 [red]\u202e"
 
 
-def test_none_of_them_needs_torch(facts: Path, melo_process: Callable[..., Any], tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for name in ("torch", "transformers", "peft"):
-        (broken / f"{name}.py").write_text("raise ImportError('not here')")
-    import os
+def test_none_of_them_needs_torch(facts: Path, environment: Callable[..., dict[str, str]]) -> None:
+    code = (
+        "import sys\nfrom melo_cli.app import main\n"
+        "assert [main(line) for line in (['status'], ['log'], ['show', 'e000001'])] == [0, 0, 0]\n"
+        "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)\n"
+    )
+    here = facts.parents[1]
+    subprocess.run([sys.executable, "-c", code], cwd=here, env=environment(), check=True, timeout=60)
 
-    path = os.pathsep.join([str(broken), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    for arguments in (["status"], ["log"], ["show", "e000001"]):
-        run = melo_process(*arguments, cwd=facts.parents[1], PYTHONPATH=path)
-        assert (run.code, run.err) == (0, "")
+
+def test_verify_names_a_damaged_file_and_what_is_lost(own_edited: Path, melo: Melo) -> None:
+    assert melo("verify", "--json").json == []
+    damaged = next((own_edited / "blocks").iterdir())
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    run = melo("verify")
+    assert run.code == 1
+    assert f"blocks/{damaged.name}" in run.out

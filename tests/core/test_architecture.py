@@ -71,7 +71,7 @@ def test_targets_may_be_endings_or_a_regular_expression(pico: Pico) -> None:
         (
             "pico_gpt2",
             {"lora": {"target_modules": ["transformer.ln_f"]}},
-            "is a LayerNorm, and a block adds to",
+            "is of type LayerNorm, and a block adds to",
         ),
         (
             "pico_gpt2",

@@ -48,6 +48,7 @@ NAMES = {
 }
 SHARE_NAMES = {"generation", "teacher_forced", "n", "ci95"}
 NEURON = Neighbour("e000001", "b000001", 1, 0.1, 0.5, 0.1)
+ANSWERS = st.text(alphabet="ab the,A\n", max_size=20)
 ACCURATE = [
     {"prompt": "He was born in Cologne, and", "target": "studied"},
     {"prompt": "by whom was it opened", "target": "in the year of 1889, when the court of London was built"},
@@ -335,13 +336,13 @@ def test_an_evaluation_of_plain_data_says_nothing(shared: Shared, reporter: Any)
 
 def test_superseded_edits_are_not_asked(edit: Edit, copied: Callable[[str], Path], reporter: Any) -> None:
     path = copied("pico_bert")
-    edit("pico_bert", [{"prompt": "Where does the river end", "target": "tax"}], path)
+    prompt = "Where does the river end"
+    data = [{"prompt": prompt, "target": target} for target in ("civil", "tax", "civil")]
+    assert [outcome.edit_id for outcome in edit("pico_bert", data, path).outcomes] == ["e000007", "e000008"]
     report = evaluate(open_project(path), reporter)
-    asked = {row["edit_id"]: row["target"] for row in report.results}
-    assert "e000002" not in asked
-    assert asked["e000007"] == "tax"
+    assert [row["edit_id"] for row in report.results if row["prompt"] == prompt] == ["e000008"]
     assert (report.edits, report.edited["edit_success"]["generation"]) == (6, 1.0)
-    # Its unrelated prompt went with it.
+    # The unrelated prompt of the first went with it.
     assert report.edited["locality_agreement"]["n"] == 3
 
 
@@ -442,7 +443,7 @@ def test_f1_is_the_overlap_of_words(answer: str, target: str, score: float) -> N
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(max_size=40), st.text(max_size=40))
+@given(ANSWERS, ANSWERS)
 def test_f1_is_a_share_and_knows_no_order(answer: str, target: str) -> None:
     score = token_f1(answer, target)
     assert 0 <= score <= 1

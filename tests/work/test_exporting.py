@@ -22,6 +22,7 @@ from transformers import AutoTokenizer
 from melo_cli.editing import EditSummary
 from melo_cli.errors import ExportError, ProjectError
 from melo_cli.exporting import ExportSummary, adapters, export_merged, export_peft, export_routed, folder
+from melo_cli.exporting.folder import RECORD
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.reporter import SilentReporter
 from store.project import Project
@@ -132,7 +133,7 @@ def test_the_adapters_name_the_base_that_one_asks_for(shared: Shared, reporter: 
         2,
         {},
     )
-    assert summary.files == len(names(tmp_path / "out")) == 6
+    assert summary.files == len(names(tmp_path / "out")) == 7
     assert summary.bytes == sum(
         path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file()
     )
@@ -382,16 +383,27 @@ def test_an_existing_folder_is_kept_unless_told_otherwise(
     target = tmp_path / "out"
     target.mkdir()
     (target / "mine.txt").write_text("kept", encoding="utf-8")
+    (target / RECORD).write_text("{}", encoding="utf-8")
     with pytest.raises(
         ExportError, match="it exists already; choose another folder or add --overwrite"
     ) as caught:
         export(format_name, own, target, reporter)
     assert caught.value.where == str(target)
-    assert names(target) == {"mine.txt"}
+    assert names(target) == {"mine.txt", RECORD}
     export(format_name, own, target, reporter, overwrite=True)
     assert "mine.txt" not in names(target)
     assert names(target)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_melo_did_not_write_is_never_replaced(
+    own: OpenProject, reporter: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.txt").write_text("kept", encoding="utf-8")
+    with pytest.raises(ExportError, match="it is no folder that melo exported, and is not overwritten"):
+        export_peft(own, tmp_path / "photos", reporter, overwrite=True)
+    assert names(tmp_path / "photos") == {"mine.txt"}
 
 
 def test_folders_above_are_made(own: OpenProject, reporter: Any, tmp_path: Path) -> None:
@@ -407,6 +419,7 @@ def test_a_failure_half_way_leaves_what_was_there_and_nothing_else(
     if overwrite:
         target.mkdir()
         (target / "mine.txt").write_text("kept", encoding="utf-8")
+        (target / RECORD).write_text("{}", encoding="utf-8")
     written = []
     inner = adapters.save_file
 
@@ -421,7 +434,7 @@ def test_a_failure_half_way_leaves_what_was_there_and_nothing_else(
         export_peft(own, target, reporter, overwrite=overwrite)
     assert caught.value.where == str(target)
     assert [path.name for path in tmp_path.iterdir()] == (["out"] if overwrite else [])
-    assert not overwrite or names(target) == {"mine.txt"}
+    assert not overwrite or names(target) == {"mine.txt", RECORD}
 
 
 def test_an_interruption_leaves_nothing_behind(
@@ -442,6 +455,7 @@ def test_a_last_rename_that_fails_gives_the_old_folder_back(
     target = tmp_path / "out"
     target.mkdir()
     (target / "mine.txt").write_text("kept", encoding="utf-8")
+    (target / RECORD).write_text("{}", encoding="utf-8")
     inner = Path.rename
 
     def refuse_the_new(self: Path, to: Path) -> Path:
@@ -453,7 +467,7 @@ def test_a_last_rename_that_fails_gives_the_old_folder_back(
     with pytest.raises(ExportError, match="Device or resource busy"):
         export_peft(own, target, reporter, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert names(target) == {"mine.txt"}
+    assert names(target) == {"mine.txt", RECORD}
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(own: OpenProject, reporter: Any, tmp_path: Path) -> None:

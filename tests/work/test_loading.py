@@ -229,6 +229,20 @@ def test_an_exported_folder_needs_neither_project_nor_base(
     assert asked(melo_cli.load(exported)) == before
 
 
+def test_an_exported_folder_brings_the_tokenizer_that_the_recipe_names(
+    edit: Edit, rows: Rows, models: Callable[[str], Path], shared: Shared, reporter: Any, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(
+        models("pico_bert"), tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*")
+    )
+    named = {"name_or_path": str(bare), "tokenizer": str(models("pico_bert"))}
+    path = edit("pico_bert", rows["pico_bert"], tmp_path / "p", model=named).path
+    export_routed(open_project(path), tmp_path / "exported", reporter)
+    shutil.rmtree(path)
+    shutil.rmtree(bare)
+    assert asked(melo_cli.load(tmp_path / "exported")) == asked(shared("pico_bert").routed)
+
+
 def test_where_there_is_no_project_loading_says_so(tmp_path: Path) -> None:
     with pytest.raises(ProjectNotFoundError):
         melo_cli.load(tmp_path / "nothing")

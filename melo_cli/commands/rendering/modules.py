@@ -101,9 +101,9 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _tasks(loaded: BaseModel) -> list[str]:
-    from melo_cli.base_model import _KINDS_OF_TASK
+    from melo_cli.base_model import tasks_of
 
-    return [task for task, kinds in _KINDS_OF_TASK.items() if loaded.kind in kinds]
+    return tasks_of(loaded.kind)
 
 
 def _default_targets(loaded: BaseModel) -> list[str] | None:
