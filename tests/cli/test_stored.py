@@ -136,7 +136,7 @@ def test_none_of_them_needs_torch(facts: Path, environment: Callable[..., dict[s
 
 def test_verify_names_a_damaged_file_and_what_is_lost(own_edited: Path, melo: Melo) -> None:
     assert melo("verify", "--json").json == []
-    damaged = next((own_edited / "blocks").iterdir())
+    damaged = next(own_edited.rglob("blocks/*.arrow"))
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
