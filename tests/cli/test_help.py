@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-COMMANDS = ("edit", "query", "eval", "export", "inspect", "recipes", "status", "log", "show")
+COMMANDS = ("edit", "query", "eval", "export", "inspect", "recipes", "status", "log", "show", "verify")
 HEAVY = ("torch", "transformers", "peft", "pyarrow", "hnswlib", "datasets")
 
 
@@ -47,6 +47,7 @@ def test_help_names_every_command(melo: Callable[..., Any]) -> None:
         "status",
         "log",
         "show",
+        "verify",
         "recipes",
     ]
 
