@@ -27,6 +27,11 @@ class OpenProject:
     routed: RoutedModel
     asker: Asker
 
+    def live_blocks(self) -> list[str]:
+        """The blocks that still answer an edit, oldest first."""
+        answering = {edit.block for edit in self.project.edits() if edit.status == "live"}
+        return [block_id for block_id in self.project.block_ids() if block_id in answering]
+
     def describe(self, artefact: str) -> dict[str, str | int]:
         """What an artefact made from it comes from."""
         return {

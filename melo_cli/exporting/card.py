@@ -30,7 +30,7 @@ def merged_card(opened: OpenProject, figures: Mapping[str, Mapping[str, Any]]) -
             f"# {opened.project.name}: {opened.project.base.name_or_path} with its edits merged",
             "",
             f"Snapshot {opened.project.snapshot} of the melo project `{opened.project.name}`: the blocks of "
-            f"{len(opened.project.block_ids())} batches of edits, summed into the weights. "
+            f"{len(opened.live_blocks())} batches of edits, summed into the weights. "
             "Loads with `from_pretrained`; it has no router, so every edit acts on every prompt.",
             "",
             "What that keeps, by greedy generation and exact match (95% interval):",

@@ -47,7 +47,7 @@ def export_merged(
         base.model.save_pretrained(work)
         base.tokenizer.save_pretrained(work)
         (work / "README.md").write_text(merged_card(opened, figures), encoding="utf-8")
-    return summary("merged", folder, len(opened.project.block_ids()), figures)
+    return summary("merged", folder, len(opened.live_blocks()), figures)
 
 
 @torch.no_grad()
@@ -55,7 +55,7 @@ def add_blocks_to_weights(opened: OpenProject) -> None:
     """Add the sum of all live blocks to the target modules, summed in float32 and cast once."""
     for name, layer in opened.routed.tuner.layers.items():
         module = layer.get_base_layer()
-        change = summed_change(opened.project, opened.project.block_ids(), name)
+        change = summed_change(opened.project, opened.live_blocks(), name)
         if change is not None:
             _add(module, change)
 
