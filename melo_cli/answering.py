@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -88,10 +89,16 @@ class Asker:
         """
         answers = [""] * len(prompts)
         for batch in _batches([len(prompts[i]) + max_new_tokens[i] for i in range(len(prompts))]):
-            with torch.no_grad(), self.routed.using([blocks[index] for index in batch]):
-                written = self._write([prompts[i] for i in batch], max(max_new_tokens[i] for i in batch))
-            for index, ids in zip(batch, written, strict=True):
-                answers[index] = self.encoder.text(ids[: max_new_tokens[index]])
+            steps = max(max_new_tokens[i] for i in batch)
+            roomy = [i for i in batch if self._room(prompts[i]) >= steps]
+            # A row that would run over the last position goes alone, as far as it can.
+            alone = [[i] for i in batch if self._room(prompts[i]) < steps]
+            for part in [roomy, *alone] if roomy else alone:
+                limit = min(steps, *(self._room(prompts[i]) for i in part))
+                with torch.no_grad(), self.routed.using([blocks[index] for index in part]):
+                    written = self._write([prompts[i] for i in part], limit)
+                for index, ids in zip(part, written, strict=True):
+                    answers[index] = self.encoder.text(ids[: max_new_tokens[index]])
             _tell(advance, batch)
         return answers
 
@@ -106,6 +113,12 @@ class Asker:
             scores.update(zip(batch, rows, strict=True))
             _tell(advance, batch)
         return [scores[index] for index in range(len(edits))]
+
+    def _room(self, prompt: Sequence[int]) -> int:
+        """How many tokens may follow a prompt; the last one is not read again and needs no position."""
+        if self.base.kind is not ModelKind.CAUSAL or self.base.max_length is None:
+            return sys.maxsize
+        return self.base.max_length - len(prompt) + 1
 
     def _write(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
         inputs = pad_prompts(self.base, prompts)

@@ -70,13 +70,14 @@ def open_project(
         MeloError: as `load`.
     """
     exported = path / EXPORTED_PROJECT
-    if exported.is_dir():
+    is_exported = exported.is_dir()
+    if is_exported:
         path, base = exported, base or str(exported.parent)
     project = Project.open(path, at=at)
     recipe = recipe_from_mapping(project.recipe, where=f"{path}: recipe")
     changes = {"name_or_path": base or project.base.name_or_path, "revision": project.base.revision}
-    if base is not None:
-        changes["tokenizer"] = None
+    if is_exported:
+        changes["tokenizer"] = None  # it lies beside the model
     if device is not None:
         changes["device"] = device
     model_section = recipe.model.model_copy(update=changes)
@@ -94,9 +95,13 @@ def resolve_recipe(recipe: Recipe, base: BaseModel) -> Recipe:
     layer = resolve_key_layer(base, recipe.key.layer)
     targets = resolve_targets(base, recipe.lora.target_modules)
     require_key_before_targets(base, layer, targets)
+    tokenizer = recipe.model.tokenizer
+    if tokenizer is not None and Path(tokenizer).expanduser().is_dir():
+        tokenizer = str(Path(tokenizer).expanduser().resolve())
     pooling = "mean" if recipe.key.pooling == "auto" else recipe.key.pooling
     return recipe.model_copy(
         update={
+            "model": recipe.model.model_copy(update={"tokenizer": tokenizer}),
             "key": recipe.key.model_copy(update={"layer": layer, "pooling": pooling}),
             "lora": recipe.lora.model_copy(update={"target_modules": tuple(targets)}),
         }

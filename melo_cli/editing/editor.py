@@ -140,7 +140,13 @@ class Editor:
         )
         self._open.routed.source = self._writer.project
         return [
-            EditOutcome(edit_id, row.status, row.prompt, row.target, answer)
+            EditOutcome(
+                edit_id,
+                "superseded" if edit_id in staged.superseded else row.status,
+                row.prompt,
+                row.target,
+                answer,
+            )
             for edit_id, row, answer in zip(staged.edit_ids, rows, answers, strict=True)
         ]
 

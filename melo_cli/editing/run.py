@@ -150,17 +150,18 @@ def _run(
                     break
                 outcomes += editor.edit(batch, on_step=_show_loss(progress))
                 progress.advance(len(batch), solved=_solved_share(outcomes))
-        project = writer.project
-        return EditSummary(
-            project=project.name,
-            path=project.path,
-            snapshot=project.snapshot,
-            outcomes=outcomes,
-            recorded_before=before,
-            left=len(todo) - len(outcomes),
-            seconds=time.monotonic() - started,
-            store_bytes=project.size_bytes(),
-        )
+        seconds = time.monotonic() - started
+    project = writer.project
+    return EditSummary(
+        project=project.name,
+        path=project.path,
+        snapshot=project.snapshot,
+        outcomes=outcomes,
+        recorded_before=before,
+        left=len(todo) - len(outcomes),
+        seconds=seconds,
+        store_bytes=project.size_bytes(),
+    )
 
 
 def _show_loss(progress: Progress) -> Callable[[float], None]:

@@ -43,7 +43,9 @@ def collect_probes(opened: OpenProject, reporter: Reporter) -> ProbeSet:
     Unrelated prompts are the edits' own locality prompts and those of `dataset.locality`, each asked once;
     one that is itself the prompt or a rephrase of an edit is not unrelated and is left out, with a word.
     """
-    live = [edit for edit in opened.project.edits() if edit.status in _LIVE]
+    views = [edit for edit in opened.project.edits() if edit.status != "reverted"]
+    newest = {edit.prompt: edit.target for edit in views}
+    live = [edit for edit in views if edit.status in _LIVE and edit.target == newest[edit.prompt]]
     edits = [Probe(edit.prompt, edit.target, edit.edit_id) for edit in live]
     rephrases = [Probe(text, edit.target, edit.edit_id) for edit in live for text in edit.record.rephrases]
     dataset = opened.recipe.dataset
