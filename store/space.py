@@ -97,7 +97,9 @@ class ClusterSet:
         self._slot_by_number: Numbers = np.full(int(table.numbers.max(initial=0)) + 1, -1, np.int64)
         self._slot_by_number[table.numbers] = np.arange(len(table))
         self._owners: dict[int, int] | None = None
-        self._widest = {name: float(self._rows[name].max(initial=0.0)) for name in ("radius", "reach")}
+        self._widest = {
+            name: float(self._rows[name].max(initial=0.0)) for name in ("radius", "spread", "reach")
+        }
         self._make_index = make_index or build_index
         self._index: CenterIndex | None = None
         self._clock = itertools.count(1)
@@ -157,10 +159,10 @@ class ClusterSet:
         return self._centers(self._slot_by_number[labels & _NUMBER_MASK])
 
     def touching(self, point: Vector, radius: float) -> Near:
-        return self._within(point, radius, "radius")
+        return self._within(point, radius, 0.0, "radius")
 
-    def reaching(self, point: Vector, radius: float) -> Near:
-        return self._within(point, float(with_rounding(radius)), "reach")
+    def reaching(self, point: Vector, radius: float, spread: float = 0.0) -> Near:
+        return self._within(point, float(with_rounding(radius)), float(with_rounding(spread)), "reach")
 
     def put(self, cluster: Cluster) -> None:
         self._change([cluster], [], next(self._clock))
@@ -200,14 +202,19 @@ class ClusterSet:
             self._rows["plain"][chosen],
         )
 
-    def _within(self, point: Vector, margin: float, column: str) -> Near:
+    def _within(self, point: Vector, radius: float, spread: float, column: str) -> Near:
+        """Clusters whose `column` around the center reaches `spread` around the point, or that have their own
+        spread within `radius` of it."""
         if not self._slots:
             return []
-        found = self.index.near(point[None], np.array([margin + self._widest[column]]))
+        farthest = max(radius + self._widest["spread"], spread + self._widest[column])
+        found = self.index.near(point[None], np.array([farthest]))
         slots = self._slot_by_number[found.labels[0] & _NUMBER_MASK]
-        slots = slots[found.lower[0] <= self._rows[column][slots] + margin]
+        limits = np.maximum(self._rows["spread"][slots] + radius, self._rows[column][slots] + spread)
+        near = found.lower[0] <= limits
+        slots, limits = slots[near], limits[near]
         apart = distances(self._centers(slots), point)
-        inside = apart <= self._rows[column][slots] + margin
+        inside = apart <= limits
         return [
             (self._cluster(slot), far)
             for slot, far in zip(slots[inside].tolist(), apart[inside].tolist(), strict=True)
@@ -267,8 +274,8 @@ class ClusterSet:
             self._rows[slot] = (cluster.number, label, cluster.radius, cluster.spread, cluster.reach, plain)
             self._slots[cluster.number] = slot
             self._slot_by_number[cluster.number] = slot
-            self._widest["radius"] = max(self._widest["radius"], cluster.radius)
-            self._widest["reach"] = max(self._widest["reach"], cluster.reach)
+            for column in self._widest:
+                self._widest[column] = max(self._widest[column], getattr(cluster, column))
             if self._owners is not None:
                 self._owners.update(dict.fromkeys(cluster.members, cluster.number))
         self._made.extend(put)
@@ -295,8 +302,9 @@ class Overlay:
     def touching(self, point: Vector, radius: float) -> Near:
         return self._seen(self._base.touching(point, radius)) + self._top.touching(point, radius)
 
-    def reaching(self, point: Vector, radius: float) -> Near:
-        return self._seen(self._base.reaching(point, radius)) + self._top.reaching(point, radius)
+    def reaching(self, point: Vector, radius: float, spread: float = 0.0) -> Near:
+        below = self._seen(self._base.reaching(point, radius, spread))
+        return below + self._top.reaching(point, radius, spread)
 
     def holder(self, number: int) -> Cluster:
         if number in self._top.owners:

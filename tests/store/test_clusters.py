@@ -111,9 +111,9 @@ def test_what_always_holds(given_neurons):
         near_rivals = [n for n in given_neurons if n.label != cluster.label]
         if not near_rivals:
             assert cluster.radius >= max(neuron.radius for neuron in own)
-    for a, b in itertools.combinations(found, 2):
-        if a.label != b.label:
-            assert a.radius + b.radius <= far(a.center, b.center) + 1e-9
+    for cluster, neuron in itertools.product(found, given_neurons):
+        if cluster.label != neuron.label:
+            assert cluster.radius <= far(cluster.center, neuron.key) + 1e-9
 
 
 @settings(max_examples=60, deadline=None)
@@ -124,12 +124,14 @@ def test_the_same_sequence_gives_the_same_clusters(given_neurons):
 
 @settings(max_examples=60, deadline=None)
 @given(neurons(), points)
-def test_search_finds_exactly_the_balls_that_touch(given_neurons, point):
+def test_search_finds_every_ball_that_holds_a_point_or_has_a_member_near_it(given_neurons, point):
     space = filled(given_neurons)
     for radius in (0.0, 1.0, 3.0):
         found = {cluster.number for cluster, _ in space.touching(point, radius)}
-        expected = {c.number for c in space.clusters() if distance(point, c.center) <= c.radius + radius}
-        assert found == expected
+        limits = (
+            (c.number, max(c.radius, c.spread + radius), distance(point, c.center)) for c in space.clusters()
+        )
+        assert found == {number for number, limit, apart in limits if apart <= limit}
 
 
 @dataclass
@@ -151,11 +153,22 @@ class PlainModel:
 
     def insert(self, neuron):
         self.neurons[neuron.number] = neuron
-        near = [c for c in self.clusters if far(neuron.key, c.center) <= c.radius + neuron.radius]
+        near = [c for c in self.clusters if self.meets(c, neuron)]
         near.sort(key=lambda c: (far(neuron.key, c.center), min(c.members)))
-        if near and near[0].label == neuron.label and self.join(near[0], neuron):
-            return
-        self.alone(neuron)
+        if not (near and near[0].label == neuron.label and self.join(near[0], neuron)):
+            self.alone(neuron)
+        for rival in near:
+            if rival.label != neuron.label:
+                self.cut(rival, far(neuron.key, rival.center))
+
+    def meets(self, cluster, neuron):
+        if far(neuron.key, cluster.center) <= cluster.radius:
+            return True
+        return any(far(neuron.key, self.neurons[m].key) <= neuron.radius for m in cluster.members)
+
+    def room(self, center, label):
+        others = [n for c in self.clusters if c.label != label for n in c.members]
+        return min((far(center, self.neurons[n].key) for n in others), default=np.inf)
 
     def join(self, cluster, neuron):
         members = [*cluster.members, neuron.number]
@@ -163,39 +176,26 @@ class PlainModel:
         center = np.mean(np.array(keys, np.float64), axis=0).astype(np.float32)
         spread = max(far(key, center) for key in keys)
         radius = max(spread, *(self.neurons[m].radius for m in members))
-        for rival in self.clusters:
-            if rival.label != neuron.label:
-                room = far(center, rival.center) - rival.radius
-                if spread > room:
-                    return False
-                radius = min(radius, room)
-        cluster.members, cluster.center, cluster.radius = members, center, radius
+        room = self.room(center, neuron.label)
+        if spread > room:
+            return False
+        cluster.members, cluster.center, cluster.radius = members, center, min(radius, room)
         return True
 
     def alone(self, neuron):
-        rivals = [c for c in self.clusters if c.label != neuron.label]
-        radius = neuron.radius
-        for rival in rivals:
-            gap = far(neuron.key, rival.center)
-            radius = min(radius, max(gap / 2, gap - rival.radius))
-        losers = []
-        for rival in list(rivals):
-            limit = far(neuron.key, rival.center) - radius
-            out = [m for m in rival.members if far(self.neurons[m].key, rival.center) > limit]
-            if out:
-                losers += out
-                rival.members = [m for m in rival.members if m not in out]
-                rival.radius = limit
-                if not rival.members:
-                    self.clusters.remove(rival)
-        if losers:
-            for loser in sorted(losers):
-                self.alone(self.neurons[loser])
-            self.alone(neuron)
-            return
-        for rival in rivals:
-            rival.radius = min(rival.radius, far(neuron.key, rival.center) - radius)
+        radius = min(neuron.radius, self.room(neuron.key, neuron.label))
         self.clusters.append(PlainCluster([neuron.number], neuron.key, radius, neuron.label))
+
+    def cut(self, rival, limit):
+        if rival.radius <= limit:
+            return
+        out = [m for m in rival.members if far(self.neurons[m].key, rival.center) > limit]
+        rival.members = [m for m in rival.members if m not in out]
+        rival.radius = limit
+        if not rival.members:
+            self.clusters.remove(rival)
+        for loser in out:
+            self.alone(self.neurons[loser])
 
     def known(self):
         return sorted((tuple(sorted(c.members)), c.radius, tuple(c.center.tolist())) for c in self.clusters)
@@ -238,20 +238,20 @@ def test_a_rebuild_forgets_and_remembers_without_a_trace(given_neurons, data):
 
 FAR_TRACES = {
     "a ball that grows once the other is gone meets what it never met": (
-        [("a", 0, 0, 1), ("b", 0.95, 0, 0.05), ("a", 1.9, 0, 1), ("a", 2.9, 0, 1), ("c", 1.6, 2, 0.5)],
+        [("a", 0, 0, 1), ("b", 0.5, 0, 0.1), ("a", 0.9, 0, 1), ("a", 1.4, 0, 0.05)],
         2,
     ),
-    "a join that failed is tried again": ([("a", 0, 0, 1), ("b", 0.95, 0.9, 0.01), ("a", 1.9, 0, 1)], 2),
+    "a join that a nearer ball forbade is made": (
+        [("a", 0, 0, 1), ("b", 0.45, 0.1, 0.1), ("a", 0.9, 0, 1)],
+        2,
+    ),
     "a center has moved away from where the two met": (
-        [("a", 0, 0, 1), ("b", 1.5, 0, 0.6), ("a", 0, -1.95, 1), ("a", -0.9, 0, 0.01)],
+        [("a", 0, 0, 1), ("b", 0.5, 0, 0.1), ("a", 0.9, 0, 0.45), ("a", -0.99, 0, 1), ("a", -1.4, 0, 1)],
         2,
     ),
     "the cluster that met it is no more": (
-        [
-            *[("a", 0, 0, 1), ("a", 1.9, 0, 1), ("a", 2.9, 0, 1), ("c", 1.6, 2, 0.5)],
-            *[("a", 1.6, -2.55, 1), ("a", 1.6, -3.5, 0.5), ("d", 1.6, 0, 0.1)],
-        ],
-        4,
+        [("a", 0, 0, 0.4), ("a", 0.38, 0, 0.4), ("d", 0.19, 0.1, 0.01)],
+        3,
     ),
 }
 
@@ -307,34 +307,37 @@ def two(label=1, key=(0.0, 0.0), number=1, radius=1.0):
     return Neuron(number, np.array(key, np.float32), (label,), radius)
 
 
-def test_a_new_label_shrinks_both_balls_to_half_the_distance():
-    space = filled([two(), two(label=2, key=(1.0, 0.0), number=2)])
-    assert [(c.number, c.radius) for c in space.clusters()] == [(1, 0.5), (2, 0.5)]
+def radii_of(neurons):
+    return {c.members: c.radius for c in filled(neurons).clusters()}
 
 
-def test_every_ball_that_the_new_one_would_overlap_shrinks():
-    three = [two(), two(label=1, key=(2.5, 0.0), number=2), two(label=2, key=(1.2, 0.0), number=3)]
-    radii = {c.number: c.radius for c in filled(three).clusters()}
-    assert radii == pytest.approx({1: 0.6, 2: 0.7, 3: 0.6})
+def test_balls_of_two_labels_reach_up_to_each_other_and_no_farther():
+    assert radii_of([two(radius=5.0), two(label=2, key=(1.0, 0.0), number=2, radius=3.0)]) == {
+        (1,): 1.0,
+        (2,): 1.0,
+    }
 
 
-def test_a_ball_that_is_small_already_leaves_the_rest_to_the_new_one():
-    three = [two(), two(label=2, key=(0.4, 0.0), number=2), two(label=1, key=(-0.9, 5.0), number=3)]
-    space = filled([*three, two(label=3, key=(-1.0, 0.0), number=4)])
-    radii = {c.number: c.radius for c in space.clusters()}
-    assert radii == pytest.approx({1: 0.2, 2: 0.2, 3: 1.0, 4: 0.8})
+def test_every_ball_that_holds_the_new_key_is_cut_at_it():
+    three = [
+        two(radius=3.0),
+        two(key=(4.0, 0.0), number=2, radius=1.5),
+        two(label=2, key=(1.5, 0.0), number=3),
+    ]
+    assert radii_of(three) == {(1,): 1.5, (2,): 1.5, (3,): 1.0}
 
 
-def test_a_member_outside_the_shrunk_ball_moves_into_its_own():
-    members = [two(), two(key=(1.5, 0.0), number=2), two(label=2, key=(1.9, 0.0), number=3)]
-    assert [c.members for c in filled(members[:2]).clusters()] == [(1, 2)]
-    found = {c.members: c.radius for c in filled(members).clusters()}
-    assert found == pytest.approx({(1,): 1.0, (2,): 0.2, (3,): 0.2})
+def test_a_member_outside_the_cut_ball_moves_into_its_own():
+    members = [two(), two(key=(1.0, 0.0), number=2), two(key=(0.5, 0.8), number=3, radius=0.6)]
+    assert list(radii_of(members)) == [(1, 2, 3)]
+    cut = radii_of([*members, two(label=2, key=(0.5, -0.2), number=4)])
+    assert set(cut) == {(1,), (2,), (3,), (4,)}
+    assert cut[3,] == pytest.approx(0.6)
 
 
 def test_a_join_that_would_swallow_another_label_is_not_made():
-    members = [two(), two(label=2, key=(1.0, 0.6), number=2, radius=0.3), two(key=(1.9, 0.6), number=3)]
-    assert {c.members for c in filled(members).clusters()} == {(1,), (2,), (3,)}
+    members = [two(), two(label=2, key=(0.45, 0.1), number=2, radius=0.1), two(key=(0.9, 0.0), number=3)]
+    assert set(radii_of(members)) == {(1,), (2,), (3,)}
 
 
 def test_a_key_computed_again_still_fires_in_a_ball_of_radius_zero():

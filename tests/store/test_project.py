@@ -127,7 +127,7 @@ def test_a_batch_routes_like_each_key_alone(project, make, quick_disk):
 
 
 def test_the_nearest_member_answers_within_a_cluster(project, make):
-    left, right = np.float32([0] * 6), np.float32([1.5, 0, 0, 0, 0, 0])
+    left, right = np.float32([0] * 6), np.float32([0.9, 0, 0, 0, 0, 0])
     with project.writer() as writer:
         make.commit_with(writer, [make.edit("left", key=left)])
         make.commit_with(writer, [make.edit("right", key=right)])
