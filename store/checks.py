@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from store.errors import InvalidEditError, KeyShapeError, UnknownEditError
-from store.records import STATUSES, LoraSlice, NewEdit, Vector, edit_id, number_of
+from store.records import STATUSES, KeyMap, LoraSlice, NewEdit, Vector, edit_id, number_of
 
 if TYPE_CHECKING:
     from store.state import State
@@ -85,6 +85,44 @@ def edits(
     for name, slices in blocks.items():
         _block(name, slices)
     return dim
+
+
+def rekeying(
+    solved: Sequence[int], key_map: KeyMap, keys: Mapping[str, Vector], radii: Mapping[str, float]
+) -> tuple[Vector, list[float]]:
+    """Check what is to put a key map in force.
+
+    Args:
+        solved: numbers of the edits that need a key.
+
+    Returns:
+        Their keys, float32 [n, d], and the radii asked for.
+
+    Raises:
+        InvalidEditError: a key or radius is missing or too many, or the key map is none.
+        KeyShapeError: a key does not fit the others.
+    """
+    for name, array in key_map.arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not np.isfinite(array).all():
+            raise InvalidEditError("an array has to be float32 and finite", where=f"key map, array '{name}'")
+    names = [edit_id(number) for number in solved]
+    for given, what in ((keys.keys(), "key"), (radii.keys(), "radius")):
+        missing, extra = sorted(set(names) - given), sorted(given - set(names))
+        if missing or extra:
+            told = f"{missing[0]} has no new {what}" if missing else f"{extra[0]} is to have no {what}"
+            raise InvalidEditError(
+                f"{told} ({len(missing)} are missing and {len(extra)} too many)",
+                where="key map",
+                mend="give one for each edit that was committed as solved",
+            )
+    for name in names:
+        if not 0 <= radii[name] < _LARGEST:
+            raise InvalidEditError(f"{radii[name]} is no radius", where=name, mend="use a number from 0 on")
+    dim = len(keys[names[0]]) if names and np.ndim(keys[names[0]]) == 1 else None
+    rows: Vector = np.empty((len(names), dim or 0), np.float32)
+    for at, name in enumerate(names):
+        rows[at] = key_rows(np.asarray(keys[name])[None], dim)[0]
+    return rows, [float(radii[name]) for name in names]
 
 
 def _block(name: str, slices: Mapping[str, LoraSlice]) -> None:

@@ -261,14 +261,6 @@ def bounds(rows: Vector, norms: Floats, points: Vector) -> tuple[Floats, Floats]
     return np.sqrt(np.maximum(squared - error, 0.0)), np.sqrt(np.maximum(squared + error, 0.0))
 
 
-def possible_pairs(points: Vector, within: Floats) -> NDArray[np.bool_]:
-    """Which of the points [n, d] may lie within a point's distance [n] of it: a superset, [n, n]."""
-    shifted = np.subtract(points, points[0], dtype=np.float64).astype(np.float32)
-    lower, _ = bounds(shifted, _squared_norms(shifted), shifted)
-    result: NDArray[np.bool_] = lower <= within[:, None]
-    return result
-
-
 def _squared_norms(rows: Vector) -> Floats:
     result: Floats = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     return result

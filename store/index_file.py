@@ -72,6 +72,8 @@ def load(root: Path, clusters: ClusterSet, snapshot_sha256: Callable[[int], str 
         graph = _read(root, clusters.dim, snapshot_sha256)
     except _UnusableError as error:
         return Loaded(build_index(clusters), clusters.count, str(error))
+    if graph is None or not _serves(graph, clusters):
+        return Loaded(build_index(clusters), clusters.count, None)
     return Loaded(CenterIndex(graph, clusters.centers_of), _catch_up(graph, clusters), None)
 
 
@@ -134,7 +136,8 @@ class _UnusableError(Exception):
     """Why a saved graph cannot be used."""
 
 
-def _read(root: Path, dim: int, snapshot_sha256: Callable[[int], str | None]) -> Graph:
+def _read(root: Path, dim: int, snapshot_sha256: Callable[[int], str | None]) -> Graph | None:
+    """The saved graph; None where it holds keys of another size, those before or after a re-keying."""
     record = read_record(root)
     for _ in range(2):
         if record is None:
@@ -151,9 +154,11 @@ def _read(root: Path, dim: int, snapshot_sha256: Callable[[int], str | None]) ->
 
 def _read_graph(
     root: Path, record: IndexRecord, dim: int, snapshot_sha256: Callable[[int], str | None]
-) -> Graph:
-    if record.dim != dim or snapshot_sha256(record.number) != record.snapshot:
+) -> Graph | None:
+    if snapshot_sha256(record.number) != record.snapshot:
         raise _UnusableError("the index file belongs to another state of the project")
+    if record.dim != dim:
+        return None
     path = layout.inside(root, record.path)
     try:
         written = fileio.fingerprint(path)
@@ -164,6 +169,12 @@ def _read_graph(
         raise _UnusableError("the index file is missing") from error
     except RuntimeError as error:
         raise _UnusableError("the index file is damaged") from error
+
+
+def _serves(graph: Graph, clusters: ClusterSet) -> bool:
+    """Whether enough of the graph is of use; after a re-keying nothing of it is."""
+    held = np.concatenate([graph.labels(), np.fromiter(graph.hidden, np.int64, len(graph.hidden))])
+    return 2 * len(np.intersect1d(held, clusters.labels())) >= clusters.count
 
 
 def _catch_up(graph: Graph, clusters: ClusterSet) -> int:

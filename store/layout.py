@@ -6,6 +6,7 @@ edits/000012.arrow       the edits that commit 12 added, with their keys
 blocks/000012.arrow      their blocks
 clusters/000012.arrow    the clusters that commit 12 made, changed or removed
 states/000012.arrow      the older edits that commit 12 superseded, reverted or brought back
+keymaps/000012.arrow     the key map that commit 12 put in force
 index/                   the HNSW cache, derived from the rest
 lock, lock.json          the writer's lock and who holds it
 """
@@ -23,7 +24,7 @@ LOCK_HOLDER = "lock.json"
 INDEX_RECORD = "index/index.json"
 SNAPSHOTS = "snapshots"
 INDEX = "index"
-ROLES = ("edits", "blocks", "clusters", "states")
+ROLES = ("edits", "blocks", "clusters", "states", "keymaps")
 FOLDERS = (SNAPSHOTS, *ROLES, INDEX)
 TEMPORARY = ".tmp"
 

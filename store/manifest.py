@@ -32,9 +32,11 @@ from store.errors import (
 )
 from store.records import BaseReference, FileEntry, SnapshotInfo
 
-FORMAT = 1
-NEEDS = "0.1.0"
-"""The oldest melo that reads this format."""
+FORMAT = 2
+"""What new projects get, and the newest that is read; 2 brought key maps, and 1 stays as it is otherwise."""
+FORMAT_OF_KEY_MAPS = 2
+NEEDS = {1: "0.1.0", 2: "0.2.0"}
+"""The oldest melo that reads each format."""
 
 COMPLETE_EVERY = 64
 
@@ -66,12 +68,14 @@ class Head:
 
     Attributes:
         oldest: number of the oldest snapshot that is kept.
+        format: that of the project; a commit does not change it.
     """
 
     name: str
     base: BaseReference
     newest: Pointer
     oldest: int
+    format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ def read_head(root: Path) -> Head:
             ),
             newest=_pointer(_field(document, "newest", dict)),
             oldest=_number(document, "oldest"),
+            format=_known_format(document["format"]),
         )
 
 
@@ -137,8 +142,8 @@ def head_bytes(head: Head) -> bytes:
         InvalidEditError: something in it is no JSON value.
     """
     document: dict[str, Any] = {
-        "format": FORMAT,
-        "needs": NEEDS,
+        "format": head.format,
+        "needs": NEEDS[head.format],
         "name": head.name,
         "base": {
             "name_or_path": head.base.name_or_path,
@@ -336,6 +341,12 @@ def _entry(document: Any) -> FileEntry:
 
 def _entry_document(entry: FileEntry) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in ("path", "size", "sha256", "role", "first", "rows")}
+
+
+def _known_format(number: int) -> int:
+    if number not in NEEDS:
+        raise ValueError(f"there is no format {number}")
+    return number
 
 
 def _pointer(document: Mapping[str, Any]) -> Pointer:

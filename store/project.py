@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from store.records import (
     Block,
     EditView,
     FileEntry,
+    KeyMap,
     Route,
     SnapshotInfo,
     block_id,
@@ -126,6 +128,15 @@ class Project:
         return self._state.snapshot.key_dim
 
     @property
+    def key_map(self) -> KeyMap | None:
+        """How a pooled hidden state becomes a key, where calibration has learnt it; read anew each time.
+
+        Raises:
+            DamagedProjectError: its file is broken.
+        """
+        return self._state.key_map()
+
+    @property
     def edit_counts(self) -> Mapping[str, int]:
         """How many edits there are of each of `EFFECTIVE_STATUSES`."""
         return {status: self.info.counts[status] for status in EFFECTIVE_STATUSES}
@@ -202,7 +213,7 @@ class Project:
         for name in names:
             fileio.copy(layout.inside(self.path, name), folder / name)
         oldest = chain[-1].info.number
-        manifest.write_head(folder, Head(self.name, self.base, pointer, oldest=oldest))
+        manifest.write_head(folder, replace(self._state.head, newest=pointer, oldest=oldest))
 
     @contextmanager
     def writer(self, timeout: float = 0.0) -> Iterator[Writer]:

@@ -181,6 +181,19 @@ class Block:
         return sum(part.nbytes for part in self.slices.values())
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyMap:
+    """How a pooled hidden state becomes a key, as calibration learnt it; to the store it means nothing.
+
+    Attributes:
+        settings: JSON values by name.
+        arrays: float32 arrays of any shape by name.
+    """
+
+    settings: Mapping[str, JSON]
+    arrays: Mapping[str, Vector]
+
+
 @dataclass(frozen=True, slots=True)
 class BaseReference:
     """The base model that a project edits, held by reference.
@@ -225,7 +238,7 @@ class SnapshotInfo:
         number: running number; 0 is the empty project.
         parent: the snapshot it was made from; None for 0.
         created_at: UTC.
-        action: ``create``, ``edit``, ``revert`` or what the committer named it.
+        action: ``create``, ``edit``, ``revert``, ``calibrate`` or what the committer named it.
         recipe: the resolved recipe in force.
         versions: library versions, by library.
         command: the command line that made it, where given.
@@ -285,7 +298,7 @@ class FileEntry:
         path: relative to the project, with forward slashes.
         size: bytes.
         sha256: hex digest of the whole file.
-        role: ``edits``, ``blocks``, ``clusters``, ``states`` or ``snapshot``.
+        role: ``edits``, ``blocks``, ``clusters``, ``states``, ``keymaps`` or ``snapshot``.
         first: number of the first edit or block in it; 0 for other roles.
         rows: how many edits, blocks or rows it holds.
     """

@@ -6,7 +6,6 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from store import codec, index_file, layout, lock, manifest
 from store.clusters import distances
 from store.deltas import ClusterRows, ClusterTable
 from store.errors import ProjectLockedError, StorageError, StoreWarning, UnknownEditError
+from store.fates import NO_FATES, FateRow, Fates
 from store.index import CenterIndex, Graph
 from store.manifest import Head, Pointer, Snapshot
 from store.records import (
@@ -24,47 +24,13 @@ from store.records import (
     EditView,
     EffectiveStatus,
     FileEntry,
+    KeyMap,
     block_id,
     edit_id,
     number_of,
 )
 from store.segments import Edits, open_segment
 from store.space import ClusterSet
-
-
-@dataclass(frozen=True, slots=True)
-class Fates:
-    """What became of edits after their commit; an edit in neither is as it was committed.
-
-    Attributes:
-        superseded: number of the newer edit that answers in place of an older one.
-        reverted: numbers of edits taken back.
-    """
-
-    superseded: dict[int, int]
-    reverted: set[int]
-
-    def of(self, number: int, committed: str) -> EffectiveStatus:
-        """The effective status of an edit that was committed with this status."""
-        if number in self.reverted:
-            return "reverted"
-        if number in self.superseded or committed == "superseded":
-            return "superseded"
-        return (
-            "failed" if committed == "failed" else "already_right" if committed == "already_right" else "live"
-        )
-
-    def changed(self, rows: Iterable[tuple[int, bool, int | None]]) -> Fates:
-        """These fates, with rows (edit, reverted, superseded by) laid over them."""
-        superseded, reverted = dict(self.superseded), set(self.reverted)
-        for number, is_reverted, by in rows:
-            superseded.pop(number, None)
-            reverted.discard(number)
-            if is_reverted:
-                reverted.add(number)
-            elif by is not None:
-                superseded[number] = by
-        return Fates(superseded, reverted)
 
 
 class State:
@@ -88,17 +54,9 @@ class State:
         self.head = head
         self.pointer = pointer
         self.snapshot = chain[0]
-        self.files = manifest.all_files(chain)
         self.unsaved = 0
         self._on_trouble = on_trouble or self._warn_and_save
-        dim = self.snapshot.key_dim
-        self.edits = Edits(dim, [_source(root, entry, dim) for entry in self.files if entry.role == "edits"])
-        self.fates = _read_fates(root, self.files)
-        self._readers: dict[str, Any] = {}
-        self.clusters: ClusterSet | None = None
-        if dim is not None:
-            rows = _read_clusters(root, self.files, self.edits.count, dim)
-            self.clusters = ClusterSet(dim, self.edits, ClusterTable(rows), self._load_index)
+        self._read(manifest.all_files(chain))
 
     @classmethod
     def load(cls, root: Path, at: int | None = None) -> State:
@@ -111,8 +69,25 @@ class State:
         pointer, chain = manifest.find(root, head, at)
         return cls(root, head, pointer, chain)
 
+    def _read(self, files: tuple[FileEntry, ...]) -> None:
+        """Take in everything that the files of the snapshot hold; edits, keys and blocks when asked for."""
+        root, dim = self.root, self.snapshot.key_dim
+        self.files = files
+        self.edits = Edits(dim, [_source(root, entry, dim) for entry in files if entry.role == "edits"])
+        self.fates = _read_fates(root, files)
+        self._readers: dict[str, Any] = {}
+        self.clusters: ClusterSet | None = None
+        if dim is not None:
+            rows = _read_clusters(root, files, self.edits.count, dim)
+            self.clusters = ClusterSet(dim, self.edits, ClusterTable(rows), self._load_index)
+
+    def go_over(self, head: Head, snapshot: Snapshot) -> None:
+        """Go on to a snapshot that was just committed and wrote files anew."""
+        self.head, self.pointer, self.snapshot = head, head.newest, snapshot
+        self._read(snapshot.files)
+
     def move_on(self, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
-        """Go on to a snapshot that was just committed, whose clusters are applied already."""
+        """Go on to a snapshot that was just committed and adds files; its clusters are applied already."""
         self.head, self.pointer, self.snapshot = head, head.newest, snapshot
         self.files = (*self.files, *added)
         dim = snapshot.key_dim
@@ -149,6 +124,22 @@ class State:
         reader = self._readers[entries[at].path]
         batch = codec.read_batch(reader, number - entries[at].first, codec.BLOCKS, path)
         return Block(block_id(number), codec.block_slices(batch, number, path))
+
+    def key_map_entry(self) -> FileEntry | None:
+        """The file of the key map in force."""
+        return next((entry for entry in reversed(self.files) if entry.role == "keymaps"), None)
+
+    def key_map(self) -> KeyMap | None:
+        """The key map in force, as views of its memory-mapped file.
+
+        Raises:
+            DamagedProjectError: its file is broken.
+        """
+        entry = self.key_map_entry()
+        if entry is None:
+            return None
+        batch, path = _read_whole(self.root, entry, codec.KEYMAPS)
+        return codec.key_map(batch, path)
 
     def status(self, number: int) -> EffectiveStatus:
         """The effective status of an edit."""
@@ -229,7 +220,7 @@ def _read_clusters(root: Path, files: Iterable[FileEntry], edits: int, dim: int)
     return [codec.cluster_rows(batch, edits, dim, path) for batch, path in parts]
 
 
-def _fate_rows(root: Path, entry: FileEntry) -> list[tuple[int, bool, int | None]]:
+def _fate_rows(root: Path, entry: FileEntry) -> list[FateRow]:
     batch, _ = _read_whole(root, entry, codec.STATES)
     columns = (batch.column(name).to_pylist() for name in ("number", "reverted", "superseded_by"))
     return list(zip(*columns, strict=True))
@@ -237,4 +228,4 @@ def _fate_rows(root: Path, entry: FileEntry) -> list[tuple[int, bool, int | None
 
 def _read_fates(root: Path, files: Iterable[FileEntry]) -> Fates:
     rows = (row for entry in files if entry.role == "states" for row in _fate_rows(root, entry))
-    return Fates({}, set()).changed(rows)
+    return NO_FATES.changed(rows)

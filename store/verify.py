@@ -21,6 +21,11 @@ from store.state import State
 
 _ROUNDING = 1e-9
 _KEYS_AT_ONCE = 1024
+_MEANING = {
+    "clusters": "the clusters",
+    "states": "what became of older edits",
+    "keymaps": "the key map, which makes every key,",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def _lost(root: Path, entry: FileEntry, history: list[tuple[Pointer, Snapshot]])
         edits = _edits_of_blocks(root, entry.first, last, history)
         return f"blocks {block_id(entry.first)} to {block_id(last)}, and the answers of {edits}"
     by = next(p.number for p, s in reversed(history) if entry.path in {each.path for each in s.files})
-    what = "the clusters" if entry.role == "clusters" else "what became of older edits"
+    what = _MEANING[entry.role]
     return f"{what} of snapshot {by}, and with it every snapshot from {by} on"
 
 
@@ -150,6 +155,7 @@ def _contents(root: Path, head: Head, *, have_index: bool) -> Iterator[Finding]:
 
     try:
         state = State(root, head, pointer, chain, on_trouble=note)
+        state.key_map()
         yield from _counts(state)
         yield from _blocks(state)
         if state.clusters is not None:

@@ -8,62 +8,40 @@ broken-off commit leaves behind has the names that the next one writes, and no s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from store import checks, clusters, codec, fileio, index_file, layout, manifest, routes
+from store import checks, clusters, codec, fileio, index_file, layout, manifest, rewrite, routes
+from store.changes import NO_CHANGE, Change, Note, batches, counts_after
 from store.clusters import Neuron
 from store.deltas import ClusterDelta
-from store.errors import StaleWriteError, StorageError
+from store.errors import FormatVersionError, StaleWriteError, StorageError
+from store.fates import FateRow, Fates
 from store.manifest import Head, Snapshot
-from store.records import JSON, FileEntry, LoraSlice, NewEdit, Route, SnapshotInfo, edit_id
+from store.records import (
+    JSON,
+    FileEntry,
+    KeyMap,
+    LoraSlice,
+    NewEdit,
+    Route,
+    SnapshotInfo,
+    Vector,
+    edit_id,
+)
 from store.segments import Edits, NumberedEdit, Segment, encode_edits
 from store.space import ClusterSet, Overlay
-from store.state import Fates, State
+from store.state import State
 from store.supersede import Prompts, replaced_again, replaced_by_new
 
 if TYPE_CHECKING:
     from store.project import Project
-
-FateRow = tuple[int, bool, int | None]
-NO_CHANGE = ClusterDelta((), ())
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a commit adds to a snapshot.
-
-    Attributes:
-        segment: the new edits.
-        blocks: the new blocks, one record batch each.
-        fates: older edits whose fate changes: number, whether reverted, by which newer one superseded.
-    """
-
-    parent: int
-    dim: int | None
-    segment: Segment | None = None
-    blocks: Sequence[Any] = ()
-    first_block: int = 0
-    delta: ClusterDelta = NO_CHANGE
-    fates: Sequence[FateRow] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What a commit says about itself; see `SnapshotInfo`."""
-
-    action: str
-    recipe: Mapping[str, JSON]
-    seed: int
-    versions: Mapping[str, str]
-    command: str | None = None
-    detail: Mapping[str, JSON] = field(default_factory=dict)
 
 
 class Staged:
@@ -219,20 +197,61 @@ class Writer:
     ) -> SnapshotInfo:
         """Make an older snapshot's live edits live again, in a new snapshot; later edits are reverted.
 
+        A key map that was put in force since then stays so: the edits answer by their present keys.
+
         Raises:
             UnknownEditError: there is no such snapshot.
             StorageError: the file system refused; the project is as it was.
         """
         state = self._state
-        target = State.load(state.root, snapshot)
-        fates = [_fate(target, number) for number in range(1, state.edits.count + 1)]
-        changed = [row for row in fates if row != _fate(state, row[0])]
+        fates, then = _as_it_was(state, State.load(state.root, snapshot))
+        numbers = range(1, state.edits.count + 1)
+        changed = [fates.row(number) for number in numbers if fates.row(number) != state.fates.row(number)]
         if not changed:
             return state.snapshot.info
-        delta = NO_CHANGE if state.clusters is None else _difference(state.clusters, target.clusters)
+        delta = _difference(state.clusters, then)
         change = Change(state.pointer.number, state.snapshot.key_dim, delta=delta, fates=changed)
         said = {**(detail or {}), "to": snapshot}
         return self.commit(change, self._again("revert", versions, command, said))
+
+    def rekey(
+        self,
+        key_map: KeyMap,
+        keys: Mapping[str, Vector],
+        radii: Mapping[str, float],
+        *,
+        recipe: Mapping[str, JSON],
+        seed: int,
+        versions: Mapping[str, str],
+        command: str | None = None,
+        detail: Mapping[str, JSON] | None = None,
+        action: str = "calibrate",
+    ) -> SnapshotInfo:
+        """Put a key map in force, in a new snapshot, and give every neuron the key that it makes.
+
+        What replaces what, and the clusters, are worked out again from the new keys, as if the edits had been
+        made with them. Older snapshots keep their key maps and keys. The key of an edit that was not
+        committed as solved is dropped.
+
+        Args:
+            keys: float32 [d] by edit id, for every edit that was committed as solved, superseded and reverted
+                ones too; d may differ from the old one. Empty before the first edit.
+            radii: the radius asked for, for the same edits.
+
+        Raises:
+            FormatVersionError: the project has a format without key maps.
+            InvalidEditError: a key or radius is missing or too many, or the key map holds what it must not.
+            KeyShapeError: a key has another size than the others, or is not finite.
+            StorageError: the file system refused; the project is as it was.
+        """
+        if self._state.head.format < manifest.FORMAT_OF_KEY_MAPS:
+            raise FormatVersionError(
+                f"a project of format {self._state.head.format} holds no key map",
+                where=str(self._state.root),
+                mend="run 'melo migrate'",
+            )
+        change = rewrite.rekeyed(self._state, key_map, keys, radii)
+        return self.commit(change, Note(action, recipe, seed, versions, command, detail or {}))
 
     def commit(self, change: Change, note: Note) -> SnapshotInfo:
         """Write a change as the next snapshot; see `Staged.commit`."""
@@ -274,7 +293,7 @@ class Writer:
         """Write everything that a commit writes, the replaced manifest last."""
         state = self._state
         number = state.pointer.number + 1
-        complete = number % manifest.COMPLETE_EVERY == 0
+        complete = bool(change.replaces) or number % manifest.COMPLETE_EVERY == 0
         info = SnapshotInfo(
             number=number,
             parent=change.parent,
@@ -284,12 +303,13 @@ class Writer:
             seed=note.seed,
             versions=note.versions,
             command=note.command,
-            counts=_counts(state, change),
+            counts=counts_after(state, change),
             detail=note.detail,
         )
         manifest.require_json(info)
         added = self._write_files(number, change)
-        files = (*state.files, *added) if complete else tuple(added)
+        kept = [entry for entry in state.files if entry.role not in change.replaces]
+        files = (*kept, *added) if complete else tuple(added)
         snapshot = Snapshot(info, state.pointer, change.dim, complete, files)
         newest = replace(head, newest=manifest.write_snapshot(state.root, snapshot))
         manifest.write_head(state.root, newest)
@@ -298,10 +318,10 @@ class Writer:
     def _write_files(self, number: int, change: Change) -> list[FileEntry]:
         """Write the data files of a commit, and make them and their names durable."""
         root, entries = self._state.root, []
-        for role, schema, batches, first, rows in _batches(change, number):
+        for role, schema, parts, first, rows in batches(change, number):
             name = layout.data_name(role, number)
             fileio.make_folder((root / name).parent)
-            written = codec.write_batches(root / name, schema, batches)
+            written = codec.write_batches(root / name, schema, parts)
             fileio.sync_folder((root / name).parent)
             entries.append(FileEntry(name, written.size, written.sha256, role, first, rows))
         return entries
@@ -319,18 +339,24 @@ class Writer:
     def _take_over(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
         """Bring what is in memory to the snapshot that was just committed."""
         state = self._state
+        state.unsaved += len(change.delta.put) + len(change.delta.dropped)
+        if change.replaces:
+            state.go_over(head, snapshot)
+        else:
+            self._move_on(change, head, snapshot, added)
+        if state.clusters is not None and state.unsaved > max(index_file.CATCH_UP, state.clusters.count // 2):
+            state.save_index()
+
+    def _move_on(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
+        state = self._state
         state.move_on(head, snapshot, added)
-        if change.dim is None:
-            return
-        space = self._space(change.dim)
-        space.neurons = state.edits
-        space.apply(change.delta, snapshot.info.number)
-        state.clusters = space
         if self._prompts is not None and change.segment is not None:
             self._prompts.add(change.segment)
-        state.unsaved += len(change.delta.put) + len(change.delta.dropped)
-        if state.unsaved > max(index_file.CATCH_UP, space.count // 2):
-            state.save_index()
+        if change.dim is not None:
+            space = self._space(change.dim)
+            space.neurons = state.edits
+            space.apply(change.delta, snapshot.info.number)
+            state.clusters = space
 
     def _space(self, dim: int) -> ClusterSet:
         """The clusters of the newest snapshot; empty ones before the first neuron."""
@@ -389,52 +415,19 @@ def _changed(
     return overlay
 
 
-def _difference(now: ClusterSet, then: ClusterSet | None) -> ClusterDelta:
-    """What turns the clusters of now into those of then; a label names a cluster's content for good."""
-    mine = set(now.labels().tolist())
-    theirs = set(then.labels().tolist()) if then is not None else set()
-    if then is None:
-        return ClusterDelta((), sorted(cluster.number for cluster in now.clusters()))
-    put = [cluster for cluster in then.clusters() if then.label(cluster.number) not in mine]
-    gone = [c.number for c in now.clusters() if now.label(c.number) not in theirs and c.number not in then]
+def _as_it_was(state: State, target: State) -> tuple[Fates, ClusterSet | None]:
+    """Fates and clusters under the present keys, with those edits reverted that the target does not have."""
+    later = range(target.edits.count + 1, state.edits.count + 1)
+    reverted = target.fates.reverted.union(later)
+    if target.key_map_entry() == state.key_map_entry():
+        return Fates(target.fates.superseded, reverted), target.clusters
+    return rewrite.from_scratch(state.edits, reverted)
+
+
+def _difference(now: ClusterSet | None, then: ClusterSet | None) -> ClusterDelta:
+    """What turns the clusters of now into those of then."""
+    if now is None or then is None:
+        return ClusterDelta((), sorted(cluster.number for cluster in now.clusters()) if now else ())
+    put = [c for c in then.clusters() if c.number not in now or not now.get(c.number).same_as(c)]
+    gone = [cluster.number for cluster in now.clusters() if cluster.number not in then]
     return ClusterDelta(sorted(put, key=lambda cluster: cluster.number), sorted(gone))
-
-
-def _fate(state: State, number: int) -> FateRow:
-    reverted = number > state.edits.count or number in state.fates.reverted
-    return number, reverted, None if reverted else state.fates.superseded.get(number)
-
-
-def _counts(state: State, change: Change) -> dict[str, int]:
-    counts = dict(state.snapshot.info.counts)
-    segment, delta = change.segment, change.delta
-    committed = dict(enumerate(segment.column("status"), segment.first)) if segment is not None else {}
-    untouched = Fates({}, set())
-    for status in committed.values():
-        counts[untouched.of(0, status)] += 1
-    after = state.fates.changed(change.fates)
-    for number, _, _ in change.fates:
-        status = committed[number] if number in committed else state.edits.status(number)
-        counts[state.fates.of(number, status)] -= 1
-        counts[after.of(number, status)] += 1
-    known = state.clusters
-    fresh = sum(known is None or cluster.number not in known for cluster in delta.put)
-    counts["edits"] += len(committed)
-    counts["blocks"] += len(change.blocks)
-    counts["clusters"] += fresh - len(delta.dropped)
-    return counts
-
-
-def _batches(change: Change, number: int) -> Iterator[tuple[str, Any, Sequence[Any], int, int]]:
-    """Role, schema, record batches, first number and count of each data file that a change needs."""
-    if change.segment is not None:
-        segment = change.segment
-        yield "edits", segment.batch.schema, [segment.batch], segment.first, segment.rows
-    if change.blocks:
-        yield "blocks", codec.BLOCKS, change.blocks, change.first_block, len(change.blocks)
-    if change.delta:
-        batch = codec.cluster_batch(change.delta, number)
-        yield "clusters", codec.CLUSTERS, [batch], 0, batch.num_rows
-    if change.fates:
-        batch = codec.states_batch(change.fates)
-        yield "states", codec.STATES, [batch], 0, batch.num_rows

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -74,3 +77,11 @@ def make():
 @pytest.fixture
 def project(make, tmp_path):
     return make.project(tmp_path / "project")
+
+
+@pytest.fixture
+def format1(tmp_path):
+    """A copy of a project that melo 0.1.0 wrote."""
+    path = tmp_path / "format1"
+    shutil.copytree(Path(__file__).parent / "fixtures/format1", path)
+    return Project.open(path)

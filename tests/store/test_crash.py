@@ -16,6 +16,7 @@ from store import fileio, index
 from store.errors import StorageError
 from store.gc import collect
 from store.project import Project
+from store.records import KeyMap
 from store.verify import verify
 
 
@@ -77,6 +78,7 @@ def content(project):
         [(c.cluster, c.members, c.radius) for c in (view.cluster for view in views) if c],
         [part.A.tobytes() for name in project.block_ids() for part in project.block(name).slices.values()],
         project.lookup(keys),
+        project.key_map and project.key_map.settings,
     )
 
 
@@ -96,6 +98,8 @@ def prepared(project, make, quick_disk, monkeypatch):
 def commands(make):
     again = [make.edit("q3", label=(40,)), make.edit("new", label=(41,)), make.edit("no", status="failed")]
     slices = make.slices()
+    new = {f"e{at:06d}": make.key()[:3] for at in range(1, 11)}
+    key_map = KeyMap({"size": 3}, {"W": make.key()})
 
     def commit(path):
         project = Project.open(path)
@@ -111,14 +115,26 @@ def commands(make):
         with Project.open(path).writer() as writer:
             writer.revert_to(0, versions=make.versions)
 
+    def rekey(path):
+        with Project.open(path).writer() as writer:
+            keys = {view.edit_id: new[view.edit_id] for view in writer.project.edits()}
+            writer.rekey(key_map, keys, dict.fromkeys(keys, 4.0), recipe={}, seed=0, versions=make.versions)
+
     def save_index(path):
         with Project.open(path).writer() as writer:
             writer.project._state.save_index()
 
-    return {"commit": commit, "revert": revert, "go back": go_back, "gc": collect, "save index": save_index}
+    return {
+        "commit": commit,
+        "revert": revert,
+        "go back": go_back,
+        "rekey": rekey,
+        "gc": collect,
+        "save index": save_index,
+    }
 
 
-NAMES = ["commit", "revert", "go back", "gc", "save index"]
+NAMES = ["commit", "revert", "go back", "rekey", "gc", "save index"]
 
 
 def operations(command, path, monkeypatch):
@@ -154,7 +170,7 @@ def test_a_crash_at_any_operation_leaves_the_old_or_the_new(name, prepared, comm
         shutil.rmtree(path)
 
 
-@pytest.mark.parametrize("name", ["commit", "revert"])
+@pytest.mark.parametrize("name", ["commit", "revert", "rekey"])
 def test_a_full_disk_is_said_in_a_line_and_the_old_snapshot_is_whole(
     name, prepared, commands, tmp_path, monkeypatch
 ):

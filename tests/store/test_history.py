@@ -1,4 +1,5 @@
-"""Undo and history: after any commits and reverts a project is what it would be without the undone edits.
+"""Undo, history and new keys: after any commits, reverts and re-keyings a project is what it would be had the
+edits that stand been made once, in order, with the present keys.
 
 The plain model knows edits in their order and which of them are reverted; everything else it works out anew
 each time, and it shares no rule with the store but `clusters.insert`, which has its own plain model.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from store import fileio, index
 from store.clusters import Neuron, insert, tolerances
 from store.errors import UnknownEditError
 from store.project import Project
-from store.records import BaseReference, LoraSlice, NewEdit
+from store.records import BaseReference, KeyMap, LoraSlice, NewEdit
 from store.space import ClusterSet
 
 DIM = 2
@@ -36,12 +38,13 @@ def apart(a, b):
 class Model:
     """Edits in order; what answers is worked out from those that are not reverted."""
 
-    def __init__(self, edits=(), reverted=()):
+    def __init__(self, edits=(), reverted=(), key_map=None):
         self.edits = list(edits)
         self.reverted = set(reverted)
+        self.key_map = key_map
 
     def copy(self):
-        return Model(self.edits, self.reverted)
+        return Model(self.edits, self.reverted, self.key_map)
 
     def replaces(self, newer, older):
         margin = float(tolerances(newer.key[None])[0])
@@ -116,13 +119,15 @@ def check_routes(project, clusters, model, points):
             assert (found.cluster, found.radius) == (home.number, home.radius)
 
 
+drawn_key = st.tuples(st.integers(-3, 3), st.integers(-2, 2)).map(lambda xy: np.array(xy, np.float32))
+drawn_radius = st.sampled_from([0.0, 0.6, 1.0, 2.2])
 drawn_edit = st.builds(
     NewEdit,
     prompt=st.sampled_from("abcdefgh"),
     target=st.just("t"),
     label=st.tuples(st.integers(0, 2)),
-    key=st.tuples(st.integers(-3, 3), st.integers(-2, 2)).map(lambda xy: np.array(xy, np.float32)),
-    radius=st.sampled_from([0.0, 0.6, 1.0, 2.2]),
+    key=drawn_key,
+    radius=drawn_radius,
     block=st.just("new"),
     status=st.sampled_from(["solved"] * 6 + ["failed", "already_right"]),
 )
@@ -174,6 +179,29 @@ class History(RuleBasedStateMachine):
             self.model.reverted = then.reverted | later
             self.past.append(self.model.copy())
 
+    @rule(data=st.data())
+    def rekey(self, data):
+        edits = [
+            replace(edit, key=data.draw(drawn_key), radius=data.draw(drawn_radius))
+            if edit.status == "solved"
+            else edit
+            for edit in self.model.edits
+        ]
+        solved = {f"e{n:06d}": edit for n, edit in enumerate(edits, 1) if edit.status == "solved"}
+        key_map = KeyMap({"at": len(self.past)}, {"W": np.full((2, 3), len(self.past), np.float32)})
+        with self.project.writer() as writer:
+            writer.rekey(
+                key_map,
+                {name: edit.key for name, edit in solved.items()},
+                {name: edit.radius for name, edit in solved.items()},
+                recipe={},
+                seed=0,
+                versions=VERSIONS,
+            )
+            assert described(writer.project) == described(Project.open(self.project.path))
+        self.model = Model(edits, self.model.reverted, len(self.past))
+        self.past.append(self.model.copy())
+
     @invariant()
     def project_is_what_the_model_says(self):
         project = Project.open(self.project.path)
@@ -197,6 +225,9 @@ class History(RuleBasedStateMachine):
         assert described(project) == {
             c.number: (tuple(f"e{n:06d}" for n in c.members), c.radius) for c in clusters
         }
+        key_map = project.key_map
+        assert model.key_map == (key_map and key_map.settings["at"])
+        assert key_map is None or np.array_equal(key_map.arrays["W"], np.full((2, 3), model.key_map))
         check_routes(project, clusters, model, GRID)
 
     def teardown(self):

@@ -1,0 +1,110 @@
+"""What a commit is made of: how it changes a snapshot, and what it says about itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from store import codec
+from store.deltas import ClusterDelta
+from store.fates import NO_FATES, FateRow
+from store.records import EFFECTIVE_STATUSES, JSON
+from store.segments import Segment
+
+if TYPE_CHECKING:
+    from store.state import State
+
+NO_CHANGE = ClusterDelta((), ())
+
+REWRITTEN = frozenset({"edits", "clusters", "states"})
+"""Roles whose files a change replaces that states all edits, clusters and fates anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit adds to a snapshot, or writes anew.
+
+    Attributes:
+        segment: the new edits.
+        blocks: the new blocks, one record batch each.
+        fates: older edits whose fate changes.
+        key_map: a key map to put in force, as a record batch.
+        replaces: roles whose files so far are no part of the new snapshot: the change holds all there is.
+    """
+
+    parent: int
+    dim: int | None
+    segment: Segment | None = None
+    blocks: Sequence[Any] = ()
+    first_block: int = 0
+    delta: ClusterDelta = NO_CHANGE
+    fates: Sequence[FateRow] = ()
+    key_map: Any | None = None
+    replaces: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a commit says about itself; see `SnapshotInfo`."""
+
+    action: str
+    recipe: Mapping[str, JSON]
+    seed: int
+    versions: Mapping[str, str]
+    command: str | None = None
+    detail: Mapping[str, JSON] = field(default_factory=dict)
+
+
+def counts_after(state: State, change: Change) -> dict[str, int]:
+    """`SnapshotInfo.counts` of the snapshot that a change makes."""
+    return _counted_anew(state, change) if change.replaces >= REWRITTEN else _moved_on(state, change)
+
+
+def _counted_anew(state: State, change: Change) -> dict[str, int]:
+    fates = NO_FATES.changed(change.fates)
+    statuses = change.segment.column("status") if change.segment is not None else []
+    found: Counter[str] = Counter(fates.of(number, status) for number, status in enumerate(statuses, 1))
+    return {
+        "edits": len(statuses),
+        **{status: found[status] for status in EFFECTIVE_STATUSES},
+        "blocks": state.block_count(),
+        "clusters": len(change.delta.put),
+    }
+
+
+def _moved_on(state: State, change: Change) -> dict[str, int]:
+    counts = dict(state.snapshot.info.counts)
+    segment, delta = change.segment, change.delta
+    committed = dict(enumerate(segment.column("status"), segment.first)) if segment is not None else {}
+    for status in committed.values():
+        counts[NO_FATES.of(0, status)] += 1
+    after = state.fates.changed(change.fates)
+    for number, _, _ in change.fates:
+        status = committed[number] if number in committed else state.edits.status(number)
+        counts[state.fates.of(number, status)] -= 1
+        counts[after.of(number, status)] += 1
+    known = state.clusters
+    fresh = sum(known is None or cluster.number not in known for cluster in delta.put)
+    counts["edits"] += len(committed)
+    counts["blocks"] += len(change.blocks)
+    counts["clusters"] += fresh - len(delta.dropped)
+    return counts
+
+
+def batches(change: Change, number: int) -> Iterator[tuple[str, Any, Sequence[Any], int, int]]:
+    """Role, schema, record batches, first number and count of each data file that a change needs."""
+    if change.segment is not None:
+        segment = change.segment
+        yield "edits", segment.batch.schema, [segment.batch], segment.first, segment.rows
+    if change.blocks:
+        yield "blocks", codec.BLOCKS, change.blocks, change.first_block, len(change.blocks)
+    if change.delta:
+        batch = codec.cluster_batch(change.delta, number)
+        yield "clusters", codec.CLUSTERS, [batch], 0, batch.num_rows
+    if change.fates:
+        batch = codec.states_batch(change.fates)
+        yield "states", codec.STATES, [batch], 0, batch.num_rows
+    if change.key_map is not None:
+        yield "keymaps", codec.KEYMAPS, [change.key_map], 0, 1

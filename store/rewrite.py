@@ -1,0 +1,87 @@
+"""Work out from scratch what a project's edits make of it, and write it down anew under other keys."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from store import checks, codec
+from store.changes import NO_CHANGE, REWRITTEN, Change
+from store.clusters import insert
+from store.deltas import ClusterDelta
+from store.fates import Fates
+from store.records import KeyMap, Vector
+from store.segments import Edits, Segment
+from store.space import ClusterSet
+from store.state import State
+from store.supersede import replaced_in_all
+
+
+def from_scratch(edits: Edits, reverted: Container[int]) -> tuple[Fates, ClusterSet | None]:
+    """Fates and clusters as if the edits that are not reverted had been inserted in order of number.
+
+    Returns:
+        No clusters where the edits have no keys.
+    """
+    gone = {number for number in range(1, edits.count + 1) if number in reverted}
+    if edits.dim is None:
+        return Fates({}, gone), None
+    fates = Fates(replaced_in_all(edits, gone), gone)
+    space = ClusterSet(edits.dim, edits)
+    for segment in edits.segments():
+        for number in segment.solved():
+            if number not in gone and number not in fates.superseded:
+                insert(space, edits.neuron(number))
+    return fates, space
+
+
+def rekeyed(state: State, key_map: KeyMap, keys: Mapping[str, Vector], radii: Mapping[str, float]) -> Change:
+    """What puts a key map in force: every edit with its new key, and all that follows from the keys.
+
+    Raises:
+        InvalidEditError, KeyShapeError: see `Writer.rekey`.
+    """
+    solved = [number for segment in state.edits.segments() for number in segment.solved()]
+    rows, asked = checks.rekeying(solved, key_map, keys, radii)
+    change = Change(
+        parent=state.pointer.number,
+        dim=rows.shape[1] if solved else None,
+        key_map=codec.key_map_batch(key_map),
+        replaces=REWRITTEN | {"keymaps"},
+    )
+    if not state.edits.count:
+        return change
+    segment = _with_keys(state, dict(zip(solved, rows, strict=True)), dict(zip(solved, asked, strict=True)))
+    edits = Edits(change.dim, [(1, segment.rows, lambda: segment)])
+    fates, space = from_scratch(edits, state.fates.reverted)
+    return replace(change, segment=segment, fates=fates.rows(), delta=all_put(space))
+
+
+def all_put(space: ClusterSet | None) -> ClusterDelta:
+    """All clusters of a set, as what they add to none."""
+    if space is None:
+        return NO_CHANGE
+    return ClusterDelta(sorted(space.clusters(), key=lambda cluster: cluster.number), ())
+
+
+def _with_keys(state: State, keys: Mapping[int, Vector], radii: Mapping[int, float]) -> Segment:
+    """All edits as one segment, with other keys and radii; an edit that has none here has no key."""
+    segments = list(state.edits.segments())
+    numbers = range(1, state.edits.count + 1)
+    schema = codec.edits_schema(len(next(iter(keys.values()))) if keys else 0)
+    old_radii = _column(segments, "radius").to_pylist()
+    columns = {
+        "key": codec.key_column([keys.get(number) for number in numbers], schema.field("key").type.list_size),
+        "radius": pa.array(
+            [radii.get(number, old) for number, old in zip(numbers, old_radii, strict=True)], pa.float64()
+        ),
+    }
+    arrays = [columns.get(name) or _column(segments, name) for name in schema.names]
+    return Segment(pa.RecordBatch.from_arrays(arrays, schema=schema), 1, state.root)
+
+
+def _column(segments: Sequence[Segment], name: str) -> Any:
+    return pa.concat_arrays([segment.batch.column(name) for segment in segments])

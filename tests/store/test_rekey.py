@@ -1,0 +1,297 @@
+"""Key maps: what calibration learnt is kept, and every neuron gets the key that it makes."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from store import index
+from store.clusters import Neuron, tolerances
+from store.errors import (
+    DamagedProjectError,
+    FormatVersionError,
+    InvalidEditError,
+    KeyShapeError,
+    StoreWarning,
+)
+from store.project import Project
+from store.records import KeyMap, NewEdit
+from store.supersede import replaced_in_all
+from store.verify import verify
+
+KEY_MAP = KeyMap(
+    {"pooling": "learned", "seed": 3, "nested": {"steps": [1, 2]}},
+    {
+        "W": np.arange(12, dtype=np.float32).reshape(3, 4),
+        "w": np.float32([0.5]),
+        "s": np.array(2, np.float32),
+    },
+)
+
+
+def new_keys(project, dim, random):
+    names = [view.edit_id for view in project.edits() if view.record.status == "solved"]
+    return {name: (random.normal(size=dim) * 10).astype(np.float32) for name in names}
+
+
+def rekey(writer, keys, make, key_map=KEY_MAP, radius=1.5, **changes):
+    given = {"recipe": {"name": "calibrated"}, "seed": 1, "versions": make.versions}
+    return writer.rekey(key_map, keys, dict.fromkeys(keys, radius), **{**given, **changes})
+
+
+@pytest.fixture
+def edited(project, make, quick_disk):
+    """Three commits: superseded, failed, already right and reverted edits among them."""
+    with project.writer() as writer:
+        make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=4.0) for at in range(6)])
+        others = [
+            make.edit("q2", label=(9,)),
+            make.edit("failed", status="failed"),
+            make.edit("right", status="already_right", key=None, radius=None, block=None),
+        ]
+        make.commit_with(writer, others)
+        writer.revert(["e000004"], versions=make.versions)
+    return Project.open(project.path)
+
+
+def test_a_key_map_comes_back_as_it_was_handed_in(project, make):
+    assert project.key_map is None
+    with project.writer() as writer:
+        info = rekey(writer, {}, make, command="melo calibrate", detail={"pairs": 40})
+        assert writer.project.key_map.settings == KEY_MAP.settings
+    again = Project.open(project.path)
+    assert (info.number, info.action, info.command) == (1, "calibrate", "melo calibrate")
+    assert (again.recipe, again.info.detail) == ({"name": "calibrated"}, {"pairs": 40})
+    assert again.key_map.settings == KEY_MAP.settings
+    assert again.key_map.arrays.keys() == KEY_MAP.arrays.keys()
+    for name, array in KEY_MAP.arrays.items():
+        found = again.key_map.arrays[name]
+        assert found.dtype == np.float32 and found.shape == array.shape and np.array_equal(found, array)
+        assert not found.flags.writeable and not found.flags.owndata
+    assert again.key_dim is None
+    make.commit(project, make.edits(2))
+    assert Project.open(project.path).key_map.settings == KEY_MAP.settings
+
+
+def test_every_neuron_gets_its_new_key_and_size(edited, make):
+    before = edited
+    keys = new_keys(before, 3, make.random)
+    with edited.writer() as writer:
+        info = rekey(writer, keys, make)
+        inside = writer.project
+        assert inside.key_dim == 3
+        make.commit_with(writer, [make.edit("later", key=np.float32([1, 2, 3]), label=(77,))])
+    after = Project.open(edited.path, at=info.number)
+    assert info.counts == {**before.info.counts, "clusters": info.counts["clusters"]}
+    for old, new in zip(before.edits(), after.edits(), strict=True):
+        assert (old.status, old.superseded_by) == (new.status, new.superseded_by)
+        for name in ("prompt", "target", "label", "block", "metrics", "metadata", "created_at", "supersedes"):
+            assert getattr(old.record, name) == getattr(new.record, name)
+        if new.record.status == "solved":
+            assert np.array_equal(new.record.key, keys[new.edit_id])
+            assert new.record.radius == 1.5
+        else:
+            assert new.record.key is None and new.record.radius == old.record.radius
+    live = [view.edit_id for view in after.edits() if view.status == "live"]
+    routes = after.lookup(np.stack([keys[name] for name in live]))
+    assert [route.fired.edit_id for route in routes] == live
+    assert [route.fired.block for route in routes] == [after.edit(name).block for name in live]
+    assert verify(edited.path) == []
+    newest = Project.open(edited.path)
+    assert newest.lookup(np.float32([[1, 2, 3]]))[0].fired.edit_id == "e000010"
+
+
+def test_older_snapshots_keep_their_keys_and_no_file_changes(edited, make):
+    keys = np.stack([view.record.key for view in Project.open(edited.path, at=1).edits()])
+    expected = {at: Project.open(edited.path, at=at).lookup(keys) for at in range(4)}
+    files = {path: path.read_bytes() for path in edited.path.rglob("*.arrow")}
+    with edited.writer() as writer:
+        rekey(writer, new_keys(writer.project, 2, make.random), make)
+    for at, routes in expected.items():
+        past = Project.open(edited.path, at=at)
+        assert (past.lookup(keys), past.key_map) == (routes, None)
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_a_copy_of_it_stands_alone(edited, make, tmp_path):
+    with edited.writer() as writer:
+        keys = new_keys(writer.project, 2, make.random)
+        rekey(writer, keys, make)
+    Project.open(edited.path).copy_to(tmp_path / "copy")
+    copy = Project.open(tmp_path / "copy")
+    assert verify(copy.path) == []
+    assert copy.lookup(np.stack(list(keys.values()))) == Project.open(edited.path).lookup(
+        np.stack(list(keys.values()))
+    )
+    assert np.array_equal(copy.key_map.arrays["W"], KEY_MAP.arrays["W"])
+
+
+def test_going_back_over_it_keeps_the_present_keys(edited, make):
+    with edited.writer() as writer:
+        keys = new_keys(writer.project, 3, make.random)
+        rekey(writer, keys, make)
+        make.commit_with(writer, [make.edit("later", key=np.float32([1, 2, 3]), label=(77,))])
+        writer.revert_to(1, versions=make.versions)
+        project = writer.project
+        assert project.key_map.settings == KEY_MAP.settings
+        assert [view.status for view in project.edits()] == ["live"] * 6 + ["reverted"] * 4
+        names = [f"e{at:06d}" for at in range(1, 7)]
+        routes = project.lookup(np.stack([keys[name] for name in names]))
+        assert [route.fired.edit_id for route in routes] == names
+    assert verify(edited.path) == []
+
+
+def test_edits_whose_new_keys_are_one_supersede_each_other(edited, make):
+    keys = new_keys(edited, 2, make.random)
+    keys["e000005"] = keys["e000001"] * np.float32(1 + 1e-6)
+    with edited.writer() as writer:
+        rekey(writer, keys, make)
+    again = Project.open(edited.path)
+    assert again.edit("e000001").superseded_by == "e000005"
+    assert Project.open(edited.path, at=3).edit("e000001").status == "live"
+
+
+@pytest.mark.parametrize("dim", [6, 3])
+def test_the_graph_of_the_old_keys_is_not_asked(dim, edited, make, monkeypatch):
+    monkeypatch.setattr(index, "GRAPH_FROM", 4)
+    with pytest.warns(StoreWarning, match="built again"):
+        Project.open(edited.path).lookup(make.key()[None])
+    with edited.writer() as writer:
+        keys = new_keys(writer.project, dim, make.random)
+        rekey(writer, keys, make)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = Project.open(edited.path)
+        live = [view.edit_id for view in again.edits() if view.status == "live"]
+        routes = again.lookup(np.stack([keys[name] for name in live]))
+        assert [route.fired.edit_id for route in routes] == live
+        assert verify(edited.path) == []
+        past = Project.open(edited.path, at=1)
+        old = np.stack([view.record.key for view in past.edits()])
+        assert [route.fired.edit_id for route in past.lookup(old)] == [f"e{at:06d}" for at in range(1, 7)]
+
+
+def test_a_large_change_of_keys_saves_its_graph(project, make, quick_disk):
+    with project.writer() as writer:
+        make.commit_with(writer, [make.edit(f"q{at}", label=(at,)) for at in range(1100)])
+        rekey(writer, new_keys(writer.project, 6, make.random), make)
+    assert [path.name for path in (project.path / "index").glob("*.hnsw")] == ["000002.hnsw"]
+    assert verify(project.path) == []
+
+
+def test_pairs_of_one_key_are_found_among_many():
+    """Against all pairs: keys on a line, in heaps, and equal ones."""
+    random = np.random.default_rng(5)
+    heaps = random.normal(size=(12, 5)) * 50
+    keys = [heaps[at % 12] + random.normal(size=5) * 3e-3 for at in range(150)]
+    keys += [np.full(5, at * 1e-4) for at in range(60)] + [np.zeros(5)] * 5
+    neurons = [
+        Neuron(number, key.astype(np.float32), (int(random.integers(2)),), 1.0)
+        for number, key in enumerate(keys, 1)
+    ]
+
+    class Segment:
+        first = 1
+
+        def column(self, name):
+            prompts = [f"{neuron.number % 97}" for neuron in neurons]
+            return {"label": [list(neuron.label) for neuron in neurons], "prompt": prompts}[name]
+
+        def solved(self):
+            return [neuron.number for neuron in neurons]
+
+    class Edits:
+        def segments(self):
+            return [Segment()]
+
+        def keys(self, numbers):
+            return np.stack([neurons[number - 1].key for number in numbers])
+
+    expected = {}
+    for older in neurons:
+        for newer in neurons[older.number :]:
+            apart = float(np.linalg.norm(older.key.astype(np.float64) - newer.key.astype(np.float64)))
+            same_key = newer.label != older.label and apart <= tolerances(newer.key[None])[0]
+            if older.number % 97 == newer.number % 97 or same_key:
+                expected.setdefault(older.number, newer.number)
+    assert len(expected) > 100
+    assert replaced_in_all(Edits(), set()) == expected
+
+
+class TestRefused:
+    """What does not fit is refused before anything is written."""
+
+    def refused(self, project, error, message, keys, make, **changes):
+        before = sorted(path.name for path in project.path.rglob("*"))
+        with project.writer() as writer, pytest.raises(error, match=message):
+            rekey(writer, keys, make, **changes)
+        assert sorted(path.name for path in project.path.rglob("*")) == before
+        assert Project.open(project.path).snapshot == 3
+
+    def test_a_missing_or_extra_key(self, edited, make):
+        keys = new_keys(edited, 3, make.random)
+        missing = {name: key for name, key in keys.items() if name != "e000004"}
+        message = r"e000004 has no new key \(1 are missing and 0 too many\); give one for each edit"
+        self.refused(edited, InvalidEditError, message, missing, make)
+        extra = {**keys, "e000008": keys["e000001"]}
+        self.refused(edited, InvalidEditError, "e000008 is to have no key", extra, make)
+        self.refused(edited, InvalidEditError, "e000001 has no new key", {}, make)
+
+    @pytest.mark.parametrize("key", [np.zeros(2), np.full(3, np.nan), np.full(3, np.inf), np.zeros((1, 3))])
+    def test_a_key_that_does_not_fit_the_others(self, edited, make, key):
+        keys = new_keys(edited, 3, make.random)
+        for name in ("e000001", "e000007"):
+            self.refused(edited, KeyShapeError, "key", {**keys, name: key.astype(np.float32)}, make)
+
+    @pytest.mark.parametrize("radius", [-1.0, float("nan"), float("inf")])
+    def test_a_radius_that_is_none(self, edited, make, radius):
+        keys = new_keys(edited, 3, make.random)
+        self.refused(edited, InvalidEditError, "e000001: .* is no radius", keys, make, radius=radius)
+
+    @pytest.mark.parametrize(
+        "key_map",
+        [
+            KeyMap({"x": object()}, {}),
+            KeyMap({"x": float("nan")}, {}),
+            KeyMap({}, {"W": np.zeros(3)}),
+            KeyMap({}, {"W": np.float32([np.nan])}),
+            KeyMap({}, {"W": [1.0]}),
+            KeyMap({}, {"\ud800": np.zeros(3, np.float32)}),
+        ],
+    )
+    def test_a_key_map_that_is_none(self, edited, make, key_map):
+        keys = new_keys(edited, 3, make.random)
+        self.refused(edited, InvalidEditError, "key map", keys, make, key_map=key_map)
+
+    def test_a_new_edit_with_a_key_of_the_old_size(self, edited, make):
+        with edited.writer() as writer:
+            rekey(writer, new_keys(writer.project, 3, make.random), make)
+            with pytest.raises(KeyShapeError):
+                writer.stage([NewEdit("x", "y", key=make.key(), radius=1.0, block="n")], {"n": make.slices()})
+
+
+def test_a_damaged_key_map_is_named(edited, make):
+    with edited.writer() as writer:
+        rekey(writer, new_keys(writer.project, 3, make.random), make)
+    path = edited.path / "keymaps/000004.arrow"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(DamagedProjectError, match=r"000004\.arrow: its checksum"):
+        _ = Project.open(edited.path).key_map
+    (finding,) = verify(edited.path)
+    assert finding.file == "keymaps/000004.arrow"
+    assert (
+        finding.lost
+        == "the key map, which makes every key, of snapshot 4, and with it every snapshot from 4 on"
+    )
+
+
+def test_a_project_of_format_1_is_to_be_migrated_first(format1, make):
+    with (
+        format1.writer() as writer,
+        pytest.raises(FormatVersionError, match="format 1 holds no key map; run"),
+    ):
+        rekey(writer, new_keys(writer.project, 2, make.random), make)
