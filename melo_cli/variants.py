@@ -1,0 +1,103 @@
+"""Prompts made from other prompts: the same question about another subject, and the text around a subject.
+
+An edit of one subject says nothing of another, however alike the two questions read: such prompts are the hard
+negatives of calibration and evaluation.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+# Tries before an edit is left without a swap: others' prompts may take every result.
+_TRIES = 20
+
+
+class Statement(Protocol):
+    """What a swap needs to know of an edit; `EditRequest` and the store's `EditRecord` fit."""
+
+    @property
+    def prompt(self) -> str: ...
+
+    @property
+    def rephrases(self) -> Sequence[str]: ...
+
+    @property
+    def subject(self) -> str | None: ...
+
+
+def swap_subject(prompt: str, subject: str, other: str) -> str | None:
+    """The prompt with every mention of `subject` (whole words, in any case) replaced by `other`.
+
+    None where the prompt does not mention it.
+    """
+    swapped, mentions = _mention(subject).subn(lambda _: other.strip(), prompt)
+    return swapped if mentions else None
+
+
+def subject_swaps(edits: Sequence[Statement], *, seed: int) -> list[str | None]:
+    """For each edit its prompt about another edit's subject: same relation, other subject.
+
+    A result is never a prompt or rephrase of an edit (case and white space aside), and none comes twice.
+    The same edits and seed give the same swaps.
+
+    Returns:
+        One entry an edit, in order; None where the edit has no subject, its prompt does not mention it, or
+        no other subject gives a new prompt.
+    """
+    taken = {plain(text) for edit in edits for text in (edit.prompt, *edit.rephrases)}
+    subjects = {plain(edit.subject): edit.subject for edit in edits if edit.subject and edit.subject.strip()}
+    drawn = random.Random(seed)
+    swaps: list[str | None] = []
+    for edit in edits:
+        swap = _swap(edit, list(subjects.values()), taken, drawn)
+        if swap is not None:
+            taken.add(plain(swap))
+        swaps.append(swap)
+    return swaps
+
+
+def shares_frame(prompt: str, subject: str | None, other: str) -> bool:
+    """Whether `other` has the words of `prompt` around the subject, and another text in its place.
+
+    `The official religion of Edwin of Northumbria is` and `The official religion of Paul is` do. A prompt
+    that is nothing but its subject has no frame.
+    """
+    found = _mention(subject).search(prompt) if subject and subject.strip() else None
+    if found is None:
+        return False
+    before, after = plain(prompt[: found.start()]), plain(prompt[found.end() :])
+    framed = rf"{re.escape(before)}(?P<inside>.+){re.escape(after)}"
+    inside = re.fullmatch(framed, plain(other))
+    if inside is None or not re.search(r"\w", before + after):
+        return False
+    whole_words = re.fullmatch(rf".*(?<!\w){re.escape(inside['inside'].strip())}(?!\w).*", plain(other))
+    return whole_words is not None and plain(inside["inside"]) != plain(found[0])
+
+
+def plain(text: str) -> str:
+    """A text without regard to case and white space, for comparing."""
+    return " ".join(text.casefold().split())
+
+
+def _swap(
+    edit: Statement, subjects: Sequence[str], taken: Collection[str], drawn: random.Random
+) -> str | None:
+    if not edit.subject or not edit.subject.strip():
+        return None
+    for other in drawn.sample(subjects, min(_TRIES, len(subjects))):
+        if plain(other) == plain(edit.subject):
+            continue
+        swapped = swap_subject(edit.prompt, edit.subject, other)
+        if swapped is None:
+            return None
+        if plain(swapped) not in taken:
+            return swapped
+    return None
+
+
+def _mention(subject: str) -> re.Pattern[str]:
+    words = r"\s+".join(re.escape(word) for word in subject.split())
+    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
