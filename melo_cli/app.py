@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 import melo_cli
+from melo_cli.commands.calibrate import calibrate
 from melo_cli.commands.edit import edit
 from melo_cli.commands.eval import evaluate
 from melo_cli.commands.export import export
@@ -65,6 +66,7 @@ def build_app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_melo)
     app.command()(edit)
+    app.command()(calibrate)
     app.command()(query)
     app.command("eval")(evaluate)
     app.command()(export)

@@ -171,6 +171,19 @@ def default_targets(base: BaseModel) -> list[str]:
     return chosen
 
 
+def key_layer_candidates(base: BaseModel, targets: Sequence[str]) -> list[str]:
+    """Where calibration looks for keys, as far as it runs before every target.
+
+    The input embeddings, and the outputs of the blocks a quarter and half of the way up the stack that reads
+    the prompt.
+    """
+    stack, length = next(iter(_stacks(base.model)))
+    inside = (re.match(rf"{re.escape(stack)}\.(\d+)\.", target) for target in targets)
+    first = min((int(found[1]) for found in inside if found is not None), default=length)
+    depths = dict.fromkeys(max(length // part - 1, 0) for part in (4, 2))
+    return [embedding_name(base), *(f"{stack}.{depth}" for depth in depths if depth < first)]
+
+
 def require_key_before_targets(base: BaseModel, key_layer: str, targets: Sequence[str]) -> None:
     """Run one short prompt and see that the key layer runs before every target.
 

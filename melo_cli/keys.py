@@ -1,21 +1,76 @@
-"""Takes a prompt's key: the hidden state at the key layer, pooled over the prompt's own tokens."""
+"""Takes a prompt's key: the hidden state at the key layer, pooled over the prompt's own tokens and mapped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.encoding import with_positions
+from store.records import JSON, KeyMap
 
 
 class _KeyReached(Exception):  # noqa: N818  (not an error: it ends the forward pass at the key layer)
     pass
+
+
+@dataclass(frozen=True)
+class KeyTransform:
+    """From the hidden states of a prompt's tokens to its key.
+
+    Attributes:
+        pooling: `last` (the last prompt token), `first`, `mean` (over real tokens), or `learned`.
+        unit: scale the pooled state, and the projected one, to length 1.
+        token_weights: `[d]`, for `learned`: a token's score is its state times this, and the pooled state the
+            mean under the softmax of the scores over the prompt.
+        center: `[d]`, taken from the pooled state first of all.
+        projection: `[d, k]`, applied last.
+    """
+
+    pooling: str
+    unit: bool = False
+    token_weights: Tensor | None = None
+    center: Tensor | None = None
+    projection: Tensor | None = None
+
+    @classmethod
+    def from_key_map(cls, key_map: KeyMap, device: torch.device) -> KeyTransform:
+        """What calibration left in a project."""
+        arrays = {name: torch.tensor(array, device=device) for name, array in key_map.arrays.items()}
+        return cls(str(key_map.settings["pooling"]), unit=bool(key_map.settings["unit"]), **arrays)
+
+    def to_key_map(self, settings: Mapping[str, JSON]) -> KeyMap:
+        """The same for the store, with whatever else is to be known of it."""
+        named = {
+            "token_weights": self.token_weights,
+            "center": self.center,
+            "projection": self.projection,
+        }
+        arrays = {name: part.detach().cpu().numpy() for name, part in named.items() if part is not None}
+        return KeyMap({**settings, "pooling": self.pooling, "unit": self.unit}, arrays)
+
+    def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Keys `[batch, k]` float32 of hidden states `[batch, length, d]`, `mask` `[batch, length]` marking
+        the real tokens."""
+        return self.finish(pool(hidden.float(), mask, self.pooling, self.token_weights))
+
+    def finish(self, pooled: Tensor) -> Tensor:
+        """Keys `[batch, k]` of pooled states `[batch, d]`."""
+        if self.center is not None:
+            pooled = pooled - self.center
+        if self.unit:
+            pooled = normalize(pooled, dim=-1)
+        if self.projection is not None:
+            pooled = pooled @ self.projection
+            pooled = normalize(pooled, dim=-1) if self.unit else pooled
+        return pooled
 
 
 class KeyExtractor:
@@ -25,13 +80,12 @@ class KeyExtractor:
 
     Args:
         layer: full name of a module whose output is `[batch, length, d]`.
-        pooling: `last` (the last prompt token), `first`, or `mean` (over real tokens).
     """
 
-    def __init__(self, base: BaseModel, layer: str, pooling: str) -> None:
+    def __init__(self, base: BaseModel, layer: str, transform: KeyTransform) -> None:
         self.base = base
         self.layer = layer
-        self.pooling = pooling
+        self.transform = transform
         self._module = base.model.get_submodule(layer)
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> NDArray[np.float32]:
@@ -41,16 +95,16 @@ class KeyExtractor:
             inputs: `input_ids` and `attention_mask`, `[batch, length]`, padded on either side.
 
         Returns:
-            `[batch, d]` float32.
+            `[batch, k]` float32.
         """
         filled = with_positions(self.base, inputs)
-        hidden = self._hidden_states(filled)
-        keys = pool(hidden.float(), filled["attention_mask"], self.pooling)
+        keys = self.transform(self.hidden_states(filled), filled["attention_mask"])
         pooled: NDArray[np.float32] = keys.cpu().numpy()
         return pooled
 
     @torch.no_grad()
-    def _hidden_states(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def hidden_states(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The key layer's output `[batch, length, d]` for inputs with their positions."""
         caught: list[Tensor] = []
 
         def catch(_module: Any, _args: Any, output: Any) -> None:
@@ -68,8 +122,12 @@ class KeyExtractor:
         return caught[0]
 
 
-def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+def pool(hidden: Tensor, mask: Tensor, pooling: str, token_weights: Tensor | None = None) -> Tensor:
     """Pool `[batch, length, d]` over the tokens that `mask` `[batch, length]` marks as real: `[batch, d]`."""
+    if pooling == "learned":
+        assert token_weights is not None, "calibration learns them"
+        scores = (hidden @ token_weights).masked_fill(mask == 0, -torch.inf)
+        return (hidden * scores.softmax(-1).unsqueeze(-1)).sum(1)
     if pooling == "mean":
         weights = mask.to(hidden.dtype).unsqueeze(-1)
         return (hidden * weights).sum(1) / weights.sum(1)

@@ -9,13 +9,15 @@ from melo_cli.answering import Asker
 from melo_cli.architecture import require_key_before_targets, resolve_key_layer, resolve_targets
 from melo_cli.base_model import BaseModel, load_base_model
 from melo_cli.encoding import Encoder
-from melo_cli.keys import KeyExtractor
+from melo_cli.errors import ProjectError, RecipeError
+from melo_cli.keys import KeyExtractor, KeyTransform
 from melo_cli.projects import EXPORTED_PROJECT
 from melo_cli.recipe import Recipe, recipe_from_mapping
 from melo_cli.routed import RoutedModel
 from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel
 from melo_cli.versions import library_versions
 from store.project import Project
+from store.records import KeyMap
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class OpenProject:
         """The blocks that still answer an edit, oldest first."""
         answering = {edit.block for edit in self.project.edits() if edit.status == "live"}
         return [block_id for block_id in self.project.block_ids() if block_id in answering]
+
+    @property
+    def radius(self) -> float:
+        """The radius that a new neuron asks for."""
+        radius = self.recipe.key.radius
+        assert isinstance(radius, float), "`assemble` takes calibrated recipes alone"
+        return radius
 
     def describe(self, artefact: str) -> dict[str, str | int]:
         """What an artefact made from it comes from."""
@@ -86,26 +95,49 @@ def open_project(
     return assemble(project, recipe, base_model)
 
 
-def resolve_recipe(recipe: Recipe, base: BaseModel) -> Recipe:
+def resolve_recipe(recipe: Recipe, base: BaseModel, kept: Recipe | None = None) -> Recipe:
     """The recipe with every `auto` about the model's modules replaced by what it means for `base`.
+
+    A key that is still to be calibrated stays as it is.
+
+    Args:
+        kept: the recipe of the project that goes on, if any: its key stands for `key.radius: auto`.
 
     Raises:
         ModelError: a module is missing, or the key layer does not run before every target.
+        RecipeError: a key is to be learned, but not calibrated.
     """
-    layer = resolve_key_layer(base, recipe.key.layer)
     targets = resolve_targets(base, recipe.lora.target_modules)
-    require_key_before_targets(base, layer, targets)
+    key = kept.key if kept is not None and recipe.key.needs_calibration else recipe.key
+    if not key.needs_calibration:
+        if key.pooling == "learned" and kept is None:
+            raise RecipeError(
+                "a learned key has no unit to give a radius in",
+                where="key.radius",
+                mend="set key.radius=auto, or another key.pooling",
+            )
+        pooling = "mean" if key.pooling == "auto" else key.pooling
+        layer = resolve_key_layer(base, key.layer)
+        key = key.model_copy(update={"layer": layer, "pooling": pooling})
+    if key.layer != "auto":
+        require_key_before_targets(base, resolve_key_layer(base, key.layer), targets)
     tokenizer = recipe.model.tokenizer
     if tokenizer is not None and Path(tokenizer).expanduser().is_dir():
         tokenizer = str(Path(tokenizer).expanduser().resolve())
-    pooling = "mean" if recipe.key.pooling == "auto" else recipe.key.pooling
     return recipe.model_copy(
         update={
             "model": recipe.model.model_copy(update={"tokenizer": tokenizer}),
-            "key": recipe.key.model_copy(update={"layer": layer, "pooling": pooling}),
+            "key": key,
             "lora": recipe.lora.model_copy(update={"target_modules": tuple(targets)}),
         }
     )
+
+
+def key_transform(key_map: KeyMap | None, recipe: Recipe, base: BaseModel) -> KeyTransform:
+    """How hidden states become keys: as calibrated, else pooled as the recipe says."""
+    if key_map is None:
+        return KeyTransform(recipe.key.pooling)
+    return KeyTransform.from_key_map(key_map, base.model.device)
 
 
 def encoder_for(recipe: Recipe, base: BaseModel) -> Encoder:
@@ -114,10 +146,21 @@ def encoder_for(recipe: Recipe, base: BaseModel) -> Encoder:
     return Encoder(base, template=recipe.model.template, truncate=truncate)
 
 
-def assemble(project: Project, recipe: Recipe, base: BaseModel) -> OpenProject:
-    """Wrap the base's target modules and put the project's routes over it; `recipe` is a resolved one."""
+def assemble(project: Project, recipe: Recipe, base: BaseModel, key_map: KeyMap | None = None) -> OpenProject:
+    """Wrap the base's target modules and put the project's routes over it; `recipe` is a resolved one.
+
+    Args:
+        key_map: one that is not in force yet, in place of the project's.
+
+    Raises:
+        ProjectError: the project waits for its first calibration.
+    """
+    if recipe.key.needs_calibration:
+        raise ProjectError(
+            "its key is not calibrated yet", where=str(project.path), mend="run `melo edit RECIPE` again"
+        )
     targets = recipe.lora.target_modules
     config = DynamicLoraConfig(r=recipe.lora.rank, lora_alpha=recipe.lora.alpha, target_modules=list(targets))
-    keys = KeyExtractor(base, recipe.key.layer, recipe.key.pooling)
+    keys = KeyExtractor(base, recipe.key.layer, key_transform(key_map or project.key_map, recipe, base))
     routed = RoutedModel(base, DynamicLoraModel(base.model, config), keys, project)
     return OpenProject(project, recipe, routed, Asker(routed, encoder_for(recipe, base)))

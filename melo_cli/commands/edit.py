@@ -8,6 +8,7 @@ import typer
 
 from melo_cli.commands._interrupt import stop_on_interrupt
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption, require_text, require_texts
+from melo_cli.commands.rendering.calibration import show_calibration
 from melo_cli.commands.rendering.edits import edit_document, show_edit_summary
 from melo_cli.errors import MeloError
 from melo_cli.projects import choose_project, open_store, project_for_recipe
@@ -78,6 +79,8 @@ def edit(
         request = _single_request(prompt, target, rephrases or [], subject)
         summary = _edit_single(terminal, request, project, base, command)
     superseded = _superseded(summary)
+    if summary.calibration is not None and not as_json:
+        show_calibration(terminal, summary.calibration)
     if as_json:
         terminal.document(edit_document(summary, superseded))
     else:

@@ -91,6 +91,26 @@ def load_locality(source: DatasetSection, task: str, reporter: Reporter) -> list
     return pairs
 
 
+def load_calibration(source: DatasetSection, task: str, reporter: Reporter) -> list[EditRequest]:
+    """The prompts with rephrases that `dataset.calibration` names, read as edits are.
+
+    Args:
+        source: the `dataset` section of a recipe.
+        task: the recipe's task, which the row format must serve.
+        reporter: takes the warnings.
+
+    Returns:
+        The rows in order; none where `dataset.calibration` is null.
+
+    Raises:
+        DatasetError: as `load_edits`.
+    """
+    if source.calibration is None:
+        return []
+    named = {"edits": source.calibration, "format": "auto", "split": None, "max_edits": None}
+    return load_edits(source.model_copy(update=named), task, reporter)
+
+
 def load_accurate(source: DatasetSection, task: str, reporter: Reporter) -> list[tuple[str, str]]:
     """The text that `dataset.accurate` names, as prompts with their continuations, for ARR.
 

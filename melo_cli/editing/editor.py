@@ -120,7 +120,7 @@ class Editor:
             label=encoded.target_ids,
             key=self._open.asker.keys([encoded.prompt_ids])[0] if solved else None,
             block=_NEW_BLOCK if solved else None,
-            radius=self._open.recipe.key.radius if solved else None,
+            radius=self._open.radius if solved else None,
             metrics=metrics,
         )
 

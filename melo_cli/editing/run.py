@@ -5,23 +5,20 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from melo_cli.base_model import load_base_model
+from melo_cli.calibration import Calibration
 from melo_cli.datasets import EditRequest, load_edits
 from melo_cli.editing.editor import Editor, EditOutcome
+from melo_cli.editing.opening import open_or_create
 from melo_cli.editing.optimizers import check_training_section
 from melo_cli.editing.plan import batches, remaining
 from melo_cli.errors import RecipeError
-from melo_cli.loading import OpenProject, assemble, encoder_for, open_project, resolve_recipe
-from melo_cli.recipe import Recipe, recipe_from_mapping
+from melo_cli.loading import OpenProject, open_project
+from melo_cli.recipe import Recipe
 from melo_cli.reporter import Progress, Reporter
 from melo_cli.versions import library_versions
-from store.project import Project
-
-# What a project's neurons and blocks rest on: a project has one of each for good.
-_FIXED = ("task", "model.template", "key.layer", "key.pooling", "lora.target_modules")
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,7 @@ class EditSummary:
         recorded_before: edits of the data set that an earlier run had recorded.
         left: edits that an interruption left to the next run.
         seconds: time in batches, loading left out.
+        calibration: what was measured before the first edit, where the recipe leaves the key to that.
     """
 
     project: str
@@ -43,6 +41,7 @@ class EditSummary:
     left: int = 0
     seconds: float = 0.0
     store_bytes: int = 0
+    calibration: Calibration | None = None
 
     def count(self, status: str) -> int:
         """How many edits this run recorded with `status`."""
@@ -73,13 +72,14 @@ def edit_dataset(
         raise RecipeError("the recipe has no data set", where=recipe.name, mend="add dataset.edits")
     check_training_section(recipe.training)
     requests = load_edits(recipe.dataset, recipe.task, reporter)
-    opened = _open_or_create(recipe, requests, path, reporter)
+    opened, calibration = open_or_create(recipe, requests, path, reporter, command=command)
     recorded = [(edit.prompt, edit.target) for edit in opened.project.edits() if edit.status != "reverted"]
     todo = remaining(requests, recorded)
     before = len(requests) - len(todo)
     if before:
         reporter.info(f"{before} of {len(requests)} edits are in the project already")
-    return _run(opened, todo, before, reporter, command, should_stop)
+    summary = _run(opened, todo, before, reporter, command, should_stop)
+    return replace(summary, calibration=calibration)
 
 
 def edit_single(
@@ -91,45 +91,6 @@ def edit_single(
         MeloError: there is no such project, or the edit does not fit the model.
     """
     return _run(open_project(path, base=base), [request], 0, reporter, command, lambda: False)
-
-
-def _open_or_create(
-    recipe: Recipe, requests: Sequence[EditRequest], path: Path, reporter: Reporter
-) -> OpenProject:
-    exists = Project.exists(path)
-    reporter.info(f"loading {recipe.model.name_or_path}")
-    base = load_base_model(recipe.model, recipe.task)
-    resolved = resolve_recipe(recipe, base)
-    encoder = encoder_for(resolved, base)
-    for request in requests:
-        encoder.edit(request.prompt, request.target)
-    if exists:
-        project = Project.open(path)
-        project.base.require_same(base.reference)
-        _require_same_settings(resolved, recipe_from_mapping(project.recipe, where=f"{path}: recipe"), path)
-    else:
-        project = Project.create(
-            path,
-            name=recipe.name,
-            base=base.reference,
-            recipe=resolved.to_mapping(),
-            seed=recipe.seed,
-            versions=library_versions(),
-        )
-    return assemble(project, resolved, base)
-
-
-def _require_same_settings(recipe: Recipe, kept: Recipe, path: Path) -> None:
-    for dotted in _FIXED:
-        section, _, name = dotted.rpartition(".")
-        ours = getattr(getattr(recipe, section) if section else recipe, name)
-        theirs = getattr(getattr(kept, section) if section else kept, name)
-        if ours != theirs:
-            raise RecipeError(
-                f"{dotted} is {ours!r}, but the project's edits were made with {theirs!r}",
-                where=str(path),
-                mend="keep it, or start another project with --project",
-            )
 
 
 def _run(

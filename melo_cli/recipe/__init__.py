@@ -7,25 +7,31 @@ from __future__ import annotations
 
 from melo_cli.recipe.load import load_recipe, recipe_from_mapping
 from melo_cli.recipe.schema import (
+    CalibrationSection,
     DatasetSection,
+    FalseFireSection,
     GenerationSection,
     KeySection,
     LoraSection,
     ModelSection,
     OptimizerSection,
     Recipe,
+    RoutingSection,
     SchedulerSection,
     TrainingSection,
 )
 
 __all__ = [
+    "CalibrationSection",
     "DatasetSection",
+    "FalseFireSection",
     "GenerationSection",
     "KeySection",
     "LoraSection",
     "ModelSection",
     "OptimizerSection",
     "Recipe",
+    "RoutingSection",
     "SchedulerSection",
     "TrainingSection",
     "load_recipe",

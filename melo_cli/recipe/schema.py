@@ -24,11 +24,12 @@ from pydantic import (
 
 Task = Literal["scotus", "zsre", "hallucination", "counterfact", "custom"]
 DatasetFormat = Literal["auto", "melo", "scotus", "mend-zsre", "nq", "wikibio-hallucination", "openwebtext"]
-Pooling = Literal["auto", "last", "first", "mean"]
+Pooling = Literal["auto", "last", "first", "mean", "learned"]
 
 Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _FILE_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -152,6 +153,7 @@ class DatasetSection(_Section):
         split: of a hub data set; None picks the one for edits (see `melo_cli.datasets.hub`).
         concepts: text file with one name a row, for `wikibio-hallucination`.
         locality: file or hub id of unrelated prompts, for the whole data set.
+        calibration: file or hub id of prompts with rephrases to calibrate on, in place of a share of `edits`.
         accurate: file or hub id of text that the model has right, for ARR.
         max_edits: only the first so many edits; None is all.
         max_locality: only the first so many rows of `locality`; None is all.
@@ -163,6 +165,7 @@ class DatasetSection(_Section):
     split: Text | None = None
     concepts: Text | None = None
     locality: Text | None = None
+    calibration: Text | None = None
     accurate: Text | None = None
     max_edits: Count | None = None
     max_locality: Count | None = None
@@ -188,12 +191,70 @@ class LoraSection(_Section):
         return self.alpha / self.rank
 
 
+def _radius(value: object) -> object:
+    """Check both forms here, since pydantic would report a union branch by branch."""
+    if value == "auto":
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
+        return _wrong(f"must be auto or a number above 0, found {json.dumps(value, default=str)}")
+    return float(value)  # type: ignore[arg-type]
+
+
 class KeySection(_Section):
-    """Where keys are taken, how tokens become one vector, and the L2 radius of a new cluster."""
+    """Where keys are taken, how tokens become one vector, and how far a cluster fires.
+
+    Attributes:
+        layer: "auto" is the best by calibration; the input embeddings where there is none.
+        pooling: "auto" is the best by calibration; `mean` where there is none.
+        radius: L2 radius of a new cluster, in units of the key; "auto" calibrates before the first edit.
+    """
 
     layer: Text = "auto"
     pooling: Pooling = "auto"
-    radius: Positive
+    radius: Annotated[float | Literal["auto"], BeforeValidator(_radius)] = "auto"
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the key is still to be chosen by measuring."""
+        return self.radius == "auto"
+
+
+class FalseFireSection(_Section):
+    """The largest share of prompts of each kind that may fire, as measured in calibration.
+
+    Attributes:
+        unrelated: prompts about something else altogether.
+        hard: an edit's question about another subject.
+        same_subject: another question about an edit's subject.
+    """
+
+    unrelated: Share = 0.01
+    hard: Share = 0.05
+    same_subject: Share = 0.2
+
+
+class RoutingSection(_Section):
+    """What calibration may trade for reach."""
+
+    max_false_fire: FalseFireSection = FalseFireSection()
+
+
+class CalibrationSection(_Section):
+    """How the key is calibrated.
+
+    Attributes:
+        share: share of the subjects whose edits, rephrases and unrelated prompts calibration sees; the other
+            subjects are left for evaluation.
+        max_edits: edits that it looks at, at most.
+        size: numbers in a learned key.
+        steps: optimizer steps of a learned key.
+    """
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    max_edits: Count = 400
+    size: Count = 256
+    steps: Count = 300
 
 
 class TrainingSection(_Section):
@@ -230,11 +291,13 @@ class Recipe(_Section):
     model: ModelSection
     dataset: DatasetSection | None = None
     lora: LoraSection = LoraSection()
-    key: KeySection
+    key: KeySection = KeySection()
+    routing: RoutingSection = RoutingSection()
+    calibration: CalibrationSection = CalibrationSection()
     training: TrainingSection = TrainingSection()
     generation: GenerationSection = GenerationSection()
 
-    @field_validator("lora", "training", "generation", mode="before")
+    @field_validator("lora", "key", "routing", "calibration", "training", "generation", mode="before")
     @classmethod
     def _empty_section_is_all_defaults(cls, value: object) -> object:
         return {} if value is None else value

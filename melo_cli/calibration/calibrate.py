@@ -1,0 +1,302 @@
+"""The sweep: every way to make a key is fitted on some subjects and measured on others; the best is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from melo_cli.architecture import embedding_name, key_layer_candidates, resolve_key_layer
+from melo_cli.base_model import BaseModel
+from melo_cli.calibration.learning import Lesson, contrastive, whitening
+from melo_cli.calibration.material import Anchor, Material
+from melo_cli.calibration.measure import Distances, Trial, measure, together
+from melo_cli.calibration.prompts import Pair, PairMaker, PromptPool, folds
+from melo_cli.calibration.states import TokenStates, token_states
+from melo_cli.encoding import Encoder
+from melo_cli.errors import DatasetError
+from melo_cli.keys import KeyTransform
+from melo_cli.recipe import Recipe
+from melo_cli.reporter import Reporter
+
+_FOLDS = 3
+_FEWEST = 2
+_FEWEST_TO_LEARN = 24
+"""Anchors that a learned key needs; with fewer, a whitened or learned one fits nothing but themselves."""
+_SWAPS = 2
+_NEGATIVES = 3
+_CLOSE = 0.01
+"""A later candidate has to reach this much more: layers and poolings are tried simplest first."""
+_SMALLEST_RADIUS = 1e-3
+_MOST_WORK = 2e13
+"""Multiplications that one layer's states may cost on a CPU; a layer that costs more is not tried."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to make a key.
+
+    Attributes:
+        pooling: `last`, `first`, `mean` or `learned`.
+        method: `as is` (to unit length), `whitened`, or `learned` (a projection, and token weights where the
+            pooling is `learned`).
+    """
+
+    layer: str
+    pooling: str
+    method: str
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """What one candidate gave, on subjects that it was not fitted on.
+
+    Attributes:
+        reach: share of rephrases led to the right answer at `radius`.
+        nearest_right: share whose nearest neuron is right, at any radius: the most that the keys allow.
+        false_fires: share of negatives that fire, by kind.
+        curve: reach and share of hard negatives that fire, as the radius grows.
+    """
+
+    candidate: Candidate
+    radius: float
+    reach: float
+    nearest_right: float
+    false_fires: dict[str, float]
+    seconds: float
+    curve: list[tuple[float, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept in the project."""
+        return {
+            "layer": self.candidate.layer,
+            "pooling": self.candidate.pooling,
+            "method": self.candidate.method,
+            "radius": self.radius,
+            "reach": self.reach,
+            "nearest_right": self.nearest_right,
+            "false_fires": self.false_fires,
+            "seconds": self.seconds,
+            "curve": [list(point) for point in self.curve],
+        }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The key that was chosen, and why.
+
+    Attributes:
+        chosen: its row, measured over all folds.
+        skipped: layers that were too costly to try.
+        anchors, unrelated: how many prompts it rests on.
+        given: whether the rephrases were the data's own.
+    """
+
+    transform: KeyTransform
+    radius: float
+    chosen: SweepRow
+    sweep: list[SweepRow]
+    skipped: list[str]
+    anchors: int
+    unrelated: int
+    given: bool
+
+
+@dataclass(frozen=True)
+class _Fold:
+    lesson: Lesson
+    trial: Trial
+
+
+def calibrate(
+    base: BaseModel,
+    encoder: Encoder,
+    recipe: Recipe,
+    targets: Sequence[str],
+    material: Material,
+    reporter: Reporter,
+) -> Calibration:
+    """Choose layer, pooling, transform and radius by measuring.
+
+    Subjects are dealt into folds. A candidate is fitted on all folds but one and measured on that one, with
+    neurons of this and another fold; the prompts of the rest, and prompts made with their subjects and
+    questions, must not fire. The candidate that reaches the most rephrases within the false fires allowed
+    wins; it is fitted again on everything, and its radius is the one measured over all folds.
+
+    Args:
+        targets: full names of the target modules, which run after every candidate layer.
+
+    Raises:
+        DatasetError: there are too few prompts to measure on.
+    """
+    if len(material.anchors) < _FEWEST:
+        raise DatasetError(
+            f"calibration has {len(material.anchors)} prompts, and needs {_FEWEST}",
+            where="key.radius=auto",
+            mend="give more edits, dataset.calibration, a larger calibration.share or a key.radius",
+        )
+    started = time.monotonic()
+    pool, made, whole = _prompts(material, recipe.seed)
+    encoded = [encoder.prompt(text) for text in pool.texts]
+    layers, skipped = _layers(base, recipe, targets, encoded)
+    sweep: list[SweepRow] = []
+    best: tuple[SweepRow, TokenStates] | None = None
+    candidates = list(_candidates(layers, recipe, learn=len(made) > 1))
+    with reporter.progress("calibrating", len(candidates) + 1, "ways") as progress:
+        states: dict[str, TokenStates] = {}
+        for candidate in candidates:
+            if candidate.layer not in states:
+                states = {candidate.layer: token_states(base, candidate.layer, encoded)}
+            row = _measured(candidate, states[candidate.layer], made[:1], recipe)
+            sweep.append(row)
+            if best is None or row.reach > best[0].reach + _CLOSE:
+                best = row, states[candidate.layer]
+            progress.advance()
+        assert best is not None, "the embeddings are always tried"
+        chosen = _measured(best[0].candidate, best[1], made, recipe)
+        transform = _fitted(best[0].candidate, best[1], whole, recipe)
+        progress.advance()
+    reporter.info(f"calibrated in {time.monotonic() - started:.0f} s")
+    return Calibration(
+        transform,
+        max(chosen.radius, _SMALLEST_RADIUS),
+        chosen,
+        sweep,
+        skipped,
+        len(material.anchors),
+        len(material.unrelated),
+        material.given,
+    )
+
+
+def _prompts(material: Material, seed: int) -> tuple[PromptPool, list[_Fold], Lesson]:
+    """All prompts, what each fold learns from and is measured on, and the lesson of everything."""
+    pool = PromptPool()
+    parts = folds(material, _FOLDS) if len(material.anchors) >= _FEWEST_TO_LEARN else []
+    unrelated = [pool.place(text) for text in material.unrelated]
+    whole = _lesson(pool, material.anchors, unrelated, seed)
+    if not parts:
+        everything = list(material.anchors)
+        return pool, [_Fold(whole, _trial(pool, everything, everything, everything, unrelated, seed))], whole
+    made = []
+    for at, part in enumerate(parts):
+        beside, donors = parts[(at + 1) % _FOLDS], parts[(at + 2) % _FOLDS]
+        fitting = unrelated[at % 2 :: 2]
+        lesson = _lesson(pool, [*beside, *donors], fitting, seed)
+        trial = _trial(pool, part, [*part, *beside], donors, unrelated[(at + 1) % 2 :: 2], seed)
+        made.append(_Fold(lesson, trial))
+    return pool, made, whole
+
+
+def _lesson(pool: PromptPool, anchors: Sequence[Anchor], unrelated: Sequence[int], seed: int) -> Lesson:
+    maker = PairMaker(pool, anchors, seed=seed)
+    pairs = [pair for a in anchors for pair in maker.pairs(a, swaps=_SWAPS, negatives=_NEGATIVES)]
+    return Lesson(pairs, list(unrelated))
+
+
+def _trial(
+    pool: PromptPool,
+    asked: Sequence[Anchor],
+    stored: Sequence[Anchor],
+    donors: Sequence[Anchor],
+    unrelated: Sequence[int],
+    seed: int,
+) -> Trial:
+    maker = PairMaker(pool, donors, seed=seed + 1)
+    own: list[tuple[Anchor, Pair]] = [
+        (anchor, pair) for anchor in asked for pair in maker.pairs(anchor, swaps=0, negatives=_NEGATIVES)
+    ]
+    neurons = [(pool.place(anchor.prompt), anchor.answer) for anchor in stored]
+    known = {place for place, _ in neurons}
+    hard = [place for _, pair in own for place, _ in pair.other_subject]
+    hard += [pool.place(anchor.prompt) for anchor in donors]
+    return Trial(
+        neurons,
+        [(pair.rephrase, anchor.answer) for anchor, pair in own],
+        {
+            "unrelated": [place for place in unrelated if place not in known],
+            "hard": [place for place in hard if place not in known],
+            "same_subject": [place for _, pair in own for place, _ in pair.other_question],
+        },
+    )
+
+
+def _layers(
+    base: BaseModel, recipe: Recipe, targets: Sequence[str], encoded: Sequence[Sequence[int]]
+) -> tuple[list[str], list[str]]:
+    """The layers to try, and those that would take too long."""
+    if recipe.key.layer != "auto":
+        return [resolve_key_layer(base, recipe.key.layer)], []
+    names = key_layer_candidates(base, targets)
+    # Two multiplications a weight and token, about half of the weights below the deepest candidate.
+    work = sum(map(len, encoded)) * base.model.num_parameters()
+    if base.model.device.type != "cpu" or work < _MOST_WORK:
+        return names, []
+    return [name for name in names if name == embedding_name(base)], names[1:]
+
+
+def _candidates(layers: Sequence[str], recipe: Recipe, *, learn: bool) -> Iterator[Candidate]:
+    """In order of preference: those that come first win ties."""
+    wanted = recipe.key.pooling
+    for layer in layers:
+        for pooling in ("mean", "last", "first"):
+            if wanted == pooling or (wanted == "auto" and pooling != "first"):
+                yield Candidate(layer, pooling, "as is")
+                if learn and pooling == "mean":
+                    yield Candidate(layer, pooling, "whitened")
+        if learn and wanted in ("auto", "learned"):
+            yield Candidate(layer, "learned", "learned")
+        elif wanted == "learned":
+            raise DatasetError(
+                f"a learned key needs {_FEWEST_TO_LEARN} prompts to calibrate on",
+                where="key.pooling=learned",
+                mend="give more edits or dataset.calibration, or set key.pooling=auto",
+            )
+
+
+def _fitted(candidate: Candidate, states: TokenStates, lesson: Lesson, recipe: Recipe) -> KeyTransform:
+    settings = recipe.calibration
+    if candidate.method == "learned":
+        return contrastive(
+            states,
+            lesson,
+            pooling=candidate.pooling,
+            size=settings.size,
+            steps=settings.steps,
+            seed=recipe.seed,
+        )
+    if candidate.method == "whitened":
+        return whitening(states, lesson, pooling=candidate.pooling, size=settings.size)
+    return KeyTransform(candidate.pooling, unit=True)
+
+
+def _measured(candidate: Candidate, states: TokenStates, made: Sequence[_Fold], recipe: Recipe) -> SweepRow:
+    started = time.monotonic()
+    found = together(
+        [measure(_fitted(candidate, states, fold.lesson, recipe), states, fold.trial) for fold in made]
+    )
+    radius = found.radius(recipe.routing.max_false_fire.model_dump())
+    return SweepRow(
+        candidate,
+        radius,
+        found.reach(radius),
+        found.nearest_right,
+        found.false_fires(radius),
+        time.monotonic() - started,
+        _curve(found),
+    )
+
+
+def _curve(found: Distances) -> list[tuple[float, float]]:
+    """Reach and hard negatives that fire over growing radii; unrelated prompts where no hard ones are."""
+    kind = next((kind for kind in ("hard", "unrelated") if len(found.fired.get(kind, ()))), None)
+    finite = found.reached[np.isfinite(found.reached)]
+    if kind is None or not len(finite):
+        return []
+    return [
+        (found.reach(radius), found.false_fires(radius)[kind])
+        for radius in np.linspace(0.0, 1.5 * float(finite.max()), 31).tolist()
+    ]

@@ -1,0 +1,97 @@
+"""What calibration may look at: edits of its share of the subjects, their rephrases, unrelated prompts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from melo_cli.datasets import EditRequest
+from melo_cli.variants import plain
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A prompt as an edit would store it, with the same question in other words.
+
+    Attributes:
+        answer: what the edit wants answered; a rephrase is led right where it reaches this answer.
+        rephrases: as the data give them; empty where they give none.
+        subject: what it is about; None where that is not known.
+        group: anchors of one group are about the same thing and are never held against each other.
+    """
+
+    prompt: str
+    answer: str
+    rephrases: tuple[str, ...]
+    subject: str | None
+    group: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """The prompts of one calibration.
+
+    Attributes:
+        given: whether the rephrases come from the data; else they are made.
+    """
+
+    anchors: tuple[Anchor, ...]
+    unrelated: tuple[str, ...]
+    given: bool
+
+    def prompts(self) -> list[str]:
+        """Every prompt of the data that calibration sees."""
+        asked = [text for anchor in self.anchors for text in (anchor.prompt, *anchor.rephrases)]
+        return [*asked, *self.unrelated]
+
+
+def collect_material(
+    edits: Sequence[EditRequest],
+    unrelated: Iterable[str],
+    *,
+    share: float,
+    unrelated_share: float,
+    most: int,
+    seed: int,
+    apart_from: Sequence[EditRequest] = (),
+) -> Material:
+    """Take calibration's share of the edits and of the unrelated prompts.
+
+    The share is drawn by subject (by prompt, where an edit names none), from a digest of seed and subject:
+    whatever else the data hold, a subject stays on its side. An edit's own locality prompts go with it.
+
+    Args:
+        share: of the subjects.
+        unrelated_share: of `unrelated`.
+        most: anchors at most.
+        apart_from: edits that evaluation will measure; anchors of their subjects and prompts are left out.
+    """
+    measured = {_group(edit) for edit in apart_from} | {plain(edit.prompt) for edit in apart_from}
+    chosen: dict[str, EditRequest] = {}
+    for edit in edits:
+        if _drawn(_group(edit), share, seed) and not {_group(edit), plain(edit.prompt)} & measured:
+            chosen.setdefault(plain(edit.prompt), edit)
+    kept = sorted(chosen.values(), key=lambda edit: _position(_group(edit), seed))[:most]
+    anchors = tuple(
+        Anchor(edit.prompt, edit.target, edit.rephrases, edit.subject, _group(edit)) for edit in kept
+    )
+    asked = {plain(text) for anchor in anchors for text in (anchor.prompt, *anchor.rephrases)}
+    own = [prompt for edit in kept for prompt, _ in edit.locality]
+    free = [prompt for prompt in unrelated if _drawn(plain(prompt), unrelated_share, seed)]
+    apart = {plain(prompt): prompt for prompt in (*own, *free) if plain(prompt) not in asked}
+    return Material(anchors, tuple(apart.values())[: 2 * most], any(anchor.rephrases for anchor in anchors))
+
+
+def _group(edit: EditRequest) -> str:
+    return plain(edit.subject) if edit.subject and edit.subject.strip() else plain(edit.prompt)
+
+
+def _drawn(group: str, share: float, seed: int) -> bool:
+    return _position(group, seed) < share
+
+
+def _position(group: str, seed: int) -> float:
+    """A number in [0, 1) that depends on seed and group alone."""
+    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

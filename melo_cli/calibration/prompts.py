@@ -1,0 +1,168 @@
+"""The prompts that keys are learned from and measured on: pairs that belong together, and what must not fire."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from melo_cli.calibration.material import Anchor, Material
+from melo_cli.variants import plain, swap_subject
+
+# A word in more than this share of the questions says nothing of what is asked.
+_COMMON = 0.1
+_FEWEST_COMMON = 3
+_LEADS = (
+    *("", "", "", "", "Tell me: ", "Question: ", "Do you know this? ", "I would like to know: "),
+    *("Please answer: ", "Can you say "),
+)
+_DROPPED = 0.2
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ways to ask one thing; `negatives` are prompts that must not lead to it.
+
+    Attributes:
+        prompt, rephrase: places in `PromptPool.texts`.
+        group: what the pair is about.
+        other_subject: the same question about others: places in `PromptPool.texts`, with their groups.
+        other_question: other questions about the same subject.
+    """
+
+    prompt: int
+    rephrase: int
+    group: str
+    other_subject: tuple[tuple[int, str], ...] = ()
+    other_question: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass
+class PromptPool:
+    """Texts by place, each once."""
+
+    texts: list[str] = field(default_factory=list)
+    _places: dict[str, int] = field(default_factory=dict)
+
+    def place(self, text: str) -> int:
+        """The place of a text, new or old."""
+        if text not in self._places:
+            self._places[text] = len(self.texts)
+            self.texts.append(text)
+        return self._places[text]
+
+
+class PairMaker:
+    """Makes pairs from anchors: those of the data, the same about other subjects, and negatives.
+
+    Args:
+        pool: takes the texts.
+        donors: anchors whose subjects and questions negatives are made with.
+        made_only: make rephrases even where the data give some.
+    """
+
+    def __init__(
+        self, pool: PromptPool, donors: Sequence[Anchor], *, seed: int, made_only: bool = False
+    ) -> None:
+        self._pool = pool
+        self._donors = [donor for donor in donors if _speaks_of(donor)]
+        self._drawn = random.Random(seed)
+        self._made_only = made_only
+        self._common = _common_words(donors)
+
+    def pairs(self, anchor: Anchor, *, swaps: int, negatives: int) -> list[Pair]:
+        """The anchor's own pairs, and as many more about other subjects as `swaps` says."""
+        own = self._rephrased(anchor)
+        found = [self._pair(anchor, anchor.prompt, text, negatives) for text in own]
+        if not _speaks_of(anchor):
+            return found
+        for donor in self._sample(anchor, swaps):
+            subject = str(donor.subject)
+            moved = Anchor(
+                self._swap(anchor, anchor.prompt, subject), anchor.answer, (), subject, donor.group
+            )
+            text = self._swap(anchor, self._drawn.choice(own), subject)
+            found.append(self._pair(moved, moved.prompt, text, negatives))
+        return found
+
+    def _pair(self, anchor: Anchor, prompt: str, rephrase: str, negatives: int) -> Pair:
+        others: list[tuple[int, str]] = []
+        questions: list[tuple[int, str]] = []
+        if _speaks_of(anchor):
+            for donor in self._sample(anchor, negatives):
+                source = self._drawn.choice((prompt, rephrase))
+                swapped = self._swap(anchor, source, str(donor.subject))
+                if plain(swapped) != plain(source):
+                    others.append((self._pool.place(swapped), donor.group))
+            for donor in self._other_questions(anchor, negatives):
+                asked = self._swap(donor, donor.prompt, str(anchor.subject))
+                questions.append((self._pool.place(asked), anchor.group))
+        place = self._pool.place
+        return Pair(place(prompt), place(rephrase), anchor.group, tuple(others), tuple(questions))
+
+    def _rephrased(self, anchor: Anchor) -> list[str]:
+        if anchor.rephrases and not self._made_only:
+            return list(anchor.rephrases)
+        return [made_rephrase(anchor, self._drawn) for _ in range(2)]
+
+    def _sample(self, anchor: Anchor, count: int) -> list[Anchor]:
+        others = [donor for donor in self._donors if donor.group != anchor.group]
+        return self._drawn.sample(others, min(count, len(others)))
+
+    def _other_questions(self, anchor: Anchor, count: int) -> list[Anchor]:
+        """Donors that ask something else: no telling word of their question stands in the anchor's."""
+        mine = self._telling_words(anchor)
+        found = [donor for donor in self._sample(anchor, 10 * count) if not mine & self._telling_words(donor)]
+        return found[:count]
+
+    def _telling_words(self, anchor: Anchor) -> set[str]:
+        return _question_words(anchor) - self._common
+
+    def _swap(self, anchor: Anchor, text: str, subject: str) -> str:
+        return swap_subject(text, str(anchor.subject), subject) or text
+
+
+def folds(material: Material, count: int) -> list[list[Anchor]]:
+    """The anchors in `count` parts; a group is never in two."""
+    groups = list(dict.fromkeys(anchor.group for anchor in material.anchors))
+    part = {group: at % count for at, group in enumerate(groups)}
+    return [[anchor for anchor in material.anchors if part[anchor.group] == at] for at in range(count)]
+
+
+def made_rephrase(anchor: Anchor, drawn: random.Random) -> str:
+    """The same question in other words, without knowing the language: words of the question left out and
+    moved, the subject kept whole, a phrase in front."""
+    before, subject, after = _around_subject(anchor)
+    words = [word for word in (before + " " + after).split() if drawn.random() > _DROPPED]
+    if drawn.random() < 0.5:
+        drawn.shuffle(words)
+    cut = drawn.choice((0, len(words), len(before.split())))
+    asked = " ".join((*words[:cut], *subject.split(), *words[cut:]))
+    return f"{drawn.choice(_LEADS)}{asked or anchor.prompt}"
+
+
+def _around_subject(anchor: Anchor) -> tuple[str, str, str]:
+    subject = anchor.subject or ""
+    at = anchor.prompt.casefold().find(subject.casefold()) if subject else -1
+    if at < 0:
+        return anchor.prompt, "", ""
+    end = at + len(subject)
+    return anchor.prompt[:at], anchor.prompt[at:end], anchor.prompt[end:]
+
+
+def _speaks_of(anchor: Anchor) -> bool:
+    """Whether the prompt mentions its subject, so that another can be put in its place."""
+    return bool(anchor.subject) and swap_subject(anchor.prompt, str(anchor.subject), "") is not None
+
+
+def _question_words(anchor: Anchor) -> set[str]:
+    before, _, after = _around_subject(anchor)
+    return set(re.findall(r"\w+", f"{before} {after}".casefold()))
+
+
+def _common_words(anchors: Sequence[Anchor]) -> set[str]:
+    counts = Counter(word for anchor in anchors for word in _question_words(anchor))
+    limit = max(_FEWEST_COMMON, _COMMON * len(anchors))
+    return {word for word, count in counts.items() if count > limit}

@@ -1,0 +1,45 @@
+"""`melo calibrate`: choose a project's key anew by measuring, and re-key its neurons."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption
+from melo_cli.commands.rendering.calibration import calibration_document, show_calibration
+from melo_cli.projects import choose_project
+from melo_cli.terminal import Terminal
+
+
+def calibrate(
+    context: typer.Context,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a value of the project's recipe: routing.max_false_fire.hard=0.02.",
+        ),
+    ] = None,
+    project: ProjectOption = None,
+    base: BaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose a project's key anew by measuring, and give its edits their new keys.
+
+    Tries layers, poolings and learned projections on a share of the edits'
+    subjects, and takes the one that leads most rephrases to their edit at the
+    false fires that routing.max_false_fire allows. `melo edit` does the same
+    before a project's first edit. One commit; older snapshots stay as they are.
+    """
+    terminal = Terminal(json=as_json)
+    chosen = choose_project(project)
+    terminal.heading(f"project {chosen}")
+    from melo_cli.editing import calibrate_again
+
+    found = calibrate_again(chosen.path, overrides or [], terminal, command=context.obj, base=base)
+    if as_json:
+        terminal.document(calibration_document(chosen.name, found))
+    else:
+        show_calibration(terminal, found)

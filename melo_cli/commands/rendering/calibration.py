@@ -1,0 +1,78 @@
+"""A calibration as people read it: the sweep as a table, and what was chosen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from melo_cli.terminal import Table, Terminal
+
+if TYPE_CHECKING:
+    from melo_cli.calibration import Calibration, SweepRow
+
+_NOTE = (
+    "reach: rephrases led to the right answer, in %; most: at any radius; unrel., hard (another subject), same "
+    "(another question about the subject): prompts that fire, in %. * is the one chosen, on all folds"
+)
+_KINDS = ("unrelated", "hard", "same_subject")
+
+
+def show_calibration(terminal: Terminal, found: Calibration) -> None:
+    """The sweep, and the key that the project takes."""
+    terminal.table(_sweep_table(found))
+    chosen = found.chosen.candidate
+    made = "" if found.given else "; the data give no rephrases: these were made, and are easier"
+    terminal.note(_NOTE)
+    terminal.fields(
+        [
+            ("key.layer", chosen.layer),
+            ("key.pooling", chosen.pooling),
+            ("key", chosen.method),
+            ("key.radius", f"{found.radius:.3f}"),
+            ("reach", f"{100 * found.chosen.reach:.1f} of at most {100 * found.chosen.nearest_right:.1f}"),
+            ("measured on", f"{found.anchors} edits, {found.unrelated} unrelated{made}"),
+            *(("not tried", f"{name}: too costly on this device") for name in found.skipped),
+        ]
+    )
+
+
+def calibration_document(project: str, found: Calibration) -> dict[str, Any]:
+    """`melo calibrate --json`."""
+    return {
+        "project": project,
+        "key": {
+            "layer": found.chosen.candidate.layer,
+            "pooling": found.chosen.candidate.pooling,
+            "method": found.chosen.candidate.method,
+            "radius": found.radius,
+        },
+        "chosen": found.chosen.to_json(),
+        "sweep": [row.to_json() for row in found.sweep],
+        "skipped_layers": list(found.skipped),
+        "anchors": found.anchors,
+        "unrelated": found.unrelated,
+        "rephrases": "given" if found.given else "made",
+    }
+
+
+def _sweep_table(found: Calibration) -> Table:
+    rows = [*found.sweep, found.chosen]
+    figures = ("radius", "reach", "most", "unrel.", "hard", "same")
+    return Table(
+        ("layer", "pooling", "key", *figures),
+        [_cells(row, chosen=row is found.chosen) for row in rows],
+        right=frozenset(figures),
+    )
+
+
+def _cells(row: SweepRow, *, chosen: bool) -> tuple[str, ...]:
+    fires = (row.false_fires.get(kind) for kind in _KINDS)
+    layer = f"* {row.candidate.layer}" if chosen else row.candidate.layer
+    return (
+        layer,
+        row.candidate.pooling,
+        row.candidate.method,
+        f"{row.radius:.3f}",
+        f"{100 * row.reach:.1f}",
+        f"{100 * row.nearest_right:.1f}",
+        *("-" if share is None else f"{100 * share:.1f}" for share in fires),
+    )
