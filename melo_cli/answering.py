@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import GenerationConfig
 
-from melo_cli.base_model import ModelKind
+from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.encoding import IGNORED, EncodedEdit, Encoder, pad_prompts
-from melo_cli.routed import RoutedModel
+from melo_cli.routed import EditSource
 from melo_cli.scoring import target_batch, target_logits
 from store.records import Route
 
@@ -48,6 +51,21 @@ class TokenScores:
         return self.right / len(self.choices)
 
 
+class Answering(Protocol):
+    """What an `Asker` asks: a routed model, or another editor's that routes by keys and blocks of its own."""
+
+    @property
+    def base(self) -> BaseModel: ...
+
+    @property
+    def source(self) -> EditSource: ...
+
+    @property
+    def keys(self) -> Callable[[Mapping[str, Tensor]], NDArray[np.float32]]: ...
+
+    def using(self, block_ids: Sequence[str | None]) -> AbstractContextManager[None]: ...
+
+
 class Asker:
     """Asks one routed model, by explicit blocks: the caller decides who answers.
 
@@ -55,7 +73,7 @@ class Asker:
         encoder: encodes for the same base model.
     """
 
-    def __init__(self, routed: RoutedModel, encoder: Encoder) -> None:
+    def __init__(self, routed: Answering, encoder: Encoder) -> None:
         self.routed = routed
         self.base = routed.base
         self.encoder = encoder

@@ -1,7 +1,7 @@
 """Prompts made from other prompts: the same question about another subject, and the text around a subject.
 
-An edit of one subject says nothing of another, however alike the two questions read: such prompts are the hard
-negatives of calibration and evaluation.
+An edit of one subject says nothing of another, however alike the two questions read: such prompts are the
+hard negatives of calibration and evaluation.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""`melo eval`: base against edited, measured."""
+"""`melo eval`: base against edited, and against other editors, measured."""
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +16,21 @@ from melo_cli.errors import MeloError
 from melo_cli.projects import choose_project
 from melo_cli.terminal import Terminal
 
-_PLOTS = (".png", ".svg", ".pdf")
+if TYPE_CHECKING:
+    from melo_cli.evaluation import EvalReport
+
+_ENDINGS = {
+    "--plot": ("a plot is", (".png", ".svg", ".pdf")),
+    "--report": ("a report is", (".html",)),
+    "--results": ("results are", (".parquet",)),
+}
+
+
+class Protocol(StrEnum):
+    """How `melo eval` measures."""
+
+    strict = "strict"
+    paper = "paper"
 
 
 def evaluate(
@@ -22,6 +39,35 @@ def evaluate(
         typer.Option("--task", metavar="TASK", help="Take the project whose recipe has this task."),
     ] = None,
     project: ProjectOption = None,
+    protocol: Annotated[
+        Protocol,
+        typer.Option(
+            "--protocol",
+            help="strict: exact answers, unseen rephrases, hard negatives. paper: the published measures.",
+        ),
+    ] = Protocol.strict,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="NAMES",
+            help="Other editors on the same edits: base, finetune, lora, grace, with commas between.",
+        ),
+    ] = None,
+    baseline_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--baseline-set", metavar="NAME.SETTING=VALUE", help="A baseline's setting, as finetune.lr=1e-4."
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Write a page to read and to pass on: .html."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="FILE", help="Write every probe with its answers: .parquet."),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Draw retention by edit order: .png, .svg or .pdf."),
@@ -32,31 +78,64 @@ def evaluate(
 ) -> None:
     """Measure edit success, generality and locality of a project, beside its base model."""
     terminal = Terminal(json=as_json)
+    for option, path in (("--plot", plot), ("--report", report), ("--results", results)):
+        if path is not None:
+            _check_output(option, path)
     if plot is not None:
-        _check_plot(plot)
+        _require_matplotlib()
     chosen = choose_project(project, task=task)
     terminal.heading(f"project {chosen}")
     from melo_cli.evaluation import evaluate as measure
-    from melo_cli.evaluation import plot_retention
+    from melo_cli.evaluation import parse_baselines
     from melo_cli.loading import open_project
 
-    report = measure(open_project(chosen.path, at=at, base=base), terminal)
+    names, settings = parse_baselines(baseline, baseline_set or [])
+    found = measure(
+        open_project(chosen.path, at=at, base=base),
+        terminal,
+        protocol=protocol.value,
+        baselines=names,
+        settings=settings,
+    )
     if as_json:
-        terminal.document(report.to_json())
+        terminal.document(found.to_json())
     else:
-        show_report(terminal, report)
+        show_report(terminal, found)
+    for path in _write_files(found, report=report, results=results, plot=plot):
+        terminal.info(f"wrote {path}")
+
+
+def _write_files(
+    found: EvalReport, *, report: Path | None, results: Path | None, plot: Path | None
+) -> Sequence[Path]:
+    from melo_cli.evaluation import plot_retention, write_page, write_results
+
+    if report is not None:
+        write_page(found, report)
+    if results is not None:
+        write_results(found.results, results)
     if plot is not None:
-        plot_retention(report, plot)
-        terminal.info(f"wrote {plot}")
+        plot_retention(found, plot)
+    return [path for path in (report, results, plot) if path is not None]
 
 
-def _check_plot(path: Path) -> None:
+def _check_output(option: str, path: Path) -> None:
     """Before the work, which may take long."""
-    if path.suffix.lower() not in _PLOTS:
-        raise MeloError(
-            f"a plot is {', '.join(_PLOTS[:-1])} or {_PLOTS[-1]}",
-            where=f"--plot {path}",
-            mend="change the ending",
-        )
+    (called, endings), where = _ENDINGS[option], f"{option} {path}"
+    if path.suffix.lower() not in endings:
+        known = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
+        raise MeloError(f"{called} {known}", where=where, mend="change the ending")
     if not path.parent.is_dir():
-        raise MeloError("there is no such folder", where=f"--plot {path}", mend=f"make {path.parent} first")
+        raise MeloError("there is no such folder", where=where, mend=f"make {path.parent} first")
+    is_new = not path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise MeloError(f"it cannot be written ({error.strerror})", where=where) from error
+    if is_new:
+        path.unlink()
+
+
+def _require_matplotlib() -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MeloError("plots need matplotlib", where="--plot", mend='pip install "melo-cli[plot]"')

@@ -1,16 +1,28 @@
-"""Measuring a project: probes, answers, figures, plots."""
+"""Measuring a project: probes, answers, figures, baselines, and what shows them."""
 
+from melo_cli.evaluation.answering_sets import answer_anew, answer_probes
+from melo_cli.evaluation.baselines import BASELINES, BaselineSettings, parse_baselines
+from melo_cli.evaluation.page import write_page
 from melo_cli.evaluation.plot import plot_retention
 from melo_cli.evaluation.probes import collect_probes
+from melo_cli.evaluation.protocols import PROTOCOLS
 from melo_cli.evaluation.report import EvalReport, metrics
-from melo_cli.evaluation.run import answer_anew, answer_probes, evaluate
+from melo_cli.evaluation.results import Result, write_results
+from melo_cli.evaluation.run import evaluate
 
 __all__ = [
+    "BASELINES",
+    "PROTOCOLS",
+    "BaselineSettings",
     "EvalReport",
+    "Result",
     "answer_anew",
     "answer_probes",
     "collect_probes",
     "evaluate",
     "metrics",
+    "parse_baselines",
     "plot_retention",
+    "write_page",
+    "write_results",
 ]

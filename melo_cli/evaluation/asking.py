@@ -20,25 +20,35 @@ class Answered:
     """One probe's route, answers and teacher-forced scores.
 
     Attributes:
+        route: None where the edited model has no router, as a fine-tuned or merged one.
         base_scores, edited_scores: None where the probe has no truth to score.
+        nearest_target: what the nearest neuron's edit wants answered; None without a neuron or a router.
+        fired_target: the same of the neuron that fired.
     """
 
     probe: Probe
-    route: Route
+    route: Route | None
     base: str
     edited: str
     base_scores: TokenScores | None
     edited_scores: TokenScores | None
+    nearest_target: str | None = None
+    fired_target: str | None = None
 
     @property
     def fired(self) -> bool:
         """Whether an edit's block answered."""
-        return self.route.fired is not None
+        return self.route is not None and self.route.fired is not None
 
     @property
     def agrees(self) -> bool:
         """Whether the edited model answers as the base does."""
         return same_answer(self.edited, self.base)
+
+    @property
+    def nearest_right(self) -> bool:
+        """Whether the nearest neuron's edit wants the probe's truth answered."""
+        return self.nearest_target is not None and self.right(self.nearest_target)
 
     def right(self, answer: str) -> bool:
         """Whether an answer is the truth, exactly; False where there is none."""
@@ -50,24 +60,45 @@ def ask(
 ) -> list[Answered]:
     """Route every probe, and take both models' answers to it.
 
-    A prompt routed to the base is answered by the same weights in both models, so it is asked once.
-
     Args:
         generate: False for running text, which is scored but not answered.
     """
     encoded = [_encode(opened, probe) for probe in probes]
-    routes = opened.asker.routes([edit.prompt_ids for edit in encoded])
     base = _reply(opened, encoded, [None] * len(probes), advance, generate=generate)
-    fired = [(index, route.fired.block) for index, route in enumerate(routes) if route.fired is not None]
+    rows = [
+        Answered(probe, None, reply.answer, reply.answer, reply.scores, reply.scores)
+        for probe, reply in zip(probes, base, strict=True)
+    ]
+    return ask_routed(opened, rows, None, generate=generate)
+
+
+def ask_routed(
+    opened: OpenProject, rows: Sequence[Answered], advance: Advance | None, *, generate: bool = True
+) -> list[Answered]:
+    """The same probes with the routes and answers of `opened.asker` in the edited model's place.
+
+    A prompt routed to the base is answered by the same weights in both models, so it is not asked again.
+    """
+    encoded = [_encode(opened, row.probe) for row in rows]
+    routes = opened.asker.routes([edit.prompt_ids for edit in encoded])
+    targets = {edit.edit_id: edit.target for edit in opened.project.edits()}
+    fired = [(index, route.fired) for index, route in enumerate(routes) if route.fired is not None]
     replies = _reply(
-        opened, [encoded[i] for i, _ in fired], [block for _, block in fired], None, generate=generate
+        opened, [encoded[i] for i, _ in fired], [near.block for _, near in fired], None, generate=generate
     )
-    edited = base.copy()
-    for (index, _), reply in zip(fired, replies, strict=True):
-        edited[index] = reply
+    answers = {index: reply for (index, _), reply in zip(fired, replies, strict=True)}
+    if advance is not None:
+        advance(len(rows))
     return [
-        Answered(probes[i], routes[i], base[i].answer, edited[i].answer, base[i].scores, edited[i].scores)
-        for i in range(len(probes))
+        replace(
+            row,
+            route=route,
+            edited=answers[index].answer if index in answers else row.base,
+            edited_scores=answers[index].scores if index in answers else row.base_scores,
+            nearest_target=targets[route.nearest.edit_id] if route.nearest is not None else None,
+            fired_target=targets[route.fired.edit_id] if route.fired is not None else None,
+        )
+        for index, (row, route) in enumerate(zip(rows, routes, strict=True))
     ]
 
 
@@ -78,7 +109,14 @@ def ask_anew(
     encoded = [_encode(opened, row.probe) for row in rows]
     replies = _reply(opened, encoded, [None] * len(rows), advance, generate=generate)
     return [
-        replace(row, edited=reply.answer, edited_scores=reply.scores)
+        replace(
+            row,
+            route=None,
+            edited=reply.answer,
+            edited_scores=reply.scores,
+            nearest_target=None,
+            fired_target=None,
+        )
         for row, reply in zip(rows, replies, strict=True)
     ]
 
@@ -99,15 +137,24 @@ def _reply(
 ) -> list[_Reply]:
     """One model's answers, and its scores where there is a truth."""
     asker = opened.asker
-    answers = [""] * len(encoded)
-    if generate:
-        limits = [_limit(opened, edit) for edit in encoded]
-        answers = asker.answers([edit.prompt_ids for edit in encoded], blocks, limits, advance)
-    elif advance is not None:
-        advance(len(encoded))
     known = [index for index, edit in enumerate(encoded) if edit.target_ids]
     found = asker.scores([encoded[i] for i in known], [blocks[i] for i in known])
     scores = dict(zip(known, found, strict=True))
+    answers = [""] * len(encoded)
+    if not opened.routed.base.kind.generates:
+        # A classifier's answer is its first choice, which the scores hold already.
+        answers = [opened.encoder.text(scores[i].choices) if i in scores else "" for i in range(len(encoded))]
+    unanswered = [i for i, answer in enumerate(answers) if not answer] if generate else []
+    written = asker.answers(
+        [encoded[i].prompt_ids for i in unanswered],
+        [blocks[i] for i in unanswered],
+        [_limit(opened, encoded[i]) for i in unanswered],
+        advance,
+    )
+    for index, answer in zip(unanswered, written, strict=True):
+        answers[index] = answer
+    if advance is not None:
+        advance(len(encoded) - len(unanswered))
     return [_Reply(answer, scores.get(index)) for index, answer in enumerate(answers)]
 
 

@@ -36,8 +36,9 @@ def plot_retention(report: EvalReport, path: Path) -> None:
 
 
 def _draw(axes: Any, report: EvalReport) -> None:
-    right = np.array([row["edited_right"] for row in report.results], dtype=float)
-    base = np.array([row["base_right"] for row in report.results], dtype=float)
+    edits = report.of_kind("edit")
+    right = np.array([row.edited_right for row in edits], dtype=float)
+    base = np.array([row.base_right for row in edits], dtype=float)
     groups = np.array_split(np.arange(len(right)), min(_BINS, len(right)))
     middles = [group.mean() + 1 for group in groups]
     shares = np.array([right[group].mean() for group in groups])

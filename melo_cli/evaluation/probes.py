@@ -1,14 +1,18 @@
-"""What an evaluation asks: edits, their rephrases, unrelated prompts, accurate text."""
+"""What an evaluation asks: edits, their rephrases, unrelated prompts, hard negatives, accurate text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from melo_cli.datasets import load_accurate, load_locality
+from melo_cli.errors import PromptError
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
+from melo_cli.variants import shares_frame, subject_swaps
 from store.records import EditView
+
+Seen = Callable[[str], bool]
 
 _LIVE = ("live", "already_right", "failed")
 
@@ -34,41 +38,108 @@ class ProbeSet:
     edits: list[Probe]
     rephrases: list[Probe]
     unrelated: list[Probe]
+    hard: list[Probe]
     accurate: list[Probe]
 
 
-def collect_probes(opened: OpenProject, reporter: Reporter) -> ProbeSet:
+def nothing_seen(_prompt: str) -> bool:
+    """The `seen` of a project that was never calibrated."""
+    return False
+
+
+def collect_probes(
+    opened: OpenProject, reporter: Reporter, *, seen: Seen = nothing_seen, hard: bool = True
+) -> ProbeSet:
     """Probes of every live edit: superseded and reverted ones ask for nothing any more.
 
-    Unrelated prompts are the edits' own locality prompts and those of `dataset.locality`, each asked once;
-    one that is itself the prompt or a rephrase of an edit is not unrelated and is left out, with a word.
+    A hard negative reads like an edit and is about something else. An edit's own locality prompts are hard
+    in task counterfact, whose rows give another subject of the same relation there, and in other tasks where
+    they have the edit's words around its subject; an edit without such a prompt gets its own prompt with the
+    subject of another edit, drawn by the recipe's seed.
+
+    Unrelated prompts are the other locality prompts of edits and those of `dataset.locality`. Each prompt is
+    asked once; one that is itself the prompt or a rephrase of an edit is left out, with a word.
+
+    Args:
+        seen: whether calibration has used a text. Such rephrases, unrelated prompts and hard negatives are
+            left out, with a word on how many; edits are always asked.
+        hard: False leaves hard negatives out.
     """
-    views = [edit for edit in opened.project.edits() if edit.status != "reverted"]
-    newest = {edit.prompt: edit.target for edit in views}
-    live = [edit for edit in views if edit.status in _LIVE and edit.target == newest[edit.prompt]]
+    live = live_edits(opened)
     edits = [Probe(edit.prompt, edit.target, edit.edit_id) for edit in live]
     rephrases = [Probe(text, edit.target, edit.edit_id) for edit in live for text in edit.record.rephrases]
-    dataset = opened.recipe.dataset
-    unrelated = _own_locality(live)
-    if dataset is not None and dataset.locality is not None:
-        unrelated += [
-            Probe(prompt, truth) for prompt, truth in load_locality(dataset, opened.recipe.task, reporter)
-        ]
+    near, far = _own_locality(live, opened.recipe.task)
     related = {probe.prompt for probe in (*edits, *rephrases)}
-    kept = _distinct(probe for probe in unrelated if probe.prompt not in related)
-    taken = len({probe.prompt for probe in unrelated} & related)
+    unrelated = _apart(far + _locality_of_data(opened, reporter), related, "unrelated prompts", reporter)
+    near = _apart(near, related, "hard negatives", reporter) + _swaps(opened, live, near) if hard else []
+    near_prompts = {probe.prompt for probe in near}
+    unrelated = [probe for probe in unrelated if probe.prompt not in near_prompts]
+    asked = {"rephrases": rephrases, "unrelated prompts": unrelated, "hard negatives": _distinct(near)}
+    fresh = {name: [probe for probe in probes if not seen(probe.prompt)] for name, probes in asked.items()}
+    dropped = {name: len(probes) - len(fresh[name]) for name, probes in asked.items()}
+    if any(dropped.values()):
+        counts = ", ".join(f"{count} {name}" for name, count in dropped.items() if count)
+        reporter.info(f"left out, because calibration has seen them: {counts}")
+    return ProbeSet(edits, *fresh.values(), _accurate(opened, reporter))
+
+
+def live_edits(opened: OpenProject) -> list[EditView]:
+    """The edits that a project answers for: of each prompt the newest, whether or not it took."""
+    views = [edit for edit in opened.project.edits() if edit.status != "reverted"]
+    newest = {edit.prompt: edit.target for edit in views}
+    return [edit for edit in views if edit.status in _LIVE and edit.target == newest[edit.prompt]]
+
+
+def _own_locality(live: Sequence[EditView], task: str) -> tuple[list[Probe], list[Probe]]:
+    """The edits' own locality prompts: hard ones, and the rest."""
+    near: list[Probe] = []
+    far: list[Probe] = []
+    for edit in live:
+        for prompt, truth in edit.record.locality:
+            is_hard = task == "counterfact" or shares_frame(edit.prompt, edit.record.subject, prompt)
+            (near if is_hard else far).append(Probe(prompt, truth, edit.edit_id))
+    return near, far
+
+
+def _swaps(opened: OpenProject, live: Sequence[EditView], near: Sequence[Probe]) -> list[Probe]:
+    provided = {probe.edit_id for probe in near}
+    swaps = subject_swaps([edit.record for edit in live], seed=opened.recipe.seed)
+    return [
+        Probe(swap, None, edit.edit_id)
+        for edit, swap in zip(live, swaps, strict=True)
+        if swap is not None and edit.edit_id not in provided and _fits(opened, swap)
+    ]
+
+
+def _fits(opened: OpenProject, prompt: str) -> bool:
+    """Whether the model takes a prompt: a longer subject may carry it over the limit."""
+    try:
+        opened.encoder.prompt(prompt)
+    except PromptError:
+        return False
+    return True
+
+
+def _locality_of_data(opened: OpenProject, reporter: Reporter) -> list[Probe]:
+    dataset = opened.recipe.dataset
+    if dataset is None or dataset.locality is None:
+        return []
+    return [Probe(prompt, truth) for prompt, truth in load_locality(dataset, opened.recipe.task, reporter)]
+
+
+def _accurate(opened: OpenProject, reporter: Reporter) -> list[Probe]:
+    dataset = opened.recipe.dataset
+    if dataset is None or dataset.accurate is None:
+        return []
+    return [Probe(prompt, text) for prompt, text in load_accurate(dataset, opened.recipe.task, reporter)]
+
+
+def _apart(probes: Sequence[Probe], related: set[str], named: str, reporter: Reporter) -> list[Probe]:
+    """Without the prompts that edits are about, each once."""
+    taken = len({probe.prompt for probe in probes} & related)
     if taken:
-        reporter.info(f"{taken} unrelated prompts are prompts of edits too and are left out")
-    accurate = []
-    if dataset is not None and dataset.accurate is not None:
-        accurate = [
-            Probe(prompt, text) for prompt, text in load_accurate(dataset, opened.recipe.task, reporter)
-        ]
-    return ProbeSet(edits, rephrases, kept, accurate)
-
-
-def _own_locality(live: Sequence[EditView]) -> list[Probe]:
-    return [Probe(prompt, truth, edit.edit_id) for edit in live for prompt, truth in edit.record.locality]
+        reporter.info(f"{taken} {named} are prompts of edits too and are left out")
+    return _distinct(probe for probe in probes if probe.prompt not in related)
 
 
 def _distinct(probes: Iterable[Probe]) -> list[Probe]:

@@ -2,35 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from melo_cli.answering import TokenScores, perplexity
 from melo_cli.base_model import ModelKind
 from melo_cli.evaluation.asking import Answered
+from melo_cli.evaluation.protocols import measured
+from melo_cli.evaluation.results import Result
 from melo_cli.evaluation.shares import mean, token_f1, wilson_interval
 
 JSONObject = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class EvalReport:
-    """What `melo eval` prints.
+class BaselineReport:
+    """Another editor on the same edits and probes.
 
     Attributes:
+        figures: METRICS.
+        settings: what it was trained with, and how.
+        train_seconds, ask_seconds: wall time of making the edits and of asking the probes.
+    """
+
+    figures: JSONObject
+    settings: JSONObject
+    train_seconds: float
+    ask_seconds: float
+
+    def to_json(self) -> JSONObject:
+        """One entry of `baselines` in `melo eval --json`."""
+        seconds = {"train": round(self.train_seconds, 3), "ask": round(self.ask_seconds, 3)}
+        return {**self.figures, "settings": self.settings, "seconds": seconds}
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """What `melo eval` prints, writes and draws.
+
+    Attributes:
+        model: the base model, as the project names it.
         base, edited: the figures by name, as in `melo eval --json`.
-        results: one row an edit, in the order in which they were made.
+        seconds: wall time of asking base and edited model.
+        results: one row a probe, the edits first, each group in the order in which the edits were made.
+        baselines: other editors by name.
     """
 
     project: str
     task: str
     snapshot: int
     protocol: str
+    model: str
     edits: int
     base: JSONObject
     edited: JSONObject
-    results: list[JSONObject]
+    seconds: float
+    results: list[Result]
+    baselines: Mapping[str, BaselineReport] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> str:
+        """What the protocol measures, in one line."""
+        return measured(self.protocol, self.task)
+
+    def columns(self) -> dict[str, JSONObject]:
+        """METRICS by the name of the model: base, edited, then the baselines."""
+        others = {name: baseline.figures for name, baseline in self.baselines.items()}
+        return {"base": self.base, "edited": self.edited, **others}
+
+    def of_kind(self, kind: str) -> list[Result]:
+        """The rows of one kind of probe, in order."""
+        return [row for row in self.results if row.kind == kind]
 
     def to_json(self) -> JSONObject:
         """The JSON document of `melo eval --json`."""
@@ -39,9 +82,12 @@ class EvalReport:
             "task": self.task,
             "snapshot": self.snapshot,
             "protocol": self.protocol,
+            "measures": self.measured,
             "edits": self.edits,
             "base": self.base,
             "edited": self.edited,
+            "seconds": round(self.seconds, 3),
+            "baselines": {name: baseline.to_json() for name, baseline in self.baselines.items()},
         }
 
 
@@ -52,7 +98,12 @@ class AnsweredSets:
     edits: list[Answered]
     rephrases: list[Answered]
     unrelated: list[Answered]
+    hard: list[Answered]
     accurate: list[Answered]
+
+    def groups(self) -> list[list[Answered]]:
+        """The five groups, in the order of `results.KINDS`."""
+        return [self.edits, self.rephrases, self.unrelated, self.hard, self.accurate]
 
 
 @dataclass(frozen=True)
@@ -73,7 +124,9 @@ def metrics(sets: AnsweredSets, kind: ModelKind, *, edited: bool) -> JSONObject:
 
     Shares by generation are exact matches; by teacher forcing, the mean share of target tokens that are
     the model's first choice (the literature's accuracy, which flatters). A classifier answers at once, so it
-    has no teacher-forced share. Perplexities are weighted by token, for decoder-only models.
+    has no teacher-forced share. Perplexities are weighted by token, for decoder-only models. What fires and
+    which neuron is nearest is null for a model without a router. `nearest_right`, the share of rephrases
+    whose nearest neuron's edit wants their answer, is the generality that no radius can exceed.
     """
     side = _EDITED if edited else _BASE
     with_truth = [row for row in sets.unrelated if row.probe.truth is not None]
@@ -82,32 +135,17 @@ def metrics(sets: AnsweredSets, kind: ModelKind, *, edited: bool) -> JSONObject:
         "edit_success": _share(sets.edits, side, kind),
         "generality": _share(sets.rephrases, side, kind),
         "locality_truth": _share(with_truth, side, kind),
-        "locality_agreement": None if side.is_base else _agreement(sets.unrelated, kind),
-        "fired_edits": _fired(sets.edits, side),
-        "fired_rephrases": _fired(sets.rephrases, side),
-        "fired_unrelated": _fired(sets.unrelated, side),
+        "locality_agreement": _agreement(sets.unrelated, side, kind),
+        "hard_agreement": _agreement(sets.hard, side, kind),
+        "fired_edits": _routed_share(sets.edits, side, lambda row: row.fired),
+        "fired_rephrases": _routed_share(sets.rephrases, side, lambda row: row.fired),
+        "fired_unrelated": _routed_share(sets.unrelated, side, lambda row: row.fired),
+        "fired_hard": _routed_share(sets.hard, side, lambda row: row.fired),
+        "nearest_right": _routed_share(sets.rephrases, side, lambda row: row.nearest_right),
         "perplexity_edits": _perplexity(sets.edits, side) if causal else None,
         "perplexity_unrelated": _perplexity(with_truth, side) if causal else None,
         "arr": _perplexity(sets.accurate, side) if causal else None,
     }
-
-
-def edit_rows(edits: Sequence[Answered]) -> list[JSONObject]:
-    """One row an edit, in order: what was asked, what both models answer, and whether it is right."""
-    return [
-        {
-            "edit_id": row.probe.edit_id,
-            "prompt": row.probe.prompt,
-            "target": row.probe.truth,
-            "base": row.base,
-            "edited": row.edited,
-            "fired": row.fired,
-            "base_right": row.right(row.base),
-            "edited_right": row.right(row.edited),
-            "teacher_forced": row.edited_scores.accuracy if row.edited_scores else None,
-        }
-        for row in edits
-    ]
 
 
 def _share(rows: Sequence[Answered], side: _Side, kind: ModelKind) -> JSONObject | None:
@@ -126,8 +164,8 @@ def _share(rows: Sequence[Answered], side: _Side, kind: ModelKind) -> JSONObject
     return figures
 
 
-def _agreement(rows: Sequence[Answered], kind: ModelKind) -> JSONObject | None:
-    if not rows:
+def _agreement(rows: Sequence[Answered], side: _Side, kind: ModelKind) -> JSONObject | None:
+    if not rows or side.is_base:
         return None
     same = sum(row.agrees for row in rows)
     forced = [
@@ -143,8 +181,10 @@ def _agreement(rows: Sequence[Answered], kind: ModelKind) -> JSONObject | None:
     }
 
 
-def _fired(rows: Sequence[Answered], side: _Side) -> float | None:
-    return None if side.is_base else mean([float(row.fired) for row in rows])
+def _routed_share(rows: Sequence[Answered], side: _Side, holds: Callable[[Answered], bool]) -> float | None:
+    if side.is_base or any(row.route is None for row in rows):
+        return None
+    return mean([float(holds(row)) for row in rows])
 
 
 def _perplexity(rows: Sequence[Answered], side: _Side) -> float | None:

@@ -2,71 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 
-from melo_cli.errors import ProjectError
-from melo_cli.evaluation.asking import ask, ask_anew
-from melo_cli.evaluation.probes import ProbeSet, collect_probes
-from melo_cli.evaluation.report import AnsweredSets, EvalReport, edit_rows, metrics
+from melo_cli.evaluation.answering_sets import answer_probes
+from melo_cli.evaluation.baselines import BaselineSettings, run_baseline
+from melo_cli.evaluation.probes import Seen, collect_probes, nothing_seen
+from melo_cli.evaluation.protocols import PAPER, STRICT, published
+from melo_cli.evaluation.report import AnsweredSets, EvalReport, metrics
+from melo_cli.evaluation.results import KINDS, Result, results_of
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
 
-# After all edits: rephrases unseen in training, greedy exact match, agreement with the unedited model.
-STRICT = "strict"
 
-
-def evaluate(opened: OpenProject, reporter: Reporter) -> EvalReport:
+def evaluate(
+    opened: OpenProject,
+    reporter: Reporter,
+    *,
+    protocol: str = STRICT,
+    seen: Seen = nothing_seen,
+    baselines: Sequence[str] = (),
+    settings: BaselineSettings = BaselineSettings(),  # noqa: B008  (frozen)
+) -> EvalReport:
     """Ask every probe of the base and of the edited model, and count.
+
+    Args:
+        protocol: `strict` leaves out what calibration has seen and asks hard negatives; `paper` asks all
+            rephrases and unrelated prompts and adds the published figures under `published` in METRICS.
+        seen: whether calibration has used a text.
+        baselines: other editors to measure on the same edits and probes.
 
     Raises:
         ProjectError: the project has no edit to measure.
     """
-    sets = answer_probes(opened, collect_probes(opened, reporter), reporter)
-    kind = opened.routed.base.kind
+    strict = protocol == STRICT
+    probes = collect_probes(opened, reporter, seen=seen if strict else nothing_seen, hard=strict)
+    started = time.monotonic()
+    sets = answer_probes(opened, probes, reporter)
+    seconds = time.monotonic() - started
+    kind, task = opened.routed.base.kind, opened.recipe.task
+    figures = {"base": metrics(sets, kind, edited=False), "edited": metrics(sets, kind, edited=True)}
+    others = {name: run_baseline(name, opened, sets, settings, reporter) for name in baselines}
+    if protocol == PAPER:
+        for model in (*figures.values(), *(other.figures for other in others.values())):
+            model["published"] = published(task, model)
     return EvalReport(
         project=opened.project.name,
-        task=opened.recipe.task,
+        task=task,
         snapshot=opened.project.snapshot,
-        protocol=STRICT,
+        protocol=protocol,
+        model=opened.project.base.describe(),
         edits=len(sets.edits),
-        base=metrics(sets, kind, edited=False),
-        edited=metrics(sets, kind, edited=True),
-        results=edit_rows(sets.edits),
+        base=figures["base"],
+        edited=figures["edited"],
+        seconds=seconds,
+        results=_results(sets),
+        baselines=others,
     )
 
 
-def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> AnsweredSets:
-    """Both models' answers to all probes.
-
-    Raises:
-        ProjectError: there is no edit among them.
-    """
-    if not probes.edits:
-        raise ProjectError(
-            "the project has no live edit", where=str(opened.project.path), mend="make some with `melo edit`"
-        )
-    with _progress(reporter, probes.edits, probes.rephrases, probes.unrelated, probes.accurate) as advance:
-        return AnsweredSets(
-            ask(opened, probes.edits, advance),
-            ask(opened, probes.rephrases, advance),
-            ask(opened, probes.unrelated, advance),
-            ask(opened, probes.accurate, advance, generate=False),
-        )
-
-
-def answer_anew(opened: OpenProject, sets: AnsweredSets, reporter: Reporter) -> AnsweredSets:
-    """The same probes with the answers of the weights as they are now in the edited model's place."""
-    with _progress(reporter, sets.edits, sets.rephrases, sets.unrelated, sets.accurate) as advance:
-        return AnsweredSets(
-            ask_anew(opened, sets.edits, advance),
-            ask_anew(opened, sets.rephrases, advance),
-            ask_anew(opened, sets.unrelated, advance),
-            ask_anew(opened, sets.accurate, advance, generate=False),
-        )
-
-
-@contextmanager
-def _progress(reporter: Reporter, *groups: Sequence[object]) -> Iterator[Callable[[int], None]]:
-    with reporter.progress("asking", sum(len(group) for group in groups), "prompts") as progress:
-        yield lambda count: progress.advance(count)
+def _results(sets: AnsweredSets) -> list[Result]:
+    return [row for kind, group in zip(KINDS, sets.groups(), strict=True) for row in results_of(kind, group)]

@@ -16,9 +16,9 @@ Melo = Callable[..., Any]
 
 
 def rows(out: str) -> dict[str, list[str]]:
-    """Cells by the label of their row, the sub-rows under `label/sub-label`."""
+    """Cells by the label of their row, the sub-rows under `label/sub-label`; the legend is left out."""
     found, parent = {}, ""
-    for line in out.splitlines():
+    for line in out.partition("\nshares in %")[0].splitlines():
         label, *cells = [cell for cell in line.strip().split("  ") if cell]
         parent = parent if line.startswith("  ") else label
         found[f"{parent}/{label}" if line.startswith("  ") else label] = [cell.strip() for cell in cells]

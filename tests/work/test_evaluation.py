@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,9 +22,10 @@ from melo_cli.answering import TokenScores
 from melo_cli.base_model import ModelKind
 from melo_cli.editing import EditSummary
 from melo_cli.errors import MeloError, ProjectError
-from melo_cli.evaluation import evaluate, metrics, plot_retention
+from melo_cli.evaluation import Result, evaluate, metrics, plot_retention, write_results
 from melo_cli.evaluation.asking import Answered
-from melo_cli.evaluation.probes import Probe
+from melo_cli.evaluation.probes import Probe, collect_probes
+from melo_cli.evaluation.protocols import published
 from melo_cli.evaluation.report import AnsweredSets, EvalReport
 from melo_cli.evaluation.shares import token_f1, wilson_interval
 from melo_cli.loading import OpenProject, open_project
@@ -39,9 +41,12 @@ NAMES = {
     "generality",
     "locality_truth",
     "locality_agreement",
+    "hard_agreement",
     "fired_edits",
     "fired_rephrases",
     "fired_unrelated",
+    "fired_hard",
+    "nearest_right",
     "perplexity_edits",
     "perplexity_unrelated",
     "arr",
@@ -94,7 +99,7 @@ def row(
         for chosen, count in zip(choices, right, strict=True)
     ]
     route = Route(NEURON if fired else None, NEURON)
-    return Answered(Probe("prompt", truth), route, base, edited, *scores)
+    return Answered(Probe("prompt", truth), route, base, edited, *scores, nearest_target="the old town")
 
 
 SETS = AnsweredSets(
@@ -114,6 +119,12 @@ SETS = AnsweredSets(
         row("Bonn", "Bonn", "Bonn", fired=False, right=(4, 4)),
         row("Bonn", "Rome", "Rome", fired=False, right=(2, 2)),
         row(None, "Rome", "Paris", fired=True),
+    ],
+    hard=[
+        row(None, "Rome", "Rome", fired=True),
+        row(None, "Rome", "Paris", fired=True),
+        row(None, "Rome", "Rome", fired=False),
+        row("Bonn", "Bonn", "Bonn", fired=False),
     ],
     accurate=[],
 )
@@ -144,13 +155,34 @@ def _figures(share: dict[str, Any]) -> tuple[float, float, int]:
 def test_what_fires_is_told_of_the_edited_model_alone() -> None:
     base = metrics(SETS, ModelKind.SEQ2SEQ, edited=False)
     edited = metrics(SETS, ModelKind.SEQ2SEQ, edited=True)
-    fired = ("fired_edits", "fired_rephrases", "fired_unrelated")
-    assert [base[name] for name in fired] == [None, None, None]
-    assert [edited[name] for name in fired] == [3 / 5, 1 / 2, 2 / 4]
+    fired = ("fired_edits", "fired_rephrases", "fired_unrelated", "fired_hard")
+    assert [base[name] for name in fired] == [None] * 4
+    assert [edited[name] for name in fired] == [3 / 5, 1 / 2, 2 / 4, 2 / 4]
+
+
+def test_hard_negatives_are_counted_by_agreement_with_the_base() -> None:
+    edited = metrics(SETS, ModelKind.SEQ2SEQ, edited=True)
+    assert _figures(edited["hard_agreement"]) == (3 / 4, 1.0, 4)
+    assert metrics(SETS, ModelKind.SEQ2SEQ, edited=False)["hard_agreement"] is None
+
+
+def test_the_ceiling_of_generality_is_the_nearest_neuron() -> None:
+    other = dataclasses.replace(SETS.rephrases[0], nearest_target="the new town")
+    sets = dataclasses.replace(SETS, rephrases=[*SETS.rephrases, other])
+    assert metrics(sets, ModelKind.SEQ2SEQ, edited=True)["nearest_right"] == pytest.approx(2 / 3)
+    assert metrics(sets, ModelKind.SEQ2SEQ, edited=False)["nearest_right"] is None
+
+
+def test_a_model_without_a_router_fires_nothing_and_has_no_nearest() -> None:
+    bare = AnsweredSets(*([dataclasses.replace(row, route=None) for row in group] for group in SETS.groups()))
+    edited = metrics(bare, ModelKind.SEQ2SEQ, edited=True)
+    assert {name for name in edited if name.startswith("fired") and edited[name] is not None} == set()
+    assert edited["nearest_right"] is None
+    assert edited["edit_success"] == metrics(SETS, ModelKind.SEQ2SEQ, edited=True)["edit_success"]
 
 
 def test_where_there_is_nothing_to_ask_there_is_no_figure() -> None:
-    empty = AnsweredSets(SETS.edits, [], [], [])
+    empty = AnsweredSets(SETS.edits, [], [], [], [])
     edited = metrics(empty, ModelKind.CAUSAL, edited=True)
     assert {name for name, figure in edited.items() if figure is None} == NAMES - {
         "edit_success",
@@ -216,15 +248,15 @@ def test_a_generating_model_is_counted_by_what_it_writes(
 def test_every_edit_has_its_row_in_the_order_made(
     reports: Callable[[str], EvalReport], shared: Shared
 ) -> None:
-    found = reports("pico_gpt2").results
+    found = reports("pico_gpt2").of_kind("edit")
     views = shared("pico_gpt2").project.edits()
-    assert [(row["edit_id"], row["prompt"], row["target"]) for row in found] == [
+    assert [(row.edit_id, row.prompt, row.truth) for row in found] == [
         (view.edit_id, view.prompt, view.target) for view in views
     ]
     for result in found:
-        assert result["edited"] == result["target"] != result["base"]
-        assert (result["fired"], result["base_right"], result["edited_right"]) == (True, False, True)
-        assert result["teacher_forced"] == 1.0
+        assert result.edited == result.truth != result.base
+        assert (result.fired, result.base_right, result.edited_right) == (True, False, True)
+        assert result.edited_teacher_forced == 1.0
 
 
 def test_teacher_forcing_is_that_of_transformers(
@@ -340,7 +372,7 @@ def test_superseded_edits_are_not_asked(edit: Edit, copied: Callable[[str], Path
     data = [{"prompt": prompt, "target": target} for target in ("civil", "tax", "civil")]
     assert [outcome.edit_id for outcome in edit("pico_bert", data, path).outcomes] == ["e000007", "e000008"]
     report = evaluate(open_project(path), reporter)
-    assert [row["edit_id"] for row in report.results if row["prompt"] == prompt] == ["e000008"]
+    assert [row.edit_id for row in report.of_kind("edit") if row.prompt == prompt] == ["e000008"]
     assert (report.edits, report.edited["edit_success"]["generation"]) == (6, 1.0)
     # The unrelated prompt of the first went with it.
     assert report.edited["locality_agreement"]["n"] == 3
@@ -352,7 +384,7 @@ def test_a_prompt_that_was_right_already_is_asked_for_its_newest_target(
     path = copied("pico_bert")
     edit("pico_bert", [{"prompt": "What was built in 1889?", "target": "tax"}], path)
     report = evaluate(open_project(path), reporter)
-    assert [row["target"] for row in report.results if row["prompt"] == "What was built in 1889?"] == ["tax"]
+    assert [row.truth for row in report.of_kind("edit") if row.prompt == "What was built in 1889?"] == ["tax"]
     assert (report.edits, report.edited["edit_success"]["generation"]) == (6, 1.0)
 
 
@@ -364,7 +396,7 @@ def test_a_failed_edit_counts_against_the_project(
     failed = {"prompt": "The tower was opened in", "target": "tax"}
     assert edit("pico_bert", [failed], path, training=hopeless).count("failed") == 1
     report = evaluate(open_project(path), reporter)
-    assert report.results[-1]["edited_right"] is False
+    assert report.of_kind("edit")[-1].edited_right is False
     assert (report.edits, report.edited["edit_success"]["generation"]) == (7, pytest.approx(6 / 7))
 
 
@@ -376,6 +408,202 @@ def test_a_project_without_edits_has_nothing_to_measure(
         evaluate(open_project(tmp_path / "p"), reporter)
 
 
+# Hard negatives
+
+
+@pytest.fixture(scope="module")
+def near(edit: Edit, tmp_path_factory: pytest.TempPathFactory) -> OpenProject:
+    """A project of edits with subjects, most of which the base answers right: little of it needs training."""
+    data = [
+        {
+            "prompt": "Which court is in Paris?",
+            "subject": "Paris",
+            "rephrases": ["Paris has which court?", "In Paris which court is it?"],
+            "locality": ["Which court is in Rome?", "who studied law"],
+        },
+        {"prompt": "Who was born in London?", "subject": "London", "locality": ["He was born in Cologne"]},
+        {"prompt": "What is the law?", "locality": ["What is the river?"]},
+    ]
+    path = tmp_path_factory.mktemp("near") / "p"
+    edit("pico_bert", [row | {"target": "criminal"} for row in data], path)
+    return open_project(path)
+
+
+def texts(probes: list[Probe]) -> list[str]:
+    return [probe.prompt for probe in probes]
+
+
+def test_hard_negatives_have_the_words_of_an_edit_and_another_subject(
+    near: OpenProject, reporter: Any
+) -> None:
+    probes = collect_probes(near, reporter)
+    # The first edit's own look-alike, the second's with the first's subject; the third has no subject.
+    assert texts(probes.hard) == ["Which court is in Rome?", "Who was born in Paris?"]
+    assert [probe.edit_id for probe in probes.hard] == ["e000001", "e000002"]
+    assert texts(probes.unrelated) == ["who studied law", "He was born in Cologne", "What is the river?"]
+    assert reporter.infos == []
+
+
+def test_in_counterfact_every_locality_prompt_of_an_edit_is_hard(near: OpenProject, reporter: Any) -> None:
+    recipe = near.recipe.model_copy(update={"task": "counterfact"})
+    probes = collect_probes(dataclasses.replace(near, recipe=recipe), reporter)
+    own = ["Which court is in Rome?", "who studied law", "He was born in Cologne", "What is the river?"]
+    assert (texts(probes.hard), probes.unrelated) == (own, [])
+
+
+def test_what_is_hard_is_not_unrelated_too(
+    near: OpenProject, write_rows: Callable[[Path, Any], Path], reporter: Any, tmp_path: Path
+) -> None:
+    data = [
+        {"prompt": text} for text in ("Who was born in Paris?", "Is it Paris?", "Which court is in Rome?")
+    ]
+    opened = with_data(near, locality=str(write_rows(tmp_path / "locality.jsonl", data)))
+    probes = collect_probes(opened, reporter)
+    assert texts(probes.unrelated)[-1] == "Is it Paris?"
+    assert set(texts(probes.unrelated)).isdisjoint(texts(probes.hard))
+
+
+def test_hard_negatives_are_asked_and_counted(near: OpenProject) -> None:
+    report = evaluate(near, SilentReporter())
+    assert report.edited["hard_agreement"]["n"] == 2
+    assert report.edited["hard_agreement"]["generation"] == 1.0
+    assert report.edited["fired_hard"] == 0.0
+    assert [row.prompt for row in report.of_kind("hard")] == [
+        "Which court is in Rome?",
+        "Who was born in Paris?",
+    ]
+
+
+def test_what_calibration_has_seen_is_left_out_but_edits_never_are(near: OpenProject, reporter: Any) -> None:
+    every = collect_probes(near, reporter)
+    seen = {
+        "Which court is in Paris?",
+        "Paris has which court?",
+        "Who was born in Paris?",
+        "He was born in Cologne",
+        "What is the river?",
+    }
+    probes = collect_probes(near, reporter, seen=seen.__contains__)
+    assert texts(probes.edits) == texts(every.edits)
+    assert texts(probes.rephrases) == ["In Paris which court is it?"]
+    assert texts(probes.unrelated) == ["who studied law"]
+    assert texts(probes.hard) == ["Which court is in Rome?"]
+    told = "left out, because calibration has seen them: 1 rephrases, 2 unrelated prompts, 1 hard negatives"
+    assert reporter.infos == [told]
+    report = evaluate(near, SilentReporter(), seen=seen.__contains__)
+    assert report.edited["generality"]["n"] == 1
+    assert (
+        evaluate(near, SilentReporter(), seen=seen.__contains__, protocol="paper").edited["generality"]["n"]
+        == 2
+    )
+
+
+# Protocols
+
+
+@pytest.mark.parametrize(
+    ("task", "measure", "expected"),
+    [
+        ("zsre", "F1", {"edit_success": 0.3, "generality": 0.6, "locality": 0.9, "arr": None}),
+        ("scotus", "accuracy", {"edit_success": 0.1, "generality": 0.4, "locality": 0.7, "arr": None}),
+        ("hallucination", "perplexity", {"edit_success": 2, "generality": None, "locality": 3, "arr": 4}),
+        (
+            "counterfact",
+            "teacher-forced accuracy",
+            {"edit_success": 0.2, "generality": 0.5, "locality": 0.8, "arr": None},
+        ),
+    ],
+)
+def test_each_task_has_its_published_measure(task: str, measure: str, expected: dict[str, Any]) -> None:
+    def share(first: float) -> dict[str, float]:
+        return {"generation": first, "teacher_forced": first + 0.1, "f1": first + 0.2}
+
+    figures = {
+        "edit_success": share(0.1),
+        "generality": share(0.4),
+        "locality_truth": share(0.7),
+        "perplexity_edits": 2,
+        "perplexity_unrelated": 3,
+        "arr": 4,
+    }
+    found = published(task, figures)
+    assert found == {
+        "measure": measure,
+        **{name: value and pytest.approx(value) for name, value in expected.items()},
+    }
+    assert published(task, figures | dict.fromkeys(("generality", "arr")))["generality"] is None
+
+
+def test_the_paper_protocol_says_what_it_measures_and_asks_no_hard_negatives(near: OpenProject) -> None:
+    paper = evaluate(near, SilentReporter(), protocol="paper")
+    assert paper.edited["published"] == {
+        "measure": "accuracy",
+        "edit_success": 1.0,
+        "generality": 1.0,
+        "locality": None,
+        "arr": None,
+    }
+    assert (paper.protocol, paper.of_kind("hard")) == ("paper", [])
+    assert "2312.11795" in paper.to_json()["measures"]
+    strict = evaluate(near, SilentReporter())
+    assert "published" not in strict.edited
+    assert "greedy answers that match exactly" in strict.to_json()["measures"]
+
+
+# One pass
+
+
+def test_a_classifier_reads_a_document_once(near: OpenProject) -> None:
+    read: list[int] = []
+    hook = near.routed.base.model.register_forward_hook(
+        lambda _model, _args, output: read.append(len(output.logits))
+    )
+    try:
+        report = evaluate(near, SilentReporter())
+    finally:
+        hook.remove()
+    # Once by the base, and once more where an edit's block answers.
+    assert sum(read) == len(report.results) + sum(bool(row.fired) for row in report.results)
+
+
+# Results
+
+
+def test_results_are_one_row_a_probe(reports: Callable[[str], EvalReport], tmp_path: Path) -> None:
+    report = reports("pico_gpt2")
+    write_results(report.results, tmp_path / "r.parquet")
+    table = pq.read_table(tmp_path / "r.parquet")
+    assert table.column_names == [field.name for field in dataclasses.fields(Result)]
+    rows = table.to_pylist()
+    assert [row["kind"] for row in rows] == ["edit"] * 6 + ["rephrase"] * 2 + ["unrelated"] * 4
+    first = rows[0]
+    assert (first["edit_id"], first["truth"], first["edited"]) == ("e000001", "London", "London")
+    assert (first["fired"], first["fired_edit"], first["nearest_edit"]) == (True, "e000001", "e000001")
+    assert (first["base_right"], first["edited_right"], first["nearest_right"]) == (False, True, True)
+    assert first["distance"] == pytest.approx(0, abs=1e-4)
+    assert first["edited_teacher_forced"] == 1.0
+    assert first["tokens"] == 2
+    assert 0 < 5 * first["edited_nats"] < first["base_nats"]
+    missed = next(row for row in rows if row["prompt"] == "law was studied by whom")
+    assert (missed["fired"], missed["fired_edit"], missed["edited"]) == (False, None, missed["base"])
+    assert missed["center_distance"] > missed["radius"] > 0
+    unknown = next(row for row in rows if row["prompt"] == "Is it Paris?")
+    assert (unknown["truth"], unknown["base_right"], unknown["base_nats"]) == (None, None, None)
+    assert unknown["agrees"] is True
+
+
+def test_accurate_text_is_scored_but_not_judged(measured: EvalReport) -> None:
+    for row in measured.of_kind("accurate"):
+        assert (row.base, row.base_right, row.edited_right) == ("", None, None)
+        assert row.base_nats is not None
+
+
+def test_results_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(MeloError, match="the results cannot be written") as caught:
+        write_results([], tmp_path / "no" / "r.parquet")
+    assert caught.value.where == str(tmp_path / "no" / "r.parquet")
+
+
 # The document
 
 
@@ -384,7 +612,8 @@ def test_the_document_has_the_names_that_readers_rely_on(
     reports: Callable[[str], EvalReport], kind: str
 ) -> None:
     document = json.loads(json.dumps(reports(kind).to_json(), allow_nan=False))
-    assert list(document) == ["project", "task", "snapshot", "protocol", "edits", "base", "edited"]
+    named = ["project", "task", "snapshot", "protocol", "measures", "edits", "base", "edited"]
+    assert list(document) == [*named, "seconds", "baselines"]
     assert (document["project"], document["protocol"], document["edits"]) == (kind, "strict", 6)
     for side in ("base", "edited"):
         assert set(document[side]) == NAMES

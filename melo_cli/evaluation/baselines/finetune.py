@@ -1,0 +1,49 @@
+"""Fine-tuning as an editor: every batch moves the weights themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from melo_cli.encoding import EncodedEdit
+from melo_cli.evaluation.baselines.fitting import fit, with_changes
+from melo_cli.evaluation.baselines.settings import FinetuneSettings
+from melo_cli.loading import OpenProject
+from melo_cli.reporter import Progress
+
+
+@contextmanager
+def finetuned(
+    opened: OpenProject,
+    batches: Sequence[Sequence[EncodedEdit]],
+    settings: FinetuneSettings,
+    progress: Progress,
+) -> Iterator[OpenProject]:
+    """Inside the block the base model is fine-tuned on the batches, in order; afterwards it is as before."""
+    base = opened.routed.base
+    parameters = _parameters(opened, settings.weights)
+    before = [parameter.detach().clone() for parameter in parameters]
+    training = with_changes(opened.recipe.training, lr=settings.lr, steps=settings.steps)
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        for batch in batches:
+            fit(base, parameters, batch, training)
+            progress.advance(len(batch))
+        yield opened
+    finally:
+        with torch.no_grad():
+            for parameter, kept in zip(parameters, before, strict=True):
+                parameter.copy_(kept)
+                parameter.grad = None
+                parameter.requires_grad_(False)
+
+
+def _parameters(opened: OpenProject, weights: str) -> list[nn.Parameter]:
+    if weights == "all":
+        return list(opened.routed.base.model.parameters())
+    layers = opened.routed.tuner.layers.values()
+    return [parameter for layer in layers for parameter in layer.get_base_layer().parameters()]

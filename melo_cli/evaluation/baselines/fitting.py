@@ -1,0 +1,43 @@
+"""The training loop that the baselines share: one batch of edits, the recipe's optimizer and early stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from melo_cli.base_model import BaseModel
+from melo_cli.editing.optimizers import Schedule
+from melo_cli.encoding import EncodedEdit
+from melo_cli.recipe import TrainingSection
+from melo_cli.scoring import least_probability, target_batch, target_logits, target_loss
+
+
+def fit(
+    base: BaseModel, parameters: Sequence[Tensor], edits: Sequence[EncodedEdit], training: TrainingSection
+) -> int:
+    """Train `parameters` until the model answers a batch of edits, with a fresh optimizer.
+
+    Returns:
+        The steps that it took, `training.max_steps` at most.
+    """
+    schedule = Schedule(training, parameters)
+    batch = target_batch(base, edits)
+    for step in range(training.max_steps):
+        logits = target_logits(base, batch)
+        if training.stop_at is not None and least_probability(logits, batch.targets) >= training.stop_at:
+            return step
+        schedule.step(target_loss(logits, batch.targets))
+    return training.max_steps
+
+
+def with_changes(training: TrainingSection, *, lr: float | None, steps: int | None) -> TrainingSection:
+    """The recipe's training with another learning rate or number of steps, where given."""
+    changes: dict[str, Any] = {}
+    if steps is not None:
+        changes["max_steps"] = steps
+    if lr is not None:
+        named = {"name": training.optimizer.name, **training.optimizer.arguments, "lr": lr}
+        changes["optimizer"] = type(training.optimizer).model_validate(named)
+    return training.model_copy(update=changes)

@@ -1,0 +1,301 @@
+"""GRACE (Hartvigsen et al., arXiv 2211.11031): a codebook of values at one layer, and deferral to the base.
+
+A key is the layer's input at the last prompt token. Within a key's epsilon the layer's output is replaced, at
+every prompt token, by the value that was trained for the key; any other prompt gets the base's answer.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from melo_cli.answering import Advance, Asker, TokenScores
+from melo_cli.base_model import BaseModel, ModelKind
+from melo_cli.encoding import EncodedEdit, with_positions
+from melo_cli.errors import MeloError
+from melo_cli.evaluation.baselines.fitting import fit
+from melo_cli.evaluation.baselines.settings import GraceSettings
+from melo_cli.loading import OpenProject
+from melo_cli.recipe import OptimizerSection, TrainingSection
+from melo_cli.reporter import Progress
+from melo_cli.tuner.layer import DynamicLoraLayer, linear_shape
+from store.records import Block, Neighbour, Route
+
+# Values are trained until every target token has this probability, where the recipe names none.
+_STOP_AT = 0.9
+# Below half the way between two keys of different labels, as the published code splits them.
+_GAP = 1e-5
+
+
+@dataclass
+class Codebook:
+    """Keys with their values and radii; it answers look-ups as the store does.
+
+    Attributes:
+        initial: the first epsilon of a key.
+        keys: `[n, in]` float32.
+        values: `[n, out]` float32.
+        epsilons: `[n]`, how far each key reaches (L2).
+        labels: target tokens of the edit that each key was made for.
+        edit_ids: id of that edit.
+    """
+
+    initial: float = 1.0
+    keys: list[NDArray[np.float32]] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+    epsilons: list[float] = field(default_factory=list)
+    labels: list[tuple[int, ...]] = field(default_factory=list)
+    edit_ids: list[str] = field(default_factory=list)
+
+    def place(self, key: NDArray[np.float32], label: tuple[int, ...], edit_id: str, value: Tensor) -> int:
+        """Find or make the entry of a new edit (Algorithm 1): add, expand or split.
+
+        Returns:
+            Its number.
+        """
+        distances = self._distances(key)
+        nearest = int(distances.argmin()) if len(self.keys) else -1
+        if nearest < 0 or distances[nearest] > self.initial + self.epsilons[nearest]:
+            return self._add(key, label, edit_id, value, self.initial)
+        distance = float(distances[nearest])
+        if label == self.labels[nearest]:
+            self.epsilons[nearest] = max(self.epsilons[nearest], distance)
+            return nearest
+        self.epsilons[nearest] = distance / 2 - _GAP
+        return self._add(key, label, edit_id, value, distance / 2)
+
+    def lookup(self, keys: NDArray[np.float32]) -> list[Route]:
+        """Routes of keys `[n, in]`: the nearest entry, fired where the key lies within its epsilon."""
+        return [self._route(key) for key in keys]
+
+    def block(self, block_id: str) -> Block:
+        """No entry is a LoRA block."""
+        raise KeyError(block_id)
+
+    def _route(self, key: NDArray[np.float32]) -> Route:
+        if not self.keys:
+            return Route(None, None)
+        distances = self._distances(key)
+        entry = int(distances.argmin())
+        distance, epsilon = float(distances[entry]), self.epsilons[entry]
+        near = Neighbour(self.edit_ids[entry], str(entry), entry, distance, epsilon, distance)
+        return Route(near if distance <= epsilon else None, near)
+
+    def _distances(self, key: NDArray[np.float32]) -> NDArray[np.float32]:
+        distances: NDArray[np.float32] = np.linalg.norm(
+            np.array(self.keys).reshape(-1, len(key)) - key, axis=1
+        )
+        return distances
+
+    def _add(
+        self, key: NDArray[np.float32], label: tuple[int, ...], edit_id: str, value: Tensor, epsilon: float
+    ) -> int:
+        self.keys.append(key)
+        self.values.append(value)
+        self.epsilons.append(epsilon)
+        self.labels.append(label)
+        self.edit_ids.append(edit_id)
+        return len(self.keys) - 1
+
+
+class GraceModel:
+    """A base model with a codebook at one layer; an `Asker` asks it as it asks a routed model."""
+
+    def __init__(self, base: BaseModel, layer: str, codebook: Codebook) -> None:
+        self.base = base
+        self.source = codebook
+        self._answer_tokens = 0
+        self._module = base.model.get_submodule(layer)
+
+    def keys(self, inputs: Mapping[str, Tensor]) -> NDArray[np.float32]:
+        """Keys `[batch, in]` of padded prompts: the layer's input at the last real token."""
+        filled = with_positions(self.base, inputs)
+        caught: list[Tensor] = []
+        hook = self._module.register_forward_pre_hook(lambda _module, args: caught.append(args[0]))
+        runner = self.base.model.get_encoder() if self.base.kind is ModelKind.SEQ2SEQ else self.base.model
+        try:
+            with torch.no_grad():
+                runner(**filled)
+        finally:
+            hook.remove()
+        hidden, mask = caught[0], filled["attention_mask"]
+        positions = torch.arange(mask.shape[1], device=mask.device)
+        last = positions.masked_fill(mask == 0, -1).amax(1)
+        keys: NDArray[np.float32] = hidden[torch.arange(len(hidden)), last].float().cpu().numpy()
+        return keys
+
+    @contextmanager
+    def using(self, block_ids: Sequence[str | None]) -> Iterator[None]:
+        """Give row `i` of the passes made inside the value of entry `block_ids[i]`, None for none."""
+        fired = [row for row, entry in enumerate(block_ids) if entry is not None]
+        if not fired:
+            yield
+            return
+        values = torch.stack([self.source.values[int(entry)] for entry in block_ids if entry is not None])
+        with self.replacing(fired, lambda: values):
+            yield
+
+    @contextmanager
+    def answers_of(self, tokens: int) -> Iterator[None]:
+        """Inside the block the last `tokens` of every row are its answer, no part of its prompt."""
+        self._answer_tokens = tokens
+        try:
+            yield
+        finally:
+            self._answer_tokens = 0
+
+    @contextmanager
+    def replacing(self, rows: Sequence[int], values: Callable[[], Tensor]) -> Iterator[None]:
+        """Replace the layer's output at the prompt tokens of `rows` by `values()`, `[len(rows), out]`.
+
+        The later passes of a generation hold one token each, which is the answer's. Padding is replaced
+        along: nothing attends to it.
+        """
+        passes = itertools.count()
+
+        def replaced(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+            if next(passes) and output.shape[1] == 1:
+                return output
+            end = output.shape[1] - self._answer_tokens
+            changed = output.clone()
+            changed[list(rows), :end] = values().to(output.dtype).unsqueeze(1).expand(-1, end, -1)
+            return changed
+
+        hook = self._module.register_forward_hook(replaced)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+class GraceAsker(Asker):
+    """Tells the model where prompts end, which a decoder-only model's scores depend on."""
+
+    def __init__(self, model: GraceModel, opened: OpenProject) -> None:
+        super().__init__(model, opened.encoder)
+        self.model = model
+
+    def scores(
+        self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None], advance: Advance | None = None
+    ) -> list[TokenScores]:
+        """Teacher-forced scores of targets under the entries given."""
+        found: dict[int, TokenScores] = {}
+        for length, rows in by_target_length(edits, self.base.kind):
+            with self.model.answers_of(length):
+                scores = super().scores([edits[i] for i in rows], [blocks[i] for i in rows], advance)
+            found.update(zip(rows, scores, strict=True))
+        return [found[index] for index in range(len(edits))]
+
+
+@contextmanager
+def grace(
+    opened: OpenProject,
+    batches: Sequence[Sequence[EncodedEdit]],
+    edit_ids: Sequence[str],
+    settings: GraceSettings,
+    progress: Progress,
+) -> Iterator[OpenProject]:
+    """Inside the block the project is asked with GRACE's codebook in the place of its own routes and blocks.
+
+    The values of a batch are trained side by side, each by the gradient of its own edits alone.
+    """
+    edits = [edit for batch in batches for edit in batch]
+    module, layer = grace_layer(opened, settings.layer)
+    model = GraceModel(opened.routed.base, layer, Codebook())
+    asker = GraceAsker(model, opened)
+    keys = asker.keys([edit.prompt_ids for edit in edits]) if edits else np.zeros((0, 1), np.float32)
+    labels = [edit.target_ids for edit in edits]
+    model.source.initial = settings.radius or _initial_radius(keys, labels)
+    generator = torch.Generator().manual_seed(opened.recipe.seed)
+    made = 0
+    for batch in batches:
+        entries = []
+        for place in range(made, made + len(batch)):
+            value = torch.rand(linear_shape(module)[1], generator=generator).to(opened.routed.device)
+            entries.append(model.source.place(keys[place], labels[place], edit_ids[place], value))
+        _train(model, batch, entries, _training(opened, settings))
+        made += len(batch)
+        progress.advance(len(batch))
+    yield replace(opened, asker=asker)
+
+
+def grace_layer(opened: OpenProject, name: str) -> tuple[nn.Module, str]:
+    """The linear module whose output is replaced, and its full name.
+
+    Not named, it is the last target module of the first block that has one and sees the prompt: the published
+    layers lie some blocks below the top, too, since what replaces the top's output reaches one token only.
+
+    Raises:
+        MeloError: no such linear module, or all target modules are in the decoder.
+    """
+    base, layers = opened.routed.base, opened.routed.tuner.layers
+    if not name:
+        reader = base.model.get_encoder() if base.kind is ModelKind.SEQ2SEQ else base.model
+        seeing = set(reader.modules())
+        candidates = [found for found, layer in layers.items() if layer in seeing]
+        if not candidates:
+            raise _no_layer("no target module sees the prompt")
+        parent = candidates[0].rpartition(".")[0]
+        name = [found for found in candidates if found.rpartition(".")[0] == parent][-1]
+    module = dict(base.model.named_modules()).get(name)
+    inside = module.get_base_layer() if isinstance(module, DynamicLoraLayer) else module
+    if not isinstance(inside, nn.Linear | Conv1D):
+        raise _no_layer(f"{name!r} is no linear module of the model")
+    return inside, name
+
+
+def _no_layer(problem: str) -> MeloError:
+    mend = "name one with --baseline-set grace.layer=NAME; `melo inspect MODEL` lists them"
+    return MeloError(problem, where="--baseline grace", mend=mend)
+
+
+def _initial_radius(keys: NDArray[np.float32], labels: Sequence[tuple[int, ...]]) -> float:
+    """Half the median distance of a key to the nearest key with another label; 1 where there is none."""
+    nearest = []
+    for key, label in zip(keys, labels, strict=True):
+        foreign = np.array([other != label for other in labels])
+        if foreign.any():
+            nearest.append(float(np.linalg.norm(keys[foreign] - key, axis=1).min()))
+    return float(np.median(nearest)) / 2 if nearest else 1.0
+
+
+def _training(opened: OpenProject, settings: GraceSettings) -> TrainingSection:
+    optimizer = OptimizerSection.model_validate({"name": "Adam", "lr": settings.lr})
+    stop_at = opened.recipe.training.stop_at or _STOP_AT
+    return TrainingSection(max_steps=settings.steps, stop_at=stop_at, optimizer=optimizer, lr_scheduler=None)
+
+
+def _train(
+    model: GraceModel, batch: Sequence[EncodedEdit], entries: Sequence[int], training: TrainingSection
+) -> None:
+    """Train the values of one batch's entries; a decoder-only model's targets of like length together."""
+    for length, rows in by_target_length(batch, model.base.kind):
+        used = sorted({entries[row] for row in rows})
+        values = torch.stack([model.source.values[entry] for entry in used]).requires_grad_()
+        places = [used.index(entries[row]) for row in rows]
+        with model.answers_of(length), model.replacing(range(len(rows)), lambda: values[places]):  # noqa: B023
+            fit(model.base, [values], [batch[row] for row in rows], training)
+        for entry, value in zip(used, values.detach(), strict=True):
+            model.source.values[entry] = value
+
+
+def by_target_length(edits: Sequence[EncodedEdit], kind: ModelKind) -> list[tuple[int, list[int]]]:
+    """Which rows may be read in one pass, and how many tokens of each are its answer.
+
+    Only decoder-only models read prompt and answer as one text; the others take all rows together.
+    """
+    if kind is not ModelKind.CAUSAL:
+        return [(0, list(range(len(edits))))] if edits else []
+    groups: dict[int, list[int]] = {}
+    for row, edit in enumerate(edits):
+        groups.setdefault(len(edit.target_ids), []).append(row)
+    return list(groups.items())

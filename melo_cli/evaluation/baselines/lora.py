@@ -1,0 +1,58 @@
+"""One ordinary LoRA (PEFT) for all edits: what blocks of their own and a router are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import LoraModel
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from melo_cli.encoding import EncodedEdit
+from melo_cli.evaluation.baselines.fitting import fit, with_changes
+from melo_cli.evaluation.baselines.settings import LoraSettings
+from melo_cli.loading import OpenProject
+from melo_cli.recipe import Recipe
+from melo_cli.reporter import Progress
+
+
+@contextmanager
+def one_lora(
+    opened: OpenProject, batches: Sequence[Sequence[EncodedEdit]], settings: LoraSettings, progress: Progress
+) -> Iterator[OpenProject]:
+    """Inside the block one LoRA, trained on the batches in order, acts on every prompt; afterwards none."""
+    base, recipe = opened.routed.base, opened.recipe
+    wrapped = list(opened.routed.tuner.layers.values())
+    bare = [layer.base_layer for layer in wrapped]
+    adapted = _adapted(bare, settings.rank or recipe.lora.rank, recipe).to(opened.routed.device)
+    parameters = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    training = with_changes(recipe.training, lr=settings.lr, steps=settings.steps)
+    try:
+        for layer, module in zip(wrapped, adapted, strict=True):
+            layer.base_layer = module
+        for batch in batches:
+            fit(base, parameters, batch, training)
+            progress.advance(len(batch))
+        yield opened
+    finally:
+        for layer, module in zip(wrapped, bare, strict=True):
+            layer.base_layer = module
+
+
+def _adapted(modules: Sequence[nn.Module], rank: int, recipe: Recipe) -> nn.ModuleList:
+    """The modules, which stay as they are, inside PEFT's LoRA layers; started from the recipe's seed."""
+    held = nn.ModuleList(modules)
+    names = [str(number) for number in range(len(modules))]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=recipe.lora.alpha,  # type: ignore[arg-type]  (PEFT divides it, whatever it is)
+        target_modules=names,
+        fan_in_fan_out=isinstance(modules[0], Conv1D),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        LoraModel(held, config, "baseline")
+    return held

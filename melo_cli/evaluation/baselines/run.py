@@ -1,0 +1,67 @@
+"""Runs one baseline: its edits made on the project's base model, its probes asked, the model put back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+
+from melo_cli.encoding import EncodedEdit
+from melo_cli.evaluation.answering_sets import answer_anew, answer_routed
+from melo_cli.evaluation.baselines.finetune import finetuned
+from melo_cli.evaluation.baselines.grace import grace
+from melo_cli.evaluation.baselines.lora import one_lora
+from melo_cli.evaluation.baselines.settings import BaselineSettings
+from melo_cli.evaluation.report import AnsweredSets, BaselineReport, metrics
+from melo_cli.loading import OpenProject
+from melo_cli.reporter import Progress, Reporter
+
+
+def run_baseline(
+    name: str, opened: OpenProject, sets: AnsweredSets, settings: BaselineSettings, reporter: Reporter
+) -> BaselineReport:
+    """Make the same edits with another editor, and ask it the same probes.
+
+    Like melo it edits only what the base has wrong, each edit once, in the order made and in batches of the
+    recipe's size, and is asked after the last. The base model is as before afterwards, weight by weight.
+
+    Args:
+        name: `finetune`, `lora` or `grace`.
+        sets: the answers of the base, to which the baseline's are compared.
+    """
+    wrong = [row.probe for row in sets.edits if not row.right(row.base)]
+    edits = [opened.encoder.edit(probe.prompt, probe.truth or "") for probe in wrong]
+    edit_ids = [probe.edit_id or "" for probe in wrong]
+    size = opened.recipe.training.batch_size
+    batches = [edits[start : start + size] for start in range(0, len(edits), size)]
+    started = time.monotonic()
+    with (
+        reporter.progress(f"training {name}", len(edits), "edits") as progress,
+        _edited(name, opened, batches, edit_ids, settings, progress) as changed,
+    ):
+        trained = time.monotonic()
+        answer = answer_routed if name == "grace" else answer_anew
+        answered = answer(changed, sets, reporter, label=f"asking {name}")
+        asked = time.monotonic()
+    return BaselineReport(
+        metrics(answered, opened.routed.base.kind, edited=True),
+        settings=asdict(getattr(settings, name)) | {"batch_size": size, "edits": len(edits)},
+        train_seconds=trained - started,
+        ask_seconds=asked - trained,
+    )
+
+
+def _edited(
+    name: str,
+    opened: OpenProject,
+    batches: Sequence[Sequence[EncodedEdit]],
+    edit_ids: Sequence[str],
+    settings: BaselineSettings,
+    progress: Progress,
+) -> AbstractContextManager[OpenProject]:
+    if name == "finetune":
+        return finetuned(opened, batches, settings.finetune, progress)
+    if name == "lora":
+        return one_lora(opened, batches, settings.lora, progress)
+    return grace(opened, batches, edit_ids, settings.grace, progress)
