@@ -21,6 +21,7 @@ from transformers.utils.hub import cached_file
 from melo_cli.errors import ModelError
 from melo_cli.fingerprint import fingerprint
 from melo_cli.recipe import ModelSection
+from melo_cli.weights import take_into_memory
 from store.records import BaseReference
 
 # One quarter of a million positions is more than any model has; tokenizers write "no limit" as 1e30.
@@ -105,15 +106,20 @@ def load_base_model(section: ModelSection, task: str) -> BaseModel:
     device = resolve_device(section.device)
     kind = model_kind(config)
     _require_kind(kind, task, section.name_or_path)
+    dtype = _dtype(section, config, device)
+    widened = device.type == "cpu" and dtype is torch.float32
     model, loading = _load(
         _AUTO_CLASS[kind],
         section,
         "weights",
-        dtype=_dtype(section, config, device),
+        dtype="auto" if widened else dtype,
         use_safetensors=None if section.allow_pickle else True,
         output_loading_info=True,
     )
     _require_all_weights(loading["missing_keys"], section.name_or_path)
+    if device.type == "cpu":
+        take_into_memory(model, torch.float32 if widened else None)
+        model.config.dtype = model.dtype
     model.eval().requires_grad_(False).to(device)
     tokenizer = _load_tokenizer(section)
     reference = BaseReference(

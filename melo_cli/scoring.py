@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,10 +21,20 @@ class TargetBatch:
     Attributes:
         inputs: keyword arguments of the model's forward.
         targets: `[batch, T]` int64, the token to be predicted at each kept position, `IGNORED` elsewhere.
+        tokens: `[N]` int64, the same without those that are ignored, row by row.
+        places: `[N]` int64, where the logits of each of them stand among those of the batch, flattened.
     """
 
     inputs: dict[str, Tensor | int]
     targets: Tensor
+    tokens: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Tensor | int], targets: Tensor, *, positions: int) -> TargetBatch:
+        """A batch whose model gives logits at `positions` of each row, the targets' being the first `T`."""
+        rows, columns = (targets != IGNORED).nonzero(as_tuple=True)
+        return cls({**inputs}, targets, targets[rows, columns], rows * positions + columns)
 
 
 def target_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch:
@@ -45,23 +56,38 @@ def target_logits(base: BaseModel, batch: TargetBatch) -> Tensor:
     return logits.float()
 
 
-def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy over the target tokens of the batch (nats a token); prompts do not count."""
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+def target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
+    """Cross-entropy `[N]` float32 of each target token, row by row, nats; logits are made for these alone."""
+    with _only_places(base, batch.places):
+        logits: Tensor = base.model(**batch.inputs).logits
+    logits = logits.flatten(0, -2)
+    if len(logits) != len(batch.places):
+        logits = logits.index_select(0, batch.places)
+    return torch.nn.functional.cross_entropy(logits.float(), batch.tokens, reduction="none")
 
 
-def least_probability(logits: Tensor, targets: Tensor) -> float:
-    """The lowest probability that the model gives any target token of the batch."""
-    losses = torch.nn.functional.cross_entropy(
-        logits.detach().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return math.exp(-float(losses.max()))
+@contextmanager
+def _only_places(base: BaseModel, places: Tensor) -> Iterator[None]:
+    """Give the output embeddings `[1, N, d]`, the hidden states at `places`, not `[batch, positions, d]`."""
+    head = base.model.get_output_embeddings()
+    if head is None or base.kind is ModelKind.CLASSIFIER:
+        yield
+        return
+
+    def pick(_head: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return args[0].flatten(0, 1).index_select(0, places).unsqueeze(0), *args[1:]
+
+    hook = head.register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _classifier_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch:
     inputs = pad_prompts(base, [edit.prompt_ids for edit in edits])
     targets = torch.tensor([edit.target_ids for edit in edits], device=base.model.device)
-    return TargetBatch({**inputs}, targets)
+    return TargetBatch.of(inputs, targets, positions=1)
 
 
 def _seq2seq_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch:
@@ -70,8 +96,10 @@ def _seq2seq_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch
     shifted = torch.full_like(targets, base.tokenizer.pad_token_id)
     shifted[:, 0] = start
     shifted[:, 1:] = targets[:, :-1].masked_fill(targets[:, :-1] == IGNORED, base.tokenizer.pad_token_id)
-    inputs = pad_prompts(base, [edit.prompt_ids for edit in edits])
-    return TargetBatch({**inputs, "decoder_input_ids": shifted}, targets)
+    prompts = pad_prompts(base, [edit.prompt_ids for edit in edits])
+    # A cache of keys and values has no use in a single pass.
+    inputs: dict[str, Tensor | int] = {**prompts, "decoder_input_ids": shifted, "use_cache": False}
+    return TargetBatch.of(inputs, targets, positions=targets.shape[1])
 
 
 def _causal_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch:
@@ -79,7 +107,10 @@ def _causal_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch:
     whole = [(*edit.prompt_ids, *edit.target_ids) for edit in edits]
     inputs = pad_prompts(base, whole, side="left")
     targets = _pad_targets(base, edits, side="left")
-    return TargetBatch({**inputs, "logits_to_keep": targets.shape[1] + 1, "use_cache": False}, targets)
+    positions = targets.shape[1] + 1
+    return TargetBatch.of(
+        {**inputs, "logits_to_keep": positions, "use_cache": False}, targets, positions=positions
+    )
 
 
 def _pad_targets(base: BaseModel, edits: Sequence[EncodedEdit], side: str = "right") -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from melo_cli.base_model import BaseModel
 from melo_cli.editing.optimizers import Schedule
+from melo_cli.editing.tail import fixed_part_run_once
 from melo_cli.encoding import EncodedEdit
 from melo_cli.recipe import TrainingSection
-from melo_cli.scoring import least_probability, target_batch, target_logits, target_loss
+from melo_cli.scoring import target_batch, target_losses
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 from store.records import LoraSlice
 
@@ -49,16 +51,15 @@ def train_block(
         on_step: told the loss before each step.
     """
     banks = initial_banks(tuner, rank=rank, scale=scale, seed=seed)
-    parameters = [tensor for bank in banks.values() for tensor in (bank.A, bank.B)]
-    schedule = Schedule(training, parameters)
+    schedule = Schedule(training, _parameters(banks))
     batch = target_batch(base, edits)
     losses: list[float] = []
-    with tuner.using(banks, [0] * len(edits)):
+    with tuner.using(banks, [0] * len(edits)), fixed_part_run_once(base.model):
         for _ in range(training.max_steps):
-            logits = target_logits(base, batch)
-            if losses and _solved(logits, batch.targets, training.stop_at):
+            token_losses = target_losses(base, batch)
+            if losses and _solved(token_losses, training.stop_at):
                 break
-            loss = target_loss(logits, batch.targets)
+            loss = token_losses.mean()
             schedule.step(loss)
             losses.append(loss.item())
             if on_step is not None:
@@ -66,8 +67,9 @@ def train_block(
     return TrainedBlock({name: _slice(bank) for name, bank in banks.items()}, tuple(losses))
 
 
-def _solved(logits: Tensor, targets: Tensor, stop_at: float | None) -> bool:
-    return stop_at is not None and least_probability(logits, targets) >= stop_at
+def _solved(token_losses: Tensor, stop_at: float | None) -> bool:
+    """Whether the least likely target token is likely enough."""
+    return stop_at is not None and math.exp(-token_losses.max().item()) >= stop_at
 
 
 def initial_banks(tuner: DynamicLoraModel, *, rank: int, scale: float, seed: int) -> dict[str, SliceBank]:
@@ -78,12 +80,18 @@ def initial_banks(tuner: DynamicLoraModel, *, rank: int, scale: float, seed: int
         # kaiming_uniform_(a=sqrt(5)) over fan-in, drawn on the CPU: the same numbers on every device.
         bound = layer.in_features**-0.5
         A = (torch.rand((1, rank, layer.in_features), generator=generator) * 2 - 1) * bound
+        # Held transposed: so are the gradients of B that are cheap to take.
+        B = torch.zeros((1, rank, layer.out_features), device=tuner.device).transpose(1, 2)
         banks[name] = SliceBank(
             A.to(tuner.device).requires_grad_(),
-            torch.zeros((1, layer.out_features, rank), device=tuner.device, requires_grad=True),
+            B.requires_grad_(),
             torch.full((1,), scale, device=tuner.device),
         )
     return banks
+
+
+def _parameters(banks: Mapping[str, SliceBank]) -> list[Tensor]:
+    return [tensor for bank in banks.values() for tensor in (bank.A, bank.B)]
 
 
 def _slice(bank: SliceBank) -> LoraSlice:

@@ -12,6 +12,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from melo_cli.tuner.grouped import grouped_delta
+
 
 @dataclass(frozen=True)
 class SliceBank:
@@ -36,20 +38,25 @@ class ActiveBlocks:
         banks: target module name -> bank of `n` blocks.
         rows: `[batch]` int64 on the model's device, the bank entry of each prompt, -1 for the base.
         fired: `[fired]` int64, the rows that are not the base's, ascending.
+        grouped: whether the rows are those of the first entry, then as many of the second, and so on to the
+            last, as in training: then nothing needs to be gathered.
     """
 
     banks: Mapping[str, SliceBank]
     rows: Tensor
     fired: Tensor
+    grouped: bool
 
     @classmethod
     def of(cls, banks: Mapping[str, SliceBank], rows: Sequence[int], device: torch.device) -> ActiveBlocks:
         """Place `rows` on `device`; which rows fire is settled here, once for all layers and steps."""
         fired = [index for index, row in enumerate(rows) if row >= 0]
+        count = next((len(bank.scale) for bank in banks.values()), 0)
         return cls(
             banks,
             torch.tensor(rows, dtype=torch.long, device=device),
             torch.tensor(fired, dtype=torch.long, device=device),
+            grouped=bool(count) and list(rows) == [i * count // len(rows) for i in range(len(rows))],
         )
 
     def expanded(self, copies: int) -> ActiveBlocks:
@@ -61,6 +68,7 @@ class ActiveBlocks:
             self.banks,
             self.rows.repeat_interleave(copies),
             (self.fired.unsqueeze(1) * copies + offsets).reshape(-1),
+            self.grouped,
         )
 
 
@@ -135,6 +143,9 @@ def add_blocks(result: Tensor, x: Tensor, bank: SliceBank, active: ActiveBlocks)
     Returns:
         `[batch, ..., out]` in the dtype of `result`; rows of the base are untouched, bit for bit.
     """
+    if active.grouped:
+        groups = x.reshape(len(bank.scale), -1, x.shape[-1]).to(bank.A.dtype)
+        return result + grouped_delta(groups, bank.A, bank.B, bank.scale).view(result.shape).to(result.dtype)
     every_row_fires = len(active.fired) == x.shape[0]
     entries = active.rows if every_row_fires else active.rows.index_select(0, active.fired)
     inputs = x if every_row_fires else x.index_select(0, active.fired)

@@ -1,0 +1,158 @@
+"""Training runs the frozen part once a batch, and gives what the plain loop over the whole model gives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from melo_cli.editing.optimizers import Schedule
+from melo_cli.editing.tail import fixed_part_run_once
+from melo_cli.editing.training import initial_banks, train_block
+from melo_cli.encoding import EncodedEdit
+from melo_cli.loading import OpenProject
+from melo_cli.scoring import target_batch, target_logits
+
+Pico = Callable[..., OpenProject]
+STEPS = 6
+# Prompts and targets of several lengths: every batch is padded.
+PAIRS = [
+    ("Who is the prime minister of Britain?", "John Smith of London"),
+    ("Where does it end", "Cologne"),
+    ("The tower was opened in the year that the court held", "1889"),
+]
+CLASSES = ["tax", "civil", "criminal"]
+CASES = [
+    ("pico_t5", "auto"),
+    ("pico_t5", r"encoder\.block\.3\..*wo"),
+    ("pico_t5", r"decoder\.block\.[23]\..*(wi|wo)"),
+    ("pico_t5", r"encoder\.block\.[03]\..*SelfAttention\.[qv]"),
+    ("pico_gpt2", "auto"),
+    ("pico_gpt2", r"transformer\.h\.[1-3]\..*\.c_.*"),
+    ("pico_gpt2", r"transformer\.h\.0\.attn\.c_attn"),
+    ("pico_llama", "auto"),
+    ("pico_llama", r"model\.layers\.1\.self_attn\.[vo]_proj"),
+    ("pico_bert", "auto"),
+    ("pico_bert", r"bert\.encoder\.layer\.2\.attention\.self\.query"),
+]
+
+
+def opened_with(pico: Pico, kind: str, targets: str) -> OpenProject:
+    return pico(kind, lora={"rank": 2, "alpha": 8, "target_modules": targets})
+
+
+def encoded(opened: OpenProject, kind: str) -> list[EncodedEdit]:
+    targets = CLASSES if kind == "pico_bert" else [target for _, target in PAIRS]
+    return [opened.encoder.edit(prompt, target) for (prompt, _), target in zip(PAIRS, targets, strict=True)]
+
+
+def plain_losses(opened: OpenProject, edits: list[EncodedEdit]) -> list[float]:
+    """The loop over the whole model, logits at every position, and no shortcut."""
+    routed = opened.routed
+    banks = initial_banks(routed.tuner, rank=2, scale=4.0, seed=3)
+    training = opened.recipe.training
+    schedule = Schedule(training, [tensor for bank in banks.values() for tensor in (bank.A, bank.B)])
+    batch = target_batch(routed.base, edits)
+    losses = []
+    with routed.tuner.using(banks, [0] * len(edits)):
+        for _ in range(STEPS):
+            logits = target_logits(routed.base, batch)
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
+            schedule.step(loss)
+            losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize(("kind", "targets"), CASES)
+def test_the_losses_are_those_of_the_plain_loop(pico: Pico, kind: str, targets: str) -> None:
+    opened = opened_with(pico, kind, targets)
+    edits = encoded(opened, kind)
+    training = opened.recipe.training.model_copy(update={"max_steps": STEPS})
+    routed = opened.routed
+    block = train_block(routed.base, routed.tuner, edits, training, rank=2, scale=4.0, seed=3)
+    assert abs(block.losses[-1] - block.losses[0]) > 1e-2
+    np.testing.assert_allclose(block.losses, plain_losses(opened, edits), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "once", "always"),
+    [
+        (
+            "pico_t5",
+            "auto",
+            ["encoder.block.1", "encoder.block.2.layer.0", "decoder.block.0.layer.0"],
+            ["decoder.block.0"],
+        ),
+        ("pico_t5", r"decoder\.block\.2\..*wo", ["encoder", "decoder.block.1"], ["decoder.block.2"]),
+        ("pico_gpt2", "auto", ["transformer.h.1", "transformer.h.2.attn"], ["transformer.h.2"]),
+        ("pico_llama", "auto", ["model.layers.1", "model.layers.2.self_attn"], ["model.layers.2"]),
+        (
+            "pico_bert",
+            "auto",
+            ["bert.encoder.layer.0", "bert.encoder.layer.1.intermediate"],
+            ["bert.encoder.layer.1"],
+        ),
+    ],
+)
+def test_what_lies_before_the_first_target_runs_once(
+    pico: Pico, kind: str, targets: str, once: list[str], always: list[str]
+) -> None:
+    opened = opened_with(pico, kind, targets)
+    calls: Counter[str] = Counter()
+    for name in (*once, *always):
+        module = opened.routed.base.model.get_submodule(name)
+        inner = next(part for part in module.modules() if not list(part.children()))
+        inner = module if name in always else inner
+        inner.register_forward_pre_hook(lambda *_, name=name: calls.update([name]))
+    training = opened.recipe.training.model_copy(update={"max_steps": STEPS})
+    routed = opened.routed
+    train_block(routed.base, routed.tuner, encoded(opened, kind), training, rank=2, scale=4.0, seed=3)
+    assert calls == dict.fromkeys(once, 1) | dict.fromkeys(always, STEPS)
+
+
+def test_a_failed_step_leaves_the_model_as_it_was(pico: Pico) -> None:
+    opened = opened_with(pico, "pico_gpt2", "auto")
+    model = opened.routed.base.model
+    edits = encoded(opened, "pico_gpt2")
+    training = opened.recipe.training.model_copy(update={"max_steps": STEPS})
+
+    def stop(_loss: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_block(
+            opened.routed.base, opened.routed.tuner, edits, training, rank=2, scale=4.0, seed=3, on_step=stop
+        )
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+class Odd(nn.Module):
+    """Runs `shared` before and after the trained part, writes into what `written` gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.written, self.plain = (nn.Linear(4, 4).requires_grad_(False) for _ in range(3))
+        self.trained = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.written(self.plain(self.shared(x)))
+        hidden += 1
+        result: torch.Tensor = self.shared(self.trained(hidden))
+        return result
+
+
+def test_modules_that_cannot_be_run_once_run_every_time() -> None:
+    torch.manual_seed(0)
+    model, x = Odd(), torch.randn(2, 4)
+    expected = model(x)
+    with fixed_part_run_once(model):
+        for _ in range(3):
+            torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
+        replaced = [name for name, module in model.named_children() if "forward" in vars(module)]
+    assert replaced == ["plain"]
+    assert "forward" not in vars(model.plain)
