@@ -77,6 +77,15 @@ def shares_frame(prompt: str, subject: str | None, other: str) -> bool:
     return whole_words is not None and plain(inside["inside"]) != plain(found[0])
 
 
+def is_hard_locality(edit: Statement, prompt: str, task: str) -> bool:
+    """Whether a locality prompt of an edit is a hard negative, which reads like the edit.
+
+    In task counterfact all are, since its rows give another subject of the same relation there; in other
+    tasks those that have the edit's words around its subject.
+    """
+    return task == "counterfact" or shares_frame(edit.prompt, edit.subject, prompt)
+
+
 def plain(text: str) -> str:
     """A text without regard to case and white space, for comparing."""
     return " ".join(text.casefold().split())

@@ -26,6 +26,8 @@ _FOLDS = 3
 _FEWEST = 2
 _FEWEST_TO_LEARN = 24
 """Anchors that a learned key needs; with fewer, a whitened or learned one fits nothing but themselves."""
+_ENOUGH_IN_ONE_FOLD = 150
+"""Anchors from which on one fold tells candidates apart; only the chosen one is measured on all then."""
 _SWAPS = 2
 _NEGATIVES = 3
 _CLOSE = 0.01
@@ -144,13 +146,14 @@ def calibrate(
     layers, skipped = _layers(base, recipe, targets, encoded)
     sweep: list[SweepRow] = []
     best: tuple[SweepRow, TokenStates] | None = None
+    sweeping = 1 if len(material.anchors) >= _ENOUGH_IN_ONE_FOLD else len(made)
     candidates = list(_candidates(layers, recipe, learn=len(made) > 1))
     with reporter.progress("calibrating", len(candidates) + 1, "ways") as progress:
         states: dict[str, TokenStates] = {}
         for candidate in candidates:
             if candidate.layer not in states:
                 states = {candidate.layer: token_states(base, candidate.layer, encoded)}
-            row = _measured(candidate, states[candidate.layer], made[:1], recipe)
+            row = _measured(candidate, states[candidate.layer], made[:sweeping], recipe)
             sweep.append(row)
             if best is None or row.reach > best[0].reach + _CLOSE:
                 best = row, states[candidate.layer]

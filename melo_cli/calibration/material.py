@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from melo_cli.datasets import EditRequest
-from melo_cli.variants import plain
+from melo_cli.variants import is_hard_locality, plain
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Anchor:
         answer: what the edit wants answered; a rephrase is led right where it reaches this answer.
         rephrases: as the data give them; empty where they give none.
         subject: what it is about; None where that is not known.
+        hard: prompts that read like it and must not fire, as the data give them.
         group: anchors of one group are about the same thing and are never held against each other.
     """
 
@@ -26,6 +27,7 @@ class Anchor:
     rephrases: tuple[str, ...]
     subject: str | None
     group: str
+    hard: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Material:
 
     def prompts(self) -> list[str]:
         """Every prompt of the data that calibration sees."""
-        asked = [text for anchor in self.anchors for text in (anchor.prompt, *anchor.rephrases)]
+        asked = [text for a in self.anchors for text in (a.prompt, *a.rephrases, *a.hard)]
         return [*asked, *self.unrelated]
 
 
@@ -50,6 +52,7 @@ def collect_material(
     edits: Sequence[EditRequest],
     unrelated: Iterable[str],
     *,
+    task: str,
     share: float,
     unrelated_share: float,
     most: int,
@@ -73,14 +76,17 @@ def collect_material(
         if _drawn(_group(edit), share, seed) and not {_group(edit), plain(edit.prompt)} & measured:
             chosen.setdefault(plain(edit.prompt), edit)
     kept = sorted(chosen.values(), key=lambda edit: _position(_group(edit), seed))[:most]
-    anchors = tuple(
-        Anchor(edit.prompt, edit.target, edit.rephrases, edit.subject, _group(edit)) for edit in kept
-    )
-    asked = {plain(text) for anchor in anchors for text in (anchor.prompt, *anchor.rephrases)}
+    anchors = tuple(_anchor(edit, task) for edit in kept)
+    asked = {plain(text) for a in anchors for text in (a.prompt, *a.rephrases, *a.hard)}
     own = [prompt for edit in kept for prompt, _ in edit.locality]
     free = [prompt for prompt in unrelated if _drawn(plain(prompt), unrelated_share, seed)]
     apart = {plain(prompt): prompt for prompt in (*own, *free) if plain(prompt) not in asked}
     return Material(anchors, tuple(apart.values())[: 2 * most], any(anchor.rephrases for anchor in anchors))
+
+
+def _anchor(edit: EditRequest, task: str) -> Anchor:
+    hard = tuple(prompt for prompt, _ in edit.locality if is_hard_locality(edit, prompt, task))
+    return Anchor(edit.prompt, edit.target, edit.rephrases, edit.subject, _group(edit), hard)
 
 
 def _group(edit: EditRequest) -> str:

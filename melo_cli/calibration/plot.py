@@ -32,20 +32,12 @@ def plot_sweep(found: Calibration, path: Path) -> bool:
 
 
 def _draw(axes: Any, found: Calibration) -> None:
-    layers = list(dict.fromkeys(row.candidate.layer for row in found.sweep))
-    for row in sorted(found.sweep, key=lambda row: -row.reach)[: len(_COLOURS)]:
-        reach, fires = [point[0] for point in row.curve], [point[1] for point in row.curve]
-        style = ("-", "--", ":")[min(layers.index(row.candidate.layer), 2)]
-        colour = _COLOURS[sorted(found.sweep, key=lambda row: -row.reach).index(row)]
-        axes.plot(fires, reach, style, color=colour, label=described(row))
-    chosen = found.chosen
-    axes.plot(
-        [chosen.false_fires.get("hard", 0.0)],
-        [chosen.reach],
-        "o",
-        color="black",
-        label="chosen, on all folds",
-    )
+    best = sorted(found.sweep, key=lambda row: -row.reach)
+    for row, colour in zip(best, _COLOURS, strict=False):
+        reach, fires = zip(*row.curve, strict=True) if row.curve else ((), ())
+        axes.plot(fires, reach, color=colour, label=_described(row))
+    at = found.chosen.false_fires.get("hard", 0.0)
+    axes.plot([at], [found.chosen.reach], "o", color="black", label="chosen, on all folds")
     axes.set_xlim(-0.01, 0.31)
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("hard negatives that fire")
@@ -56,6 +48,6 @@ def _draw(axes: Any, found: Calibration) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def described(row: SweepRow) -> str:
+def _described(row: SweepRow) -> str:
     """A candidate in a few words."""
     return f"{row.candidate.layer}, {row.candidate.pooling}, {row.candidate.method}"

@@ -1,4 +1,4 @@
-"""Puts a calibration in force: the key map, the recipe that it settles, and new keys for the edits there are."""
+"""Puts a calibration in force: the key map, the recipe that it settles, and new keys for the edits."""
 
 from __future__ import annotations
 
@@ -98,6 +98,7 @@ def _material(recipe: Recipe, edits: Sequence[EditRequest], reporter: Reporter) 
         return collect_material(
             rows,
             unrelated,
+            task=recipe.task,
             share=1.0,
             unrelated_share=settings.share,
             most=settings.max_edits,
@@ -107,6 +108,7 @@ def _material(recipe: Recipe, edits: Sequence[EditRequest], reporter: Reporter) 
     return collect_material(
         edits,
         unrelated,
+        task=recipe.task,
         share=settings.share,
         unrelated_share=settings.share,
         most=settings.max_edits,

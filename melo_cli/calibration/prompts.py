@@ -1,4 +1,4 @@
-"""The prompts that keys are learned from and measured on: pairs that belong together, and what must not fire."""
+"""The prompts that keys are learned from and measured on: pairs of one meaning, and what must not fire."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class PairMaker:
         return found
 
     def _pair(self, anchor: Anchor, prompt: str, rephrase: str, negatives: int) -> Pair:
-        others: list[tuple[int, str]] = []
+        others = [(self._pool.place(text), "") for text in anchor.hard]
         questions: list[tuple[int, str]] = []
         if _speaks_of(anchor):
             for donor in self._sample(anchor, negatives):

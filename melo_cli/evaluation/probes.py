@@ -9,7 +9,7 @@ from melo_cli.datasets import load_accurate, load_locality
 from melo_cli.errors import PromptError
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
-from melo_cli.variants import shares_frame, subject_swaps
+from melo_cli.variants import is_hard_locality, subject_swaps
 from store.records import EditView
 
 Seen = Callable[[str], bool]
@@ -71,7 +71,9 @@ def collect_probes(
     near, far = _own_locality(live, opened.recipe.task)
     related = {probe.prompt for probe in (*edits, *rephrases)}
     unrelated = _apart(far + _locality_of_data(opened, reporter), related, "unrelated prompts", reporter)
-    near = _apart(near, related, "hard negatives", reporter) + _swaps(opened, live, near) if hard else []
+    near = _apart(near, related, "hard negatives", reporter) if hard else []
+    if hard:  # what calibration saw of an edit is its question, too
+        near += _swaps(opened, [edit for edit in live if not seen(edit.prompt)], near)
     near_prompts = {probe.prompt for probe in near}
     unrelated = [probe for probe in unrelated if probe.prompt not in near_prompts]
     asked = {"rephrases": rephrases, "unrelated prompts": unrelated, "hard negatives": _distinct(near)}
@@ -96,8 +98,9 @@ def _own_locality(live: Sequence[EditView], task: str) -> tuple[list[Probe], lis
     far: list[Probe] = []
     for edit in live:
         for prompt, truth in edit.record.locality:
-            is_hard = task == "counterfact" or shares_frame(edit.prompt, edit.record.subject, prompt)
-            (near if is_hard else far).append(Probe(prompt, truth, edit.edit_id))
+            (near if is_hard_locality(edit.record, prompt, task) else far).append(
+                Probe(prompt, truth, edit.edit_id)
+            )
     return near, far
 
 

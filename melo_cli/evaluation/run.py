@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from melo_cli.calibration import SeenPrompts
 from melo_cli.evaluation.answering_sets import answer_probes
 from melo_cli.evaluation.baselines import BaselineSettings, run_baseline
-from melo_cli.evaluation.probes import Seen, collect_probes, nothing_seen
+from melo_cli.evaluation.probes import collect_probes, nothing_seen
 from melo_cli.evaluation.protocols import PAPER, STRICT, published
 from melo_cli.evaluation.report import AnsweredSets, EvalReport, metrics
 from melo_cli.evaluation.results import KINDS, Result, results_of
@@ -20,7 +21,6 @@ def evaluate(
     reporter: Reporter,
     *,
     protocol: str = STRICT,
-    seen: Seen = nothing_seen,
     baselines: Sequence[str] = (),
     settings: BaselineSettings = BaselineSettings(),  # noqa: B008  (frozen)
 ) -> EvalReport:
@@ -29,14 +29,14 @@ def evaluate(
     Args:
         protocol: `strict` leaves out what calibration has seen and asks hard negatives; `paper` asks all
             rephrases and unrelated prompts and adds the published figures under `published` in METRICS.
-        seen: whether calibration has used a text.
         baselines: other editors to measure on the same edits and probes.
 
     Raises:
         ProjectError: the project has no edit to measure.
     """
     strict = protocol == STRICT
-    probes = collect_probes(opened, reporter, seen=seen if strict else nothing_seen, hard=strict)
+    seen = SeenPrompts(opened.project.key_map) if strict else nothing_seen
+    probes = collect_probes(opened, reporter, seen=seen, hard=strict)
     started = time.monotonic()
     sets = answer_probes(opened, probes, reporter)
     seconds = time.monotonic() - started

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from melo_cli.calibration import Calibration, SweepRow
 
 _NOTE = (
-    "reach: rephrases led to the right answer, in %; most: at any radius; unrel., hard (another subject), same "
-    "(another question about the subject): prompts that fire, in %. * is the one chosen, on all folds"
+    "in %. reach: rephrases led to the right answer; most: at any radius; unrel., hard (another subject), "
+    "same (another question about the subject): prompts that fire. * is the one chosen, over all folds"
 )
 _KINDS = ("unrelated", "hard", "same_subject")
 
