@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from melo_cli.datasets import EditRequest
+from melo_cli.recipe import Recipe
+from store.records import EditView
+
+
+def settings_digest(recipe: Recipe) -> str:
+    """Stands for all that decides whether an edit takes: where they have not changed, nor does the result."""
+    told = recipe.to_mapping()
+    parts = json.dumps([told[name] for name in ("lora", "training", "seed")], sort_keys=True)
+    return hashlib.sha256(parts.encode("utf-8")).hexdigest()[:16]
+
+
+def recorded_edits(edits: Iterable[EditView], settings: str) -> list[tuple[str, str]]:
+    """`(prompt, target)` of the edits that need not be made again.
+
+    Left out are reverted ones, and those that failed with other settings than these.
+    """
+    return [
+        (edit.prompt, edit.target)
+        for edit in edits
+        if edit.status != "reverted"
+        and not (edit.status == "failed" and edit.record.metrics.get("settings") != settings)
+    ]
 
 
 def remaining(requests: Sequence[EditRequest], recorded: Iterable[tuple[str, str]]) -> list[EditRequest]:
@@ -15,7 +39,7 @@ def remaining(requests: Sequence[EditRequest], recorded: Iterable[tuple[str, str
     prompt corrected to A, to B and to A again ends at A.
 
     Args:
-        recorded: `(prompt, target)` of every edit recorded so far, reverted ones left out.
+        recorded: as `recorded_edits` gives them.
     """
     done = Counter(recorded)
     left = []

@@ -13,7 +13,7 @@ from melo_cli.datasets import EditRequest, load_edits
 from melo_cli.editing.editor import Editor, EditOutcome
 from melo_cli.editing.opening import open_or_create
 from melo_cli.editing.optimizers import check_training_section
-from melo_cli.editing.plan import batches, remaining
+from melo_cli.editing.plan import batches, recorded_edits, remaining, settings_digest
 from melo_cli.errors import RecipeError
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.recipe import Recipe
@@ -73,7 +73,7 @@ def edit_dataset(
     check_training_section(recipe.training)
     requests = load_edits(recipe.dataset, recipe.task, reporter)
     opened, calibration = open_or_create(recipe, requests, path, reporter, command=command)
-    recorded = [(edit.prompt, edit.target) for edit in opened.project.edits() if edit.status != "reverted"]
+    recorded = recorded_edits(opened.project.edits(), settings_digest(opened.recipe))
     todo = remaining(requests, recorded)
     before = len(requests) - len(todo)
     if before:

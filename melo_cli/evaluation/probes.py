@@ -88,8 +88,8 @@ def collect_probes(
 def live_edits(opened: OpenProject) -> list[EditView]:
     """The edits that a project answers for: of each prompt the newest, whether or not it took."""
     views = [edit for edit in opened.project.edits() if edit.status != "reverted"]
-    newest = {edit.prompt: edit.target for edit in views}
-    return [edit for edit in views if edit.status in _LIVE and edit.target == newest[edit.prompt]]
+    newest = {edit.prompt: edit.edit_id for edit in views}
+    return [edit for edit in views if edit.status in _LIVE and edit.edit_id == newest[edit.prompt]]
 
 
 def _own_locality(live: Sequence[EditView], task: str) -> tuple[list[Probe], list[Probe]]:

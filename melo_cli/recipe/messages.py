@@ -25,6 +25,7 @@ _KINDS = {
     "greater_than": "must be above {gt:g}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le:g}",
 }
 
 

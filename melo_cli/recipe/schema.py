@@ -197,7 +197,7 @@ def _radius(value: object) -> object:
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
-        return _wrong(f"must be auto or a number above 0, found {json.dumps(value, default=str)}")
+        return _wrong("must be auto or a number above 0")
     return float(value)  # type: ignore[arg-type]
 
 
@@ -265,13 +265,16 @@ class TrainingSection(_Section):
         max_steps: optimizer steps a block.
         stop_at: stop before `max_steps` once the model gives every target token at least this probability;
             null trains all steps, as the published runs do.
+        retries: how often what did not take is tried again: 1 with twice the steps, 2 also in blocks of a
+            quarter of the size, 3 also one by one with four times the steps and twice the rank.
         optimizer: class of `torch.optim` and its arguments.
         lr_scheduler: class of `torch.optim.lr_scheduler` and its arguments, or None.
     """
 
     batch_size: Count = 20
     max_steps: Count = 50
-    stop_at: Annotated[float, Field(gt=0, lt=1)] | None = None
+    stop_at: Annotated[float, Field(gt=0, lt=1)] | None = 0.8
+    retries: Annotated[int, Field(ge=0, le=3)] = 3
     optimizer: OptimizerSection = OptimizerSection.model_validate({"name": "Adam", "lr": 1e-2})
     lr_scheduler: SchedulerSection | None = None
 

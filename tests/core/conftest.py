@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from melo_cli.base_model import load_base_model
 from melo_cli.loading import OpenProject, assemble, resolve_recipe
 from melo_cli.recipe import Recipe, recipe_from_mapping
-from store.records import Block, LoraSlice, Neighbour, Route
+from store.records import Block, KeyMap, LoraSlice, Neighbour, Route
 
 TASKS = {"pico_t5": "zsre", "pico_gpt2": "hallucination", "pico_llama": "custom", "pico_bert": "scotus"}
 
@@ -26,6 +26,7 @@ class LaidRoutes:
     radius: float = 0.01
     keys: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     blocks: dict[str, Block] = field(default_factory=dict)
+    key_map: KeyMap | None = None
 
     def lookup(self, keys: NDArray[np.float32]) -> list[Route]:
         return [self._route(key) for key in keys]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from melo_cli.encoding import pad_prompts
-from melo_cli.keys import KeyExtractor
+from melo_cli.keys import KeyExtractor, KeyTransform
 from melo_cli.loading import OpenProject
 
 Pico = Callable[..., OpenProject]
@@ -31,7 +31,7 @@ PROMPTS = [
 def test_padding_and_batch_mates_do_not_move_a_key(pico: Pico, kind: str, layer: str, pooling: str) -> None:
     opened = pico(kind)
     base = opened.routed.base
-    keys = KeyExtractor(base, layer, pooling)
+    keys = KeyExtractor(base, layer, KeyTransform(pooling))
     encoded = [opened.encoder.prompt(prompt) for prompt in PROMPTS]
     alone = np.concatenate([keys(pad_prompts(base, [ids])) for ids in encoded])
     for side in ("left", "right"):
@@ -48,10 +48,10 @@ def test_pooling_takes_the_token_it_names(pico: Pico, kind: str) -> None:
     table = base.model.get_input_embeddings().weight.detach().float().numpy()
     layer = LAYERS[kind][0]
     inputs = pad_prompts(base, [ids, opened.encoder.prompt(PROMPTS[2])])
-    np.testing.assert_allclose(KeyExtractor(base, layer, "last")(inputs)[0], table[ids[-1]], rtol=1e-5)
-    np.testing.assert_allclose(KeyExtractor(base, layer, "first")(inputs)[0], table[ids[0]], rtol=1e-5)
+    np.testing.assert_allclose(KeyExtractor(base, layer, KeyTransform("last"))(inputs)[0], table[ids[-1]], rtol=1e-5)
+    np.testing.assert_allclose(KeyExtractor(base, layer, KeyTransform("first"))(inputs)[0], table[ids[0]], rtol=1e-5)
     np.testing.assert_allclose(
-        KeyExtractor(base, layer, "mean")(inputs)[0], table[list(ids)].mean(0), rtol=1e-4, atol=1e-6
+        KeyExtractor(base, layer, KeyTransform("mean"))(inputs)[0], table[list(ids)].mean(0), rtol=1e-4, atol=1e-6
     )
 
 
@@ -60,7 +60,7 @@ def test_layers_after_the_key_layer_do_not_run(pico: Pico) -> None:
     base = opened.routed.base
     ran = []
     base.model.transformer.h[2].register_forward_hook(lambda *_: ran.append(2))
-    KeyExtractor(base, "transformer.h.1.mlp.c_fc", "last")(pad_prompts(base, [(5, 6, 7)]))
+    KeyExtractor(base, "transformer.h.1.mlp.c_fc", KeyTransform("last"))(pad_prompts(base, [(5, 6, 7)]))
     assert ran == []
     with torch.no_grad():
         base.model(torch.tensor([[5, 6, 7]]))

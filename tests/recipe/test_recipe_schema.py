@@ -93,9 +93,14 @@ def test_target_modules_take_all_three_forms(value: Any) -> None:
         ({"lora": {"target_modules": []}}, "lora.target_modules: must name at least one module"),
         ({"lora": {"target_modules": ["a", "a"]}}, "lora.target_modules: names a module twice"),
         ({"lora": {"target_modules": "h.(3"}}, "lora.target_modules: is no regular expression"),
-        ({"key": {}}, "key.radius: is missing"),
-        ({"key": {"radius": -1}}, "key.radius: must be above 0, found -1"),
-        ({"key": {"radius": 1, "pooling": "learned"}}, "key.pooling: must be one of auto, last, first, mean"),
+        ({"key": {"radius": -1}}, "key.radius: must be auto or a number above 0, found -1"),
+        ({"key": {"radius": "wide"}}, 'key.radius: must be auto or a number above 0, found "wide"'),
+        ({"key": {"radius": True}}, "key.radius: must be auto or a number above 0, found true"),
+        ({"key": {"pooling": "max"}}, "key.pooling: must be one of auto, last, first, mean, learned"),
+        ({"routing": {"max_false_fire": {"hard": 2}}}, "routing.max_false_fire.hard: must be at most 1"),
+        ({"routing": {"max_false_fire": {"hrd": 0}}}, "did you mean routing.max_false_fire.hard?"),
+        ({"calibration": {"share": 0}}, "calibration.share: must be above 0, found 0"),
+        ({"training": {"retries": 4}}, "training.retries: must be at most 3, found 4"),
         ({"task": "zrse"}, "task: must be one of scotus, zsre, hallucination, counterfact, custom"),
         ({"name": "a/b"}, "name: must be letters, digits"),
         ({"name": 7}, "name: must be text, found 7, so put it in quotes"),
@@ -129,7 +134,7 @@ def test_missing_sections_are_told_by_the_values_that_they_need() -> None:
     with pytest.raises(RecipeError) as caught:
         recipe_from_mapping({"name": "a"})
     assert str(caught.value) == (
-        "recipe: task: is missing; model.name_or_path: is missing; key.radius: is missing"
+        "recipe: task: is missing; model.name_or_path: is missing"
     )
 
 
@@ -170,8 +175,8 @@ def mappings(draw: st.DrawFn) -> dict[str, Any]:
             "alpha": draw(positive),
         },
         "key": {
-            "radius": draw(positive),
-            "pooling": draw(st.sampled_from(["auto", "last", "first", "mean"])),
+            "radius": draw(positive | st.just("auto")),
+            "pooling": draw(st.sampled_from(["auto", "last", "first", "mean", "learned"])),
         },
         "training": {
             "optimizer": {"name": draw(texts), "lr": draw(positive), **draw(arguments)},
@@ -193,7 +198,8 @@ def test_the_mapping_is_plain_and_complete() -> None:
     written = recipe_from_mapping(mapping(lora={"target_modules": ["a", "b"]})).to_mapping()
     assert json.loads(json.dumps(written)) == written
     assert set(written) == {
-        "name", "task", "seed", "model", "dataset", "lora", "key", "training", "generation",
+        "name", "task", "seed", "model", "dataset", "lora", "key", "routing", "calibration", "training",
+        "generation",
     }  # fmt: skip
 
 

@@ -151,20 +151,44 @@ def test_an_edit_that_does_not_take_is_recorded_as_failed_and_changes_no_answer(
     assert found.edited == found.base
 
 
-def test_of_two_edits_that_the_model_cannot_tell_apart_one_is_a_failure(edit: Edit, tmp_path: Path) -> None:
+def test_of_two_edits_that_the_model_cannot_tell_apart_the_newer_one_answers(edit: Edit, tmp_path: Path) -> None:
     # Cut to what the model takes, both prompts are the same tokens: one answer cannot be both.
     long = "the court " * 200
     contradictory = [{"prompt": f"{long}{end}", "target": end} for end in ("civil", "criminal")]
     plain = {"prompt": "Which court was it", "target": "tax"}
     summary = edit("pico_bert", [plain, *contradictory], tmp_path / "p", dataset={"long_prompts": "truncate"})
     assert summary.outcomes[0].status == "solved"
-    assert sorted(outcome.status for outcome in summary.outcomes[1:]) == ["failed", "solved"]
-    failed = summary.failures[0]
+    assert [outcome.status for outcome in summary.outcomes[1:]] == ["superseded", "solved"]
     project = Project.open(tmp_path / "p")
-    assert project.edit(failed.edit_id).status == "failed"
-    assert project.edit(failed.edit_id).block is None
-    assert project.info.counts["live"] == 2
-    assert project.block_ids() == ["b000001"]
+    assert project.edit("e000002").superseded_by == "e000003"
+    assert project.edit("e000001").block != project.edit("e000003").block, "it took a block of its own"
+    assert query(open_project(tmp_path / "p"), [contradictory[1]["prompt"]])[0].edited == "criminal"
+
+
+def test_what_does_not_take_is_tried_with_more_steps_smaller_blocks_and_a_higher_rank(
+    edit: Edit, rows: Rows, tmp_path: Path
+) -> None:
+    few = {"batch_size": 6, "max_steps": 4}
+    once = edit("pico_gpt2", rows["pico_gpt2"], tmp_path / "once", training={**few, "retries": 0})
+    assert once.count("failed") > 0
+    again = edit("pico_gpt2", rows["pico_gpt2"], tmp_path / "again", training={**few, "retries": 3})
+    assert again.count("failed") < once.count("failed")
+    project = Project.open(tmp_path / "again")
+    tried = {view.record.metrics["attempts"]: view for view in project.edits() if view.status == "live"}
+    assert max(tried) > 1
+    last = project.block(str(tried[max(tried)].block)).slices
+    rank = project.recipe["lora"]["rank"]
+    assert {piece.A.shape[0] for piece in last.values()} == {2 * rank if max(tried) == 4 else rank}
+
+
+def test_a_failed_edit_is_tried_again_with_other_settings_alone(
+    edit: Edit, rows: Rows, tmp_path: Path
+) -> None:
+    edit("pico_gpt2", rows["pico_gpt2"], tmp_path / "p", training=HOPELESS)
+    same = edit("pico_gpt2", rows["pico_gpt2"], tmp_path / "p", training=HOPELESS)
+    assert (same.recorded_before, same.outcomes) == (6, [])
+    other = edit("pico_gpt2", rows["pico_gpt2"], tmp_path / "p")
+    assert (other.recorded_before, other.count("solved")) == (0, 6)
 
 
 def test_edits_whose_keys_cannot_be_told_apart_do_not_both_count_as_solved(

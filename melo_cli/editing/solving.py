@@ -1,0 +1,133 @@
+"""Trains blocks until every edit of a batch is really answered as asked, or nothing is left to try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from melo_cli.answering import same_answer
+from melo_cli.editing.training import TrainedBlock, train_block
+from melo_cli.encoding import EncodedEdit
+from melo_cli.loading import OpenProject
+from melo_cli.recipe import Recipe, TrainingSection
+from store.records import LoraSlice
+
+# The block in hand, before anything else knows of it.
+_IN_HAND = "in hand"
+# An answer that goes on past its target is wrong: leave it room to show that.
+_SPARE_TOKENS = 2
+
+OnStep = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How to train what is still to be solved.
+
+    Attributes:
+        edits: how many share a block.
+    """
+
+    number: int
+    edits: int
+    rank: int
+    training: TrainingSection
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What became of one edit.
+
+    Attributes:
+        answer: what the model gives, asked for real with the last block that was trained for the edit.
+        block: name of the block that answers as asked; None where none did.
+        attempts, steps, loss: of the training; `loss` is the last block's, nats a target token.
+    """
+
+    answer: str
+    block: str | None
+    attempts: int
+    steps: int
+    loss: float
+
+
+@dataclass
+class Solved:
+    """The solutions of a batch, in order, and the blocks that they name."""
+
+    solutions: list[Solution]
+    blocks: dict[str, dict[str, LoraSlice]] = field(default_factory=dict)
+
+
+def attempts(recipe: Recipe) -> Iterator[Attempt]:
+    """What to try in turn: as the recipe says; then more steps, smaller blocks, a higher rank for what is left."""
+    training, rank = recipe.training, recipe.lora.rank
+    longer = training.model_copy(update={"max_steps": 2 * training.max_steps})
+    longest = training.model_copy(update={"max_steps": 4 * training.max_steps})
+    plan = [
+        Attempt(1, training.batch_size, rank, training),
+        Attempt(2, training.batch_size, rank, longer),
+        Attempt(3, max(training.batch_size // 4, 1), rank, longer),
+        Attempt(4, 1, 2 * rank, longest),
+    ]
+    yield from plan[: 1 + training.retries]
+
+
+def solve(
+    opened: OpenProject, edits: Sequence[EncodedEdit], targets: Sequence[str], on_step: OnStep | None
+) -> Solved:
+    """Train blocks for edits, ask every edit for real, and try again with those that did not take.
+
+    Args:
+        targets: the answers wanted, as text.
+        on_step: told the loss before each step.
+    """
+    found: dict[int, Solution] = {}
+    solved = Solved([])
+    for attempt in attempts(opened.recipe):
+        left = [at for at in range(len(edits)) if at not in found or found[at].block is None]
+        for start in range(0, len(left), attempt.edits):
+            part = left[start : start + attempt.edits]
+            name = f"attempt {attempt.number}, block {start // attempt.edits}"
+            trained = _trained(opened, [edits[at] for at in part], attempt, on_step)
+            answers = _answers(opened, trained, [edits[at] for at in part])
+            right = [same_answer(answer, targets[at]) for at, answer in zip(part, answers, strict=True)]
+            if any(right):
+                solved.blocks[name] = trained.slices
+            for at, answer, is_right in zip(part, answers, right, strict=True):
+                steps = len(trained.losses) + (found[at].steps if at in found else 0)
+                found[at] = Solution(
+                    answer, name if is_right else None, attempt.number, steps, trained.losses[-1]
+                )
+    solved.solutions = [found[at] for at in range(len(edits))]
+    return solved
+
+
+def answer_lengths(edits: Sequence[EncodedEdit]) -> list[int]:
+    """How many tokens each answer may have when it is asked for."""
+    return [len(edit.target_ids) + _SPARE_TOKENS for edit in edits]
+
+
+def _trained(
+    opened: OpenProject, edits: Sequence[EncodedEdit], attempt: Attempt, on_step: OnStep | None
+) -> TrainedBlock:
+    return train_block(
+        opened.routed.base,
+        opened.routed.tuner,
+        edits,
+        attempt.training,
+        rank=attempt.rank,
+        scale=opened.recipe.lora.scale,
+        seed=opened.recipe.seed + attempt.number - 1,
+        on_step=on_step,
+    )
+
+
+def _answers(opened: OpenProject, trained: TrainedBlock, edits: Sequence[EncodedEdit]) -> list[str]:
+    routed = opened.routed
+    routed.blocks.put(_IN_HAND, trained.slices)
+    prompts = [edit.prompt_ids for edit in edits]
+    try:
+        return opened.asker.answers(prompts, [_IN_HAND] * len(edits), answer_lengths(edits))
+    finally:
+        routed.blocks.drop(_IN_HAND)
