@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from melo_cli.errors import ProjectError
-from melo_cli.evaluation.asking import ask, ask_anew, ask_routed
-from melo_cli.evaluation.probes import ProbeSet
+from melo_cli.evaluation.asking import Answered, ask, ask_anew, ask_routed
+from melo_cli.evaluation.probes import Probe, ProbeSet
 from melo_cli.evaluation.report import AnsweredSets
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
+
+Asked = TypeVar("Asked", list[Probe], list[Answered])
 
 
 def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> AnsweredSets:
@@ -23,12 +26,8 @@ def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> 
         raise ProjectError(
             "the project has no live edit", where=str(opened.project.path), mend="make some with `melo edit`"
         )
-    groups = (probes.edits, probes.rephrases, probes.unrelated, probes.hard, probes.accurate)
-    with _progress(reporter, "asking", groups) as advance:
-        return AnsweredSets(
-            *(ask(opened, group, advance) for group in groups[:-1]),
-            accurate=ask(opened, probes.accurate, advance, generate=False),
-        )
+    with _progress(reporter, "asking", probes.groups()) as advance:
+        return _each(probes.groups(), lambda group, generate: ask(opened, group, advance, generate=generate))
 
 
 def answer_anew(
@@ -36,9 +35,8 @@ def answer_anew(
 ) -> AnsweredSets:
     """The same probes with the answers of the weights as they are now in the edited model's place."""
     with _progress(reporter, label, sets.groups()) as advance:
-        return AnsweredSets(
-            *(ask_anew(opened, group, advance) for group in sets.groups()[:-1]),
-            accurate=ask_anew(opened, sets.accurate, advance, generate=False),
+        return _each(
+            sets.groups(), lambda group, generate: ask_anew(opened, group, advance, generate=generate)
         )
 
 
@@ -47,10 +45,16 @@ def answer_routed(
 ) -> AnsweredSets:
     """The same probes with the routes and answers of `opened.asker` in the edited model's place."""
     with _progress(reporter, label, sets.groups()) as advance:
-        return AnsweredSets(
-            *(ask_routed(opened, group, advance) for group in sets.groups()[:-1]),
-            accurate=ask_routed(opened, sets.accurate, advance, generate=False),
+        return _each(
+            sets.groups(), lambda group, generate: ask_routed(opened, group, advance, generate=generate)
         )
+
+
+def _each(groups: Sequence[Asked], ask: Callable[[Asked, bool], list[Answered]]) -> AnsweredSets:
+    """Every group asked; the last one, accurate text, is scored but not answered."""
+    *answered, accurate = groups
+    edits, rephrases, unrelated, hard = (ask(group, True) for group in answered)
+    return AnsweredSets(edits, rephrases, unrelated, hard, ask(accurate, False))
 
 
 @contextmanager

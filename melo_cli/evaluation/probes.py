@@ -41,6 +41,10 @@ class ProbeSet:
     hard: list[Probe]
     accurate: list[Probe]
 
+    def groups(self) -> list[list[Probe]]:
+        """The five groups, in the order of `results.KINDS`."""
+        return [self.edits, self.rephrases, self.unrelated, self.hard, self.accurate]
+
 
 def nothing_seen(_prompt: str) -> bool:
     """The `seen` of a project that was never calibrated."""
@@ -82,7 +86,13 @@ def collect_probes(
     if any(dropped.values()):
         counts = ", ".join(f"{count} {name}" for name, count in dropped.items() if count)
         reporter.info(f"left out, because calibration has seen them: {counts}")
-    return ProbeSet(edits, *fresh.values(), _accurate(opened, reporter))
+    return ProbeSet(
+        edits,
+        fresh["rephrases"],
+        fresh["unrelated prompts"],
+        fresh["hard negatives"],
+        _accurate(opened, reporter),
+    )
 
 
 def live_edits(opened: OpenProject) -> list[EditView]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from melo_cli.commands.rendering.figures import figures_table
@@ -87,6 +88,105 @@ def test_a_plot(edited: Path, tmp_path: Path, melo: Melo) -> None:
         assert (tmp_path / f"retention.{ending}").read_bytes().startswith(magic)
 
 
+# Protocols, files and baselines
+
+
+def test_the_table_says_how_to_read_it_in_80_columns(edited: Path, melo: Melo) -> None:
+    out = melo("eval", "--task", "zsre").out
+    assert "generality     their rephrases answered as asked" in out
+    assert "nearest right  rephrases nearest to the right edit: the ceiling of the keys" in out
+    assert "strict: after all edits, every prompt asked alone" in out
+    assert "perpl." not in out
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_the_paper_protocol(edited: Path, melo: Melo) -> None:
+    run = melo("eval", "--task", "zsre", "--protocol", "paper")
+    assert run.code == 0
+    lines = [line.split() for line in run.out.splitlines()]
+    assert ["F1,", "%", "base", "edited"] in lines
+    assert ["edit", "success", "0", "100"] in lines
+    assert "paper: as published (arXiv 2312.11795, Sec. 4): F1 of words" in run.out
+    assert max(len(line) for line in run.out.splitlines()) <= 80
+    document = melo("eval", "--task", "zsre", "--protocol", "paper", "--json").json
+    assert (document["protocol"], document["edited"]["published"]["measure"]) == ("paper", "F1")
+    assert document["measures"].startswith("as published")
+    assert melo("eval", "--task", "zsre", "--protocol", "loose").code == 2
+
+
+def test_results_and_report_are_written(edited: Path, tmp_path: Path, melo: Melo) -> None:
+    page, table = tmp_path / "r.html", tmp_path / "r.parquet"
+    run = melo("eval", "--task", "zsre", "--report", page, "--results", table, "--json")
+    assert (run.code, run.json["edits"]) == (0, 4)
+    assert f"wrote {page}" in run.err
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    probes = pq.read_table(table).to_pylist()
+    assert (probes[0]["kind"], probes[0]["prompt"]) == ("edit", "Who is the prime minister of Britain?")
+    assert {probe["kind"] for probe in probes} == {"edit", "rephrase", "unrelated"}
+
+
+def test_baselines_stand_beside_ours(edited: Path, melo: Melo) -> None:
+    names = "base,finetune,lora,grace"
+    fast = [f"--baseline-set={name}.steps=2" for name in ("finetune", "lora", "grace")]
+    run = melo("eval", "--task", "scotus", "--baseline", names, *fast)
+    assert run.code == 0
+    table = rows(run.out)
+    assert table["metric"] == ["n", "base", "edited", "finetune", "lora", "grace"]
+    assert len(table["accuracy, edits"]) == 6
+    assert "shares in %, by greedy generation and exact match; --json has intervals" in run.out
+    assert "finetune" in run.out.partition("seconds")[2]
+    assert max(len(line) for line in run.out.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("option", ["--plot", "--report", "--results"])
+def test_a_file_that_cannot_be_written_fails_before_the_work(
+    option: str, edited: Path, tmp_path: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / {"--plot": "a.png", "--report": "a.html", "--results": "a.parquet"}[option]
+    path.mkdir()
+    never_evaluated(monkeypatch)
+    run = melo("eval", "--task", "zsre", option, path)
+    assert (run.code, run.out, run.error) == (
+        2,
+        "",
+        f"{option} {path}: it cannot be written (Is a directory)",
+    )
+
+
+def test_without_matplotlib_a_plot_fails_before_the_work(
+    edited: Path, tmp_path: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    never_evaluated(monkeypatch)
+    run = melo("eval", "--task", "zsre", "--plot", tmp_path / "a.png")
+    assert (run.code, run.out) == (2, "")
+    assert run.error == '--plot: plots need matplotlib; pip install "melo-cli[plot]"'
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_wrong_baseline_fails_before_the_work(
+    edited: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_evaluated(monkeypatch)
+    run = melo("eval", "--task", "zsre", "--baseline", "grcae")
+    assert (run.code, run.error) == (2, "--baseline: there is no baseline 'grcae'; did you mean grace?")
+
+
+def never_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluate(*_: object, **__: object) -> None:
+        pytest.fail("the evaluation ran")
+
+    monkeypatch.setattr("melo_cli.evaluation.evaluate", evaluate)
+
+
+def test_a_file_that_is_there_is_kept_until_it_is_written_anew(
+    edited: Path, tmp_path: Path, melo: Melo
+) -> None:
+    (tmp_path / "a.html").write_text("old")
+    assert melo("eval", "--task", "hallucination", "--report", tmp_path / "a.html").code == 2
+    assert (tmp_path / "a.html").read_text() == "old"
+
+
 def share(generation: float, **more: float | None) -> dict[str, Any]:
     return {"generation": generation, "teacher_forced": 0.5, "n": 12345, "ci95": [0.1, 0.9876], **more}
 
@@ -97,9 +197,12 @@ def test_three_models_and_large_counts_fit_80_columns() -> None:
         "generality": share(0.99996, f1=0.123),
         "locality_truth": share(0.00001, f1=0.5),
         "locality_agreement": share(0.5),
+        "hard_agreement": share(0.5),
         "fired_edits": 0.5,
         "fired_rephrases": None,
         "fired_unrelated": 0.0,
+        "fired_hard": 0.25,
+        "nearest_right": 1.0,
         "perplexity_edits": 1.0234567,
         "perplexity_unrelated": 123456.7,
         "arr": None,
@@ -117,4 +220,10 @@ def test_three_models_and_large_counts_fit_80_columns() -> None:
     assert table["perpl., unrel."] == ["123,457"] * 3
     assert "ARR (perplexity)" not in table
     assert "edit success/F1" in table
+    assert table["fired, hard"][1].startswith("25.0 (")
+    assert table["nearest right"][1].startswith("100 (")
+    five = dict.fromkeys(("base", "edited", "finetune", "lora", "grace"), figures)
+    wide = plain_table(figures_table("zsre", five))
+    assert max(len(line) for line in wide.splitlines()) <= 80
+    assert rows(wide)["edit success"] == ["12345", *["100"] * 5]
     assert "edit success/F1" not in rows(plain_table(figures_table("custom", {"base": figures})))

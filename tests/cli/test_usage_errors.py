@@ -51,6 +51,8 @@ Melo = Callable[..., Any]
         ),
         (["eval", "--plot", "a.txt"], "--plot a.txt: a plot is .png, .svg or .pdf; change the ending"),
         (["eval", "--plot", "no/a.png"], "--plot no/a.png: there is no such folder; make no first"),
+        (["eval", "--report", "a.htm"], "--report a.htm: a report is .html; change the ending"),
+        (["eval", "--results", "a.csv"], "--results a.csv: results are .parquet; change the ending"),
         (["query", "-"], "stdin: it holds no prompt; write one prompt a line"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -99,8 +99,12 @@ def _seconds_table(report: EvalReport) -> Table:
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    """The settings that were chosen; what is left to the recipe goes without saying."""
-    return shortened(", ".join(f"{name} {value}" for name, value in settings.items() if value), 50)
+    """As many settings as fit; all of them are in the JSON document."""
+    words = [
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in settings.items()
+    ]
+    return shortened(", ".join(words), 46)
 
 
 def _legend(task: str, figures: Figures) -> list[tuple[str, str]]:

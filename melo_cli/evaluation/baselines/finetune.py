@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import torch
 from torch import nn
 
 from melo_cli.encoding import EncodedEdit
-from melo_cli.evaluation.baselines.fitting import fit, with_changes
+from melo_cli.evaluation.baselines.fitting import EditedModel, fit, with_changes
 from melo_cli.evaluation.baselines.settings import FinetuneSettings
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Progress
@@ -21,7 +22,7 @@ def finetuned(
     batches: Sequence[Sequence[EncodedEdit]],
     settings: FinetuneSettings,
     progress: Progress,
-) -> Iterator[OpenProject]:
+) -> Iterator[EditedModel]:
     """Inside the block the base model is fine-tuned on the batches, in order; afterwards it is as before."""
     base = opened.routed.base
     parameters = _parameters(opened, settings.weights)
@@ -33,7 +34,7 @@ def finetuned(
         for batch in batches:
             fit(base, parameters, batch, training)
             progress.advance(len(batch))
-        yield opened
+        yield EditedModel(opened, asdict(settings) | {"steps": training.max_steps})
     finally:
         with torch.no_grad():
             for parameter, kept in zip(parameters, before, strict=True):

@@ -1,8 +1,9 @@
-"""The training loop that the baselines share: one batch of edits, the recipe's optimizer and early stop."""
+"""What the baselines share: the training loop, and the form in which they hand over an edited model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -10,8 +11,22 @@ from torch import Tensor
 from melo_cli.base_model import BaseModel
 from melo_cli.editing.optimizers import Schedule
 from melo_cli.encoding import EncodedEdit
+from melo_cli.loading import OpenProject
 from melo_cli.recipe import TrainingSection
 from melo_cli.scoring import least_probability, target_batch, target_logits, target_loss
+
+
+@dataclass(frozen=True)
+class EditedModel:
+    """A project's base model after another editor's work.
+
+    Attributes:
+        opened: asks the model.
+        settings: what it was trained with, nothing left to be looked up.
+    """
+
+    opened: OpenProject
+    settings: dict[str, Any]
 
 
 def fit(

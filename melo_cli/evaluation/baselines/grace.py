@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from melo_cli.answering import Advance, Asker, TokenScores
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.encoding import EncodedEdit, with_positions
 from melo_cli.errors import MeloError
-from melo_cli.evaluation.baselines.fitting import fit
+from melo_cli.evaluation.baselines.fitting import EditedModel, fit
 from melo_cli.evaluation.baselines.settings import GraceSettings
 from melo_cli.loading import OpenProject
 from melo_cli.recipe import OptimizerSection, TrainingSection
@@ -203,8 +203,8 @@ def grace(
     edit_ids: Sequence[str],
     settings: GraceSettings,
     progress: Progress,
-) -> Iterator[OpenProject]:
-    """Inside the block the project is asked with GRACE's codebook in the place of its own routes and blocks.
+) -> Iterator[EditedModel]:
+    """Inside the block GRACE's codebook stands in the place of the project's own routes and blocks.
 
     The values of a batch are trained side by side, each by the gradient of its own edits alone.
     """
@@ -225,7 +225,8 @@ def grace(
         _train(model, batch, entries, _training(opened, settings))
         made += len(batch)
         progress.advance(len(batch))
-    yield replace(opened, asker=asker)
+    in_force = asdict(settings) | {"layer": layer, "radius": model.source.initial}
+    yield EditedModel(replace(opened, asker=asker), in_force)
 
 
 def grace_layer(opened: OpenProject, name: str) -> tuple[nn.Module, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -12,7 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from melo_cli.encoding import EncodedEdit
-from melo_cli.evaluation.baselines.fitting import fit, with_changes
+from melo_cli.evaluation.baselines.fitting import EditedModel, fit, with_changes
 from melo_cli.evaluation.baselines.settings import LoraSettings
 from melo_cli.loading import OpenProject
 from melo_cli.recipe import Recipe
@@ -22,12 +23,13 @@ from melo_cli.reporter import Progress
 @contextmanager
 def one_lora(
     opened: OpenProject, batches: Sequence[Sequence[EncodedEdit]], settings: LoraSettings, progress: Progress
-) -> Iterator[OpenProject]:
+) -> Iterator[EditedModel]:
     """Inside the block one LoRA, trained on the batches in order, acts on every prompt; afterwards none."""
     base, recipe = opened.routed.base, opened.recipe
     wrapped = list(opened.routed.tuner.layers.values())
     bare = [layer.base_layer for layer in wrapped]
-    adapted = _adapted(bare, settings.rank or recipe.lora.rank, recipe).to(opened.routed.device)
+    rank = settings.rank or _rank_of_all_blocks(opened, len(batches))
+    adapted = _adapted(bare, rank, recipe).to(opened.routed.device)
     parameters = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     training = with_changes(recipe.training, lr=settings.lr, steps=settings.steps)
     try:
@@ -36,19 +38,27 @@ def one_lora(
         for batch in batches:
             fit(base, parameters, batch, training)
             progress.advance(len(batch))
-        yield opened
+        in_force = {"lr": settings.lr, "steps": training.max_steps, "rank": rank}
+        yield EditedModel(opened, in_force)
     finally:
         for layer, module in zip(wrapped, bare, strict=True):
             layer.base_layer = module
+
+
+def _rank_of_all_blocks(opened: OpenProject, batches: int) -> int:
+    """The rank with as many parameters as all blocks together, no more than a module can use."""
+    sizes = [min(layer.in_features, layer.out_features) for layer in opened.routed.tuner.layers.values()]
+    return min(opened.recipe.lora.rank * max(batches, 1), *sizes)
 
 
 def _adapted(modules: Sequence[nn.Module], rank: int, recipe: Recipe) -> nn.ModuleList:
     """The modules, which stay as they are, inside PEFT's LoRA layers; started from the recipe's seed."""
     held = nn.ModuleList(modules)
     names = [str(number) for number in range(len(modules))]
+    alpha: Any = recipe.lora.alpha  # declared whole, but only divided by the rank
     config = LoraConfig(
         r=rank,
-        lora_alpha=recipe.lora.alpha,  # type: ignore[arg-type]  (PEFT divides it, whatever it is)
+        lora_alpha=alpha,
         target_modules=names,
         fan_in_fan_out=isinstance(modules[0], Conv1D),
     )

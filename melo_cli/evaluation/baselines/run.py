@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict
+from contextlib import AbstractContextManager, ExitStack
 
 from melo_cli.encoding import EncodedEdit
 from melo_cli.evaluation.answering_sets import answer_anew, answer_routed
 from melo_cli.evaluation.baselines.finetune import finetuned
+from melo_cli.evaluation.baselines.fitting import EditedModel
 from melo_cli.evaluation.baselines.grace import grace
 from melo_cli.evaluation.baselines.lora import one_lora
 from melo_cli.evaluation.baselines.settings import BaselineSettings
@@ -36,17 +36,17 @@ def run_baseline(
     size = opened.recipe.training.batch_size
     batches = [edits[start : start + size] for start in range(0, len(edits), size)]
     started = time.monotonic()
-    with (
-        reporter.progress(f"training {name}", len(edits), "edits") as progress,
-        _edited(name, opened, batches, edit_ids, settings, progress) as changed,
-    ):
+    with ExitStack() as undone_afterwards:
+        with reporter.progress(f"training {name}", len(edits), "edits") as progress:
+            edited = _edited(name, opened, batches, edit_ids, settings, progress)
+            changed = undone_afterwards.enter_context(edited)
         trained = time.monotonic()
         answer = answer_routed if name == "grace" else answer_anew
-        answered = answer(changed, sets, reporter, label=f"asking {name}")
+        answered = answer(changed.opened, sets, reporter, label=f"asking {name}")
         asked = time.monotonic()
     return BaselineReport(
         metrics(answered, opened.routed.base.kind, edited=True),
-        settings=asdict(getattr(settings, name)) | {"batch_size": size, "edits": len(edits)},
+        settings=changed.settings | {"batch_size": size, "edits": len(edits)},
         train_seconds=trained - started,
         ask_seconds=asked - trained,
     )
@@ -59,7 +59,7 @@ def _edited(
     edit_ids: Sequence[str],
     settings: BaselineSettings,
     progress: Progress,
-) -> AbstractContextManager[OpenProject]:
+) -> AbstractContextManager[EditedModel]:
     if name == "finetune":
         return finetuned(opened, batches, settings.finetune, progress)
     if name == "lora":

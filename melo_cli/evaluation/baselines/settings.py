@@ -33,12 +33,12 @@ class LoraSettings:
     """One PEFT LoRA for all edits, on the same modules with the recipe's alpha, batch after batch.
 
     Attributes:
-        lr: None is the recipe's.
+        lr: replaces the recipe's, under which one adapter for all forgets all.
         steps: optimizer steps a batch at most; None is the recipe's `training.max_steps`.
-        rank: None is the recipe's, which a block has for one batch alone.
+        rank: None is the recipe's times the number of batches: as many parameters as all blocks together.
     """
 
-    lr: float | None = None
+    lr: float = 1e-3
     steps: int | None = None
     rank: int | None = None
 

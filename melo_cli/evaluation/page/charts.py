@@ -77,7 +77,7 @@ def distance_chart(groups: Sequence[tuple[str, str, Sequence[Result]]]) -> str:
     bottom = top + row_height * len(shown)
     limit = _reach([radii for _, _, values in shown for radii in values])
     across = _Scale(0, limit, _LEFT + 64, _WIDTH - _RIGHT)
-    parts = []
+    parts: list[str] = []
     for place, (style, name, values) in enumerate(shown):
         parts += _histogram(across, top + place * row_height, row_height - 16, style, name, values)
     radius = across(1)

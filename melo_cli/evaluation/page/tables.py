@@ -127,5 +127,6 @@ def _share_cell(share: Mapping[str, Any] | None) -> str:
 
 def _settings(settings: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name} {'as the recipe' if value is None else value}" for name, value in settings.items()
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in settings.items()
     )

@@ -1,0 +1,357 @@
+"""Other editors on the same edits: what they learn, what they leave, and that the base comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from melo_cli.encoding import EncodedEdit, pad_prompts
+from melo_cli.errors import MeloError
+from melo_cli.evaluation import EvalReport, evaluate
+from melo_cli.evaluation.baselines import BaselineSettings, parse_baselines
+from melo_cli.evaluation.baselines.finetune import finetuned
+from melo_cli.evaluation.baselines.fitting import EditedModel
+from melo_cli.evaluation.baselines.grace import Codebook, grace, grace_layer
+from melo_cli.evaluation.baselines.lora import one_lora
+from melo_cli.evaluation.baselines.settings import FinetuneSettings, GraceSettings, LoraSettings
+from melo_cli.loading import OpenProject
+from melo_cli.reporter import SilentReporter
+
+Shared = Callable[[str], OpenProject]
+Editor = Callable[[OpenProject, list[list[EncodedEdit]], Any], AbstractContextManager[EditedModel]]
+BASELINES = ["finetune", "lora", "grace"]
+FINETUNE = FinetuneSettings(lr=0.01, steps=20)
+LORA = LoraSettings(lr=0.03, steps=30, rank=3)
+GRACE = GraceSettings(lr=0.5, steps=20)
+
+
+class Silence:
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        return None
+
+
+class OneBarAtATime(SilentReporter):
+    """A terminal draws one bar at a time."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+        self._busy = False
+
+    @contextmanager
+    def progress(self, label: str, total: int, unit: str) -> Iterator[Silence]:
+        assert not self._busy, label
+        self.labels.append(label)
+        self._busy = True
+        yield Silence()
+        self._busy = False
+
+
+class Broken:
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        raise RuntimeError("stopped")
+
+
+EDITORS: dict[str, Editor] = {
+    "finetune": lambda opened, batches, told: finetuned(opened, batches, FINETUNE, told),
+    "all weights": lambda opened, batches, told: finetuned(
+        opened, batches, FinetuneSettings(lr=0.01, steps=20, weights="all"), told
+    ),
+    "lora": lambda opened, batches, told: one_lora(opened, batches, LORA, told),
+    "grace": lambda opened, batches, told: grace(opened, batches, ids(batches), GRACE, told),
+}
+
+
+def ids(batches: list[list[EncodedEdit]]) -> list[str]:
+    return [f"e{number + 1:06d}" for number in range(sum(len(batch) for batch in batches))]
+
+
+def batches_of(opened: OpenProject) -> list[list[EncodedEdit]]:
+    edits = [opened.encoder.edit(edit.prompt, edit.target) for edit in opened.project.edits()]
+    return [edits[:4], edits[4:]]
+
+
+def answers(opened: OpenProject, edits: list[EncodedEdit], blocks: list[str | None]) -> list[str]:
+    return opened.asker.answers([edit.prompt_ids for edit in edits], blocks, [6] * len(edits))
+
+
+def state(opened: OpenProject) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in opened.routed.base.model.state_dict().items()}
+
+
+def assert_as_before(opened: OpenProject, before: dict[str, torch.Tensor]) -> None:
+    model = opened.routed.base.model
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+# What every baseline holds to
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_the_model_changes_inside_and_is_as_before_afterwards(name: str, shared: Shared) -> None:
+    opened = shared("pico_gpt2")
+    batches = batches_of(opened)
+    last, nobody = batches[-1], [None] * len(batches[-1])
+    before, said = state(opened), answers(opened, last, nobody)
+    with EDITORS[name](opened, batches, Silence()) as changed:
+        routes = changed.opened.asker.routes([edit.prompt_ids for edit in last])
+        blocks = [route.fired.block if route.fired else None for route in routes]
+        inside = answers(changed.opened, last, blocks if name == "grace" else nobody)
+    assert all(one != other for one, other in zip(inside, said, strict=True))
+    assert_as_before(opened, before)
+    assert answers(opened, last, nobody) == said
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_a_run_that_breaks_off_leaves_the_model_as_it_was(name: str, shared: Shared) -> None:
+    opened = shared("pico_bert")
+    before = state(opened)
+    with pytest.raises(RuntimeError, match="stopped"), EDITORS[name](opened, batches_of(opened), Broken()):
+        pytest.fail("it was to break off")
+    assert_as_before(opened, before)
+
+
+@pytest.fixture(scope="module")
+def report(shared: Shared) -> EvalReport:
+    """All baselines on the classifier, whose base has four of six edits wrong."""
+    settings = BaselineSettings(FINETUNE, LORA, GraceSettings(lr=0.5, steps=60))
+    reporter = OneBarAtATime()
+    made = evaluate(shared("pico_bert"), reporter, baselines=BASELINES, settings=settings)
+    assert reporter.labels == [
+        "asking",
+        *(f"{what} {name}" for name in BASELINES for what in ("training", "asking")),
+    ]
+    return made
+
+
+def test_baselines_are_measured_as_the_edited_model_is(report: EvalReport) -> None:
+    assert list(report.columns()) == ["base", "edited", *BASELINES]
+    for baseline in report.baselines.values():
+        assert set(baseline.figures) == set(report.edited)
+        for metric in ("edit_success", "generality", "locality_agreement"):
+            assert baseline.figures[metric]["n"] == report.edited[metric]["n"]
+        # Only what the base has wrong is trained.
+        assert baseline.settings["edits"] == 4
+        assert baseline.train_seconds > 0
+        assert baseline.ask_seconds > 0
+
+
+def test_only_grace_has_a_router(report: EvalReport) -> None:
+    for name in ("finetune", "lora"):
+        figures = report.baselines[name].figures
+        assert {figures[metric] for metric in ("fired_edits", "fired_unrelated", "nearest_right")} == {None}
+    assert report.baselines["grace"].figures["fired_edits"] == pytest.approx(4 / 6)
+    assert report.baselines["grace"].figures["edit_success"]["generation"] == 1.0
+
+
+def test_weights_that_move_change_unrelated_answers_too(report: EvalReport) -> None:
+    assert report.edited["locality_agreement"]["generation"] == 3 / 4
+    assert report.baselines["finetune"].figures["locality_agreement"]["generation"] < 3 / 4
+
+
+def test_the_document_has_the_baselines_with_settings_and_seconds(report: EvalReport) -> None:
+    found = report.to_json()["baselines"]
+    assert list(found) == BASELINES
+    assert found["finetune"]["settings"] == {
+        "lr": 0.01,
+        "steps": 20,
+        "weights": "targets",
+        "batch_size": 4,
+        "edits": 4,
+    }
+    assert set(found["lora"]["seconds"]) == {"train", "ask"}
+    # What was left to the recipe or to measurement is told as it was in force.
+    assert found["grace"]["settings"]["layer"] == "bert.encoder.layer.1.output.dense"
+    assert found["grace"]["settings"]["radius"] > 0
+
+
+def test_one_lora_has_the_rank_of_all_blocks_together(shared: Shared) -> None:
+    opened = shared("pico_bert")
+    edits = [edit for batch in batches_of(opened) for edit in batch]
+    # Blocks of rank 4 each; the modules are 64 by 32.
+    for batches, rank in (([edits], 4), (batches_of(opened), 8), ([edits[:1]] * 10, 32)):
+        with one_lora(opened, batches, LoraSettings(steps=1), Silence()) as changed:
+            assert changed.settings["rank"] == rank
+
+
+# Fine-tuning and LoRA
+
+
+def test_fine_tuning_moves_the_weights_that_were_named(shared: Shared) -> None:
+    opened = shared("pico_bert")
+    before = state(opened)
+    targets = set(opened.routed.tuner.layers)
+    for weights in ("targets", "all"):
+        settings = FinetuneSettings(lr=0.01, steps=3, weights=weights)
+        with finetuned(opened, batches_of(opened), settings, Silence()):
+            moved = {name for name, value in state(opened).items() if not torch.equal(value, before[name])}
+        inside = {name for name in moved if any(name.startswith(f"{target}.") for target in targets)}
+        assert inside
+        assert (moved == inside) is (weights == "targets")
+
+
+def test_a_lora_is_pefts_with_the_rank_asked_for(shared: Shared) -> None:
+    opened = shared("pico_gpt2")
+    with one_lora(opened, [], LORA, Silence()):
+        layers = [layer.base_layer for layer in opened.routed.tuner.layers.values()]
+        assert all(isinstance(layer, LoraLayer) and layer.r == {"baseline": 3} for layer in layers)
+        assert all(layer.scaling == {"baseline": 16 / 3} for layer in layers)
+    assert not any(isinstance(module, LoraLayer) for module in opened.routed.base.model.modules())
+
+
+# GRACE
+
+
+def key(*values: float) -> Any:
+    return np.array(values, np.float32)
+
+
+def book() -> Codebook:
+    found = Codebook(initial=1.0)
+    assert found.place(key(0, 0), (1, 2), "e1", torch.zeros(1)) == 0
+    return found
+
+
+def test_a_far_key_is_added() -> None:
+    found = book()
+    assert found.place(key(2.5, 0), (1, 2), "e2", torch.zeros(1)) == 1
+    assert found.epsilons == [1.0, 1.0]
+
+
+def test_a_near_key_with_the_same_label_expands_the_old_one() -> None:
+    found = book()
+    assert found.place(key(1.5, 0), (1, 2), "e2", torch.zeros(1)) == 0
+    assert found.epsilons == [1.5]
+    assert found.place(key(0.5, 0), (1, 2), "e3", torch.zeros(1)) == 0
+    assert found.epsilons == [1.5]
+
+
+def test_a_near_key_with_another_label_splits_the_way_between() -> None:
+    found = book()
+    # The same tokens in another order are another label.
+    assert found.place(key(1.5, 0), (2, 1), "e2", torch.zeros(1)) == 1
+    assert found.epsilons == pytest.approx([0.75, 0.75], abs=1e-4)
+    assert sum(found.epsilons) < 1.5
+
+
+def test_only_a_key_within_epsilon_fires() -> None:
+    found = book()
+    found.place(key(9, 0), (3,), "e2", torch.zeros(1))
+    near, far = found.lookup(np.stack([key(0.5, 0), key(7, 0)]))
+    assert near.fired is not None
+    assert (near.fired.edit_id, near.fired.block, near.fired.distance) == ("e1", "0", pytest.approx(0.5))
+    assert far.fired is None
+    assert far.nearest is not None
+    assert (far.nearest.edit_id, far.nearest.distance) == ("e2", pytest.approx(2))
+    assert Codebook().lookup(np.zeros((2, 3), np.float32))[0].nearest is None
+
+
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2", "pico_bert"])
+def test_a_value_answers_its_prompt_alone_whoever_the_batch_mates_are(kind: str, shared: Shared) -> None:
+    opened = shared(kind)
+    batches = batches_of(opened)
+    edits = [edit for batch in batches for edit in batch]
+    base = opened.asker.scores(edits, [None] * 6)
+    with grace(opened, batches, ids(batches), GRACE, Silence()) as changed:
+        routes = changed.opened.asker.routes([edit.prompt_ids for edit in edits])
+        blocks = [route.fired.block for route in routes if route.fired]
+        assert [changed.opened.asker.routed.source.labels[int(block)] for block in blocks] == [
+            edit.target_ids for edit in edits
+        ]
+        alone = [
+            changed.opened.asker.scores([edit], [block])[0] for edit, block in zip(edits, blocks, strict=True)
+        ]
+        mixed = changed.opened.asker.scores(edits, [blocks[0], None, blocks[2], None, blocks[4], None])
+        for row, score in enumerate(mixed):
+            expected = base[row] if row % 2 else alone[row]
+            assert score.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-3)
+        better = [one.log_likelihood > other.log_likelihood for one, other in zip(alone, base, strict=True)]
+        assert sum(better) >= 5
+        written = answers(changed.opened, edits, list(blocks))
+        assert written == [
+            answers(changed.opened, [edit], [b])[0] for edit, b in zip(edits, blocks, strict=True)
+        ]
+
+
+def test_the_first_token_written_is_the_one_scored(shared: Shared) -> None:
+    """In a decoder-only model prompts stand alone when answers are written, and before them when scored."""
+    opened = shared("pico_gpt2")
+    batches = batches_of(opened)
+    edits = [edit for batch in batches for edit in batch]
+    with grace(opened, batches, ids(batches), GRACE, Silence()) as changed:
+        blocks = [str(number) for number in range(6)]
+        scores = changed.opened.asker.scores(edits, blocks)
+        written = changed.opened.asker.answers([edit.prompt_ids for edit in edits], blocks, [1] * 6)
+    assert written == [opened.encoder.text([score.choices[0]]) for score in scores]
+
+
+def test_keys_are_the_layers_input_at_the_last_prompt_token(shared: Shared) -> None:
+    opened = shared("pico_gpt2")
+    edits = batches_of(opened)[0]
+    module, name = grace_layer(opened, "")
+    assert name == "transformer.h.2.mlp.c_fc"
+    caught: list[torch.Tensor] = []
+    with grace(opened, [], [], GRACE, Silence()) as changed:
+        keys = changed.opened.asker.keys([edit.prompt_ids for edit in edits])
+        hook = module.register_forward_pre_hook(lambda _module, args: caught.append(args[0]))
+        for edit in edits:
+            opened.routed.base.model(**pad_prompts(opened.routed.base, [edit.prompt_ids]))
+        hook.remove()
+    expected = torch.stack([hidden[0, -1] for hidden in caught]).detach().numpy()
+    np.testing.assert_allclose(keys, expected, atol=1e-5)
+
+
+def test_graces_layer_sees_the_prompt_and_can_be_named(shared: Shared) -> None:
+    opened = shared("pico_t5")
+    assert grace_layer(opened, "")[1] == "encoder.block.2.layer.1.DenseReluDense.wo"
+    named = "encoder.block.0.layer.1.DenseReluDense.wi"
+    assert isinstance(grace_layer(opened, named)[0], nn.Linear)
+    with pytest.raises(MeloError, match="'shared' is no linear module of the model; name one with"):
+        grace_layer(opened, "shared")
+
+
+# Settings
+
+
+def test_settings_are_read_and_checked() -> None:
+    names, settings = parse_baselines(
+        "base, lora,grace,lora", ["lora.rank=8", "grace.radius=0", "lora.lr = 1e-3"]
+    )
+    assert names == ["lora", "grace"]
+    assert (settings.lora, settings.grace.radius) == (LoraSettings(lr=1e-3, rank=8), 0.0)
+    assert parse_baselines(None, []) == ([], BaselineSettings())
+    weights = parse_baselines("finetune", ["finetune.weights=all", "finetune.steps=7"])[1].finetune
+    assert (weights.weights, weights.steps) == ("all", 7)
+
+
+@pytest.mark.parametrize(
+    ("names", "assignment", "line"),
+    [
+        ("lroa", None, "--baseline: there is no baseline 'lroa'; did you mean lora?"),
+        ("lora", "lora.rnak=2", "--baseline-set lora.rnak=2: lora has no setting 'rnak'; did you mean rank?"),
+        ("lora", "lora.rank=two", "--baseline-set lora.rank=two: 'two' is no number"),
+        ("lora", "lora.rank=0", "--baseline-set lora.rank=0: 0 is out of range; give a number above 0"),
+        ("lora", "lora.lr=nan", "--baseline-set lora.lr=nan: nan is out of range; give a number above 0"),
+        (
+            "lora",
+            "grace.lr=1",
+            "--baseline-set grace.lr=1: the baseline grace is not run; add --baseline grace",
+        ),
+        ("lora", "rank=2", "--baseline-set rank=2: it is not NAME.SETTING=VALUE; such as finetune.lr=1e-4"),
+        ("finetune", "finetune.weights=some", "--baseline-set finetune.weights=some: it is targets or all"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(names: str, assignment: str | None, line: str) -> None:
+    with pytest.raises(MeloError) as caught:
+        parse_baselines(names, [assignment] if assignment else [])
+    assert str(caught.value) == line

@@ -1,0 +1,311 @@
+"""The report page: nothing loaded from elsewhere, every text escaped, every figure right."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from melo_cli.errors import MeloError
+from melo_cli.evaluation import EvalReport, Result, write_page
+from melo_cli.evaluation.failures import worst_failures
+from melo_cli.evaluation.frontier import best_within, ceiling, frontier
+from melo_cli.evaluation.page import render_page
+from melo_cli.evaluation.report import BaselineReport
+
+VOID = {"meta", "br"}
+
+
+def result(kind: str, **fields: Any) -> Result:
+    """A probe that nothing fired on, one and a half radii from the nearest edit, which is the right one."""
+    values: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Result))
+    values |= {
+        "kind": kind,
+        "prompt": "Who?",
+        "base": "old",
+        "edited": "old",
+        "agrees": True,
+        "fired": False,
+        "nearest_edit": "e000001",
+        "nearest_right": True,
+        "distance": 3.0,
+        "center_distance": 3.0,
+        "radius": 2.0,
+    }
+    if kind in ("edit", "rephrase"):
+        values |= {"truth": "new", "base_right": False, "edited_right": False, "edit_id": "e000001"}
+    return Result(**(values | fields))
+
+
+def reached(kind: str, distance: float = 1.0, **fields: Any) -> Result:
+    """A probe that an edit's block answered as asked."""
+    right = {
+        "fired": True,
+        "fired_edit": "e000001",
+        "fired_right": True,
+        "edited": "new",
+        "edited_right": True,
+    }
+    return result(kind, center_distance=distance, **(right | fields))
+
+
+def share(generation: float, n: int) -> dict[str, Any]:
+    return {"generation": generation, "teacher_forced": 0.875, "n": n, "ci95": [0.125, 0.75]}
+
+
+def figures(**changes: Any) -> dict[str, Any]:
+    names = ("locality_truth", "perplexity_edits", "perplexity_unrelated", "arr")
+    return dict.fromkeys(names) | {
+        "edit_success": share(0.5, 2),
+        "generality": share(0.25, 4),
+        "locality_agreement": share(1.0, 2),
+        "hard_agreement": share(0.666, 3),
+        "fired_edits": 0.5,
+        "fired_rephrases": 0.75,
+        "fired_unrelated": 0.0,
+        "fired_hard": 0.333,
+        "nearest_right": 0.777,
+        **changes,
+    }
+
+
+EVIL = "<script>alert('x')</script> & \"quoted\" \x1b[31m"
+
+
+@pytest.fixture
+def report() -> EvalReport:
+    return EvalReport(
+        project="<b>facts</b>",
+        task="zsre",
+        snapshot=3,
+        protocol="strict",
+        model="/models/t5 & co",
+        edits=2,
+        base=figures(hard_agreement=None, nearest_right=None),
+        edited=figures(),
+        seconds=1.5,
+        results=[
+            reached("edit", 0.0),
+            result("edit", edit_id="e000002", prompt=EVIL, edited=EVIL),
+            reached("rephrase"),
+            reached("rephrase", fired_right=False, edited="astray", edited_right=False, prompt="Astray?"),
+            reached("rephrase", edited="unlearnt", edited_right=False, prompt="Unlearnt?"),
+            result("rephrase", prompt="Too far?"),
+            result("unrelated", prompt="Is it?"),
+            result("hard", prompt="Who else?"),
+            reached("hard", agrees=False, prompt="Nearly who?", edited="<i>changed</i>"),
+        ],
+    )
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element closed, in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def test_the_page_is_whole_and_loads_nothing(report: EvalReport, tmp_path: Path) -> None:
+    write_page(report, tmp_path / "r.html")
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    page = Page(html)
+    tags = {tag for tag, _, _ in page.attributes} | set(re.findall(r"<(\w+)", html))
+    assert tags.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "image", "use"})
+    assert {name for _, name, _ in page.attributes}.isdisjoint({"src", "href", "srcset", "style", "onload"})
+    assert "url(" not in html
+    assert "@import" not in html
+    assert html.count("<svg") == 3
+
+
+def test_texts_of_data_and_models_are_escaped(report: EvalReport) -> None:
+    page = Page(render_page(report))
+    assert "<script>alert('x')</script> & \"quoted\"" in page.text
+    assert "<i>changed</i>" in page.text
+    assert "<b>facts</b>" in page.text
+    assert "The language model t5 & co was given 2 edits" in page.text
+
+
+def test_two_sentences_say_what_was_measured(report: EvalReport) -> None:
+    html = render_page(report)
+    lead = re.sub(r"<[^>]+>", "", re.search(r"<p class=lead>(.*?)</p>", html, re.DOTALL)[1])  # type: ignore[index]
+    assert lead.count(". ") == 1
+    assert "the 2 edited prompts, 4 of their rephrases, 1 unrelated prompts and 2 hard negatives" in lead
+
+
+def test_figures_stand_beside_each_other_with_intervals(report: EvalReport) -> None:
+    text = Page(render_page(report)).text
+    assert "Rephrases follow the same questions in other words, answered as asked 25.0%" in text
+    told = "look-alike prompts answered as before 95% interval 12.5% to 75.0%, n = 3"
+    assert f"Hard negatives unchanged 66.6% {told}" in text
+    assert "Ceiling for rephrases rephrases whose nearest edit is the right one - 77.7%" in text
+    assert "Perplexity" not in text
+    assert "Protocol strict : after all edits" in text
+
+
+def test_baselines_have_columns_and_settings(report: EvalReport) -> None:
+    other = BaselineReport(figures(edit_success=share(0.111, 2)), {"lr": 0.5, "layer": "mlp"}, 12.5, 3.25)
+    text = Page(render_page(dataclasses.replace(report, baselines={"grace": other}))).text
+    assert "base edited grace Edits hold edited prompts answered as asked 50.0%" in text
+    assert "11.1%" in text
+    assert "grace 12.5 3.2 lr 0.5, layer mlp" in text
+    assert "The other editors" not in Page(render_page(report)).text
+
+
+def test_the_paper_protocol_shows_its_measure(report: EvalReport) -> None:
+    published = {"measure": "F1", "edit_success": 0.123, "generality": None, "locality": 1.0, "arr": None}
+    paper = dataclasses.replace(
+        report,
+        protocol="paper",
+        base=figures(published=published),
+        edited=figures(published=published | {"edit_success": 0.876}),
+    )
+    text = Page(render_page(paper)).text
+    assert "Edits 87.6% F1; unedited model: 12.3%" in text
+    assert "Edits F1 12.3% 87.6%" in text
+    assert "Rephrases F1" not in text
+
+
+def test_a_project_with_no_neuron_and_edits_alone_has_a_page(report: EvalReport) -> None:
+    bare = {
+        "distance": None,
+        "center_distance": None,
+        "radius": None,
+        "nearest_edit": None,
+        "nearest_right": None,
+    }
+    text = Page(render_page(dataclasses.replace(report, results=[result("edit", **bare)]))).text
+    assert "How far prompts are from edits" not in text
+    assert "What another radius would give" not in text
+    assert "Do early edits survive later ones?" in text
+
+
+def test_a_page_that_cannot_be_written_is_one_line(report: EvalReport, tmp_path: Path) -> None:
+    with pytest.raises(MeloError, match="the report cannot be written") as caught:
+        write_page(report, tmp_path / "no" / "r.html")
+    assert caught.value.where == str(tmp_path / "no" / "r.html")
+
+
+# Failures
+
+
+def test_failures_are_told_by_kind(report: EvalReport) -> None:
+    found = {group.title: [row.prompt for row in group.rows] for group in worst_failures(report)}
+    assert found == {
+        "Edits that do not hold": [EVIL],
+        "Rephrases answered by another edit": ["Astray?"],
+        "Rephrases that reached their edit and are wrong all the same": ["Unlearnt?"],
+        "Rephrases that no edit reached": ["Too far?"],
+        "Hard negatives that changed": ["Nearly who?"],
+        "Unrelated prompts that changed": [],
+    }
+    text = Page(render_page(report)).text
+    assert "Unrelated prompts that changed: none" in text
+    assert "Too far? new old old Who? not reached, 1.50 radii" in text
+
+
+def test_the_worst_come_first_and_the_rest_are_counted(report: EvalReport) -> None:
+    changed = [reached("hard", distance, agrees=False, prompt=f"p{distance}") for distance in range(20)]
+    group = next(
+        group
+        for group in worst_failures(dataclasses.replace(report, results=[reached("edit"), *changed]))
+        if group.title == "Hard negatives that changed"
+    )
+    assert (group.count, [row.prompt for row in group.rows]) == (20, [f"p{n}" for n in range(8)])
+
+
+# The frontier
+
+
+def at(kind: str, radii: float, *, right: bool = True) -> Result:
+    fired = radii <= 1
+    fields = {"fired": fired, "fired_right": right if fired else None, "nearest_right": right}
+    return result(kind, center_distance=2 * radii, radius=2.0, **fields)
+
+
+def test_the_frontier_scales_all_radii_together() -> None:
+    rephrases = [
+        at("rephrase", 0.5),
+        at("rephrase", 0.8, right=False),
+        at("rephrase", 1.5),
+        at("rephrase", 3),
+    ]
+    points = frontier(rephrases, [at("hard", 0.9), at("hard", 2)])
+    assert [(point.factor, point.reached, point.fired) for point in points] == [
+        (0.5, 0.25, 0.0),
+        (0.8, 0.25, 0.0),
+        (0.9, 0.25, 0.5),
+        (1.0, 0.25, 0.5),
+        (1.5, 0.5, 0.5),
+        (2.0, 0.5, 1.0),
+        (3.0, 0.75, 1.0),
+    ]
+    best = best_within(points, 0.5)
+    assert best is not None
+    assert (best.factor, best.reached) == (1.5, 0.5)
+    assert best_within(points, -1) is None
+    assert ceiling(rephrases) == 0.75
+
+
+def test_without_rephrases_negatives_or_neurons_there_is_no_frontier() -> None:
+    assert frontier([], [at("hard", 1)]) == []
+    assert frontier([at("rephrase", 1)], []) == []
+    assert frontier([result("rephrase", radius=None)], [at("hard", 1)]) == []
+
+
+def test_a_radius_of_nothing_is_far_from_everything_but_itself() -> None:
+    assert result("hard", center_distance=1.0, radius=0.0).radii == float("inf")
+    assert result("hard", center_distance=0.0, radius=0.0).radii == 0.0
+    points = frontier([result("rephrase", center_distance=1.0, radius=0.0)], [at("hard", 1)])
+    assert [(point.factor, point.reached) for point in points] == [(1.0, 0.0)]
+
+
+DISTANCES = st.lists(st.tuples(st.floats(0, 50), st.booleans()), min_size=1, max_size=400)
+
+
+@settings(max_examples=50, deadline=None)
+@given(DISTANCES, DISTANCES)
+def test_a_frontier_rises_and_passes_the_present_radii(
+    ours: list[tuple[float, bool]], theirs: list[tuple[float, bool]]
+) -> None:
+    rephrases = [at("rephrase", radii, right=right) for radii, right in ours]
+    negatives = [at("hard", radii) for radii, _ in theirs]
+    points = frontier(rephrases, negatives)
+    for one, next_one in itertools.pairwise(points):
+        assert one.factor < next_one.factor
+        assert one.reached <= next_one.reached
+        assert one.fired <= next_one.fired
+    now = next(point for point in points if point.factor == 1.0)
+    assert now.reached == pytest.approx(sum(bool(row.fired_right) for row in rephrases) / len(rephrases))
+    assert now.fired == pytest.approx(sum(bool(row.fired) for row in negatives) / len(negatives))
+    assert points[-1].reached <= ceiling(rephrases) + 1e-12
