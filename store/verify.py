@@ -78,7 +78,7 @@ def _history(root: Path, head: Head) -> tuple[list[tuple[Pointer, Snapshot]], li
     """The kept snapshots, newest first, as far as they can be read."""
     found: list[tuple[Pointer, Snapshot]] = []
     pointer: Pointer | None = head.newest
-    while pointer is not None and pointer.number >= head.oldest:
+    while pointer is not None:
         try:
             snapshot = manifest.read_snapshot(root, pointer)
         except DamagedProjectError as error:
@@ -87,7 +87,7 @@ def _history(root: Path, head: Head) -> tuple[list[tuple[Pointer, Snapshot]], li
                 lost = f"{lost}, and with their file lists every later snapshot"
             return found, [Finding(pointer.path, error.what, lost)]
         found.append((pointer, snapshot))
-        pointer = snapshot.parent
+        pointer = snapshot.parent if manifest.goes_on(head, snapshot) else None
     return found, []
 
 
@@ -187,7 +187,7 @@ def _counts(state: State) -> Iterator[Finding]:
 def _blocks(state: State) -> Iterator[Finding]:
     """Every block decodes, fits the others, and stands where edits look for it."""
     shapes: dict[str, tuple[int, int]] = {}
-    for entry in (entry for entry in state.files if entry.role == "blocks"):
+    for entry in state.entries("blocks"):
         for number in range(entry.first, entry.first + entry.rows):
             for module, part in state.block(block_id(number)).slices.items():
                 shape = part.A.shape[1], part.B.shape[0]
@@ -195,9 +195,7 @@ def _blocks(state: State) -> Iterator[Finding]:
                     yield Finding(
                         entry.path, f"{module} has another shape in {block_id(number)}", block_id(number)
                     )
-    for entry, segment in zip(
-        (entry for entry in state.files if entry.role == "edits"), state.edits.segments(), strict=True
-    ):
+    for entry, segment in zip(state.entries("edits"), state.edits.segments(), strict=True):
         for number in segment.solved():
             block = int(segment.blocks[number - segment.first])
             if not 1 <= block <= state.block_count():

@@ -10,7 +10,20 @@ from typing import Any
 
 import pytest
 
-COMMANDS = ("edit", "query", "eval", "export", "inspect", "recipes", "status", "log", "show", "verify")
+COMMANDS = (
+    "edit",
+    "query",
+    "eval",
+    "export",
+    "inspect",
+    "recipes",
+    "status",
+    "log",
+    "show",
+    "diff",
+    "revert",
+    "verify",
+)
 HEAVY = ("torch", "transformers", "peft", "pyarrow", "hnswlib", "datasets")
 
 
@@ -47,6 +60,8 @@ def test_help_names_every_command(melo: Callable[..., Any]) -> None:
         "status",
         "log",
         "show",
+        "diff",
+        "revert",
         "verify",
         "recipes",
     ]
