@@ -24,6 +24,7 @@ from melo_cli.commands.export import export
 from melo_cli.commands.gc import gc
 from melo_cli.commands.inspect import inspect
 from melo_cli.commands.log import log
+from melo_cli.commands.migrate import migrate
 from melo_cli.commands.query import query
 from melo_cli.commands.recipes import recipes_app
 from melo_cli.commands.revert import revert
@@ -80,6 +81,7 @@ def build_app() -> typer.Typer:
     app.command()(revert)
     app.command()(verify)
     app.command()(gc)
+    app.command()(migrate)
     return app
 
 

@@ -10,20 +10,8 @@ from typing import Any
 
 import pytest
 
-COMMANDS = (
-    "edit",
-    "query",
-    "eval",
-    "export",
-    "inspect",
-    "recipes",
-    "status",
-    "log",
-    "show",
-    "diff",
-    "revert",
-    "verify",
-)
+COMMANDS = ("edit", "query", "eval", "export", "inspect", "recipes", "status", "log", "show")
+COMMANDS += ("diff", "revert", "verify", "gc", "migrate")
 HEAVY = ("torch", "transformers", "peft", "pyarrow", "hnswlib", "datasets")
 
 
@@ -63,6 +51,8 @@ def test_help_names_every_command(melo: Callable[..., Any]) -> None:
         "diff",
         "revert",
         "verify",
+        "gc",
+        "migrate",
         "recipes",
     ]
 

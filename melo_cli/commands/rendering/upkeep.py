@@ -24,7 +24,9 @@ def show_collected(terminal: Terminal, done: Collected, *, dry_run: bool) -> Non
     if dry_run and done.garbage:
         rows = [(each.path, str(each.size)) for each in done.garbage]
         terminal.table(Table(("file", "bytes"), rows, right=frozenset(("bytes",))))
-    terminal.fields([(f"would be {name}" if dry_run else name, value) for name, value in pairs])
+    terminal.fields(pairs)
+    if dry_run:
+        terminal.note("a dry run: nothing has been changed")
 
 
 def collected_document(done: Collected, *, dry_run: bool) -> dict[str, Any]:
