@@ -27,8 +27,10 @@ class Change:
         blocks: the new blocks, one record batch each.
         fates: older edits whose fate changes.
         key_map: a key map to put in force, as a record batch.
-        replaces: paths of files that are no part of the new snapshot: the change holds what they held.
-        counts: those of the new snapshot, where they do not follow from what the change adds.
+        rewrites: the new snapshot lists all of its files, and not those in `replaces`.
+        replaces: paths of files that are no part of the new snapshot; a `State` that goes over to it is read
+            from the disk.
+        counts: `SnapshotInfo.counts` of the new snapshot, where it rewrites; else see `counts_after`.
     """
 
     parent: int
@@ -40,7 +42,8 @@ class Change:
     fates: Sequence[FateRow] = ()
     key_map: Any | None = None
     replaces: frozenset[str] = frozenset()
-    counts: Mapping[str, int] | None = None
+    rewrites: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,7 @@ class Note:
 
 
 def counts_after(state: State, change: Change) -> dict[str, int]:
-    """`SnapshotInfo.counts` of the snapshot that a change makes."""
-    if change.counts is not None:
-        return dict(change.counts)
+    """`SnapshotInfo.counts` after a change that only adds to a snapshot."""
     counts = dict(state.snapshot.info.counts)
     segment, delta = change.segment, change.delta
     committed = dict(enumerate(segment.column("status"), segment.first)) if segment is not None else {}

@@ -6,21 +6,27 @@ leaves behind has the names that the next one writes, and no snapshot names it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from store import codec, fileio, layout, manifest
-from store.changes import Change, Note, batches, counts_after
+from store.changes import Change, Note, batches
 from store.errors import StaleWriteError, StorageError
-from store.manifest import Head, Snapshot
+from store.manifest import Head, Pointer, Snapshot
 from store.records import FileEntry, SnapshotInfo
-from store.state import State
 
 
-def write_commit(state: State, change: Change, note: Note) -> tuple[Head, Snapshot, list[FileEntry]]:
+def write_commit(
+    root: Path, pointer: Pointer, files: Sequence[FileEntry], change: Change, note: Note
+) -> tuple[Head, Snapshot, list[FileEntry]]:
     """Make a change the next snapshot; the caller holds the writer's lock.
+
+    Args:
+        pointer: the snapshot that the change was worked out over.
+        files: its data files.
 
     Returns:
         What ``manifest.json`` says now, the snapshot, and the data files that were written.
@@ -30,25 +36,25 @@ def write_commit(state: State, change: Change, note: Note) -> tuple[Head, Snapsh
         InvalidEditError: the note holds what is no JSON value.
         StorageError: the file system refused; the project is as it was.
     """
-    head = manifest.read_head(state.root)
-    if change.parent != state.pointer.number or head.newest != state.pointer:
+    head = manifest.read_head(root)
+    if change.parent != pointer.number or head.newest != pointer:
         raise StaleWriteError(
             f"this was staged over snapshot {change.parent}, and the newest is {head.newest.number}",
-            where=str(state.root),
+            where=str(root),
             mend="stage it again",
         )
-    info = _info(state, change, note)
+    info = _info(change, note)
     manifest.require_json(info)
     try:
-        return _write(state, head, change, info)
+        return _write(root, head, files, change, info)
     except StorageError:
-        _discard(state.root, info.number, head)
+        _discard(root, info.number, head)
         raise
 
 
-def _info(state: State, change: Change, note: Note) -> SnapshotInfo:
+def _info(change: Change, note: Note) -> SnapshotInfo:
     return SnapshotInfo(
-        number=state.pointer.number + 1,
+        number=change.parent + 1,
         parent=change.parent,
         created_at=datetime.now(UTC),
         action=note.action,
@@ -56,21 +62,21 @@ def _info(state: State, change: Change, note: Note) -> SnapshotInfo:
         seed=note.seed,
         versions=note.versions,
         command=note.command,
-        counts=counts_after(state, change),
+        counts=change.counts,
         detail=note.detail,
     )
 
 
 def _write(
-    state: State, head: Head, change: Change, info: SnapshotInfo
+    root: Path, head: Head, files: Sequence[FileEntry], change: Change, info: SnapshotInfo
 ) -> tuple[Head, Snapshot, list[FileEntry]]:
-    complete = bool(change.replaces) or info.number % manifest.COMPLETE_EVERY == 0
-    added = _write_files(state.root, info.number, change)
-    kept = [entry for entry in state.files if entry.path not in change.replaces]
-    files = (*kept, *added) if complete else tuple(added)
-    snapshot = Snapshot(info, state.pointer, change.dim, complete, files)
-    newest = replace(head, newest=manifest.write_snapshot(state.root, snapshot))
-    manifest.write_head(state.root, newest)
+    complete = change.rewrites or info.number % manifest.COMPLETE_EVERY == 0
+    added = _write_files(root, info.number, change)
+    kept = [entry for entry in files if entry.path not in change.replaces]
+    listed = (*kept, *added) if complete else tuple(added)
+    snapshot = Snapshot(info, head.newest, change.dim, complete, listed)
+    newest = replace(head, newest=manifest.write_snapshot(root, snapshot))
+    manifest.write_head(root, newest)
     return newest, snapshot, added
 
 

@@ -56,6 +56,7 @@ def compacted(state: State, found: Sequence[Merge]) -> Change:
         parent=state.pointer.number,
         dim=state.snapshot.key_dim,
         replaces=frozenset(entry.path for merge in found for entry in merge.files),
+        rewrites=True,
         counts=state.snapshot.info.counts,
     )
     if "edits" in files:

@@ -169,7 +169,7 @@ class Project:
 
     def block_ids(self) -> list[str]:
         """The ids of all blocks, oldest first."""
-        return [block_id(number) for number in range(1, self._state.block_count() + 1)]
+        return [block_id(number) for number in self._state.block_numbers()]
 
     def block(self, name: str) -> Block:
         """The block of an id such as ``b000001``: read-only views of the memory-mapped file.

@@ -52,6 +52,7 @@ def rekeyed(state: State, key_map: KeyMap, keys: Mapping[str, Vector], radii: Ma
         dim=rows.shape[1] if solved else None,
         key_map=codec.key_map_batch(key_map),
         replaces=state.paths("edits", "clusters", "states", "keymaps"),
+        rewrites=True,
         counts=state.snapshot.info.counts,
     )
     if not state.edits.count:
@@ -59,7 +60,7 @@ def rekeyed(state: State, key_map: KeyMap, keys: Mapping[str, Vector], radii: Ma
     segment = _with_keys(state, dict(zip(solved, rows, strict=True)), dict(zip(solved, asked, strict=True)))
     edits = Edits(change.dim, [(1, segment.rows, lambda: segment)])
     fates, space = from_scratch(edits, state.fates.reverted)
-    counts = counted(state, edits, fates, space)
+    counts = counted(edits, fates, space, state.block_count())
     return replace(change, segment=segment, fates=fates.rows(), delta=all_put(space), counts=counts)
 
 
@@ -81,7 +82,7 @@ def difference_of(now: ClusterSet | None, then: ClusterSet | None) -> ClusterDel
     return ClusterDelta(sorted(put, key=lambda cluster: cluster.number), sorted(gone))
 
 
-def counted(state: State, edits: Edits, fates: Fates, space: ClusterSet | None) -> dict[str, int]:
+def counted(edits: Edits, fates: Fates, space: ClusterSet | None, blocks: int) -> dict[str, int]:
     """`SnapshotInfo.counts` of edits, fates and clusters that were worked out anew."""
     found: Counter[str] = Counter()
     for segment in edits.segments():
@@ -90,7 +91,7 @@ def counted(state: State, edits: Edits, fates: Fates, space: ClusterSet | None) 
     return {
         "edits": edits.count,
         **{status: found[status] for status in EFFECTIVE_STATUSES},
-        "blocks": state.block_count(),
+        "blocks": blocks,
         "clusters": space.count if space is not None else 0,
     }
 

@@ -79,7 +79,7 @@ class State:
         root, dim = self.root, self.snapshot.key_dim
         self.files = files
         self.edits = Edits(dim, [_source(root, entry, dim) for entry in self.entries("edits")])
-        self.fates = _read_fates(root, files)
+        self.fates = read_fates(root, files)
         self._readers: dict[str, Any] = {}
         self.clusters: ClusterSet | None = None
         if dim is not None:
@@ -119,6 +119,10 @@ class State:
         """
         for entry in entries:
             codec.open_batches(layout.inside(self.root, entry.path), entry.size, sha256=entry.sha256)
+
+    def block_numbers(self) -> list[int]:
+        """The numbers of all blocks; those that a repair could not save are not among them."""
+        return [number for entry in self.entries("blocks") for number in _range(entry)]
 
     def block_count(self) -> int:
         """How many blocks there are; also the highest number."""
@@ -214,7 +218,8 @@ class State:
             return  # that no graph is kept for a snapshot of the past is no trouble
         where = self.root / layout.INDEX
         warnings.warn(f"{where}: {trouble}; it was built again from the keys", StoreWarning, stacklevel=2)
-        with suppress(ProjectLockedError), lock.writing(self.root, 0.0):  # a writer saves its own
+        # a writer saves its own, and a project that is only read can do without
+        with suppress(ProjectLockedError, StorageError), lock.writing(self.root, 0.0):
             self._save_graph(index.graph)
 
     def _save_graph(self, graph: Graph | None) -> None:
@@ -261,6 +266,11 @@ def _fate_rows(root: Path, entry: FileEntry) -> list[FateRow]:
     return list(zip(*columns, strict=True))
 
 
-def _read_fates(root: Path, files: Iterable[FileEntry]) -> Fates:
+def read_fates(root: Path, files: Iterable[FileEntry]) -> Fates:
+    """What became of edits, as the states files of a snapshot say, oldest first.
+
+    Raises:
+        DamagedProjectError: one of them is broken.
+    """
     rows = (row for entry in files if entry.role == "states" for row in _fate_rows(root, entry))
     return NO_FATES.changed(rows)

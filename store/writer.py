@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from store import checks, clusters, codec, compact, index_file, manifest, rewrite, routes
-from store.changes import NO_CHANGE, Change, Note
+from store.changes import NO_CHANGE, Change, Note, counts_after
 from store.clusters import Neuron
 from store.commit import write_commit
 from store.errors import FormatVersionError
@@ -265,7 +266,10 @@ class Writer:
 
     def commit(self, change: Change, note: Note) -> SnapshotInfo:
         """Write a change as the next snapshot; see `Staged.commit`."""
-        newest, snapshot, added = write_commit(self._state, change, note)
+        state = self._state
+        if not change.rewrites:
+            change = replace(change, counts=counts_after(state, change))
+        newest, snapshot, added = write_commit(state.root, state.pointer, state.files, change, note)
         self._take_over(change, newest, snapshot, added)
         return snapshot.info
 
@@ -292,7 +296,7 @@ class Writer:
         state = self._state
         if not change.delta.versions:
             state.unsaved += len(change.delta.put) + len(change.delta.dropped)
-        if change.replaces:
+        if change.rewrites:
             state.go_over(head, snapshot)
         else:
             self._move_on(change, head, snapshot, added)

@@ -93,3 +93,51 @@ class TestMigrate:
         assert melo("migrate", "--json").json == {"project": "first", "from": 2, "to": 2}
         assert melo("migrate").out.splitlines()[-1] == "nothing to do: it has format 2 already"
         assert melo("verify").code == 0
+
+
+class TestRepair:
+    """`melo verify --repair`."""
+
+    @pytest.fixture
+    def damaged(self, facts: Path) -> Path:
+        """One file of edits is cut."""
+        path = facts / "edits/000002.arrow"
+        path.write_bytes(path.read_bytes()[:-8])
+        return facts
+
+    def test_it_says_what_is_lost_and_drops_it(self, damaged: Path, melo: Melo) -> None:
+        run = melo("verify", "--repair", "--yes")
+        assert run.code == 0
+        lines = run.out.splitlines()
+        assert lines[2].startswith("edits/000002.arrow  the file has ")
+        assert "edits lost                e000003" in lines
+        assert "snapshots no longer kept  4" in lines
+        assert lines[-1] == "nothing is wrong"
+        assert melo("show", "e000003", "--json").json["status"] == "reverted"
+        assert melo("show", "e000001", "--json").json["status"] == "live", "e000003 had superseded it"
+        assert melo("verify").code == 0
+
+    def test_json(self, damaged: Path, melo: Melo) -> None:
+        document = melo("verify", "--repair", "--yes", "--json").json
+        assert [finding["file"] for finding in document["findings"]] == ["edits/000002.arrow"]
+        assert (document["repair"]["lost"], document["repair"]["unanswered"]) == (["e000003"], [])
+        assert melo("verify", "--repair", "--yes", "--json").json == {"findings": [], "repair": None}
+
+    def test_with_nobody_to_ask_it_changes_nothing(self, damaged: Path, melo: Melo, files_of: Make) -> None:
+        before = files_of(damaged)
+        run = melo("verify", "--repair")
+        assert (run.code, run.error) == (2, "repair it so?: nobody is here to answer; add --yes")
+        assert "edits lost                e000003" in run.out.splitlines()
+        assert files_of(damaged) == before
+
+    def test_at_a_terminal_it_asks(self, damaged: Path, at_terminal: Make, files_of: Make) -> None:
+        before = files_of(damaged)
+        for answer, code in (("n", 2), ("y", 0)):
+            run = at_terminal("verify", "--repair", cwd=damaged.parents[1])
+            run.until("repair it so? [y/N]")
+            run.type(f"{answer}\n")
+            assert run.end()[0] == code
+            assert (files_of(damaged) == before) == (answer == "n")
+
+    def test_yes_alone(self, facts: Path, melo: Melo) -> None:
+        assert melo("verify", "--yes").error == "--yes: it answers nothing; add --repair"
