@@ -18,13 +18,17 @@ import typer
 
 import melo_cli
 from melo_cli.commands.calibrate import calibrate
+from melo_cli.commands.diff import diff
 from melo_cli.commands.edit import edit
 from melo_cli.commands.eval import evaluate
 from melo_cli.commands.export import export
+from melo_cli.commands.gc import gc
 from melo_cli.commands.inspect import inspect
 from melo_cli.commands.log import log
+from melo_cli.commands.migrate import migrate
 from melo_cli.commands.query import query
 from melo_cli.commands.recipes import recipes_app
+from melo_cli.commands.revert import revert
 from melo_cli.commands.show import show
 from melo_cli.commands.status import status
 from melo_cli.commands.verify import verify
@@ -75,7 +79,11 @@ def build_app() -> typer.Typer:
     app.command()(status)
     app.command()(log)
     app.command()(show)
+    app.command()(diff)
+    app.command()(revert)
     app.command()(verify)
+    app.command()(gc)
+    app.command()(migrate)
     return app
 
 

@@ -84,6 +84,11 @@ def known_names() -> list[str]:
     return list(dict.fromkeys(path.name for folder in _melo_folders() for path in _projects_in(folder)))
 
 
+def store_path(path: Path) -> Path:
+    """The folder of the store itself, for a project at `path` as the commands name it."""
+    return _inner(path)
+
+
 def open_store(path: Path, at: int | None = None) -> Project:
     """The project at `path` without its base model.
 

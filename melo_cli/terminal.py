@@ -24,6 +24,8 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from melo_cli.errors import MeloError
+
 # Seconds between two lines of progress where there is no terminal to draw a bar on.
 _LINE_EVERY = 10.0
 # Figures of the work that are shares, shown in percent.
@@ -119,6 +121,20 @@ class Terminal:
     def warn(self, message: str) -> None:
         """Tell on stderr of something that the user may want to act on."""
         self._message(f"warning: {message}", "yellow")
+
+    def confirm(self, question: str, *, otherwise: str) -> None:
+        """Ask on stderr before something that cannot be undone.
+
+        Args:
+            otherwise: how to say yes on the command line.
+
+        Raises:
+            MeloError: the answer is no, or there is nobody to ask.
+        """
+        if not (sys.stdin.isatty() and self._err.is_terminal):
+            raise MeloError("nobody is here to answer", where=question, mend=otherwise)
+        if self._err.input(Text(f"melo: {question} [y/N] ")).strip().lower() not in ("y", "yes"):
+            raise MeloError("nothing has been changed", where=question, mend=otherwise)
 
     @contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[_Bar | _Lines]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 from store import codec
 from store.deltas import ClusterDelta
 from store.fates import NO_FATES, FateRow
-from store.records import EFFECTIVE_STATUSES, JSON
+from store.records import JSON
 from store.segments import Segment
 
 if TYPE_CHECKING:
     from store.state import State
 
 NO_CHANGE = ClusterDelta((), ())
-
-REWRITTEN = frozenset({"edits", "clusters", "states"})
-"""Roles whose files a change replaces that states all edits, clusters and fates anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +27,10 @@ class Change:
         blocks: the new blocks, one record batch each.
         fates: older edits whose fate changes.
         key_map: a key map to put in force, as a record batch.
-        replaces: roles whose files so far are no part of the new snapshot: the change holds all there is.
+        rewrites: the new snapshot lists all of its files, and not those in `replaces`.
+        replaces: paths of files that are no part of the new snapshot; a `State` that goes over to it is read
+            from the disk.
+        counts: `SnapshotInfo.counts` of the new snapshot, where it rewrites; else see `counts_after`.
     """
 
     parent: int
@@ -43,6 +42,8 @@ class Change:
     fates: Sequence[FateRow] = ()
     key_map: Any | None = None
     replaces: frozenset[str] = frozenset()
+    rewrites: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +59,7 @@ class Note:
 
 
 def counts_after(state: State, change: Change) -> dict[str, int]:
-    """`SnapshotInfo.counts` of the snapshot that a change makes."""
-    return _counted_anew(state, change) if change.replaces >= REWRITTEN else _moved_on(state, change)
-
-
-def _counted_anew(state: State, change: Change) -> dict[str, int]:
-    fates = NO_FATES.changed(change.fates)
-    statuses = change.segment.column("status") if change.segment is not None else []
-    found: Counter[str] = Counter(fates.of(number, status) for number, status in enumerate(statuses, 1))
-    return {
-        "edits": len(statuses),
-        **{status: found[status] for status in EFFECTIVE_STATUSES},
-        "blocks": state.block_count(),
-        "clusters": len(change.delta.put),
-    }
-
-
-def _moved_on(state: State, change: Change) -> dict[str, int]:
+    """`SnapshotInfo.counts` after a change that only adds to a snapshot."""
     counts = dict(state.snapshot.info.counts)
     segment, delta = change.segment, change.delta
     committed = dict(enumerate(segment.column("status"), segment.first)) if segment is not None else {}

@@ -259,7 +259,7 @@ def cluster_batch(delta: ClusterDelta, version: int) -> Any:
     own_key = [len(row.members) == 1 and row.spread == 0.0 for row in rows]
     columns = [
         pa.array([*(row.number for row in delta.put), *delta.dropped], pa.int64()),
-        pa.array([version] * len(rows), pa.int64()),
+        pa.array(delta.versions or [version] * len(rows), pa.int64()),
         pa.array([*(False for _ in delta.put), *(True for _ in delta.dropped)], pa.bool_()),
         pa.array([row.radius for row in rows], pa.float64()),
         pa.array([row.spread for row in rows], pa.float64()),

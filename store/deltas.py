@@ -14,10 +14,15 @@ from store.records import Vector
 
 @dataclass(frozen=True, slots=True)
 class ClusterDelta:
-    """Clusters made or changed, and numbers of clusters that are no more; both ascending."""
+    """Clusters made or changed, and numbers of clusters that are no more; both ascending.
+
+    Attributes:
+        versions: of `put`, where they keep the ones that they had; else they get that of the commit.
+    """
 
     put: Sequence[Cluster]
     dropped: Sequence[int]
+    versions: Sequence[int] = ()
 
     def __bool__(self) -> bool:
         return bool(self.put or self.dropped)

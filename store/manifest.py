@@ -242,17 +242,31 @@ def write_head(root: Path, head: Head) -> None:
     fileio.replace_file(path, head_bytes(head), layout.temporary(path))
 
 
-def history(root: Path, head: Head) -> Iterator[tuple[Pointer, Snapshot]]:
-    """Every snapshot that is kept, newest first.
+def walk(root: Path, head: Head) -> Iterator[tuple[Pointer, Snapshot]]:
+    """Every snapshot file that is needed, newest first: down to where the files of the oldest kept begin.
 
     Raises:
         DamagedProjectError: a snapshot file on the way is broken.
     """
     pointer: Pointer | None = head.newest
-    while pointer is not None and pointer.number >= head.oldest:
+    while pointer is not None:
         snapshot = read_snapshot(root, pointer)
         yield pointer, snapshot
-        pointer = snapshot.parent
+        pointer = snapshot.parent if goes_on(head, snapshot) else None
+
+
+def goes_on(head: Head, snapshot: Snapshot) -> bool:
+    """Whether a snapshot older than this one is needed."""
+    return snapshot.info.number > head.oldest or not snapshot.complete
+
+
+def history(root: Path, head: Head) -> Iterator[SnapshotInfo]:
+    """Every snapshot that is kept, newest first.
+
+    Raises:
+        DamagedProjectError: a snapshot file on the way is broken.
+    """
+    return (snapshot.info for pointer, snapshot in walk(root, head) if pointer.number >= head.oldest)
 
 
 def find(root: Path, head: Head, number: int | None) -> tuple[Pointer, list[Snapshot]]:
@@ -273,7 +287,7 @@ def find(root: Path, head: Head, number: int | None) -> tuple[Pointer, list[Snap
         )
     found: Pointer | None = None
     chain: list[Snapshot] = []
-    for pointer, snapshot in history(root, head):
+    for pointer, snapshot in walk(root, head):
         if pointer.number <= wanted:
             found = found or pointer
             chain.append(snapshot)

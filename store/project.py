@@ -20,11 +20,13 @@ from store.records import (
     BaseReference,
     Block,
     EditView,
+    EffectiveStatus,
     FileEntry,
     KeyMap,
     Route,
     SnapshotInfo,
     block_id,
+    edit_id,
 )
 from store.state import State
 from store.writer import Writer
@@ -149,6 +151,14 @@ class Project:
             for record in segment.records(0, segment.rows)
         ]
 
+    def statuses(self) -> dict[str, EffectiveStatus]:
+        """The status of every edit by its id, oldest first."""
+        return {
+            edit_id(number): self._state.fates.of(number, committed)
+            for segment in self._state.edits.segments()
+            for number, committed in enumerate(segment.column("status"), segment.first)
+        }
+
     def edit(self, name: str) -> EditView:
         """The edit of an id such as ``e000001``.
 
@@ -159,7 +169,7 @@ class Project:
 
     def block_ids(self) -> list[str]:
         """The ids of all blocks, oldest first."""
-        return [block_id(number) for number in range(1, self._state.block_count() + 1)]
+        return [block_id(number) for number in self._state.block_numbers()]
 
     def block(self, name: str) -> Block:
         """The block of an id such as ``b000001``: read-only views of the memory-mapped file.
@@ -189,7 +199,7 @@ class Project:
     def history(self) -> list[SnapshotInfo]:
         """All snapshots up to this one, oldest first."""
         every = manifest.history(self.path, self._state.head)
-        return [snapshot.info for _, snapshot in every if snapshot.info.number <= self.snapshot][::-1]
+        return [info for info in every if info.number <= self.snapshot][::-1]
 
     def size_bytes(self) -> int:
         """Bytes of all files of the project on the disk."""

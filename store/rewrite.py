@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 
 from store import checks, codec
-from store.changes import NO_CHANGE, REWRITTEN, Change
+from store.changes import NO_CHANGE, Change
 from store.clusters import insert
 from store.deltas import ClusterDelta
 from store.fates import Fates
-from store.records import KeyMap, Vector
-from store.segments import Edits, Segment
+from store.records import EFFECTIVE_STATUSES, KeyMap, Vector
+from store.segments import Edits, Segment, joined_column
 from store.space import ClusterSet
 from store.state import State
 from store.supersede import replaced_in_all
@@ -42,22 +42,58 @@ def rekeyed(state: State, key_map: KeyMap, keys: Mapping[str, Vector], radii: Ma
     """What puts a key map in force: every edit with its new key, and all that follows from the keys.
 
     Raises:
-        InvalidEditError, KeyShapeError: see `Writer.rekey`.
+        InvalidEditError, KeyShapeError, DamagedProjectError: see `Writer.rekey`.
     """
+    state.require_whole(state.entries("edits"))
     solved = [number for segment in state.edits.segments() for number in segment.solved()]
     rows, asked = checks.rekeying(solved, key_map, keys, radii)
     change = Change(
         parent=state.pointer.number,
         dim=rows.shape[1] if solved else None,
         key_map=codec.key_map_batch(key_map),
-        replaces=REWRITTEN | {"keymaps"},
+        replaces=state.paths("edits", "clusters", "states", "keymaps"),
+        rewrites=True,
+        counts=state.snapshot.info.counts,
     )
     if not state.edits.count:
         return change
     segment = _with_keys(state, dict(zip(solved, rows, strict=True)), dict(zip(solved, asked, strict=True)))
     edits = Edits(change.dim, [(1, segment.rows, lambda: segment)])
     fates, space = from_scratch(edits, state.fates.reverted)
-    return replace(change, segment=segment, fates=fates.rows(), delta=all_put(space))
+    counts = counted(edits, fates, space, state.block_count())
+    return replace(change, segment=segment, fates=fates.rows(), delta=all_put(space), counts=counts)
+
+
+def as_it_was(state: State, target: State) -> tuple[Fates, ClusterSet | None]:
+    """Fates and clusters under the present keys, with those edits reverted that the target does not have."""
+    later = range(target.edits.count + 1, state.edits.count + 1)
+    reverted = target.fates.reverted.union(later)
+    if target.key_map_entry() == state.key_map_entry():
+        return Fates(target.fates.superseded, reverted), target.clusters
+    return from_scratch(state.edits, reverted)
+
+
+def difference_of(now: ClusterSet | None, then: ClusterSet | None) -> ClusterDelta:
+    """What turns the clusters of now into those of then."""
+    if now is None or then is None:
+        return ClusterDelta((), sorted(cluster.number for cluster in now.clusters()) if now else ())
+    put = [c for c in then.clusters() if c.number not in now or not now.get(c.number).same_as(c)]
+    gone = [cluster.number for cluster in now.clusters() if cluster.number not in then]
+    return ClusterDelta(sorted(put, key=lambda cluster: cluster.number), sorted(gone))
+
+
+def counted(edits: Edits, fates: Fates, space: ClusterSet | None, blocks: int) -> dict[str, int]:
+    """`SnapshotInfo.counts` of edits, fates and clusters that were worked out anew."""
+    found: Counter[str] = Counter()
+    for segment in edits.segments():
+        statuses = enumerate(segment.column("status"), segment.first)
+        found.update(fates.of(number, status) for number, status in statuses)
+    return {
+        "edits": edits.count,
+        **{status: found[status] for status in EFFECTIVE_STATUSES},
+        "blocks": blocks,
+        "clusters": space.count if space is not None else 0,
+    }
 
 
 def all_put(space: ClusterSet | None) -> ClusterDelta:
@@ -72,16 +108,12 @@ def _with_keys(state: State, keys: Mapping[int, Vector], radii: Mapping[int, flo
     segments = list(state.edits.segments())
     numbers = range(1, state.edits.count + 1)
     schema = codec.edits_schema(len(next(iter(keys.values()))) if keys else 0)
-    old_radii = _column(segments, "radius").to_pylist()
+    old_radii = joined_column(segments, "radius").to_pylist()
     columns = {
         "key": codec.key_column([keys.get(number) for number in numbers], schema.field("key").type.list_size),
         "radius": pa.array(
             [radii.get(number, old) for number, old in zip(numbers, old_radii, strict=True)], pa.float64()
         ),
     }
-    arrays = [columns.get(name) or _column(segments, name) for name in schema.names]
+    arrays = [columns.get(name) or joined_column(segments, name) for name in schema.names]
     return Segment(pa.RecordBatch.from_arrays(arrays, schema=schema), 1, state.root)
-
-
-def _column(segments: Sequence[Segment], name: str) -> Any:
-    return pa.concat_arrays([segment.batch.column(name) for segment in segments])

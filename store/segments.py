@@ -208,6 +208,25 @@ class Edits:
         return self._loaded[at]
 
 
+def joined(segments: Sequence[Segment], path: Path) -> Segment:
+    """Segments that follow each other as one."""
+    dim = max(segment.dim for segment in segments)
+    schema = codec.edits_schema(dim)
+    keys = [
+        segment.batch.column("key") if segment.dim else codec.key_column([None] * segment.rows, dim)
+        for segment in segments
+    ]
+    columns = [
+        pa.concat_arrays(keys) if name == "key" else joined_column(segments, name) for name in schema.names
+    ]
+    return Segment(pa.RecordBatch.from_arrays(columns, schema=schema), segments[0].first, path)
+
+
+def joined_column(segments: Sequence[Segment], name: str) -> Any:
+    """A column of all segments, one after the other."""
+    return pa.concat_arrays([segment.batch.column(name) for segment in segments])
+
+
 def open_segment(root: Path, entry: FileEntry, dim: int | None) -> Segment:
     """The segment in an edits file of a project.
 

@@ -65,6 +65,11 @@ def index_label(number: int, version: int) -> int:
     return version << _NUMBER_BITS | number
 
 
+def version_of(label: int) -> int:
+    """The version in an index label."""
+    return label >> _NUMBER_BITS
+
+
 class ClusterSet:
     """All clusters of one snapshot, or of a piece of work.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Any
 from store import codec, index_file, layout, lock, manifest
 from store.clusters import distances
 from store.deltas import ClusterRows, ClusterTable
-from store.errors import ProjectLockedError, StorageError, StoreWarning, UnknownEditError
+from store.errors import DamagedProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
 from store.fates import NO_FATES, FateRow, Fates
 from store.index import CenterIndex, Graph
 from store.manifest import Head, Pointer, Snapshot
@@ -66,15 +65,21 @@ class State:
             ProjectNotFoundError, FormatVersionError, DamagedProjectError, UnknownEditError: see `manifest`.
         """
         head = manifest.read_head(root)
-        pointer, chain = manifest.find(root, head, at)
-        return cls(root, head, pointer, chain)
+        while True:
+            try:
+                pointer, chain = manifest.find(root, head, at)
+                return cls(root, head, pointer, chain)
+            except DamagedProjectError:
+                before, head = head, manifest.read_head(root)
+                if head == before:
+                    raise  # nobody removed files in this moment: they are broken
 
     def _read(self, files: tuple[FileEntry, ...]) -> None:
         """Take in everything that the files of the snapshot hold; edits, keys and blocks when asked for."""
         root, dim = self.root, self.snapshot.key_dim
         self.files = files
-        self.edits = Edits(dim, [_source(root, entry, dim) for entry in files if entry.role == "edits"])
-        self.fates = _read_fates(root, files)
+        self.edits = Edits(dim, [_source(root, entry, dim) for entry in self.entries("edits")])
+        self.fates = read_fates(root, files)
         self._readers: dict[str, Any] = {}
         self.clusters: ClusterSet | None = None
         if dim is not None:
@@ -98,6 +103,27 @@ class State:
             if entry.role == "states":
                 self.fates = self.fates.changed(_fate_rows(self.root, entry))
 
+    def entries(self, role: str) -> list[FileEntry]:
+        """The files of a role in the order of what they hold."""
+        return sorted((entry for entry in self.files if entry.role == role), key=lambda entry: entry.first)
+
+    def paths(self, *roles: str) -> frozenset[str]:
+        """The files of some roles by name."""
+        return frozenset(entry.path for entry in self.files if entry.role in roles)
+
+    def require_whole(self, entries: Iterable[FileEntry]) -> None:
+        """Hold files against their checksums, before what they say is written anew.
+
+        Raises:
+            DamagedProjectError: naming the first that is broken.
+        """
+        for entry in entries:
+            codec.open_batches(layout.inside(self.root, entry.path), entry.size, sha256=entry.sha256)
+
+    def block_numbers(self) -> list[int]:
+        """The numbers of all blocks; those that a repair could not save are not among them."""
+        return [number for entry in self.entries("blocks") for number in _range(entry)]
+
     def block_count(self) -> int:
         """How many blocks there are; also the highest number."""
         return max(
@@ -112,18 +138,26 @@ class State:
             DamagedProjectError: its file is broken.
         """
         number = number_of(name, "b")
-        entries = [entry for entry in self.files if entry.role == "blocks"]
-        at = bisect_right([entry.first for entry in entries], number) - 1
-        if at < 0 or number >= entries[at].first + entries[at].rows:
-            raise UnknownEditError(
-                f"there is no block {name}", where=str(self.root), mend=f"it has {self.block_count()} blocks"
-            )
-        path = layout.inside(self.root, entries[at].path)
-        if entries[at].path not in self._readers:
-            self._readers[entries[at].path] = codec.open_batches(path, entries[at].size)
-        reader = self._readers[entries[at].path]
-        batch = codec.read_batch(reader, number - entries[at].first, codec.BLOCKS, path)
+        batch, path = self.block_batch(number)
         return Block(block_id(number), codec.block_slices(batch, number, path))
+
+    def block_batch(self, number: int) -> tuple[Any, Path]:
+        """A block's record batch, and the file that it stands in.
+
+        Raises:
+            UnknownEditError, DamagedProjectError: as `block`.
+        """
+        entry = next((each for each in self.entries("blocks") if number in _range(each)), None)
+        if entry is None:
+            raise UnknownEditError(
+                f"there is no block {block_id(number)}",
+                where=str(self.root),
+                mend=f"it has {self.block_count()} blocks",
+            )
+        path = layout.inside(self.root, entry.path)
+        if entry.path not in self._readers:
+            self._readers[entry.path] = codec.open_batches(path, entry.size)
+        return codec.read_batch(self._readers[entry.path], number - entry.first, codec.BLOCKS, path), path
 
     def key_map_entry(self) -> FileEntry | None:
         """The file of the key map in force."""
@@ -159,7 +193,7 @@ class State:
 
     def snapshot_sha256(self, number: int) -> str | None:
         """Checksum of the snapshot file of a number in this project's history; None where there is none."""
-        for pointer, _ in manifest.history(self.root, self.head):
+        for pointer, _ in manifest.walk(self.root, self.head):
             if pointer.number <= number:
                 return pointer.sha256 if pointer.number == number else None
         return None
@@ -184,7 +218,8 @@ class State:
             return  # that no graph is kept for a snapshot of the past is no trouble
         where = self.root / layout.INDEX
         warnings.warn(f"{where}: {trouble}; it was built again from the keys", StoreWarning, stacklevel=2)
-        with suppress(ProjectLockedError), lock.writing(self.root, 0.0):  # a writer saves its own
+        # a writer saves its own, and a project that is only read can do without
+        with suppress(ProjectLockedError, StorageError), lock.writing(self.root, 0.0):
             self._save_graph(index.graph)
 
     def _save_graph(self, graph: Graph | None) -> None:
@@ -202,6 +237,11 @@ class State:
         apart = distances(self.edits.keys([number]), cluster.center)
         members = tuple(edit_id(member) for member in cluster.members)
         return ClusterInfo(cluster.number, cluster.radius, float(apart[0]), members)
+
+
+def _range(entry: FileEntry) -> range:
+    """The numbers of the edits or blocks in a file."""
+    return range(entry.first, entry.first + entry.rows)
 
 
 def _source(root: Path, entry: FileEntry, dim: int | None) -> Any:
@@ -226,6 +266,11 @@ def _fate_rows(root: Path, entry: FileEntry) -> list[FateRow]:
     return list(zip(*columns, strict=True))
 
 
-def _read_fates(root: Path, files: Iterable[FileEntry]) -> Fates:
+def read_fates(root: Path, files: Iterable[FileEntry]) -> Fates:
+    """What became of edits, as the states files of a snapshot say, oldest first.
+
+    Raises:
+        DamagedProjectError: one of them is broken.
+    """
     rows = (row for entry in files if entry.role == "states" for row in _fate_rows(root, entry))
     return NO_FATES.changed(rows)

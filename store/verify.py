@@ -61,24 +61,24 @@ def verify(root: Path) -> list[Finding]:
         return [
             Finding(layout.MANIFEST, error.what, "the way to every snapshot, though their files may be whole")
         ]
-    history, findings = _history(root, head)
+    history, findings = readable_history(root, head)
     entries = {entry.path: entry for _, snapshot in history for entry in snapshot.files}
     findings += [
         Finding(entry.path, problem, _lost(root, entry, history))
         for entry in entries.values()
-        if (problem := _problem(root, entry.path, entry.size, entry.sha256)) is not None
+        if (problem := problem_of(root, entry.path, entry.size, entry.sha256)) is not None
     ]
-    findings += _index_file_problem(root)
+    findings += index_problems(root)
     if not [finding for finding in findings if not finding.file.startswith(layout.INDEX)]:
         findings += _contents(root, head, have_index=not findings)
     return findings
 
 
-def _history(root: Path, head: Head) -> tuple[list[tuple[Pointer, Snapshot]], list[Finding]]:
+def readable_history(root: Path, head: Head) -> tuple[list[tuple[Pointer, Snapshot]], list[Finding]]:
     """The kept snapshots, newest first, as far as they can be read."""
     found: list[tuple[Pointer, Snapshot]] = []
     pointer: Pointer | None = head.newest
-    while pointer is not None and pointer.number >= head.oldest:
+    while pointer is not None:
         try:
             snapshot = manifest.read_snapshot(root, pointer)
         except DamagedProjectError as error:
@@ -87,11 +87,12 @@ def _history(root: Path, head: Head) -> tuple[list[tuple[Pointer, Snapshot]], li
                 lost = f"{lost}, and with their file lists every later snapshot"
             return found, [Finding(pointer.path, error.what, lost)]
         found.append((pointer, snapshot))
-        pointer = snapshot.parent
+        pointer = snapshot.parent if manifest.goes_on(head, snapshot) else None
     return found, []
 
 
-def _problem(root: Path, name: str, size: int, sha256: str) -> str | None:
+def problem_of(root: Path, name: str, size: int, sha256: str) -> str | None:
+    """What is wrong with a file; None where it has this size and checksum."""
     try:
         written = fileio.fingerprint(layout.inside(root, name))
     except FileNotFoundError:
@@ -133,15 +134,16 @@ def _edits_of_blocks(root: Path, first: int, last: int, history: list[tuple[Poin
     return f"{named} ({len(found)} in all" + (f", {unread} edits files could not be read)" if unread else ")")
 
 
-def _index_file_problem(root: Path) -> list[Finding]:
+def index_problems(root: Path) -> list[Finding]:
+    """What is wrong with the bytes of the saved index."""
     lost = "nothing: the index is built again when it is next needed"
     record = index_file.read_record(root)
     if record is None:
         broken = (root / layout.INDEX_RECORD).is_file()
         return [Finding(layout.INDEX_RECORD, "this is not what melo wrote", lost)] if broken else []
-    problem = _problem(root, record.path, record.size, record.sha256)
+    problem = problem_of(root, record.path, record.size, record.sha256)
     if problem is not None and index_file.read_record(root) != record:  # a writer replaced it in this moment
-        return _index_file_problem(root)
+        return index_problems(root)
     return [Finding(record.path, problem, lost)] if problem is not None else []
 
 
@@ -187,7 +189,8 @@ def _counts(state: State) -> Iterator[Finding]:
 def _blocks(state: State) -> Iterator[Finding]:
     """Every block decodes, fits the others, and stands where edits look for it."""
     shapes: dict[str, tuple[int, int]] = {}
-    for entry in (entry for entry in state.files if entry.role == "blocks"):
+    blocks = set(state.block_numbers())
+    for entry in state.entries("blocks"):
         for number in range(entry.first, entry.first + entry.rows):
             for module, part in state.block(block_id(number)).slices.items():
                 shape = part.A.shape[1], part.B.shape[0]
@@ -195,12 +198,10 @@ def _blocks(state: State) -> Iterator[Finding]:
                     yield Finding(
                         entry.path, f"{module} has another shape in {block_id(number)}", block_id(number)
                     )
-    for entry, segment in zip(
-        (entry for entry in state.files if entry.role == "edits"), state.edits.segments(), strict=True
-    ):
+    for entry, segment in zip(state.entries("edits"), state.edits.segments(), strict=True):
         for number in segment.solved():
             block = int(segment.blocks[number - segment.first])
-            if not 1 <= block <= state.block_count():
+            if block not in blocks and number not in state.fates.reverted:
                 yield Finding(
                     entry.path, f"{edit_id(number)} leads to no block", f"the answer of {edit_id(number)}"
                 )

@@ -1,15 +1,9 @@
-"""Commits: stage edits over the newest snapshot, try them, and make them the next one.
-
-A commit writes new files, forces them and their folders to the disk, then the snapshot file, and then
-replaces ``manifest.json``: before that moment nothing has happened, after it everything has. What a
-broken-off commit leaves behind has the names that the next one writes, and no snapshot names it.
-"""
+"""What moves a project on: stage edits and commit them, take edits back, give neurons new keys, compact."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from store import checks, clusters, codec, fileio, index_file, layout, manifest, rewrite, routes
-from store.changes import NO_CHANGE, Change, Note, batches, counts_after
+from store import checks, clusters, codec, compact, index_file, manifest, rewrite, routes
+from store.changes import NO_CHANGE, Change, Note, counts_after
 from store.clusters import Neuron
-from store.deltas import ClusterDelta
-from store.errors import FormatVersionError, StaleWriteError, StorageError
-from store.fates import FateRow, Fates
+from store.commit import write_commit
+from store.errors import FormatVersionError
+from store.fates import FateRow
 from store.manifest import Head, Snapshot
 from store.records import (
     JSON,
@@ -204,12 +198,12 @@ class Writer:
             StorageError: the file system refused; the project is as it was.
         """
         state = self._state
-        fates, then = _as_it_was(state, State.load(state.root, snapshot))
+        fates, then = rewrite.as_it_was(state, State.load(state.root, snapshot))
         numbers = range(1, state.edits.count + 1)
         changed = [fates.row(number) for number in numbers if fates.row(number) != state.fates.row(number)]
         if not changed:
             return state.snapshot.info
-        delta = _difference(state.clusters, then)
+        delta = rewrite.difference_of(state.clusters, then)
         change = Change(state.pointer.number, state.snapshot.key_dim, delta=delta, fates=changed)
         said = {**(detail or {}), "to": snapshot}
         return self.commit(change, self._again("revert", versions, command, said))
@@ -242,6 +236,7 @@ class Writer:
             FormatVersionError: the project has a format without key maps.
             InvalidEditError: a key or radius is missing or too many, or the key map holds what it must not.
             KeyShapeError: a key has another size than the others, or is not finite.
+            DamagedProjectError: a file of edits is broken.
             StorageError: the file system refused; the project is as it was.
         """
         if self._state.head.format < manifest.FORMAT_OF_KEY_MAPS:
@@ -253,21 +248,28 @@ class Writer:
         change = rewrite.rekeyed(self._state, key_map, keys, radii)
         return self.commit(change, Note(action, recipe, seed, versions, command, detail or {}))
 
+    def compact(self, *, versions: Mapping[str, str], command: str | None = None) -> SnapshotInfo:
+        """Merge the many small files of the newest snapshot, in a new one that holds the same.
+
+        Where there are not many, no snapshot is made.
+
+        Raises:
+            DamagedProjectError: a file is broken.
+            StorageError: the file system refused; the project is as it was.
+        """
+        found = compact.merges(self._state)
+        if not found:
+            return self._state.snapshot.info
+        detail: dict[str, JSON] = {"merged": {merge.role: len(merge.files) for merge in found}}
+        note = self._again("compact", versions, command, detail)
+        return self.commit(compact.compacted(self._state, found), note)
+
     def commit(self, change: Change, note: Note) -> SnapshotInfo:
         """Write a change as the next snapshot; see `Staged.commit`."""
         state = self._state
-        head = manifest.read_head(state.root)
-        if change.parent != state.pointer.number or head.newest != state.pointer:
-            raise StaleWriteError(
-                f"this was staged over snapshot {change.parent}, and the newest is {head.newest.number}",
-                where=str(state.root),
-                mend="stage it again",
-            )
-        try:
-            newest, snapshot, added = self._write(head, change, note)
-        except StorageError:
-            self._discard(head)
-            raise
+        if not change.rewrites:
+            change = replace(change, counts=counts_after(state, change))
+        newest, snapshot, added = write_commit(state.root, state.pointer, state.files, change, note)
         self._take_over(change, newest, snapshot, added)
         return snapshot.info
 
@@ -289,58 +291,12 @@ class Writer:
         segment = Segment(encode_edits(rows, datetime.now(UTC)), rows[0].number, state.root)
         return segment, state.edits.with_segment(segment.first, segment.rows, lambda: segment, dim)
 
-    def _write(self, head: Head, change: Change, note: Note) -> tuple[Head, Snapshot, list[FileEntry]]:
-        """Write everything that a commit writes, the replaced manifest last."""
-        state = self._state
-        number = state.pointer.number + 1
-        complete = bool(change.replaces) or number % manifest.COMPLETE_EVERY == 0
-        info = SnapshotInfo(
-            number=number,
-            parent=change.parent,
-            created_at=datetime.now(UTC),
-            action=note.action,
-            recipe=note.recipe,
-            seed=note.seed,
-            versions=note.versions,
-            command=note.command,
-            counts=counts_after(state, change),
-            detail=note.detail,
-        )
-        manifest.require_json(info)
-        added = self._write_files(number, change)
-        kept = [entry for entry in state.files if entry.role not in change.replaces]
-        files = (*kept, *added) if complete else tuple(added)
-        snapshot = Snapshot(info, state.pointer, change.dim, complete, files)
-        newest = replace(head, newest=manifest.write_snapshot(state.root, snapshot))
-        manifest.write_head(state.root, newest)
-        return newest, snapshot, added
-
-    def _write_files(self, number: int, change: Change) -> list[FileEntry]:
-        """Write the data files of a commit, and make them and their names durable."""
-        root, entries = self._state.root, []
-        for role, schema, parts, first, rows in batches(change, number):
-            name = layout.data_name(role, number)
-            fileio.make_folder((root / name).parent)
-            written = codec.write_batches(root / name, schema, parts)
-            fileio.sync_folder((root / name).parent)
-            entries.append(FileEntry(name, written.size, written.sha256, role, first, rows))
-        return entries
-
-    def _discard(self, head: Head) -> None:
-        """Give back the space of a commit that surely failed; what cannot be removed does no harm."""
-        root, number = self._state.root, self._state.pointer.number + 1
-        if manifest.read_head(root) != head:
-            return
-        names = [layout.snapshot_name(number), *(layout.data_name(role, number) for role in layout.ROLES)]
-        for path in [*(root / name for name in names), layout.temporary(root / layout.MANIFEST)]:
-            with suppress(StorageError):
-                fileio.remove(path)
-
     def _take_over(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
         """Bring what is in memory to the snapshot that was just committed."""
         state = self._state
-        state.unsaved += len(change.delta.put) + len(change.delta.dropped)
-        if change.replaces:
+        if not change.delta.versions:
+            state.unsaved += len(change.delta.put) + len(change.delta.dropped)
+        if change.rewrites:
             state.go_over(head, snapshot)
         else:
             self._move_on(change, head, snapshot, added)
@@ -413,21 +369,3 @@ def _changed(
     for neuron in new:
         clusters.insert(overlay, neuron)
     return overlay
-
-
-def _as_it_was(state: State, target: State) -> tuple[Fates, ClusterSet | None]:
-    """Fates and clusters under the present keys, with those edits reverted that the target does not have."""
-    later = range(target.edits.count + 1, state.edits.count + 1)
-    reverted = target.fates.reverted.union(later)
-    if target.key_map_entry() == state.key_map_entry():
-        return Fates(target.fates.superseded, reverted), target.clusters
-    return rewrite.from_scratch(state.edits, reverted)
-
-
-def _difference(now: ClusterSet | None, then: ClusterSet | None) -> ClusterDelta:
-    """What turns the clusters of now into those of then."""
-    if now is None or then is None:
-        return ClusterDelta((), sorted(cluster.number for cluster in now.clusters()) if now else ())
-    put = [c for c in then.clusters() if c.number not in now or not now.get(c.number).same_as(c)]
-    gone = [cluster.number for cluster in now.clusters() if cluster.number not in then]
-    return ClusterDelta(sorted(put, key=lambda cluster: cluster.number), sorted(gone))

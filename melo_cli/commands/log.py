@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from melo_cli.commands._options import JsonOption, ProjectOption
-from melo_cli.commands.rendering.history import history_table, snapshot_document
+from melo_cli.commands.rendering.history import history_document, history_table
 from melo_cli.projects import choose_project, open_store
 from melo_cli.terminal import Terminal
 
 
 def log(project: ProjectOption = None, as_json: JsonOption = False) -> None:
-    """List the snapshots of a project, the newest first."""
+    """List the snapshots of a project, the newest first.
+
+    ES is the share of the edits that a snapshot added which answered as
+    asked when it was made; those already right count as they are.
+    """
     terminal = Terminal(json=as_json)
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
-    history = open_store(chosen.path).history()[::-1]
+    history = open_store(chosen.path).history()
     if as_json:
-        terminal.document([snapshot_document(snapshot) for snapshot in history])
+        terminal.document(history_document(history))
     else:
         terminal.table(history_table(history))

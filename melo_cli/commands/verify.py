@@ -3,27 +3,73 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
-from melo_cli.projects import choose_project
-from melo_cli.terminal import Table, Terminal
+from melo_cli.commands.rendering.upkeep import findings_table, repair_document, repair_fields
+from melo_cli.errors import MeloError
+from melo_cli.projects import choose_project, store_path
+from melo_cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from store.repair import Repair
 
 
-def verify(project: ProjectOption = None, as_json: JsonOption = False) -> None:
-    """Check every file of a project, and what its edits, blocks and index say of each other."""
-    from store.verify import verify as check
+def verify(
+    context: typer.Context,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop what is broken, after saying what that costs.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Repair without asking.")] = False,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every file of a project, and what its edits, blocks and index say of each other.
 
+    With --repair, what can be made again from the rest is made again: the
+    clusters, the index, what became of edits. Edits whose text or block is
+    gone are dropped, each by name; the snapshots before are no longer kept.
+    Broken files stay where they are until `melo gc`.
+    """
     terminal = Terminal(json=as_json)
+    if yes and not repair:
+        raise MeloError("it answers nothing", where="--yes", mend="add --repair")
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
-    findings = check(chosen.path)
-    if as_json:
-        terminal.document([asdict(finding) for finding in findings])
-    elif findings:
-        terminal.table(Table(["file", "problem", "lost"], [(f.file, f.problem, f.lost) for f in findings]))
+    from store.verify import verify as check
+
+    root = store_path(chosen.path)
+    findings = check(root)
+    done = None
+    if not as_json and findings:
+        terminal.table(findings_table(findings))
+    if repair and findings:
+        done = _repair(terminal, root, context.obj, yes=yes)
+        left = check(root)
+        if not as_json and left:
+            terminal.table(findings_table(left, "still wrong"))
     else:
+        left = findings
+    if as_json:
+        found = [asdict(finding) for finding in findings]
+        terminal.document({"findings": found, "repair": repair_document(done)} if repair else found)
+    elif not left:
         terminal.note("nothing is wrong")
-    if findings:
+    if left:
         raise typer.Exit(1)
+
+
+def _repair(terminal: Terminal, root: Path, command: str, *, yes: bool) -> Repair:
+    """Say what a repair costs, ask, and do it."""
+    from melo_cli.versions import library_versions
+    from store.repair import plan, repair
+
+    planned = plan(root)
+    if not terminal.json:
+        terminal.fields(repair_fields(planned))
+    if not yes:
+        terminal.confirm("repair it so?", otherwise="add --yes")
+    return repair(root, versions=library_versions(), command=command)

@@ -274,6 +274,10 @@ class AtTerminal:
         while text.encode() not in self._shown:
             assert self._read(), self._shown.decode()
 
+    def type(self, text: str) -> None:
+        """Keys that somebody presses."""
+        os.write(self._ours, text.encode())
+
     def interrupt(self) -> None:
         """Ctrl-C."""
         self._process.send_signal(signal.SIGINT)

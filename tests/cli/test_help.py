@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-COMMANDS = ("edit", "query", "eval", "export", "inspect", "recipes", "status", "log", "show", "verify")
+COMMANDS = ("edit", "query", "eval", "export", "inspect", "recipes", "status", "log", "show")
+COMMANDS += ("diff", "revert", "verify", "gc", "migrate")
 HEAVY = ("torch", "transformers", "peft", "pyarrow", "hnswlib", "datasets")
 
 
@@ -47,7 +48,11 @@ def test_help_names_every_command(melo: Callable[..., Any]) -> None:
         "status",
         "log",
         "show",
+        "diff",
+        "revert",
         "verify",
+        "gc",
+        "migrate",
         "recipes",
     ]
 

@@ -129,7 +129,7 @@ def commands(make):
         "revert": revert,
         "go back": go_back,
         "rekey": rekey,
-        "gc": collect,
+        "gc": lambda path: collect(path, versions=make.versions),
         "save index": save_index,
     }
 
@@ -145,7 +145,9 @@ def operations(command, path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_crash_at_any_operation_leaves_the_old_or_the_new(name, prepared, commands, tmp_path, monkeypatch):
+def test_a_crash_at_any_operation_leaves_the_old_or_the_new(
+    name, prepared, commands, make, tmp_path, monkeypatch
+):
     command = commands[name]
     old = content(Project.open(prepared.path))
     done = tmp_path / "done"
@@ -165,7 +167,7 @@ def test_a_crash_at_any_operation_leaves_the_old_or_the_new(name, prepared, comm
         command(path)
         assert content(Project.open(path)) == new, at
         assert verify(path) == [], at
-        collect(path)
+        collect(path, versions=make.versions)
         assert content(Project.open(path)) == new, at
         shutil.rmtree(path)
 

@@ -1,5 +1,5 @@
-"""Undo, history and new keys: after any commits, reverts and re-keyings a project is what it would be had the
-edits that stand been made once, in order, with the present keys.
+"""Undo, history, new keys and compaction: after any commits, reverts, re-keyings and removals of garbage a
+project is what it would be had the edits that stand been made once, in order, with the present keys.
 
 The plain model knows edits in their order and which of them are reverted; everything else it works out anew
 each time, and it shares no rule with the store but `clusters.insert`, which has its own plain model.
@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from store import fileio, index
+from store import compact, fileio, index
 from store.clusters import Neuron, insert, tolerances
 from store.errors import UnknownEditError
+from store.gc import collect
 from store.project import Project
 from store.records import BaseReference, KeyMap, LoraSlice, NewEdit
 from store.space import ClusterSet
@@ -145,6 +146,7 @@ class History(RuleBasedStateMachine):
         )
         self.model = Model()
         self.past = [self.model.copy()]
+        self.oldest = 0
 
     @rule(edits=st.lists(drawn_edit, min_size=1, max_size=5))
     def commit(self, edits):
@@ -170,7 +172,7 @@ class History(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def revert_to(self, data):
-        number = data.draw(st.integers(0, len(self.past) - 1))
+        number = data.draw(st.integers(self.oldest, len(self.past) - 1))
         then = self.past[number]
         later = set(range(len(then.edits) + 1, len(self.model.edits) + 1))
         with self.project.writer() as writer:
@@ -202,6 +204,19 @@ class History(RuleBasedStateMachine):
         self.model = Model(edits, self.model.reverted, len(self.past))
         self.past.append(self.model.copy())
 
+    @rule(keep=st.sampled_from([None, None, 1, 2, 5]))
+    def collect_garbage(self, keep):
+        planned = collect(self.project.path, versions=VERSIONS, keep=keep, dry_run=True)
+        done = collect(self.project.path, versions=VERSIONS, keep=keep)
+        assert planned == done
+        if done.merged:
+            self.past.append(self.model.copy())
+        if keep is not None:
+            self.oldest = max(self.oldest, len(self.past) - keep)
+        assert done.oldest == self.oldest
+        kept = [info.number for info in Project.open(self.project.path).history()]
+        assert kept == list(range(self.oldest, len(self.past)))
+
     @invariant()
     def project_is_what_the_model_says(self):
         project = Project.open(self.project.path)
@@ -209,7 +224,7 @@ class History(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def look_at_the_past(self, data):
-        number = data.draw(st.integers(0, len(self.past) - 1))
+        number = data.draw(st.integers(self.oldest, len(self.past) - 1))
         self.check(Project.open(self.project.path, at=number), self.past[number])
 
     def check(self, project, model):
@@ -239,7 +254,10 @@ class History(RuleBasedStateMachine):
 @pytest.mark.parametrize("graph_from", [1000, 3])
 def test_a_project_is_what_its_edits_make_of_it(graph_from, quick_disk, monkeypatch):
     monkeypatch.setattr(index, "GRAPH_FROM", graph_from)
-    History.TestCase.settings = settings(max_examples=12, stateful_step_count=12, deadline=None)
+    monkeypatch.setattr(compact, "MANY", 3)
+    History.TestCase.settings = settings(
+        max_examples=12, stateful_step_count=12, deadline=None, phases=[Phase.reuse, Phase.generate]
+    )
     History.TestCase().runTest()
 
 

@@ -19,7 +19,6 @@ from store.errors import (
     ProjectNotFoundError,
     StoreWarning,
 )
-from store.gc import collect
 from store.project import Project
 from store.verify import verify
 
@@ -330,42 +329,3 @@ def test_a_text_that_claims_to_end_beyond_the_file_is_not_read(full):
     path.write_bytes(content[:at] + np.int32(1 << 30).tobytes() + content[at + 4 :])
     with pytest.raises(DamagedProjectError, match=r"000001\.arrow: this is not what melo wrote"):
         Project.open(full.path).edits()
-
-
-class TestGarbage:
-    """What no snapshot needs is listed, then removed; nothing else is."""
-
-    def leave(self, project):
-        left = {
-            "edits/000099.arrow": b"x" * 100,
-            "snapshots/000099.json": b"y" * 10,
-            "index/000001.hnsw": b"z",
-            "index/000001.hnsw.tmp": b"",
-            "manifest.json.tmp": b"t" * 5,
-        }
-        for name, content in left.items():
-            (project.path / name).write_bytes(content)
-        return {name: len(content) for name, content in left.items()}
-
-    def test_it_is_listed_without_a_change(self, full):
-        before = {path: path.read_bytes() for path in files(full)}
-        assert collect(full.path) == []
-        left = self.leave(full)
-        assert {each.path: each.size for each in collect(full.path, dry_run=True)} == left
-        assert {each.path: each.size for each in collect(full.path)} == left
-        assert collect(full.path) == []
-        assert {path: path.read_bytes() for path in files(full)} == before
-        assert verify(full.path) == []
-
-    def test_what_is_not_ours_stays(self, full):
-        for name in ("edits/notes.txt", "README.md", "edits/1.arrow"):
-            (full.path / name).write_text("mine")
-        assert collect(full.path) == []
-        assert (full.path / "edits/notes.txt").read_text() == "mine"
-
-    def test_with_a_broken_history_nothing_is_removed(self, full):
-        self.leave(full)
-        (full.path / "snapshots/000002.json").write_bytes(b"")
-        with pytest.raises(DamagedProjectError):
-            collect(full.path)
-        assert (full.path / "edits/000099.arrow").exists()

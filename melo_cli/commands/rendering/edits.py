@@ -8,7 +8,7 @@ from melo_cli.terminal import Table, Terminal, human_bytes, shortened
 
 if TYPE_CHECKING:
     from melo_cli.editing import EditSummary
-    from store.records import EditView
+    from store.records import ClusterInfo, EditView
 
 _FAILURES_SHOWN = 10
 _TO_TRY = (
@@ -79,10 +79,11 @@ def edit_fields(view: EditView) -> list[tuple[str, str]]:
             for prompt, truth in record.locality
         ),
         ("subject", record.subject or ""),
+        *((f"metadata {name}", str(value)) for name, value in record.metadata.items()),
         ("answer", str(record.metrics.get("answer", ""))),
         ("made", f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("block", record.block or ""),
-        ("cluster", f"{cluster.cluster} ({_members(len(cluster.members))})" if cluster else ""),
+        ("cluster", _place(cluster) if cluster else ""),
         ("radius", f"{cluster.radius:.4g}" if cluster else ""),
         ("supersedes", ", ".join(record.supersedes)),
         ("superseded by", view.superseded_by or ""),
@@ -129,5 +130,6 @@ def _rate(summary: EditSummary) -> float:
     return len(summary.outcomes) / summary.seconds if summary.seconds else 0.0
 
 
-def _members(count: int) -> str:
-    return "1 edit" if count == 1 else f"{count} edits"
+def _place(cluster: ClusterInfo) -> str:
+    members = "1 edit" if len(cluster.members) == 1 else f"{len(cluster.members)} edits"
+    return f"{cluster.cluster} ({members}, center at distance {cluster.center_distance:.4g})"

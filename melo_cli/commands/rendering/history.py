@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from melo_cli.terminal import Table, human_bytes, shortened
 
 if TYPE_CHECKING:
+    from store.diff import EditChange
     from store.project import Project
     from store.records import SnapshotInfo
 
@@ -52,27 +53,105 @@ def status_document(project: Project) -> dict[str, Any]:
 
 
 def history_table(history: Sequence[SnapshotInfo]) -> Table:
-    """`melo log`: one row a snapshot."""
+    """`melo log`: one row a snapshot, the newest first.
+
+    Args:
+        history: oldest first.
+    """
     rows = [
         (
             str(snapshot.number),
             _made(snapshot),
             snapshot.action,
+            str(snapshot.recipe.get("name", "")),
+            str(added or ""),
+            "" if success is None else f"{success:.1%}",
             str(snapshot.counts["live"]),
-            str(snapshot.counts["failed"]),
             shortened(snapshot.command or ""),
         )
-        for snapshot in history
+        for snapshot, added, success in _with_success(history)
     ]
     return Table(
-        ("snapshot", "made", "action", "live", "failed", "command"),
-        rows,
-        right=frozenset(("snapshot", "live", "failed")),
+        ("snapshot", "made", "action", "recipe", "added", "ES", "live", "command"),
+        rows[::-1],
+        right=frozenset(("snapshot", "added", "ES", "live")),
     )
 
 
-def snapshot_document(snapshot: SnapshotInfo) -> dict[str, Any]:
-    """One entry of `melo log --json`."""
+def history_document(history: Sequence[SnapshotInfo]) -> list[dict[str, Any]]:
+    """`melo log --json`, the newest first."""
+    every = [
+        {**_snapshot_document(snapshot), "added": added, "edit_success": success}
+        for snapshot, added, success in _with_success(history)
+    ]
+    return every[::-1]
+
+
+def changes_table(changes: Sequence[EditChange]) -> Table:
+    """`melo diff` and `melo revert`: one row an edit whose status changed."""
+    rows = [
+        (
+            change.kind,
+            change.record.edit_id,
+            shortened(change.record.prompt),
+            shortened(change.record.target),
+            _words(change.before or "not there"),
+            f"superseded by {change.superseded_by}"
+            if change.after == "superseded"
+            else _words(change.after or "not there"),
+        )
+        for change in changes
+    ]
+    return Table(("change", "edit", "prompt", "target", "before", "after"), rows)
+
+
+def changes_document(before: Project, after: Project, changes: Sequence[EditChange]) -> dict[str, Any]:
+    """`melo diff --json` and `melo revert --json`."""
+    return {
+        "from": before.snapshot,
+        "to": after.snapshot,
+        **{
+            kind: [_change_document(change) for change in changes if change.kind == kind]
+            for kind in ("added", "removed", "superseded", "recorded")
+        },
+    }
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 edit`, `2 edits`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _change_document(change: EditChange) -> dict[str, Any]:
+    return {
+        "edit_id": change.record.edit_id,
+        "prompt": change.record.prompt,
+        "target": change.record.target,
+        "before": change.before,
+        "after": change.after,
+        "superseded_by": change.superseded_by,
+    }
+
+
+def _with_success(history: Sequence[SnapshotInfo]) -> Iterator[tuple[SnapshotInfo, int | None, float | None]]:
+    """Snapshots, oldest first, with how many edits each added and the share of those that took.
+
+    Both are None for the oldest one where those before it are no longer kept, the share also where none was
+    added.
+    """
+    before: Mapping[str, int] | None = None
+    for snapshot in history:
+        if before is None and snapshot.parent is not None:
+            yield snapshot, None, None
+        else:
+            added, failed = (
+                snapshot.counts[name] - (before or {}).get(name, 0) for name in ("edits", "failed")
+            )
+            yield snapshot, added, 1 - failed / added if added else None
+        before = snapshot.counts
+
+
+def _snapshot_document(snapshot: SnapshotInfo) -> dict[str, Any]:
     return {
         "snapshot": snapshot.number,
         "parent": snapshot.parent,

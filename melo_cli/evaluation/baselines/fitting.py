@@ -10,10 +10,11 @@ from torch import Tensor
 
 from melo_cli.base_model import BaseModel
 from melo_cli.editing.optimizers import Schedule
+from melo_cli.editing.training import solved
 from melo_cli.encoding import EncodedEdit
 from melo_cli.loading import OpenProject
 from melo_cli.recipe import TrainingSection
-from melo_cli.scoring import least_probability, target_batch, target_logits, target_loss
+from melo_cli.scoring import target_batch, target_losses
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ def fit(
     schedule = Schedule(training, parameters)
     batch = target_batch(base, edits)
     for step in range(training.max_steps):
-        logits = target_logits(base, batch)
-        if training.stop_at is not None and least_probability(logits, batch.targets) >= training.stop_at:
+        losses = target_losses(base, batch)
+        if solved(losses, training.stop_at):
             return step
-        schedule.step(target_loss(logits, batch.targets))
+        schedule.step(losses.mean())
     return training.max_steps
 
 

@@ -1,0 +1,278 @@
+"""How the store holds up at size: many edits in many commits, no model needed.
+
+    python benchmarks/store_size.py --folder build/store-size
+
+makes a project of 100,000 edits with keys of 1,600 numbers in 1,000 commits, then opens it in new processes
+and prints a Markdown table: opening, first route, memory, lookup, recall, and commit 1,000 beside commit 10.
+Exact search and the published data structure, a Python list of clusters with one distance call each, stand
+beside it. `--edits`, `--dim` and `--commits` make it smaller. The project is kept (1.5 GB), and a second run
+measures it again without making it.
+
+Keys are points of a space of 64 dimensions, mapped to `--dim` linearly, with a little noise: as hidden states
+do, they fill few of their dimensions. One edit in ten lies near an older one and has its label, so that it
+joins its cluster. Half of the queries lie near an edit, the others are points of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from store import index, layout
+from store.clusters import tolerances
+from store.project import Project
+from store.records import BaseReference, LoraSlice, NewEdit
+
+LATENT = 64
+RADIUS = 2.0
+QUERIES = 1000
+LIST_QUERIES = 20
+TIMES = "commit_seconds.json"
+
+
+class Keys:
+    """Where keys come from; the same for the same seed."""
+
+    def __init__(self, dim: int, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.map = np.random.default_rng(0).normal(size=(LATENT, dim)) / np.sqrt(dim)
+
+    def fresh(self, count: int) -> np.ndarray:
+        """New points, float32 [count, dim], some 11 apart."""
+        points = self.random.normal(size=(count, LATENT)) @ self.map
+        return self.near(points.astype(np.float32))
+
+    def near(self, points: np.ndarray) -> np.ndarray:
+        """Points about 0.5 away from points."""
+        noise = self.random.normal(size=points.shape) * 0.5 / np.sqrt(points.shape[1])
+        return (points + noise).astype(np.float32)
+
+
+def make(root: Path, edits: int, dim: int, commits: int) -> None:
+    """Make the project; the seconds of every commit are kept beside it."""
+    shutil.rmtree(root, ignore_errors=True)
+    base = BaseReference("none", None, {"config": "none"})
+    project = Project.create(root, name="size", base=base, recipe={}, seed=0, versions={})
+    keys, seconds, older = Keys(dim, 1), [], None
+    each = edits // commits
+    with project.writer() as writer:
+        for number in range(commits):
+            fresh = keys.fresh(each)
+            joins = each // 10 if older is not None else 0
+            if joins:
+                fresh[:joins] = keys.near(older[-joins:])
+            labels = [(number - 1, each - joins + at) if at < joins else (number, at) for at in range(each)]
+            new = [
+                NewEdit(
+                    f"question {number} {at}",
+                    "answer",
+                    label=labels[at],
+                    key=fresh[at],
+                    block="b",
+                    radius=RADIUS,
+                )
+                for at in range(each)
+            ]
+            A = keys.random.normal(size=(2, 64)).astype(np.float32)
+            start, worked = time.perf_counter(), time.process_time()
+            staged = writer.stage(new, {"b": {"layer": LoraSlice(A, A.T.copy(), 1.0)}})
+            staged.commit(recipe={}, seed=0, versions={})
+            seconds.append((time.perf_counter() - start, time.process_time() - worked))
+            older = fresh
+            if (number + 1) % 50 == 0:
+                sys.stderr.write(f"{number + 1} commits, the last {seconds[-1][0]:.2f} s\n")
+    (root.parent / TIMES).write_text(json.dumps(seconds))
+
+
+def queries(project: Project, dim: int) -> np.ndarray:
+    """Half near an edit, half not, float32 [QUERIES, dim]."""
+    keys = Keys(dim, 2)
+    numbers = keys.random.choice(project.info.counts["edits"], QUERIES // 2, replace=False) + 1
+    stored = project._state.edits.keys(numbers)
+    return np.concatenate([keys.near(stored), keys.fresh(QUERIES - len(stored))])
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    with Path("/proc/self/statm").open() as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure_graph(root: Path, dim: int) -> dict[str, object]:
+    """Open, ask, and ask one by one; as `melo query` does, from the saved graph."""
+    before = resident()
+    start = time.perf_counter()
+    project = Project.open(root)
+    opened = time.perf_counter()
+    points = queries_of(root)
+    loaded = time.perf_counter()
+    project.lookup(points[:1])
+    first = time.perf_counter()
+    project.block("b000001")
+    seconds = []
+    fired = []
+    for point in points:
+        begin = time.perf_counter()
+        (route,) = project.lookup(point[None])
+        seconds.append(time.perf_counter() - begin)
+        fired.append(route.fired.edit_id if route.fired else None)
+    graph_file = max((root / layout.INDEX).glob("*.hnsw")).stat().st_size
+    return {
+        "open": opened - start,
+        "first route": first - loaded,
+        "lookup": statistics.median(seconds),
+        "resident": resident() - before,
+        "keys and index": project.info.counts["edits"] * dim * 4 + graph_file,
+        "fired": fired,
+    }
+
+
+def measure_exact(root: Path, dim: int) -> dict[str, object]:
+    """The same by exact search over all centers in one matrix product."""
+    index.GRAPH_FROM = sys.maxsize
+    before = resident()
+    start = time.perf_counter()
+    project = Project.open(root)
+    opened = time.perf_counter()
+    points = queries_of(root)
+    project.lookup(points[:1])
+    first = time.perf_counter()
+    fired = [route.fired.edit_id if route.fired else None for route in project.lookup(points)]
+    seconds = []
+    for point in points[:50]:
+        begin = time.perf_counter()
+        project.lookup(point[None])
+        seconds.append(time.perf_counter() - begin)
+    return {
+        "open": opened - start,
+        "first route": first - opened,
+        "lookup": statistics.median(seconds),
+        "resident": resident() - before,
+        "fired": fired,
+    }
+
+
+def measure_list(root: Path, dim: int) -> dict[str, object]:
+    """The published data structure: a list of clusters, one distance call each, the nearest that fires."""
+    before = resident()
+    start = time.perf_counter()
+    project = Project.open(root)
+    clusters = [
+        (cluster.number, cluster.center, cluster.radius, cluster.members) for cluster in project.clusters()
+    ]
+    opened = time.perf_counter()
+    points = queries_of(root)
+    points = np.concatenate([points[: LIST_QUERIES // 2], points[-LIST_QUERIES // 2 :]])
+    fired: list[str | None] = []
+    seconds = []
+    for point in points:
+        begin = time.perf_counter()
+        margin = float(tolerances(point[None])[0])
+        best, answer = np.inf, None
+        for _, center, radius, members in clusters:
+            apart = float(np.linalg.norm(point - center))
+            if apart <= radius + margin and apart < best:
+                best, answer = apart, members
+        seconds.append(time.perf_counter() - begin)
+        if answer is not None:
+            keys = project._state.edits.keys(answer)
+            nearest = int(np.argmin(np.linalg.norm(keys - point, axis=1)))
+            fired.append(f"e{answer[nearest]:06d}")
+        else:
+            fired.append(None)
+    return {
+        "open": opened - start,
+        "first route": seconds[0],
+        "lookup": statistics.median(seconds),
+        "resident": resident() - before,
+        "fired": fired,
+    }
+
+
+MEASURES = {"graph": measure_graph, "exact": measure_exact, "list": measure_list}
+
+
+def queries_of(root: Path) -> np.ndarray:
+    points: np.ndarray = np.load(root.parent / "queries.npy")
+    return points
+
+
+def in_new_process(name: str, root: Path, dim: int) -> dict[str, object]:
+    command = [sys.executable, __file__, "--folder", str(root.parent), "--dim", str(dim), "--measure", name]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def table(found: dict[str, dict], seconds: list[tuple[float, float]]) -> str:
+    """Everything side by side, in Markdown."""
+    graph, exact, listed = (found[name] for name in ("graph", "exact", "list"))
+    truth = exact["fired"]
+    some = truth[: LIST_QUERIES // 2] + truth[-LIST_QUERIES // 2 :]
+    rows = [
+        ("open, s", *(f"{each['open']:.2f}" for each in found.values())),
+        ("first route, s", *(f"{each['first route']:.2f}" for each in found.values())),
+        ("lookup of one key, ms", *(f"{1e3 * each['lookup']:.2f}" for each in found.values())),
+        ("resident memory, MB", *(f"{each['resident'] / 1e6:.0f}" for each in found.values())),
+        (
+            "routes as by exact search",
+            f"{np.mean([a == b for a, b in zip(graph['fired'], truth, strict=True)]):.4f} of {len(truth)}",
+            "1",
+            f"{np.mean([a == b for a, b in zip(listed['fired'], some, strict=True)]):.4f} of {len(some)}",
+        ),
+    ]
+    lines = ["| | store, HNSW | exact search | Python list |", "| --- | --- | --- | --- |"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    early, late = (np.median(part, axis=0) for part in (seconds[7:12], seconds[-5:]))
+    lines += [
+        "",
+        f"Keys and index file: {graph['keys and index'] / 1e6:.0f} MB; resident memory is "
+        f"{graph['resident'] / graph['keys and index']:.2f} of that.",
+        f"Fired: {sum(each is not None for each in truth)} of {len(truth)} queries, half of them near edits.",
+        f"A commit, median of five around number 10: {early[0]:.3f} s, of the last five of {len(seconds)}: "
+        f"{late[0]:.3f} s, {late[0] / early[0]:.2f} times as long; in processor time {early[1]:.3f} s, "
+        f"{late[1]:.3f} s and {late[1] / early[1]:.2f} times.",
+        f"All commits: {np.sum(seconds, axis=0)[0] / 60:.1f} min.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, default=Path("build/store-size"))
+    parser.add_argument("--edits", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=1600)
+    parser.add_argument("--commits", type=int, default=1000)
+    parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    root = given.folder / f"project-{given.dim}"
+    if given.measure:
+        sys.stdout.write(json.dumps(MEASURES[given.measure](root, given.dim)))
+        return
+    if not Project.exists(root) or not (given.folder / TIMES).is_file():
+        given.folder.mkdir(parents=True, exist_ok=True)
+        make(root, given.edits, given.dim, given.commits)
+    project = Project.open(root)
+    np.save(given.folder / "queries.npy", queries(project, given.dim))
+    counts = project.info.counts
+    sys.stdout.write(
+        f"{counts['edits']:,} edits x {given.dim:,} in {project.snapshot:,} commits, {counts['clusters']:,} "
+        f"clusters, {project.size_bytes() / 1e6:,.0f} MB\n\n"
+    )
+    found = {name: in_new_process(name, root, given.dim) for name in MEASURES}
+    sys.stdout.write(f"{table(found, json.loads((given.folder / TIMES).read_text()))}\n")
+
+
+if __name__ == "__main__":
+    main()

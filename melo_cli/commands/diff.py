@@ -1,0 +1,36 @@
+"""`melo diff`: what lies between two snapshots."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from melo_cli.commands._options import JsonOption, ProjectOption
+from melo_cli.commands.rendering.history import changes_document, changes_table
+from melo_cli.projects import choose_project, open_store
+from melo_cli.terminal import Terminal
+
+
+def diff(
+    first: Annotated[int, typer.Argument(metavar="A", min=0, help="A snapshot, as `melo log` numbers them.")],
+    second: Annotated[
+        int | None, typer.Argument(metavar="[B]", min=0, help="Another one; the newest if not given.")
+    ] = None,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which edits came, went or were superseded between snapshots A and B."""
+    terminal = Terminal(json=as_json)
+    chosen = choose_project(project)
+    terminal.heading(f"project {chosen}")
+    from store.diff import difference
+
+    before, after = open_store(chosen.path, first), open_store(chosen.path, second)
+    changes = difference(before, after)
+    if as_json:
+        terminal.document({"project": after.name, **changes_document(before, after, changes)})
+    elif changes:
+        terminal.table(changes_table(changes))
+    else:
+        terminal.note(f"snapshots {before.snapshot} and {after.snapshot} hold the same edits")

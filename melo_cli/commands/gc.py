@@ -1,0 +1,46 @@
+"""`melo gc`: compact a project, and remove what it does not need."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from melo_cli.commands._options import JsonOption, ProjectOption
+from melo_cli.commands.rendering.upkeep import collected_document, show_collected
+from melo_cli.projects import choose_project, open_store
+from melo_cli.terminal import Terminal
+
+
+def gc(
+    context: typer.Context,
+    keep: Annotated[
+        int | None,
+        typer.Option("--keep", metavar="N", min=1, help="Keep the N newest snapshots alone; else all."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; list every file that would go.")
+    ] = False,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compact a project and remove the files that no snapshot needs.
+
+    Files left behind by interrupted commands go, and so do replaced index
+    files. Where there are 32 small files or more of a kind, they are
+    merged into one, in a new snapshot that holds the same; the old files
+    go once no snapshot needs them. With --keep, snapshots before the N
+    newest can no longer be read, shown or gone back to.
+    """
+    terminal = Terminal(json=as_json)
+    chosen = choose_project(project)
+    terminal.heading(f"project {chosen}")
+    from melo_cli.versions import library_versions
+    from store.gc import collect
+
+    opened = open_store(chosen.path)
+    done = collect(opened.path, keep=keep, dry_run=dry_run, versions=library_versions(), command=context.obj)
+    if as_json:
+        terminal.document(collected_document(done, dry_run=dry_run))
+    else:
+        show_collected(terminal, done, dry_run=dry_run)

@@ -1,0 +1,30 @@
+"""`melo migrate`: bring a project to the present format."""
+
+from __future__ import annotations
+
+from melo_cli.commands._options import JsonOption, ProjectOption
+from melo_cli.projects import choose_project, open_store
+from melo_cli.terminal import Terminal
+
+
+def migrate(project: ProjectOption = None, as_json: JsonOption = False) -> None:
+    """Bring a project of an older melo to the present format.
+
+    Older formats open, answer and take edits as they are; what a newer
+    format brings, such as a learned key map, needs the newer format. Its
+    history, routes and answers stay what they are, but an older melo does
+    not read it any more.
+    """
+    terminal = Terminal(json=as_json)
+    chosen = choose_project(project)
+    terminal.heading(f"project {chosen}")
+    from store.migrate import migrate as bring_up
+
+    opened = open_store(chosen.path)
+    before, after = bring_up(opened.path)
+    if as_json:
+        terminal.document({"project": opened.name, "from": before, "to": after})
+    elif before == after:
+        terminal.note(f"nothing to do: it has format {after} already")
+    else:
+        terminal.note(f"format {before} -> {after}")
