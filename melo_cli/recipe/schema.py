@@ -202,6 +202,7 @@ class TrainingSection(_Section):
     Attributes:
         batch_size: edits that share one block.
         max_steps: optimizer steps a block.
+        blocks_in_flight: blocks trained side by side in one pass, with the result of one after the other.
         stop_at: stop before `max_steps` once the model gives every target token at least this probability;
             null trains all steps, as the published runs do.
         optimizer: class of `torch.optim` and its arguments.
@@ -210,6 +211,7 @@ class TrainingSection(_Section):
 
     batch_size: Count = 20
     max_steps: Count = 50
+    blocks_in_flight: Count = 1
     stop_at: Annotated[float, Field(gt=0, lt=1)] | None = None
     optimizer: OptimizerSection = OptimizerSection.model_validate({"name": "Adam", "lr": 1e-2})
     lr_scheduler: SchedulerSection | None = None
