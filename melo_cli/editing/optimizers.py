@@ -31,9 +31,7 @@ class Schedule:
         )
 
     def step(self, loss: Tensor) -> None:
-        """Move the parameters by the gradient of `loss`, then the learning rate."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        """Move the parameters by their gradients, then the learning rate; a plateau is one of `loss`."""
         self.optimizer.step()
         if isinstance(self._scheduler, ReduceLROnPlateau):
             self._scheduler.step(loss.item())

@@ -1,10 +1,10 @@
-"""Trains one block: a pure function of base model, edits, settings and seed."""
+"""Trains blocks: each a pure function of base model, edits, settings and seed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,11 +12,13 @@ from torch import Tensor
 from melo_cli.base_model import BaseModel
 from melo_cli.editing.optimizers import Schedule
 from melo_cli.editing.tail import fixed_part_run_once
-from melo_cli.encoding import EncodedEdit
+from melo_cli.encoding import IGNORED, EncodedEdit
 from melo_cli.recipe import TrainingSection
 from melo_cli.scoring import target_batch, target_losses
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 from store.records import LoraSlice
+
+OnStep = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -41,61 +43,179 @@ def train_block(
     rank: int,
     scale: float,
     seed: int,
-    on_step: Callable[[float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> TrainedBlock:
     """Train the block of a batch with the base frozen (MELO, Sec. 3.2: one block a batch, none shared).
 
     `A` starts uniform (Kaiming, as LoRA does) from `seed` alone, `B` at zero: untrained, it adds nothing.
 
     Args:
-        on_step: told the loss before each step.
+        on_step: told the loss of each step.
     """
-    banks = initial_banks(tuner, rank=rank, scale=scale, seed=seed)
-    schedule = Schedule(training, _parameters(banks))
-    batch = target_batch(base, edits)
-    losses: list[float] = []
-    with tuner.using(banks, [0] * len(edits)), fixed_part_run_once(base.model):
-        for _ in range(training.max_steps):
-            token_losses = target_losses(base, batch)
-            if losses and _solved(token_losses, training.stop_at):
-                break
-            loss = token_losses.mean()
-            schedule.step(loss)
-            losses.append(loss.item())
-            if on_step is not None:
-                on_step(losses[-1])
-    return TrainedBlock({name: _slice(bank) for name, bank in banks.items()}, tuple(losses))
+    (block,) = train_blocks(
+        base, tuner, [edits], training, rank=rank, scale=scale, seed=seed, on_step=on_step
+    )
+    return block
 
 
-def _solved(token_losses: Tensor, stop_at: float | None) -> bool:
-    """Whether the least likely target token is likely enough."""
-    return stop_at is not None and math.exp(-token_losses.max().item()) >= stop_at
+def train_blocks(
+    base: BaseModel,
+    tuner: DynamicLoraModel,
+    batches: Sequence[Sequence[EncodedEdit]],
+    training: TrainingSection,
+    *,
+    rank: int,
+    scale: float,
+    seed: int,
+    on_step: OnStep | None = None,
+) -> list[TrainedBlock]:
+    """Train a block for each batch, `training.blocks_in_flight` of them in one stacked pass.
+
+    A block has its own rows, loss, optimizer and scheduler, and stops on its own, so it is the same as
+    trained alone with `seed` (to float tolerance: the rows of its neighbours change its padding).
+
+    Args:
+        on_step: told, at each step, the mean loss of the blocks that it moves.
+    """
+    started = [_Growing.start(tuner, edits, training, rank=rank, scale=scale, seed=seed) for edits in batches]
+    waiting, flying = list(started), list[_Growing]()
+    while waiting or flying:
+        room = training.blocks_in_flight - len(flying)
+        flying, waiting = flying + waiting[:room], waiting[room:]
+        flying = _fly(base, tuner, flying, training, on_step)
+    return [block.trained(tuner) for block in started]
 
 
-def initial_banks(tuner: DynamicLoraModel, *, rank: int, scale: float, seed: int) -> dict[str, SliceBank]:
-    """A bank of one untrained block for every target module, its parameters float32 on the model's device."""
+@dataclass
+class _Growing:
+    """A block in training.
+
+    Attributes:
+        parameters: `A [1, rank, in]` and `B [1, out, rank]` of each target module in turn.
+    """
+
+    edits: Sequence[EncodedEdit]
+    parameters: list[Tensor]
+    scale: float
+    schedule: Schedule
+    losses: list[float] = field(default_factory=list)
+
+    @classmethod
+    def start(
+        cls,
+        tuner: DynamicLoraModel,
+        edits: Sequence[EncodedEdit],
+        training: TrainingSection,
+        *,
+        rank: int,
+        scale: float,
+        seed: int,
+    ) -> _Growing:
+        parameters = initial_parameters(tuner, rank=rank, seed=seed)
+        return cls(edits, parameters, scale, Schedule(training, parameters))
+
+    def trained(self, tuner: DynamicLoraModel) -> TrainedBlock:
+        arrays = [parameter[0].float().cpu().contiguous().numpy() for parameter in self.parameters]
+        slices = {
+            name: LoraSlice(A=arrays[2 * i], B=arrays[2 * i + 1], scale=self.scale)
+            for i, name in enumerate(tuner.layers)
+        }
+        return TrainedBlock(slices, tuple(self.losses))
+
+
+def initial_parameters(tuner: DynamicLoraModel, *, rank: int, seed: int) -> list[Tensor]:
+    """`A [1, rank, in]` and `B [1, out, rank]` of each target in turn, float32 on the model's device."""
     generator = torch.Generator().manual_seed(seed)
-    banks = {}
-    for name, layer in tuner.layers.items():
+    parameters = []
+    for layer in tuner.layers.values():
         # kaiming_uniform_(a=sqrt(5)) over fan-in, drawn on the CPU: the same numbers on every device.
         bound = layer.in_features**-0.5
         A = (torch.rand((1, rank, layer.in_features), generator=generator) * 2 - 1) * bound
-        # Held transposed: so are the gradients of B that are cheap to take.
-        B = torch.zeros((1, rank, layer.out_features), device=tuner.device).transpose(1, 2)
-        banks[name] = SliceBank(
-            A.to(tuner.device).requires_grad_(),
-            B.requires_grad_(),
-            torch.full((1,), scale, device=tuner.device),
-        )
-    return banks
+        parameters += [A.to(tuner.device), torch.zeros((1, layer.out_features, rank), device=tuner.device)]
+    return parameters
 
 
-def _parameters(banks: Mapping[str, SliceBank]) -> list[Tensor]:
-    return [tensor for bank in banks.values() for tensor in (bank.A, bank.B)]
+def _fly(
+    base: BaseModel,
+    tuner: DynamicLoraModel,
+    blocks: list[_Growing],
+    training: TrainingSection,
+    on_step: OnStep | None,
+) -> list[_Growing]:
+    """Train `blocks` side by side until half of them are done, and give back those that are not."""
+    stack = _Stack(base, tuner, blocks)
+    alive = list(range(len(blocks)))
+    with tuner.using(stack.banks, stack.rows), fixed_part_run_once(base.model):
+        while 2 * len(alive) > len(blocks):
+            means, worst = stack.losses(base)
+            if training.stop_at is not None:
+                least = worst.neg().exp().tolist()
+                alive = [k for k in alive if not (blocks[k].losses and least[k] >= training.stop_at)]
+                if not alive:
+                    break
+            stack.step(means, alive)
+            # Read once the step is under way: a GPU has its work before it is waited for.
+            now = means.tolist()
+            for k in alive:
+                blocks[k].losses.append(now[k])
+            if on_step is not None:
+                on_step(math.fsum(now[k] for k in alive) / len(alive))
+            alive = [k for k in alive if len(blocks[k].losses) < training.max_steps]
+    return [blocks[k] for k in alive]
 
 
-def _slice(bank: SliceBank) -> LoraSlice:
-    def array(tensor: Tensor) -> Tensor:
-        return tensor.detach()[0].float().cpu().contiguous()
+class _Stack:
+    """The parameters and edits of `K` blocks as one batch; each block sees its own part of both.
 
-    return LoraSlice(A=array(bank.A).numpy(), B=array(bank.B).numpy(), scale=float(bank.scale[0]))
+    Attributes:
+        banks: target module -> bank of the `K` blocks, what the gradients are taken of.
+        rows: each row's block; every block has as many rows as the one with the most edits.
+    """
+
+    def __init__(self, base: BaseModel, tuner: DynamicLoraModel, blocks: Sequence[_Growing]) -> None:
+        self._blocks = blocks
+        self._stacked = [
+            _stacked(parts) for parts in zip(*(block.parameters for block in blocks), strict=True)
+        ]
+        for place, whole in enumerate(self._stacked):
+            for k, block in enumerate(blocks):
+                block.parameters[place].data = whole.detach()[k : k + 1]
+        scale = torch.tensor([block.scale for block in blocks], device=tuner.device)
+        matrices = iter(self._stacked)
+        self.banks = {name: SliceBank(next(matrices), next(matrices), scale) for name in tuner.layers}
+        height = max(len(block.edits) for block in blocks)
+        self.rows = [k for k in range(len(blocks)) for _ in range(height)]
+        # Blocks with fewer edits are filled up with edits of theirs, which do not count.
+        filled = [block.edits[i % len(block.edits)] for block in blocks for i in range(height)]
+        counts = [i < len(block.edits) for block in blocks for i in range(height)]
+        self._batch = target_batch(base, filled)
+        owner = [k if real else -1 for k, real in zip(self.rows, counts, strict=True)]
+        tokens_a_row = (self._batch.targets != IGNORED).sum(-1)
+        owners = torch.tensor(owner, device=tuner.device).repeat_interleave(tokens_a_row)
+        self._own = owners == torch.arange(len(blocks), device=tuner.device).unsqueeze(1)
+        self._shares = self._own / self._own.sum(-1, keepdim=True)
+
+    def losses(self, base: BaseModel) -> tuple[Tensor, Tensor]:
+        """Mean and largest loss of each block's target tokens, `[K]` float32 both, nats."""
+        token_losses = target_losses(base, self._batch)
+        worst = token_losses.detach().where(self._own, -torch.inf).amax(-1)
+        return self._shares @ token_losses, worst
+
+    def step(self, means: Tensor, alive: Sequence[int]) -> None:
+        """Move the blocks `alive`, each by the gradient of its own loss; the others stay where they are."""
+        for whole in self._stacked:
+            whole.grad = None
+        means.sum().backward()
+        for k in alive:
+            block = self._blocks[k]
+            for parameter, whole in zip(block.parameters, self._stacked, strict=True):
+                parameter.grad = whole.grad[k : k + 1] if whole.grad is not None else None
+            block.schedule.step(means[k])
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """`[1, ...]` of each block as one leaf `[K, ...]`.
+
+    `B`, the longer one of its two sides first, is laid out transposed: so are its gradients cheap to take.
+    """
+    return torch.cat([part.transpose(1, 2) for part in parts]).transpose(1, 2).requires_grad_()

@@ -263,6 +263,7 @@ class TrainingSection(_Section):
     Attributes:
         batch_size: edits that share one block.
         max_steps: optimizer steps a block.
+        blocks_in_flight: blocks trained side by side in one pass, with the result of one after the other.
         stop_at: stop before `max_steps` once the model gives every target token at least this probability;
             null trains all steps, as the published runs do.
         retries: how often what did not take is tried again: 1 with twice the steps, 2 also in blocks of a
@@ -273,6 +274,7 @@ class TrainingSection(_Section):
 
     batch_size: Count = 20
     max_steps: Count = 50
+    blocks_in_flight: Count = 1
     stop_at: Annotated[float, Field(gt=0, lt=1)] | None = 0.8
     retries: Annotated[int, Field(ge=0, le=3)] = 3
     optimizer: OptimizerSection = OptimizerSection.model_validate({"name": "Adam", "lr": 1e-2})

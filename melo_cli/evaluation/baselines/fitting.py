@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,6 @@ from torch import Tensor
 
 from melo_cli.base_model import BaseModel
 from melo_cli.editing.optimizers import Schedule
-from melo_cli.editing.training import solved
 from melo_cli.encoding import EncodedEdit
 from melo_cli.loading import OpenProject
 from melo_cli.recipe import TrainingSection
@@ -42,7 +42,7 @@ def fit(
     batch = target_batch(base, edits)
     for step in range(training.max_steps):
         losses = target_losses(base, batch)
-        if solved(losses, training.stop_at):
+        if training.stop_at is not None and math.exp(-losses.max().item()) >= training.stop_at:
             return step
         schedule.step(losses.mean())
     return training.max_steps
