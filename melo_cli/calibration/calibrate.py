@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ _NEGATIVES = 3
 _CLOSE = 0.01
 """A later candidate has to reach this much more: layers and poolings are tried simplest first."""
 _SMALLEST_RADIUS = 1e-3
+_PROMPTS_AN_ANCHOR = 30
+_MOST_TOKENS = 5e5
+"""Tokens of all prompts together, about: their states are held in memory."""
 _MOST_WORK = 2e13
 """Multiplications that one layer's states may cost on a CPU; a layer that costs more is not tried."""
 
@@ -93,8 +96,7 @@ class Calibration:
     Attributes:
         chosen: its row, measured over all folds.
         skipped: layers that were too costly to try.
-        anchors, unrelated: how many prompts it rests on.
-        given: whether the rephrases were the data's own.
+        material: the prompts that it rests on.
     """
 
     transform: KeyTransform
@@ -102,9 +104,7 @@ class Calibration:
     chosen: SweepRow
     sweep: list[SweepRow]
     skipped: list[str]
-    anchors: int
-    unrelated: int
-    given: bool
+    material: Material
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,7 @@ def calibrate(
             mend="give more edits, dataset.calibration, a larger calibration.share or a key.radius",
         )
     started = time.monotonic()
+    material = _affordable(material, encoder)
     pool, made, whole = _prompts(material, recipe.seed)
     encoded = [encoder.prompt(text) for text in pool.texts]
     layers, skipped = _layers(base, recipe, targets, encoded)
@@ -169,10 +170,15 @@ def calibrate(
         chosen,
         sweep,
         skipped,
-        len(material.anchors),
-        len(material.unrelated),
-        material.given,
+        material,
     )
+
+
+def _affordable(material: Material, encoder: Encoder) -> Material:
+    """Fewer anchors where prompts are long."""
+    lengths = [len(encoder.prompt(anchor.prompt)) for anchor in material.anchors]
+    most = max(int(_MOST_TOKENS / (_PROMPTS_AN_ANCHOR * sum(lengths) / len(lengths))), _FEWEST_TO_LEARN)
+    return replace(material, anchors=material.anchors[:most], unrelated=material.unrelated[: 2 * most])
 
 
 def _prompts(material: Material, seed: int) -> tuple[PromptPool, list[_Fold], Lesson]:

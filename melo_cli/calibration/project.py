@@ -38,7 +38,7 @@ def calibration_for(
     """
     material = _material(recipe, edits, reporter)
     found = calibrate(base, encoder, recipe, targets, material, reporter)
-    return found, found.transform.to_key_map(_settings(found, material, recipe))
+    return found, found.transform.to_key_map(_settings(found, recipe))
 
 
 def settled(recipe: Recipe, found: Calibration) -> Recipe:
@@ -116,16 +116,16 @@ def _material(recipe: Recipe, edits: Sequence[EditRequest], reporter: Reporter) 
     )
 
 
-def _settings(found: Calibration, material: Material, recipe: Recipe) -> dict[str, Any]:
+def _settings(found: Calibration, recipe: Recipe) -> dict[str, Any]:
     return {
         "radius": found.radius,
-        "anchors": found.anchors,
-        "unrelated": found.unrelated,
-        "rephrases": "given" if found.given else "made",
+        "anchors": len(found.material.anchors),
+        "unrelated": len(found.material.unrelated),
+        "rephrases": "given" if found.material.given else "made",
         "max_false_fire": recipe.routing.max_false_fire.model_dump(),
         "chosen": found.chosen.to_json(),
         "sweep": [row.to_json() for row in found.sweep],
         "skipped_layers": list(found.skipped),
         "seed": recipe.seed,
-        "seen": digests(material.prompts()),
+        "seen": digests(found.material.prompts()),
     }

@@ -60,7 +60,7 @@ class Solved:
 
 
 def attempts(recipe: Recipe) -> Iterator[Attempt]:
-    """What to try in turn: as the recipe says; then more steps, smaller blocks, a higher rank for what is left."""
+    """What to try in turn: as the recipe says, then more steps, smaller blocks and a higher rank."""
     training, rank = recipe.training, recipe.lora.rank
     longer = training.model_copy(update={"max_steps": 2 * training.max_steps})
     longest = training.model_copy(update={"max_steps": 4 * training.max_steps})

@@ -48,10 +48,17 @@ def test_pooling_takes_the_token_it_names(pico: Pico, kind: str) -> None:
     table = base.model.get_input_embeddings().weight.detach().float().numpy()
     layer = LAYERS[kind][0]
     inputs = pad_prompts(base, [ids, opened.encoder.prompt(PROMPTS[2])])
-    np.testing.assert_allclose(KeyExtractor(base, layer, KeyTransform("last"))(inputs)[0], table[ids[-1]], rtol=1e-5)
-    np.testing.assert_allclose(KeyExtractor(base, layer, KeyTransform("first"))(inputs)[0], table[ids[0]], rtol=1e-5)
     np.testing.assert_allclose(
-        KeyExtractor(base, layer, KeyTransform("mean"))(inputs)[0], table[list(ids)].mean(0), rtol=1e-4, atol=1e-6
+        KeyExtractor(base, layer, KeyTransform("last"))(inputs)[0], table[ids[-1]], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        KeyExtractor(base, layer, KeyTransform("first"))(inputs)[0], table[ids[0]], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        KeyExtractor(base, layer, KeyTransform("mean"))(inputs)[0],
+        table[list(ids)].mean(0),
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 

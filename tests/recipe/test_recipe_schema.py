@@ -133,9 +133,7 @@ def test_each_fault_has_its_path_and_what_is_wrong(changes: dict[str, Any], line
 def test_missing_sections_are_told_by_the_values_that_they_need() -> None:
     with pytest.raises(RecipeError) as caught:
         recipe_from_mapping({"name": "a"})
-    assert str(caught.value) == (
-        "recipe: task: is missing; model.name_or_path: is missing"
-    )
+    assert str(caught.value) == ("recipe: task: is missing; model.name_or_path: is missing")
 
 
 def test_all_faults_are_told_together() -> None:

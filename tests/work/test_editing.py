@@ -151,7 +151,9 @@ def test_an_edit_that_does_not_take_is_recorded_as_failed_and_changes_no_answer(
     assert found.edited == found.base
 
 
-def test_of_two_edits_that_the_model_cannot_tell_apart_the_newer_one_answers(edit: Edit, tmp_path: Path) -> None:
+def test_of_two_edits_that_the_model_cannot_tell_apart_the_newer_one_answers(
+    edit: Edit, tmp_path: Path
+) -> None:
     # Cut to what the model takes, both prompts are the same tokens: one answer cannot be both.
     long = "the court " * 200
     contradictory = [{"prompt": f"{long}{end}", "target": end} for end in ("civil", "criminal")]

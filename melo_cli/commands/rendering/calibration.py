@@ -20,7 +20,7 @@ def show_calibration(terminal: Terminal, found: Calibration) -> None:
     """The sweep, and the key that the project takes."""
     terminal.table(_sweep_table(found))
     chosen = found.chosen.candidate
-    made = "" if found.given else "; the data give no rephrases: these were made, and are easier"
+    made = "" if found.material.given else "; the data give no rephrases: these were made, and are easier"
     terminal.note(_NOTE)
     terminal.fields(
         [
@@ -29,7 +29,10 @@ def show_calibration(terminal: Terminal, found: Calibration) -> None:
             ("key", chosen.method),
             ("key.radius", f"{found.radius:.3f}"),
             ("reach", f"{100 * found.chosen.reach:.1f} of at most {100 * found.chosen.nearest_right:.1f}"),
-            ("measured on", f"{found.anchors} edits, {found.unrelated} unrelated{made}"),
+            (
+                "measured on",
+                f"{len(found.material.anchors)} edits, {len(found.material.unrelated)} unrelated{made}",
+            ),
             *(("not tried", f"{name}: too costly on this device") for name in found.skipped),
         ]
     )
@@ -48,9 +51,9 @@ def calibration_document(project: str, found: Calibration) -> dict[str, Any]:
         "chosen": found.chosen.to_json(),
         "sweep": [row.to_json() for row in found.sweep],
         "skipped_layers": list(found.skipped),
-        "anchors": found.anchors,
-        "unrelated": found.unrelated,
-        "rephrases": "given" if found.given else "made",
+        "anchors": len(found.material.anchors),
+        "unrelated": len(found.material.unrelated),
+        "rephrases": "given" if found.material.given else "made",
     }
 
 
