@@ -16,9 +16,10 @@ from melo_cli.encoding import EncodedEdit, pad_prompts
 from melo_cli.errors import MeloError
 from melo_cli.evaluation import EvalReport, evaluate
 from melo_cli.evaluation.baselines import BaselineSettings, parse_baselines
+from melo_cli.evaluation.baselines.codebook import Codebook
 from melo_cli.evaluation.baselines.finetune import finetuned
 from melo_cli.evaluation.baselines.fitting import EditedModel
-from melo_cli.evaluation.baselines.grace import Codebook, grace, grace_layer
+from melo_cli.evaluation.baselines.grace import grace, grace_layer
 from melo_cli.evaluation.baselines.lora import one_lora
 from melo_cli.evaluation.baselines.settings import FinetuneSettings, GraceSettings, LoraSettings
 from melo_cli.loading import OpenProject
