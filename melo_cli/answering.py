@@ -17,7 +17,6 @@ from transformers import GenerationConfig
 
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.encoding import IGNORED, EncodedEdit, Encoder, pad_prompts
-from melo_cli.routed import EditSource
 from melo_cli.scoring import target_batch, target_logits
 from store.records import Route
 
@@ -51,6 +50,12 @@ class TokenScores:
         return self.right / len(self.choices)
 
 
+class Routes(Protocol):
+    """Where routes come from: a project, or another editor's store of keys."""
+
+    def lookup(self, keys: NDArray[np.float32]) -> list[Route]: ...
+
+
 class Answering(Protocol):
     """What an `Asker` asks: a routed model, or another editor's that routes by keys and blocks of its own."""
 
@@ -58,7 +63,7 @@ class Answering(Protocol):
     def base(self) -> BaseModel: ...
 
     @property
-    def source(self) -> EditSource: ...
+    def source(self) -> Routes: ...
 
     @property
     def keys(self) -> Callable[[Mapping[str, Tensor]], NDArray[np.float32]]: ...

@@ -52,9 +52,8 @@ def answer_routed(
 
 def _each(groups: Sequence[Asked], ask: Callable[[Asked, bool], list[Answered]]) -> AnsweredSets:
     """Every group asked; the last one, accurate text, is scored but not answered."""
-    *answered, accurate = groups
-    edits, rephrases, unrelated, hard = (ask(group, True) for group in answered)
-    return AnsweredSets(edits, rephrases, unrelated, hard, ask(accurate, False))
+    edits, rephrases, unrelated, hard = (ask(group, True) for group in groups[:-1])
+    return AnsweredSets(edits, rephrases, unrelated, hard, ask(groups[-1], False))
 
 
 @contextmanager

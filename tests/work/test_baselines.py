@@ -16,13 +16,15 @@ from melo_cli.encoding import EncodedEdit, pad_prompts
 from melo_cli.errors import MeloError
 from melo_cli.evaluation import EvalReport, evaluate
 from melo_cli.evaluation.baselines import BaselineSettings, parse_baselines
+from melo_cli.evaluation.baselines.codebook import Codebook
 from melo_cli.evaluation.baselines.finetune import finetuned
 from melo_cli.evaluation.baselines.fitting import EditedModel
-from melo_cli.evaluation.baselines.grace import Codebook, grace, grace_layer
+from melo_cli.evaluation.baselines.grace import GraceModel, grace, grace_layer
 from melo_cli.evaluation.baselines.lora import one_lora
 from melo_cli.evaluation.baselines.settings import FinetuneSettings, GraceSettings, LoraSettings
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import SilentReporter
+from melo_cli.tuner.layer import linear_shape
 
 Shared = Callable[[str], OpenProject]
 Editor = Callable[[OpenProject, list[list[EncodedEdit]], Any], AbstractContextManager[EditedModel]]
@@ -262,7 +264,7 @@ def test_a_value_answers_its_prompt_alone_whoever_the_batch_mates_are(kind: str,
     batches = batches_of(opened)
     edits = [edit for batch in batches for edit in batch]
     base = opened.asker.scores(edits, [None] * 6)
-    with grace(opened, batches, ids(batches), GRACE, Silence()) as changed:
+    with grace(opened, batches, ids(batches), GraceSettings(lr=0.5, steps=10), Silence()) as changed:
         routes = changed.opened.asker.routes([edit.prompt_ids for edit in edits])
         blocks = [route.fired.block for route in routes if route.fired]
         assert [changed.opened.asker.routed.source.labels[int(block)] for block in blocks] == [
@@ -293,6 +295,30 @@ def test_the_first_token_written_is_the_one_scored(shared: Shared) -> None:
         scores = changed.opened.asker.scores(edits, blocks)
         written = changed.opened.asker.answers([edit.prompt_ids for edit in edits], blocks, [1] * 6)
     assert written == [opened.encoder.text([score.choices[0]]) for score in scores]
+
+
+def test_a_value_stands_at_the_prompts_tokens_and_not_at_the_answers(shared: Shared) -> None:
+    opened = shared("pico_gpt2")
+    base = opened.routed.base
+    inputs = pad_prompts(base, [edit.prompt_ids for edit in batches_of(opened)[0][:2]])
+    module, name = grace_layer(opened, "")
+    value = torch.arange(linear_shape(module)[1], dtype=torch.float32)
+    book = Codebook(values=[value])
+    model = GraceModel(base, name, book)
+    seen: list[torch.Tensor] = []
+
+    def outputs(blocks: list[str | None]) -> torch.Tensor:
+        with model.answers_of(2), model.using(blocks), torch.no_grad():
+            # Registered last, it sees what the model's own hook made of the output.
+            hook = base.model.get_submodule(name).register_forward_hook(lambda *given: seen.append(given[2]))
+            base.model(**inputs)
+            hook.remove()
+        return seen[-1]
+
+    plain, changed = outputs([None, None]), outputs(["0", None])
+    assert torch.equal(changed[0, :-2], value.expand_as(changed[0, :-2]))
+    assert torch.equal(changed[0, -2:], plain[0, -2:])
+    assert torch.equal(changed[1], plain[1])
 
 
 def test_keys_are_the_layers_input_at_the_last_prompt_token(shared: Shared) -> None:

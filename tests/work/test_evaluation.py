@@ -167,7 +167,7 @@ def test_hard_negatives_are_counted_by_agreement_with_the_base() -> None:
 
 
 def test_the_ceiling_of_generality_is_the_nearest_neuron() -> None:
-    other = dataclasses.replace(SETS.rephrases[0], nearest_target="the new town")
+    other = dataclasses.replace(SETS.rephrases[1], nearest_target="the new town")
     sets = dataclasses.replace(SETS, rephrases=[*SETS.rephrases, other])
     assert metrics(sets, ModelKind.SEQ2SEQ, edited=True)["nearest_right"] == pytest.approx(2 / 3)
     assert metrics(sets, ModelKind.SEQ2SEQ, edited=False)["nearest_right"] is None

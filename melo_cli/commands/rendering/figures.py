@@ -95,14 +95,20 @@ def _seconds_table(report: EvalReport) -> Table:
         (name, f"{baseline.train_seconds:.1f}", f"{baseline.ask_seconds:.1f}", _settings(baseline.settings))
         for name, baseline in report.baselines.items()
     ]
-    return Table(("seconds", "train", "ask", "settings"), rows, right=frozenset(("train", "ask")))
+    return Table(
+        ("seconds", "train", "ask", "settings"),
+        rows,
+        title="baselines: the same edits, each trained once, in order and in batches",
+        right=frozenset(("train", "ask")),
+    )
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    """As many settings as fit; all of them are in the JSON document."""
+    """As many settings as fit; all of them are in the JSON document and in the report."""
     words = [
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in settings.items()
+        if name not in ("batch_size", "edits")
     ]
     return shortened(", ".join(words), 46)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -22,89 +22,16 @@ from melo_cli.answering import Advance, Asker, TokenScores
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.encoding import EncodedEdit, with_positions
 from melo_cli.errors import MeloError
+from melo_cli.evaluation.baselines.codebook import ROWS, Codebook, pairwise_distances
 from melo_cli.evaluation.baselines.fitting import EditedModel, fit
 from melo_cli.evaluation.baselines.settings import GraceSettings
 from melo_cli.loading import OpenProject
 from melo_cli.recipe import OptimizerSection, TrainingSection
 from melo_cli.reporter import Progress
 from melo_cli.tuner.layer import DynamicLoraLayer, linear_shape
-from store.records import Block, Neighbour, Route
 
 # Values are trained until every target token has this probability, where the recipe names none.
 _STOP_AT = 0.9
-# Below half the way between two keys of different labels, as the published code splits them.
-_GAP = 1e-5
-
-
-@dataclass
-class Codebook:
-    """Keys with their values and radii; it answers look-ups as the store does.
-
-    Attributes:
-        initial: the first epsilon of a key.
-        keys: `[n, in]` float32.
-        values: `[n, out]` float32.
-        epsilons: `[n]`, how far each key reaches (L2).
-        labels: target tokens of the edit that each key was made for.
-        edit_ids: id of that edit.
-    """
-
-    initial: float = 1.0
-    keys: list[NDArray[np.float32]] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
-    epsilons: list[float] = field(default_factory=list)
-    labels: list[tuple[int, ...]] = field(default_factory=list)
-    edit_ids: list[str] = field(default_factory=list)
-
-    def place(self, key: NDArray[np.float32], label: tuple[int, ...], edit_id: str, value: Tensor) -> int:
-        """Find or make the entry of a new edit (Algorithm 1): add, expand or split.
-
-        Returns:
-            Its number.
-        """
-        distances = self._distances(key)
-        nearest = int(distances.argmin()) if len(self.keys) else -1
-        if nearest < 0 or distances[nearest] > self.initial + self.epsilons[nearest]:
-            return self._add(key, label, edit_id, value, self.initial)
-        distance = float(distances[nearest])
-        if label == self.labels[nearest]:
-            self.epsilons[nearest] = max(self.epsilons[nearest], distance)
-            return nearest
-        self.epsilons[nearest] = distance / 2 - _GAP
-        return self._add(key, label, edit_id, value, distance / 2)
-
-    def lookup(self, keys: NDArray[np.float32]) -> list[Route]:
-        """Routes of keys `[n, in]`: the nearest entry, fired where the key lies within its epsilon."""
-        return [self._route(key) for key in keys]
-
-    def block(self, block_id: str) -> Block:
-        """No entry is a LoRA block."""
-        raise KeyError(block_id)
-
-    def _route(self, key: NDArray[np.float32]) -> Route:
-        if not self.keys:
-            return Route(None, None)
-        distances = self._distances(key)
-        entry = int(distances.argmin())
-        distance, epsilon = float(distances[entry]), self.epsilons[entry]
-        near = Neighbour(self.edit_ids[entry], str(entry), entry, distance, epsilon, distance)
-        return Route(near if distance <= epsilon else None, near)
-
-    def _distances(self, key: NDArray[np.float32]) -> NDArray[np.float32]:
-        distances: NDArray[np.float32] = np.linalg.norm(
-            np.array(self.keys).reshape(-1, len(key)) - key, axis=1
-        )
-        return distances
-
-    def _add(
-        self, key: NDArray[np.float32], label: tuple[int, ...], edit_id: str, value: Tensor, epsilon: float
-    ) -> int:
-        self.keys.append(key)
-        self.values.append(value)
-        self.epsilons.append(epsilon)
-        self.labels.append(label)
-        self.edit_ids.append(edit_id)
-        return len(self.keys) - 1
 
 
 class GraceModel:
@@ -261,12 +188,16 @@ def _no_layer(problem: str) -> MeloError:
 
 def _initial_radius(keys: NDArray[np.float32], labels: Sequence[tuple[int, ...]]) -> float:
     """Half the median distance of a key to the nearest key with another label; 1 where there is none."""
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    if len(numbers) < 2:
+        return 1.0
+    own = np.array([numbers[label] for label in labels])
     nearest = []
-    for key, label in zip(keys, labels, strict=True):
-        foreign = np.array([other != label for other in labels])
-        if foreign.any():
-            nearest.append(float(np.linalg.norm(keys[foreign] - key, axis=1).min()))
-    return float(np.median(nearest)) / 2 if nearest else 1.0
+    for start in range(0, len(keys), ROWS):
+        rows = slice(start, start + ROWS)
+        same = own[rows, None] == own
+        nearest.append(np.where(same, np.inf, pairwise_distances(keys[rows], keys)).min(1))
+    return float(np.median(np.concatenate(nearest))) / 2
 
 
 def _training(opened: OpenProject, settings: GraceSettings) -> TrainingSection:

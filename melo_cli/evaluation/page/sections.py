@@ -29,14 +29,15 @@ def distances(report: EvalReport) -> str:
     radii = sorted(row.radius for row in report.results if row.radius is not None)
     if not radii:
         return ""
-    middle = radii[len(radii) // 2]
+    spread = f"{radii[0]:.3g} to {radii[-1]:.3g}, {radii[len(radii) // 2]:.3g} in the middle"
+    told = f"{radii[0]:.3g} everywhere" if radii[0] == radii[-1] else spread
     return _figure(
         "How far prompts are from edits",
         distance_chart([(kind, name, report.of_kind(kind)) for kind, name in KINDS.items()]),
         "An edit answers the prompts inside its radius. Edits and rephrases should lie left of the line, "
         "unrelated prompts and hard negatives right of it. Distances are measured between keys (the model's "
-        f"own view of a prompt) and divided by the radius, which is {radii[0]:.3g} to {radii[-1]:.3g}, "
-        f"{middle:.3g} in the middle. The last bar holds all that is farther.",
+        f"own view of a prompt) and divided by the radius, which is {told}. The last bar holds all that is "
+        "farther.",
     )
 
 

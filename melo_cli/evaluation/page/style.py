@@ -59,7 +59,9 @@ tbody th { min-width: 220px; }
 td.good { color: var(--good); }
 td.bad { color: var(--bad); }
 table.texts td { overflow-wrap: anywhere; min-width: 90px; }
-table.texts td:first-child { min-width: 220px; }
+table.texts td:first-child { min-width: 220px; width: 32%; }
+table.texts td:last-child { min-width: 150px; width: 24%; }
+table.texts i { color: var(--soft); }
 figure { margin: 16px 0 0; }
 figcaption { font-size: .9rem; max-width: 52em; }
 svg { width: 100%; min-width: 560px; height: auto; display: block; }

@@ -83,7 +83,7 @@ def _failure(row: Result, group: Failures, prompts: Mapping[str | None, str]) ->
         f"<tr><td>{text(row.prompt, 260)}</td>"
         f"<td class=good>{text(row.truth if group.asks_truth else row.base, 120)}</td>"
         f"<td>{text(row.base, 120)}</td><td class=bad>{text(row.edited, 120)}</td>"
-        f"<td>{text(prompts.get(near, near), 160)}{where}</td></tr>"
+        f"<td>{text(prompts.get(near, near), 110)}{where}</td></tr>"
     )
 
 

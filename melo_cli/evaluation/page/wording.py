@@ -51,8 +51,10 @@ def number(value: float | None) -> str:
 
 
 def text(value: str | None, most: int) -> str:
-    """A text from data or model, escaped; of a long one the beginning and the end, `most` characters."""
-    whole = value or ""
+    """A text from data or model, escaped; of a long one the beginning and the end, some `most` characters."""
+    if not value:
+        return "<i>nothing</i>"
+    whole = value
     if len(whole) > most:
         whole = f"{whole[: most * 2 // 3]} … {whole[-most // 3 :]}"
     return f"<bdi>{escape(whole)}</bdi>"
