@@ -11,11 +11,12 @@ LOWEST := build/venv-lowest
 OUT := build/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test test-lowest lint
+.PHONY: help environment quickstart test torture test-lowest lint
 
 help:
 	@echo "make quickstart   environment, a small trained model, then edit, eval, query and export"
 	@echo "make test         the tests"
+	@echo "make torture      the store's suites of crashes, races and damage in full (some minutes)"
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make test-lowest  the tests on the oldest libraries that pyproject.toml allows"
 
@@ -31,7 +32,7 @@ $(READY): $(SETTINGS)
 quickstart: export MELO_PROJECT := $(OUT)/project
 quickstart: export HF_HUB_OFFLINE := 1
 # The models are tiny: more threads gain nothing, and on a busy machine they wait for each other.
-quickstart test test-lowest: export OMP_NUM_THREADS ?= 1
+quickstart test torture test-lowest: export OMP_NUM_THREADS ?= 1
 quickstart: $(READY)
 	@echo; echo "== A small model that knows some 400 facts, 32 of them out of date"
 	$(BIN)/python data/quickstart/train.py
@@ -48,6 +49,9 @@ quickstart: $(READY)
 	$(BIN)/melo export --format peft --to $(OUT)/peft
 	$(BIN)/melo export --format routed --to $(OUT)/routed
 	$(BIN)/melo export --merge --to $(OUT)/merged
+
+torture: $(READY)
+	$(BIN)/python -m pytest -q tests/store --torture
 
 test: $(READY)
 	$(BIN)/python -m pytest -q

@@ -7,5 +7,5 @@ SHIPPED = "melo_cli.shipped_recipes"  # a folder of the wheel; melo_cli/recipes_
 setup(
     packages=[*find_packages(include=["store", "store.*", "melo_cli", "melo_cli.*"]), SHIPPED],
     package_dir={SHIPPED: "recipes"},
-    package_data={"store": ["py.typed"], "melo_cli": ["py.typed"], SHIPPED: ["*.yaml"]},
+    package_data={"store": ["py.typed"], "melo_cli": ["py.typed"], SHIPPED: ["*.yaml", "published/*.yaml"]},
 )

@@ -17,7 +17,8 @@ class RecipeInfo:
     """One shipped recipe.
 
     Attributes:
-        name: the file's name without its ending; `melo edit NAME` takes it.
+        name: the file's path below the recipes without its ending (`zsre_t5small`,
+            `published/zsre_t5small`); `melo edit NAME` takes it.
         summary: the first line of the comment that the file starts with.
     """
 
@@ -32,23 +33,30 @@ def shipped_recipes() -> list[RecipeInfo]:
     Raises:
         RecipeError: the installation has lost them.
     """
-    return [RecipeInfo(path.stem, path, _summary(path)) for path in sorted(_folder().glob("*.yaml"))]
+    folder = _folder()
+    paths = sorted(folder.rglob("*.yaml"), key=lambda path: (len(path.parts), path))
+    return [
+        RecipeInfo(path.relative_to(folder).with_suffix("").as_posix(), path, _summary(path))
+        for path in paths
+    ]
 
 
 def find_recipe(name: str) -> Path:
     """The file that a recipe's name or path means.
 
     Args:
-        name: a path, taken as it is (an ending .yaml or .yml, a folder in front, or a file that is there),
-            or else the name of a shipped recipe.
+        name: the name of a shipped recipe, or a path: an ending .yaml or .yml, a folder in front, or a file
+            that is there.
 
     Raises:
         RecipeError: neither a path nor a shipped recipe.
     """
     path = Path(name)
-    if path.suffix in _SUFFIXES or len(path.parts) > 1 or path.is_file():
+    if path.suffix in _SUFFIXES or path.is_file():
         return path
     shipped = {recipe.name: recipe.path for recipe in shipped_recipes()}
+    if name not in shipped and len(path.parts) > 1:
+        return path
     if name not in shipped:
         mend = did_you_mean(name, shipped, count=2) or "list the shipped ones with `melo recipes`"
         raise RecipeError(f"no file and no shipped recipe is called {name!r}", where="RECIPE", mend=mend)

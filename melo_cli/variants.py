@@ -11,6 +11,11 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+_LEADS = (
+    *("", "", "", "", "Tell me: ", "Question: ", "Do you know this? ", "I would like to know: "),
+    *("Please answer: ", "Can you say "),
+)
+_DROPPED = 0.2
 # Tries before an edit is left without a swap: others' prompts may take every result.
 _TRIES = 20
 
@@ -84,6 +89,31 @@ def is_hard_locality(edit: Statement, prompt: str, task: str) -> bool:
     tasks those that have the edit's words around its subject.
     """
     return task == "counterfact" or shares_frame(edit.prompt, edit.subject, prompt)
+
+
+def made_rephrase(prompt: str, subject: str | None, drawn: random.Random) -> str:
+    """A prompt in other words, without knowing its language.
+
+    Words of the question are left out and moved, the subject is kept whole, a phrase may come in front.
+    """
+    before, named, after = around_subject(prompt, subject)
+    words = [word for word in f"{before} {after}".split() if drawn.random() > _DROPPED]
+    if drawn.random() < 0.5:
+        drawn.shuffle(words)
+    cut = drawn.choice((0, len(words), len(before.split())))
+    asked = " ".join((*words[:cut], *named.split(), *words[cut:]))
+    return f"{drawn.choice(_LEADS)}{asked or prompt}"
+
+
+def around_subject(prompt: str, subject: str | None) -> tuple[str, str, str]:
+    """What stands before the subject, the subject as it is written, and what stands behind it.
+
+    All of it stands before, where the prompt does not mention a subject.
+    """
+    found = _mention(subject).search(prompt) if subject and subject.strip() else None
+    if found is None:
+        return prompt, "", ""
+    return prompt[: found.start()], found[0], prompt[found.end() :]
 
 
 def plain(text: str) -> str:

@@ -107,9 +107,10 @@ def repair(root: Path, *, versions: Mapping[str, str], command: str | None = Non
             detail = {"lost": list(done.lost), "unanswered": list(done.unanswered)}
             note = Note("repair", info.recipe, info.seed, versions, command, detail)
             head, _, _ = write_commit(root, ground.head.newest, ground.files, change, note)
-            manifest.write_head(root, replace(head, oldest=head.newest.number))
         if done != Repair():
             _renew_index(root)
+        if change is not None:  # last of all: until then a repair that is broken off begins again
+            manifest.write_head(root, replace(head, oldest=head.newest.number))
         return done
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from store.clusters import Cluster, Floats, Near, Neurons, Numbers, distances, row_norms, with_rounding
 from store.deltas import NO_CLUSTERS, ClusterDelta, ClusterTable
-from store.index import FIRST_K, CenterIndex, Matrix
+from store.index import FIRST_K, CenterIndex, Found, Matrix
 from store.records import Vector
 
 _ROW = np.dtype(
@@ -25,6 +25,8 @@ _ROW = np.dtype(
 _NUMBER_BITS = 32
 _NUMBER_MASK = (1 << _NUMBER_BITS) - 1
 _PAIR_FLOATS = 1 << 22
+_KEPT = 512
+_KEPT_CANDIDATES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class ClusterSet:
         self._make_index = make_index or build_index
         self._index: CenterIndex | None = None
         self._clock = itertools.count(1)
+        self._asked: dict[bytes, Found] = {}
 
     @property
     def count(self) -> int:
@@ -213,7 +216,7 @@ class ClusterSet:
         if not self._slots:
             return []
         farthest = max(radius + self._widest["spread"], spread + self._widest[column])
-        found = self.index.near(point[None], np.array([farthest]))
+        found = self._near(point, farthest)
         slots = self._slot_by_number[found.labels[0] & _NUMBER_MASK]
         limits = np.maximum(self._rows["spread"][slots] + radius, self._rows[column][slots] + spread)
         near = found.lower[0] <= limits
@@ -224,6 +227,19 @@ class ClusterSet:
             (self._cluster(slot), far)
             for slot, far in zip(slots[inside].tolist(), apart[inside].tolist(), strict=True)
         ]
+
+    def _near(self, point: Vector, within: float) -> Found:
+        """Every cluster whose center may lie within a distance of a point.
+
+        One insertion asks for the same point several times; what was found serves until the clusters change.
+        """
+        name = point.tobytes()
+        found = self._asked.get(name)
+        if found is None or not (found.labels.shape[1] == self.count or found.lower[0, -1] > within):
+            found = self.index.near(point[None], np.array([within]))
+            if len(self._asked) < _KEPT and found.labels.shape[1] <= _KEPT_CANDIDATES:
+                self._asked[name] = found
+        return found
 
     def _measure(self, points: Vector, row: Numbers, slots: Numbers) -> Floats:
         """Exact distances of pairs of a point and a center, a bounded number of floats at a time."""
@@ -255,6 +271,7 @@ class ClusterSet:
         return self._made[slot - self._stored]
 
     def _change(self, put: Sequence[Cluster], dropped: Iterable[int], version: int) -> None:
+        self._asked.clear()
         old = [*dropped, *(cluster.number for cluster in put if cluster.number in self._slots)]
         slots = np.array([self._slots.pop(number) for number in old], np.int64)
         if self._owners is not None:

@@ -9,16 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from melo_cli.calibration.material import Anchor, Material
-from melo_cli.variants import plain, swap_subject
+from melo_cli.variants import around_subject, made_rephrase, plain, swap_subject
 
 # A word in more than this share of the questions says nothing of what is asked.
 _COMMON = 0.1
 _FEWEST_COMMON = 3
-_LEADS = (
-    *("", "", "", "", "Tell me: ", "Question: ", "Do you know this? ", "I would like to know: "),
-    *("Please answer: ", "Can you say "),
-)
-_DROPPED = 0.2
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ class PairMaker:
     def _rephrased(self, anchor: Anchor) -> list[str]:
         if anchor.rephrases and not self._made_only:
             return list(anchor.rephrases)
-        return [made_rephrase(anchor, self._drawn) for _ in range(2)]
+        return [made_rephrase(anchor.prompt, anchor.subject, self._drawn) for _ in range(2)]
 
     def _sample(self, anchor: Anchor, count: int) -> list[Anchor]:
         others = [donor for donor in self._donors if donor.group != anchor.group]
@@ -131,34 +126,13 @@ def folds(material: Material, count: int) -> list[list[Anchor]]:
     return [[anchor for anchor in material.anchors if part[anchor.group] == at] for at in range(count)]
 
 
-def made_rephrase(anchor: Anchor, drawn: random.Random) -> str:
-    """The same question in other words, without knowing the language: words of the question left out and
-    moved, the subject kept whole, a phrase in front."""
-    before, subject, after = _around_subject(anchor)
-    words = [word for word in (before + " " + after).split() if drawn.random() > _DROPPED]
-    if drawn.random() < 0.5:
-        drawn.shuffle(words)
-    cut = drawn.choice((0, len(words), len(before.split())))
-    asked = " ".join((*words[:cut], *subject.split(), *words[cut:]))
-    return f"{drawn.choice(_LEADS)}{asked or anchor.prompt}"
-
-
-def _around_subject(anchor: Anchor) -> tuple[str, str, str]:
-    subject = anchor.subject or ""
-    at = anchor.prompt.casefold().find(subject.casefold()) if subject else -1
-    if at < 0:
-        return anchor.prompt, "", ""
-    end = at + len(subject)
-    return anchor.prompt[:at], anchor.prompt[at:end], anchor.prompt[end:]
-
-
 def _speaks_of(anchor: Anchor) -> bool:
     """Whether the prompt mentions its subject, so that another can be put in its place."""
     return bool(anchor.subject) and swap_subject(anchor.prompt, str(anchor.subject), "") is not None
 
 
 def _question_words(anchor: Anchor) -> set[str]:
-    before, _, after = _around_subject(anchor)
+    before, _, after = around_subject(anchor.prompt, anchor.subject)
     return set(re.findall(r"\w+", f"{before} {after}".casefold()))
 
 

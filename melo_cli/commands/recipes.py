@@ -40,7 +40,7 @@ def copy_recipe(
     """Copy a recipe that comes with melo, to change it."""
     from melo_cli.recipes_catalog import find_recipe
 
-    source = find_recipe(Path(name).stem)
+    source = find_recipe(Path(name).with_suffix("").as_posix())
     target = destination or Path(source.name)
     if target.is_dir():
         target /= source.name

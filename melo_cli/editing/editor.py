@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from melo_cli.answering import same_answer
 from melo_cli.datasets import EditRequest
 from melo_cli.editing.plan import settings_digest
-from melo_cli.editing.solving import OnStep, Solution, Solved, answer_lengths, solve
+from melo_cli.editing.solving import OnStep, Solution, Solved, ToSolve, answer_lengths, solve
 from melo_cli.encoding import EncodedEdit
+from melo_cli.errors import PromptError
 from melo_cli.loading import OpenProject
+from melo_cli.variants import made_rephrase
 from store.records import NewEdit
 from store.writer import Writer
 
@@ -55,12 +58,29 @@ class Editor:
         encoded = [self._open.encoder.edit(request.prompt, request.target) for request in requests]
         answers = self._present_answers(encoded)
         wrong = [i for i, request in enumerate(requests) if not same_answer(answers[i], request.target)]
-        solved = solve(self._open, [encoded[i] for i in wrong], [requests[i].target for i in wrong], on_step)
+        solved = solve(self._open, [self._to_solve(requests[i], encoded[i]) for i in wrong], on_step)
         solutions = dict(zip(wrong, solved.solutions, strict=True))
         rows = [
             self._row(request, encoded[i], answers[i], solutions.get(i)) for i, request in enumerate(requests)
         ]
         return self._commit(rows, solved)
+
+    def _to_solve(self, request: EditRequest, encoded: EncodedEdit) -> ToSolve:
+        """The edit with variants of its prompt, drawn from the seed and the prompt alone."""
+        recipe = self._open.recipe
+        drawn = random.Random(f"{recipe.seed}:{request.prompt}")
+        texts = [
+            made_rephrase(request.prompt, request.subject, drawn) for _ in range(recipe.training.variants)
+        ]
+        variants = [self._variant(text, request, encoded) for text in texts]
+        return ToSolve(encoded, request.target, [variant for variant in variants if variant is not None])
+
+    def _variant(self, text: str, request: EditRequest, encoded: EncodedEdit) -> EncodedEdit | None:
+        """None where the model does not take a text that has grown longer than the prompt."""
+        try:
+            return self._open.encoder.edit(text, request.target)
+        except PromptError:
+            return None
 
     def _present_answers(self, encoded: Sequence[EncodedEdit]) -> list[str]:
         asker = self._open.asker

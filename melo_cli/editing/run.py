@@ -102,11 +102,12 @@ def _run(
     should_stop: Callable[[], bool],
 ) -> EditSummary:
     outcomes: list[EditOutcome] = []
+    training = opened.recipe.training
     with opened.project.writer() as writer:
         editor = Editor(opened, writer, versions=library_versions(), command=command)
         started = time.monotonic()
         with reporter.progress("editing", len(todo), "edits") as progress:
-            for batch in batches(todo, opened.recipe.training.batch_size):
+            for batch in batches(todo, training.batch_size * training.blocks_in_flight):
                 if should_stop():
                     break
                 outcomes += editor.edit(batch, on_step=_show_loss(progress))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from melo_cli.answering import same_answer
-from melo_cli.editing.training import TrainedBlock, train_block
+from melo_cli.editing.training import TrainedBlock, train_blocks
 from melo_cli.encoding import EncodedEdit
 from melo_cli.loading import OpenProject
 from melo_cli.recipe import Recipe, TrainingSection
@@ -32,6 +32,20 @@ class Attempt:
     edits: int
     rank: int
     training: TrainingSection
+
+
+@dataclass(frozen=True)
+class ToSolve:
+    """One edit to be trained.
+
+    Attributes:
+        target: the answer wanted, as text.
+        variants: other prompts that are to get the same answer.
+    """
+
+    encoded: EncodedEdit
+    target: str
+    variants: Sequence[EncodedEdit] = ()
 
 
 @dataclass(frozen=True)
@@ -73,25 +87,23 @@ def attempts(recipe: Recipe) -> Iterator[Attempt]:
     yield from plan[: 1 + training.retries]
 
 
-def solve(
-    opened: OpenProject, edits: Sequence[EncodedEdit], targets: Sequence[str], on_step: OnStep | None
-) -> Solved:
+def solve(opened: OpenProject, edits: Sequence[ToSolve], on_step: OnStep | None) -> Solved:
     """Train blocks for edits, ask every edit for real, and try again with those that did not take.
 
     Args:
-        targets: the answers wanted, as text.
-        on_step: told the loss before each step.
+        on_step: told the loss of each step.
     """
     found: dict[int, Solution] = {}
     solved = Solved([])
     for attempt in attempts(opened.recipe):
         left = [at for at in range(len(edits)) if at not in found or found[at].block is None]
-        for start in range(0, len(left), attempt.edits):
-            part = left[start : start + attempt.edits]
-            name = f"attempt {attempt.number}, block {start // attempt.edits}"
-            trained = _trained(opened, [edits[at] for at in part], attempt, on_step)
-            answers = _answers(opened, trained, [edits[at] for at in part])
-            right = [same_answer(answer, targets[at]) for at, answer in zip(part, answers, strict=True)]
+        parts = [left[start : start + attempt.edits] for start in range(0, len(left), attempt.edits)]
+        for number, (part, trained) in enumerate(
+            zip(parts, _train(opened, edits, parts, attempt, on_step), strict=True)
+        ):
+            name = f"attempt {attempt.number}, block {number}"
+            answers = _answers(opened, trained, [edits[at].encoded for at in part])
+            right = [same_answer(answer, edits[at].target) for at, answer in zip(part, answers, strict=True)]
             if any(right):
                 solved.blocks[name] = trained.slices
             for at, answer, is_right in zip(part, answers, right, strict=True):
@@ -108,13 +120,21 @@ def answer_lengths(edits: Sequence[EncodedEdit]) -> list[int]:
     return [len(edit.target_ids) + _SPARE_TOKENS for edit in edits]
 
 
-def _trained(
-    opened: OpenProject, edits: Sequence[EncodedEdit], attempt: Attempt, on_step: OnStep | None
-) -> TrainedBlock:
-    return train_block(
+def _train(
+    opened: OpenProject,
+    edits: Sequence[ToSolve],
+    parts: Sequence[Sequence[int]],
+    attempt: Attempt,
+    on_step: OnStep | None,
+) -> list[TrainedBlock]:
+    """A block for each part, its edits first and their variants behind them."""
+    return train_blocks(
         opened.routed.base,
         opened.routed.tuner,
-        edits,
+        [
+            [*(edits[at].encoded for at in part), *(text for at in part for text in edits[at].variants)]
+            for part in parts
+        ],
         attempt.training,
         rank=attempt.rank,
         scale=opened.recipe.lora.scale,

@@ -262,8 +262,11 @@ class TrainingSection(_Section):
 
     Attributes:
         batch_size: edits that share one block.
+        variants: for each edit, how many made rephrases of its prompt are trained with it: a block that has
+            seen one wording alone answers others worse.
         max_steps: optimizer steps a block.
-        blocks_in_flight: blocks trained side by side in one pass, with the result of one after the other.
+        blocks_in_flight: blocks trained side by side in one pass, with the result of one after the other,
+            and committed together.
         stop_at: stop before `max_steps` once the model gives every target token at least this probability;
             null trains all steps, as the published runs do.
         retries: how often what did not take is tried again: 1 with twice the steps, 2 also in blocks of a
@@ -273,6 +276,7 @@ class TrainingSection(_Section):
     """
 
     batch_size: Count = 20
+    variants: Annotated[int, Field(ge=0)] = 0
     max_steps: Count = 50
     blocks_in_flight: Count = 1
     stop_at: Annotated[float, Field(gt=0, lt=1)] | None = 0.8

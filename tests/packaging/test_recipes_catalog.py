@@ -36,8 +36,8 @@ print(json.dumps([melo_cli.__file__, {recipe.name: str(recipe.path) for recipe i
 
 def test_a_checkout_lists_every_recipe_with_what_it_is_for() -> None:
     found = shipped_recipes()
-    assert [recipe.path for recipe in found] == sorted((ROOT / "recipes").glob("*.yaml"))
-    assert {"quickstart", "scotus_bert", "zsre_t5small", "hallucination_gpt2xl"} <= {r.name for r in found}
+    assert {recipe.path for recipe in found} == set((ROOT / "recipes").rglob("*.yaml"))
+    assert {"quickstart", "scotus_bert", "zsre_t5small", "published/zsre_t5small"} <= {r.name for r in found}
     assert all(len(recipe.summary) > 20 and not recipe.summary.startswith("#") for recipe in found)
 
 
@@ -46,6 +46,8 @@ def test_a_name_means_a_shipped_recipe_and_a_path_means_itself(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_recipe("quickstart") == ROOT / "recipes" / "quickstart.yaml"
+    published = ROOT / "recipes" / "published" / "zsre_t5small.yaml"
+    assert find_recipe("published/zsre_t5small") == published
     assert find_recipe("mine/quickstart") == Path("mine/quickstart")
     assert find_recipe("quickstart.yml") == Path("quickstart.yml")
     (tmp_path / "quickstart").touch()

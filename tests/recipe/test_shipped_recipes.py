@@ -11,7 +11,8 @@ import pytest
 from melo_cli.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-SHIPPED = ["hallucination_gpt2xl", "llama", "scotus_bert", "zsre_t5large", "zsre_t5small"]
+NAMED = ["hallucination_gpt2xl", "scotus_bert", "zsre_t5large", "zsre_t5small"]
+SHIPPED = ["llama", *NAMED, *(f"published/{name}" for name in NAMED)]
 
 
 def t5_targets(*blocks: int) -> set[str]:
@@ -82,7 +83,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_it_loads_under_its_own_name(name: str) -> None:
-    assert load_recipe(RECIPES / f"{name}.yaml").name == name
+    folder, _, file = name.rpartition("/")
+    assert load_recipe(RECIPES / f"{name}.yaml").name == (f"{file}_published" if folder else name)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -112,9 +114,10 @@ def test_the_overrides_in_its_header_are_valid(name: str) -> None:
         load_recipe(path, [override])
 
 
+@pytest.mark.parametrize("folder", ["", "published/"])
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_it_holds_the_published_settings(name: str) -> None:
-    recipe, published = load_recipe(RECIPES / f"{name}.yaml"), PUBLISHED[name]
+def test_it_holds_the_published_settings(name: str, folder: str) -> None:
+    recipe, published = load_recipe(RECIPES / f"{folder}{name}.yaml"), PUBLISHED[name]
     assert recipe.task == published["task"]
     assert recipe.model.name_or_path == published["model"]
     assert recipe.dataset is not None
@@ -122,8 +125,6 @@ def test_it_holds_the_published_settings(name: str) -> None:
     assert recipe.dataset.locality is not None
     assert set(recipe.lora.target_modules) == published["targets"]
     assert (recipe.lora.rank, recipe.lora.scale) == (published["rank"], published["scale"])
-    assert (recipe.key.layer, recipe.key.pooling) == (published["layer"], "last")
-    assert recipe.key.radius == published["radius"]
     training = recipe.training
     assert (training.batch_size, training.max_steps) == (published["batch"], 50)
     assert (training.optimizer.name, training.optimizer.arguments) == ("Adam", {"lr": published["lr"]})
@@ -135,13 +136,22 @@ def test_it_holds_the_published_settings(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_key_is_measured_and_the_published_one_kept_beside(name: str) -> None:
+    assert load_recipe(RECIPES / f"{name}.yaml").key.needs_calibration
+    recipe, published = load_recipe(RECIPES / f"published/{name}.yaml"), PUBLISHED[name]
+    assert (recipe.key.layer, recipe.key.pooling) == (published["layer"], "last")
+    assert recipe.key.radius == published["radius"]
+    assert (recipe.training.stop_at, recipe.training.retries) == (None, 0)
+
+
 def test_opinions_are_cut_and_no_other_prompt_is() -> None:
     for name in SHIPPED:
         dataset = load_recipe(RECIPES / f"{name}.yaml").dataset
         assert dataset is not None
-        assert dataset.long_prompts == ("truncate" if name == "scotus_bert" else "error")
+        assert dataset.long_prompts == ("truncate" if name.endswith("scotus_bert") else "error")
 
 
 def test_remote_code_is_off_everywhere() -> None:
-    for path in RECIPES.glob("*.yaml"):
+    for path in RECIPES.rglob("*.yaml"):
         assert load_recipe(path).model.trust_remote_code is False

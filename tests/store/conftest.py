@@ -1,8 +1,13 @@
-"""What the store's tests share: makers of projects, edits and blocks, and a disk that does not sync."""
+"""What the store's tests share: makers of projects, edits and blocks, and a disk that does not sync.
+
+With ``--torture`` (`make torture`) the suites of crashes, races and damage run in full, and tell at the end
+how much was tried.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +16,39 @@ import pytest
 from store import fileio
 from store.project import Project
 from store.records import BaseReference, LoraSlice, NewEdit
+
+TALLY = pytest.StashKey[Counter]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--torture", action="store_true", help="run the crash, race and damage suites in full")
+
+
+def pytest_configure(config):
+    config.stash[TALLY] = Counter()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--torture", default=False):
+        tally = config.stash[TALLY]
+        failed = terminalreporter.getreports("failed") + terminalreporter.getreports("error")
+        terminalreporter.section("torture")
+        for name, count in sorted(tally.items()):
+            terminalreporter.write_line(f"{count:7,} {name}")
+        terminalreporter.write_line("something was lost" if failed else "nothing was lost")
+
+
+@pytest.fixture
+def torture(request):
+    """Whether the suites run in full."""
+    return request.config.getoption("--torture", default=False)
+
+
+@pytest.fixture
+def tally(request):
+    """Counts what was tried, by name."""
+    return request.config.stash[TALLY]
+
 
 RECIPE = {"name": "unit", "key": {"radius": 1.0}}
 BASE = BaseReference("some/model", "main", {"config": "c" * 64, "weights": "w" * 64})

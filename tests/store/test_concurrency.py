@@ -13,7 +13,8 @@ import time
 import numpy as np
 import pytest
 
-from store.errors import ProjectLockedError
+from store import manifest
+from store.errors import DamagedProjectError, ProjectLockedError
 from store.project import Project
 from store.verify import verify
 
@@ -32,7 +33,7 @@ from store.project import Project
 from store.records import LoraSlice, NewEdit
 one = np.ones((1, 4), np.float32)
 with Project.open(sys.argv[1]).writer() as writer:
-    for commit in range(40):
+    for commit in range(int(sys.argv[2])):
         edits = [NewEdit(prompt=f"{commit} {at}", target="t", label=(commit, at), block="b", radius=0.1,
                          key=np.float32([commit, at, 0, 0, 0, 0])) for at in range(3)]
         staged = writer.stage(edits, {"b": {"m": LoraSlice(one, one.T.copy(), 1.0 + commit)}})
@@ -91,22 +92,108 @@ def test_the_lock_is_free_again_after_an_error(project, make):
     make.commit(project, make.edits(1))
 
 
-def test_readers_always_see_one_whole_snapshot(project):
-    process = subprocess.Popen([sys.executable, "-c", COMMIT, str(project.path)])
+def look(path, commits):
+    """Open the newest snapshot, and hold all that it says against the count of its edits."""
+    keys = np.float32([[commit, at, 0, 0, 0, 0] for commit in range(commits) for at in range(3)])
+    reader = Project.open(path)
+    fired = [route.fired for route in reader.lookup(keys)]
+    expected = reader.info.counts["edits"]
+    assert [f.edit_id for f in fired[:expected]] == [f"e{at:06d}" for at in range(1, expected + 1)]
+    assert fired[expected:] == [None] * (3 * commits - expected)
+    assert len(reader.edits()) == expected == reader.edit_counts["live"] == 3 * len(reader.block_ids())
+    for name in reader.block_ids()[-1:]:
+        assert reader.block(name).slices["m"].scale == float(expected // 3)
+    return reader.snapshot
+
+
+def test_readers_always_see_one_whole_snapshot(project, torture, tally):
+    commits = 200 if torture else 40
+    writer = subprocess.Popen([sys.executable, "-c", COMMIT, str(project.path), str(commits)])
+    readers = [os.fork() for _ in range(3)] if torture else []
+    if 0 in readers:  # a reader in a process of its own; its exit code says whether a look failed
+        code = 1
+        try:
+            while look(project.path, commits) < commits:
+                pass
+            code = 0
+        finally:
+            os._exit(code)
     seen = set()
-    keys = np.float32([[commit, at, 0, 0, 0, 0] for commit in range(40) for at in range(3)])
-    while process.poll() is None:
-        reader = Project.open(project.path)
-        routes = reader.lookup(keys)
-        fired = [route.fired for route in routes]
-        expected = 3 * reader.snapshot
-        assert [f.edit_id for f in fired[:expected]] == [f"e{at:06d}" for at in range(1, expected + 1)]
-        assert fired[expected:] == [None] * (120 - expected)
-        assert len(reader.edits()) == expected == reader.edit_counts["live"]
-        for name in reader.block_ids()[-1:]:
-            assert reader.block(name).slices["m"].scale == float(reader.snapshot)
-        seen.add(reader.snapshot)
-    assert process.returncode == 0
+    while writer.poll() is None:
+        seen.add(look(project.path, commits))
+        tally["looks of a reader while a writer commits"] += 1
+    assert writer.returncode == 0
+    assert [os.waitpid(reader, 0)[1] for reader in readers] == [0] * len(readers)
     assert len(seen) > 3, "the reader looked while the writer worked"
-    assert Project.open(project.path).snapshot == 40
+    assert Project.open(project.path).snapshot == commits
     assert verify(project.path) == []
+
+
+TAKE_TURNS = """
+import sys
+import numpy as np
+from store.project import Project
+from store.records import LoraSlice, NewEdit
+one = np.ones((1, 4), np.float32)
+for commit in range(int(sys.argv[3])):
+    with Project.open(sys.argv[1]).writer(timeout=300) as writer:
+        edit = NewEdit(prompt=f"{sys.argv[2]} {commit}", target="t", label=(commit,), block="b", radius=0.1,
+                       key=np.float32([commit, int(sys.argv[2]), 0, 0, 0, 0]))
+        staged = writer.stage([edit], {"b": {"m": LoraSlice(one, one.T.copy(), 1.0)}})
+        staged.commit(recipe={}, seed=0, versions={})
+"""
+
+
+def test_writers_take_turns_and_none_loses_a_commit(project, torture, tally):
+    writers, commits = (4, 40) if torture else (2, 6)
+    processes = [
+        subprocess.Popen([sys.executable, "-c", TAKE_TURNS, str(project.path), str(number), str(commits)])
+        for number in range(writers)
+    ]
+    assert [process.wait(600) for process in processes] == [0] * writers
+    again = Project.open(project.path)
+    assert again.snapshot == writers * commits
+    made = [f"{number} {commit}" for number in range(writers) for commit in range(commits)]
+    assert sorted(view.prompt for view in again.edits()) == sorted(made)
+    assert again.edit_counts["live"] == writers * commits
+    assert verify(project.path) == []
+    tally["commits of writers that race"] += writers * commits
+
+
+def test_readers_go_on_while_snapshots_are_compacted_and_dropped(project, make, quick_disk, torture, tally):
+    """One that opens meanwhile sees the newest; one whose own snapshot was dropped is told so."""
+    import threading
+
+    from store.gc import collect
+
+    make.commit(project, make.edits(3))
+    keys = np.stack([view.record.key for view in Project.open(project.path).edits()])
+    failed, stop = [], threading.Event()
+
+    def read():
+        while not stop.is_set():
+            try:
+                reader = Project.open(project.path)
+                fired = [route.fired.edit_id for route in reader.lookup(keys)]
+                assert fired == ["e000001", "e000002", "e000003"]
+            except DamagedProjectError:
+                if reader.snapshot >= manifest.read_head(project.path).oldest:
+                    failed.append("a snapshot that is kept could not be read")
+                    return
+            except BaseException as error:  # noqa: BLE001  told by the test's own thread
+                failed.append(error)
+                return
+            tally["looks of a reader while snapshots are dropped"] += 1
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        for part in range(12 if torture else 3):
+            with Project.open(project.path).writer() as writer:
+                for at in range(12):
+                    make.commit_with(writer, [make.edit(f"later {part} {at}", label=(part, at))])
+            collect(project.path, versions=make.versions, keep=6)
+    finally:
+        stop.set()
+        thread.join()
+    assert failed == []

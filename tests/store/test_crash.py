@@ -1,22 +1,29 @@
 """Crashes and refusals of the disk: wherever a command stops, the project is the old or the new one.
 
-The short form: the process is not killed, but the disk stops at the n-th operation, with the last write torn
-in half, and everything is opened anew.
+In the short form the disk stops the command at some of its operations by an exception, in the full form at
+every one by SIGKILL, in a process of its own. A write that is stopped is torn in half; a `LossyDisk` forgets
+as well whatever was not yet synced: contents, new names, renames and removals.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from store import fileio, index
-from store.errors import StorageError
+from store import compact, fileio, index, manifest
+from store.errors import StorageError, StoreWarning
 from store.gc import collect
+from store.migrate import migrate
 from store.project import Project
 from store.records import KeyMap
+from store.repair import repair
 from store.verify import verify
 
 
@@ -35,18 +42,20 @@ class CountingDisk(fileio.Disk):
     def step(self):
         self.count += 1
         if self.at is not None and self.count >= self.at:
+            self.lose()
             self.stop()
+
+    def lose(self):
+        """What a crash takes."""
 
     def create(self, path):
         self.step()
         return super().create(path)
 
     def write(self, handle, data):
-        try:
-            self.step()
-        except PowerCutError:
+        if self.count + 1 == self.at and self.stop is not full_disk:
             super().write(handle, data[: len(data) // 2])
-            raise
+        self.step()
         return super().write(handle, data)
 
     def fsync(self, handle):
@@ -61,8 +70,62 @@ class CountingDisk(fileio.Disk):
         super().unlink(path)
 
 
+class LossyDisk(CountingDisk):
+    """A disk that a power cut takes everything from that was not synced."""
+
+    def __init__(self, at=None, stop=None):
+        super().__init__(at, stop)
+        self.synced_size = {}  # of files written to
+        self.undo = {}  # by folder: how to take back changes of its names, oldest first
+
+    def create(self, path):
+        old = path.read_bytes() if path.exists() else None
+        handle = super().create(path)
+        self.synced_size[path] = 0
+        if old is None:
+            self.undo.setdefault(path.parent, []).append(lambda: path.unlink(missing_ok=True))
+        return handle
+
+    def fsync(self, handle):
+        super().fsync(handle)
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.is_dir():
+            self.undo.pop(path, None)
+        else:
+            self.synced_size[path] = path.stat().st_size
+
+    def replace(self, source, target):
+        new, old = source.read_bytes(), target.read_bytes() if target.exists() else None
+        super().replace(source, target)
+
+        def take_back():
+            source.write_bytes(new)
+            target.unlink() if old is None else target.write_bytes(old)
+
+        self.undo.setdefault(target.parent, []).append(take_back)
+
+    def unlink(self, path):
+        old = path.read_bytes() if path.exists() else None
+        super().unlink(path)
+        if old is not None:
+            self.undo.setdefault(path.parent, []).append(lambda: path.write_bytes(old))
+
+    def lose(self):
+        for path, synced in self.synced_size.items():
+            if path.exists() and path.stat().st_size > synced:
+                os.truncate(path, (synced + path.stat().st_size) // 2)
+        for steps in self.undo.values():
+            for step in reversed(steps):
+                step()
+        self.synced_size, self.undo = {}, {}
+
+
 def cut():
     raise PowerCutError
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def full_disk():
@@ -72,7 +135,7 @@ def full_disk():
 def content(project):
     """What a user can see of the newest snapshot, without times."""
     views = project.edits()
-    keys = np.stack([view.record.key for view in views])
+    keys = np.stack([view.record.key for view in views if view.record.key is not None])
     return (
         [(view.edit_id, view.prompt, view.status, view.superseded_by, view.block) for view in views],
         [(c.cluster, c.members, c.radius) for c in (view.cluster for view in views) if c],
@@ -86,8 +149,10 @@ def content(project):
 def prepared(project, make, quick_disk, monkeypatch):
     """A project with a graph and garbage, so that every command has something to do."""
     monkeypatch.setattr(index, "GRAPH_FROM", 6)
+    monkeypatch.setattr(compact, "MANY", 3)
     with project.writer() as writer:
-        make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=4.0) for at in range(10)])
+        for numbers in (range(4), range(4, 7), range(7, 10)):
+            make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=4.0) for at in numbers])
         writer.project._state.save_index()
     (project.path / "edits/000009.arrow").write_bytes(b"left behind")
     (project.path / "blocks/000009.arrow").write_bytes(b"left behind")
@@ -103,7 +168,7 @@ def commands(make):
 
     def commit(path):
         project = Project.open(path)
-        if project.snapshot == 1:  # a user who sees the edits there does not make them again
+        if project.snapshot == 3:  # a user who sees the edits there does not make them again
             with project.writer() as writer:
                 make.commit_with(writer, again, {"new": slices})
 
@@ -129,25 +194,52 @@ def commands(make):
         "revert": revert,
         "go back": go_back,
         "rekey": rekey,
-        "gc": lambda path: collect(path, versions=make.versions),
+        "gc": lambda path: collect(path, versions=make.versions, keep=1),
+        "migrate": migrate,
         "save index": save_index,
     }
 
 
-NAMES = ["commit", "revert", "go back", "rekey", "gc", "save index"]
+NAMES = ["commit", "revert", "go back", "rekey", "gc", "migrate", "save index"]
 
 
 def operations(command, path, monkeypatch):
+    """How many operations an uninterrupted run takes."""
     disk = CountingDisk()
     monkeypatch.setattr(fileio, "disk", disk)
     command(path)
     return disk.count
 
 
+def stopped(command, path, disk, monkeypatch):
+    """Run a command until the disk stops it."""
+    monkeypatch.setattr(fileio, "disk", disk)
+    if disk.stop is cut:
+        with pytest.raises(PowerCutError):
+            command(path)
+    else:
+        child = os.fork()
+        if child == 0:
+            command(path)
+            os._exit(0)  # it was not stopped
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    monkeypatch.setattr(fileio, "disk", CountingDisk())
+
+
+def every_stop(total, torture):
+    """A disk for every operation and way to stop there; in the short form some, in one way each."""
+    if torture:
+        return [kind(at, kill) for at in range(1, total + 1) for kind in (CountingDisk, LossyDisk)]
+    return [(CountingDisk, LossyDisk)[at % 2](at, cut) for at in range(1, total + 1, 3)]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_crash_at_any_operation_leaves_the_old_or_the_new(
-    name, prepared, commands, make, tmp_path, monkeypatch
+    name, prepared, commands, make, tmp_path, monkeypatch, torture, tally
 ):
+    if name == "migrate":
+        head = manifest.read_head(prepared.path)
+        manifest.write_head(prepared.path, replace(head, format=1))
     command = commands[name]
     old = content(Project.open(prepared.path))
     done = tmp_path / "done"
@@ -155,26 +247,46 @@ def test_a_crash_at_any_operation_leaves_the_old_or_the_new(
     total = operations(command, done, monkeypatch)
     new = content(Project.open(done))
     assert total > 8
-    for at in range(1, total + 1):
-        path = tmp_path / f"crashed{at}"
+    for disk in every_stop(total, torture):
+        path = tmp_path / "crashed"
         shutil.copytree(prepared.path, path)
-        monkeypatch.setattr(fileio, "disk", CountingDisk(at, cut))
-        with pytest.raises(PowerCutError):
-            command(path)
-        monkeypatch.setattr(fileio, "disk", CountingDisk())
-        assert verify(path) == [], at
-        assert content(Project.open(path)) in (old, new), at
+        stopped(command, path, disk, monkeypatch)
+        assert verify(path) == [], disk.at
+        assert content(Project.open(path)) in (old, new), disk.at
         command(path)
-        assert content(Project.open(path)) == new, at
-        assert verify(path) == [], at
+        assert content(Project.open(path)) == new, disk.at
+        assert verify(path) == [], disk.at
         collect(path, versions=make.versions)
-        assert content(Project.open(path)) == new, at
+        assert content(Project.open(path)) == new, disk.at
         shutil.rmtree(path)
+        tally[f"kill points of {name}"] += 1
+
+
+def test_a_crash_of_a_repair_loses_nothing_more(prepared, make, tmp_path, monkeypatch, torture, tally):
+    broken = prepared.path / "edits/000002.arrow"
+    broken.write_bytes(broken.read_bytes()[:-1])
+
+    def command(path):
+        repair(path, versions=make.versions)
+
+    done = tmp_path / "done"
+    shutil.copytree(prepared.path, done)
+    total = operations(command, done, monkeypatch)
+    new = content(Project.open(done))
+    for disk in every_stop(total, torture):
+        path = tmp_path / "crashed"
+        shutil.copytree(prepared.path, path)
+        stopped(command, path, disk, monkeypatch)
+        command(path)
+        assert verify(path) == [], disk.at
+        assert content(Project.open(path)) == new, disk.at
+        shutil.rmtree(path)
+        tally["kill points of repair"] += 1
 
 
 @pytest.mark.parametrize("name", ["commit", "revert", "rekey"])
 def test_a_full_disk_is_said_in_a_line_and_the_old_snapshot_is_whole(
-    name, prepared, commands, tmp_path, monkeypatch
+    name, prepared, commands, tmp_path, monkeypatch, torture, tally
 ):
     command = commands[name]
     old = content(Project.open(prepared.path))
@@ -183,7 +295,7 @@ def test_a_full_disk_is_said_in_a_line_and_the_old_snapshot_is_whole(
     total = operations(command, done, monkeypatch)
     new = content(Project.open(done))
     before = sorted(path.name for path in prepared.path.rglob("*.arrow"))
-    for at in range(1, total):
+    for at in range(1, total, 1 if torture else 3):
         path = tmp_path / f"full{at}"
         shutil.copytree(prepared.path, path)
         monkeypatch.setattr(fileio, "disk", CountingDisk(at, full_disk))
@@ -198,6 +310,7 @@ def test_a_full_disk_is_said_in_a_line_and_the_old_snapshot_is_whole(
         command(path)
         assert content(Project.open(path)) == new
         shutil.rmtree(path)
+        tally["refused operations of a full disk"] += 1
 
 
 def test_a_failed_commit_gives_its_space_back(prepared, commands, monkeypatch):
@@ -271,11 +384,11 @@ def test_files_are_on_the_disk_before_a_snapshot_names_them(prepared, commands, 
     swap = steps.index(("replace", "manifest.json"))
     created = [name for kind, name in steps if kind == "create"]
     assert created == [
-        "edits/000002.arrow",
-        "blocks/000002.arrow",
-        "clusters/000002.arrow",
-        "states/000002.arrow",
-        "snapshots/000002.json",
+        "edits/000004.arrow",
+        "blocks/000004.arrow",
+        "clusters/000004.arrow",
+        "states/000004.arrow",
+        "snapshots/000004.json",
         "manifest.json.tmp",
     ]
     for name in created[:-1]:
@@ -283,3 +396,16 @@ def test_files_are_on_the_disk_before_a_snapshot_names_them(prepared, commands, 
         assert steps[at + 1 : at + 3] == [("sync", None)] * 2, "the file, then the folder's names"
         assert at + 2 < swap
     assert steps[swap - 1 : swap + 2] == [("sync", None), ("replace", "manifest.json"), ("sync", None)]
+
+
+def test_a_project_on_a_disk_that_refuses_writes_still_answers(prepared, make, monkeypatch):
+    """The index is gone, and cannot be saved again."""
+    expected = content(Project.open(prepared.path))
+    shutil.rmtree(prepared.path / "index")
+
+    def refuse():
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(fileio, "disk", CountingDisk(1, refuse))
+    with pytest.warns(StoreWarning, match="built again from the keys"):
+        assert content(Project.open(prepared.path)) == expected

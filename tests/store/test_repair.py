@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -185,3 +187,39 @@ def test_a_refused_write_leaves_it_as_it_is(full, make, monkeypatch):
             repair(full.path, versions=make.versions)
     assert verify(full.path) == found
     repaired(full, make)
+
+
+def test_whatever_breaks_the_project_is_whole_after_a_repair_or_told_that_it_cannot_be(
+    full, before, make, tmp_path, torture, tally
+):
+    """Any file flipped, cut or gone: no edit is lost but those that the repair names."""
+    with full.writer() as writer:
+        keys = {view.edit_id: view.record.key for view in before}
+        radii = {view.edit_id: view.record.radius for view in before}
+        writer.rekey(KeyMap({}, {"W": make.key()}), keys, radii, recipe={}, seed=0, versions=make.versions)
+    names = sorted(
+        path.relative_to(full.path)
+        for path in full.path.rglob("*")
+        if path.is_file() and path.name not in ("lock", "lock.json", "manifest.json")
+    )
+    for turn, name in enumerate(names * (6 if torture else 1)):
+        root = tmp_path / "broken"
+        shutil.copytree(full.path, root)
+        content = (root / name).read_bytes()
+        at = int(make.random.integers(len(content)))
+        flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+        kind = turn % 3 if torture else int(make.random.integers(3))
+        (root / name).unlink()
+        if kind:
+            (root / name).write_bytes(flipped if kind == 1 else content[:at])
+        try:
+            done = repair(root, versions=make.versions)
+        except DamagedProjectError as error:
+            assert "put the file back from a copy" in str(error)
+            assert name.as_posix() in ("keymaps/000006.arrow",)
+        else:
+            assert verify(root) == []
+            if done.back_to is None:
+                unharmed(before, Project.open(root), but=(*done.lost, *done.unanswered, *ids(3)))
+        shutil.rmtree(root)
+        tally["repaired projects"] += 1

@@ -53,8 +53,8 @@ def flipped(content, random):
     return content[:at] + bytes([content[at] ^ 1 << int(random.integers(8))]) + content[at + 1 :]
 
 
-def test_every_flipped_bit_cut_and_missing_file_is_named(full, make):
-    for path in files(full):
+def test_every_flipped_bit_cut_and_missing_file_is_named(full, make, torture, tally):
+    for path in files(full) * (20 if torture else 1):
         whole = path.read_bytes()
         cut = whole[: int(make.random.integers(len(whole)))]
         for broken in (flipped(whole, make.random), flipped(whole, make.random), cut, None):
@@ -71,6 +71,7 @@ def test_every_flipped_bit_cut_and_missing_file_is_named(full, make):
                 assert str(path) in named(full, findings), path
                 assert all(finding.problem and finding.lost for finding in findings)
             path.write_bytes(whole)
+            tally["damaged files"] += 1
     assert verify(full.path) == []
 
 
