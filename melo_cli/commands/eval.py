@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from melo_cli.commands._options import AtOption, BaseOption, JsonOption, ProjectOption
+from melo_cli.commands._options import AtOption, BaseOption, BlockCacheOption, JsonOption, ProjectOption
 from melo_cli.commands.rendering.figures import show_report
 from melo_cli.errors import MeloError
 from melo_cli.projects import choose_project
@@ -28,6 +28,7 @@ def evaluate(
     ] = None,
     at: AtOption = None,
     base: BaseOption = None,
+    block_cache_mb: BlockCacheOption = 256,
     as_json: JsonOption = False,
 ) -> None:
     """Measure edit success, generality and locality of a project, beside its base model."""
@@ -40,7 +41,8 @@ def evaluate(
     from melo_cli.evaluation import plot_retention
     from melo_cli.loading import open_project
 
-    report = measure(open_project(chosen.path, at=at, base=base), terminal)
+    opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
+    report = measure(opened, terminal)
     if as_json:
         terminal.document(report.to_json())
     else:
