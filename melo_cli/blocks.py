@@ -20,13 +20,14 @@ class BlockCache:
 
     Args:
         load: reads one block from the store.
-        budget_bytes: what the cached blocks may take; one batch may go over it while it runs.
+        budget_bytes: what the cached blocks may take; one batch may go over it while it runs. It may be
+            set later, too.
     """
 
     def __init__(self, load: Callable[[str], Block], device: torch.device, budget_bytes: int = 2**28) -> None:
+        self.budget_bytes = budget_bytes
         self._load = load
         self._device = device
-        self._budget = budget_bytes
         self._cached: OrderedDict[str, DeviceBlock] = OrderedDict()
         self._bytes = 0
 
@@ -66,7 +67,7 @@ class BlockCache:
         return self._cached[block_id]
 
     def _shrink(self, keep: int) -> None:
-        while self._bytes > self._budget and len(self._cached) > keep:
+        while self._bytes > self.budget_bytes and len(self._cached) > keep:
             self.drop(next(iter(self._cached)))
 
 

@@ -57,23 +57,38 @@ class OpenProject:
         return self.asker.encoder
 
 
-def load(path: str | Path, *, base: str | None = None, device: str | None = None) -> RoutedModel:
+def load(
+    path: str | Path,
+    *,
+    base: str | None = None,
+    device: str | None = None,
+    block_cache_mb: int | None = None,
+) -> RoutedModel:
     """Open a project, or a folder that `melo export --format routed` wrote, as a routed model.
 
     Args:
         base: folder or hub id of the base model, where it is no longer where the project found it.
         device: `cpu`, `cuda`, ...; the recipe's choice when not given.
+        block_cache_mb: MiB on the device for blocks that were used lately; 256 when not given.
 
     Raises:
         MeloError: there is no such project, it is damaged, or the base is not the one it was made on.
     """
-    return open_project(Path(path), base=base, device=device).routed
+    return open_project(Path(path), base=base, device=device, block_cache_mb=block_cache_mb).routed
 
 
 def open_project(
-    path: Path, *, at: int | None = None, base: str | None = None, device: str | None = None
+    path: Path,
+    *,
+    at: int | None = None,
+    base: str | None = None,
+    device: str | None = None,
+    block_cache_mb: int | None = None,
 ) -> OpenProject:
     """Open a project for answering: the snapshot `at`, or the newest.
+
+    Args:
+        block_cache_mb: MiB on the device for blocks that were used lately.
 
     Raises:
         MeloError: as `load`.
@@ -92,7 +107,10 @@ def open_project(
     model_section = recipe.model.model_copy(update=changes)
     base_model = load_base_model(model_section, recipe.task)
     project.base.require_same(base_model.reference)
-    return assemble(project, recipe, base_model)
+    opened = assemble(project, recipe, base_model)
+    if block_cache_mb is not None:
+        opened.routed.blocks.budget_bytes = block_cache_mb * 2**20
+    return opened
 
 
 def resolve_recipe(recipe: Recipe, base: BaseModel, kept: Recipe | None = None) -> Recipe:

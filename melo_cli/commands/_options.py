@@ -53,4 +53,13 @@ BaseOption = Annotated[
         "--base", metavar="MODEL", help="The base model, if it has moved since the project was made."
     ),
 ]
+BlockCacheOption = Annotated[
+    int,
+    typer.Option(
+        "--block-cache-mb",
+        metavar="MB",
+        min=0,
+        help="Memory for blocks that were used lately, on the device.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

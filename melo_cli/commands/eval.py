@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from melo_cli.commands._options import AtOption, BaseOption, JsonOption, ProjectOption
+from melo_cli.commands._options import AtOption, BaseOption, BlockCacheOption, JsonOption, ProjectOption
 from melo_cli.commands.rendering.figures import show_report
 from melo_cli.errors import MeloError
 from melo_cli.projects import choose_project
@@ -74,6 +74,7 @@ def evaluate(
     ] = None,
     at: AtOption = None,
     base: BaseOption = None,
+    block_cache_mb: BlockCacheOption = 256,
     as_json: JsonOption = False,
 ) -> None:
     """Measure edit success, generality and locality of a project, beside its base model."""
@@ -91,7 +92,7 @@ def evaluate(
 
     names, settings = parse_baselines(baseline, baseline_set or [])
     found = measure(
-        open_project(chosen.path, at=at, base=base),
+        open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb),
         terminal,
         protocol=protocol.value,
         baselines=names,

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from melo_cli.commands._options import AtOption, BaseOption, JsonOption, ProjectOption, require_texts
+from melo_cli.commands._options import (
+    AtOption,
+    BaseOption,
+    BlockCacheOption,
+    JsonOption,
+    ProjectOption,
+    require_texts,
+)
 from melo_cli.commands.rendering.answers import query_block, query_document
 from melo_cli.errors import PromptError
 from melo_cli.projects import choose_project
@@ -28,6 +35,7 @@ def query(
     ] = None,
     at: AtOption = None,
     base: BaseOption = None,
+    block_cache_mb: BlockCacheOption = 256,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the base and the edited model, and show which edit answers.
@@ -42,7 +50,7 @@ def query(
     from melo_cli.loading import open_project
     from melo_cli.querying import query as ask
 
-    opened = open_project(chosen.path, at=at, base=base)
+    opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
     answers = ask(opened, prompts, max_new_tokens)
     if as_json:
         terminal.document([query_document(answer, opened.project) for answer in answers])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def fixed_part_run_once(model: nn.Module) -> Iterator[None]:
         def replay(*_: Any) -> None:
             _remove(hooks)
             for module, output in first.fixed():
-                undo.enter_context(_handing_out(module, output))
+                undo.enter_context(replaced_forward(module, partial(_hand_out, output)))
 
         hooks.append(model.register_forward_hook(replay))
         undo.callback(_remove, hooks)
@@ -103,10 +104,10 @@ def _write_counts(value: Any) -> tuple[int, ...]:
 
 
 @contextmanager
-def _handing_out(module: nn.Module, output: Any) -> Iterator[None]:
-    """Put a forward that returns `output` on the instance, over that of the class or an earlier one."""
+def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Put another forward on one module, over that of its class or an earlier one, inside the block."""
     own: Callable[..., Any] | None = vars(module).get("forward")
-    setattr(module, "forward", lambda *_args, **_kwargs: output)  # noqa: B010  (mypy: no plain assignment)
+    setattr(module, "forward", forward)  # noqa: B010  (mypy: no plain assignment)
     try:
         yield
     finally:
@@ -114,6 +115,10 @@ def _handing_out(module: nn.Module, output: Any) -> Iterator[None]:
             del module.forward
         else:
             setattr(module, "forward", own)  # noqa: B010
+
+
+def _hand_out(output: Any, *_args: Any, **_kwargs: Any) -> Any:
+    return output
 
 
 def _remove(hooks: list[Any]) -> None:

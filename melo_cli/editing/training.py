@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from melo_cli.base_model import BaseModel
+from melo_cli.editing.activations import fused_activations
 from melo_cli.editing.optimizers import Schedule
 from melo_cli.editing.tail import fixed_part_run_once
 from melo_cli.encoding import IGNORED, EncodedEdit
@@ -145,7 +146,8 @@ def _fly(
     """Train `blocks` side by side until half of them are done, and give back those that are not."""
     stack = _Stack(base, tuner, blocks)
     alive = list(range(len(blocks)))
-    with tuner.using(stack.banks, stack.rows), fixed_part_run_once(base.model):
+    routing = tuner.using(stack.banks, stack.rows)
+    with routing, fused_activations(base.model), fixed_part_run_once(base.model):
         while 2 * len(alive) > len(blocks):
             means, worst = stack.losses(base)
             if training.stop_at is not None:

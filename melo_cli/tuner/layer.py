@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ class ActiveBlocks:
     rows: Tensor
     fired: Tensor
     grouped: bool
+    _gathered: dict[str, SliceBank] = field(default_factory=dict)
 
     @classmethod
     def of(cls, banks: Mapping[str, SliceBank], rows: Sequence[int], device: torch.device) -> ActiveBlocks:
@@ -58,6 +59,24 @@ class ActiveBlocks:
             torch.tensor(fired, dtype=torch.long, device=device),
             grouped=bool(count) and list(rows) == [i * count // len(rows) for i in range(len(rows))],
         )
+
+    @property
+    def all_fire(self) -> bool:
+        """Whether no row is the base's."""
+        return len(self.fired) == len(self.rows)
+
+    def gathered(self, name: str) -> SliceBank:
+        """The slices of each fired row for one module, gathered at its first pass: decoding makes many.
+
+        Returns:
+            A bank of `[fired]` entries, its `B` multiplied with the scale and laid out transposed.
+        """
+        if name not in self._gathered:
+            bank, entries = self.banks[name], self.rows.index_select(0, self.fired)
+            scale = bank.scale.index_select(0, entries)
+            B = bank.B.transpose(1, 2).index_select(0, entries) * scale.view(-1, 1, 1)
+            self._gathered[name] = SliceBank(bank.A.index_select(0, entries), B.transpose(1, 2), scale)
+        return self._gathered[name]
 
     def expanded(self, copies: int) -> ActiveBlocks:
         """The same for a batch in which generation put `copies` beams or samples of each prompt in a row."""
@@ -130,11 +149,11 @@ class DynamicLoraLayer(nn.Module, BaseTunerLayer):
         active = None if self._disable_adapters else self.routing.for_batch(x.shape[0])
         if active is None or self.name not in active.banks:
             return result
-        return add_blocks(result, x, active.banks[self.name], active)
+        return add_blocks(result, x, self.name, active)
 
 
-def add_blocks(result: Tensor, x: Tensor, bank: SliceBank, active: ActiveBlocks) -> Tensor:
-    """Add each fired row's block to `result`.
+def add_blocks(result: Tensor, x: Tensor, name: str, active: ActiveBlocks) -> Tensor:
+    """Add each fired row's block to what module `name` gave.
 
     Args:
         result: `[batch, ..., out]`, what the base module gave.
@@ -144,17 +163,15 @@ def add_blocks(result: Tensor, x: Tensor, bank: SliceBank, active: ActiveBlocks)
         `[batch, ..., out]` in the dtype of `result`; rows of the base are untouched, bit for bit.
     """
     if active.grouped:
+        bank = active.banks[name]
         groups = x.reshape(len(bank.scale), -1, x.shape[-1]).to(bank.A.dtype)
         return result + grouped_delta(groups, bank.A, bank.B, bank.scale).view(result.shape).to(result.dtype)
-    every_row_fires = len(active.fired) == x.shape[0]
-    entries = active.rows if every_row_fires else active.rows.index_select(0, active.fired)
-    inputs = x if every_row_fires else x.index_select(0, active.fired)
-    flat = inputs.reshape(inputs.shape[0], -1, inputs.shape[-1]).to(bank.A.dtype)
-    low = torch.bmm(flat, bank.A.index_select(0, entries).transpose(1, 2))
-    low = low * bank.scale.index_select(0, entries).view(-1, 1, 1)
-    delta = torch.bmm(low, bank.B.index_select(0, entries).transpose(1, 2))
-    delta = delta.reshape(*inputs.shape[:-1], -1).to(result.dtype)
-    return result + delta if every_row_fires else result.index_add(0, active.fired, delta)
+    bank = active.gathered(name)
+    inputs = x if active.all_fire else x.index_select(0, active.fired)
+    flat = inputs.reshape(len(inputs), -1, inputs.shape[-1]).to(bank.A.dtype)
+    delta = torch.bmm(torch.bmm(flat, bank.A.transpose(1, 2)), bank.B.transpose(1, 2))
+    delta = delta.view(*inputs.shape[:-1], -1).to(result.dtype)
+    return result + delta if active.all_fire else result.index_add(0, active.fired, delta)
 
 
 def linear_shape(module: nn.Module) -> tuple[int, int]:

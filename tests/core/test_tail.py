@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from melo_cli.editing.activations import fused_activations
 from melo_cli.editing.tail import fixed_part_run_once
 from melo_cli.editing.training import initial_parameters, train_block
 from melo_cli.encoding import EncodedEdit
@@ -161,3 +162,15 @@ def test_modules_that_cannot_be_run_once_run_every_time() -> None:
         replaced = [name for name, module in model.named_children() if "forward" in vars(module)]
     assert replaced == ["plain"]
     assert "forward" not in vars(model.plain)
+
+
+def test_gelu_new_is_one_operation_while_training_and_the_models_own_after(pico: Pico) -> None:
+    opened = opened_with(pico, "pico_gpt2", "auto")
+    act = opened.routed.base.model.transformer.h[3].mlp.act
+    x = torch.linspace(-6, 6, 101, requires_grad=True)
+    own = act(x)
+    with fused_activations(opened.routed.base.model):
+        fused = act(x)
+        assert type(fused.grad_fn).__name__ == "GeluBackward0"
+    torch.testing.assert_close(fused, own, rtol=1e-5, atol=1e-6)
+    assert type(act(x).grad_fn).__name__ != "GeluBackward0"

@@ -1,0 +1,81 @@
+"""The cache of blocks on the device, and what a batch takes from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from melo_cli.blocks import BlockCache
+from melo_cli.tuner import ActiveBlocks
+from store.records import Block, LoraSlice
+
+# One module of 4 inputs and 6 outputs at rank 2: 80 bytes a block.
+BLOCK_BYTES = 4 * 2 * (4 + 6)
+
+
+class Shelf:
+    """Makes blocks and counts how often each was fetched."""
+
+    def __init__(self) -> None:
+        self.fetched: list[str] = []
+
+    def __call__(self, block_id: str) -> Block:
+        self.fetched.append(block_id)
+        return Block(block_id, {"m": slice_of(int(block_id))})
+
+
+def slice_of(seed: int, rank: int = 2) -> LoraSlice:
+    random = np.random.default_rng(seed)
+    A = random.standard_normal((rank, 4)).astype(np.float32)
+    return LoraSlice(A=A, B=random.standard_normal((6, rank)).astype(np.float32), scale=1.0 + seed)
+
+
+def cache(shelf: Shelf, blocks: int) -> BlockCache:
+    return BlockCache(shelf, torch.device("cpu"), budget_bytes=blocks * BLOCK_BYTES)
+
+
+def test_blocks_that_were_used_lately_are_not_fetched_again() -> None:
+    shelf = Shelf()
+    held = cache(shelf, blocks=2)
+    held.banks(["1", "2"])
+    held.banks(["1"])
+    held.banks(["3"])
+    held.banks(["1", "3"])
+    assert shelf.fetched == ["1", "2", "3"]
+    held.banks(["2"])
+    assert shelf.fetched == ["1", "2", "3", "2"]
+
+
+def test_a_batch_may_need_more_blocks_than_the_cache_may_hold() -> None:
+    shelf = Shelf()
+    held = cache(shelf, blocks=1)
+    banks, rows = held.banks(["1", None, "2", "3", "2"])
+    assert rows == [0, -1, 1, 2, 1]
+    assert banks["m"].A.shape == (3, 2, 4)
+    held.banks(["4"])
+    held.banks(["4"])
+    held.banks(["3"])
+    assert shelf.fetched == ["1", "2", "3", "4", "3"]
+
+
+def test_each_row_gets_its_block_and_rows_of_the_base_get_none() -> None:
+    held = cache(Shelf(), blocks=4)
+    held.put("9", {"m": slice_of(9, rank=3)})
+    order = ["2", None, "9", "2"]
+    banks, rows = held.banks(order)
+    active = ActiveBlocks.of(banks, rows, torch.device("cpu"))
+    gathered = active.gathered("m")
+    assert active.fired.tolist() == [0, 2, 3]
+    for place, block_id in enumerate(["2", "9", "2"]):
+        piece = slice_of(int(block_id), rank=3 if block_id == "9" else 2)
+        product = gathered.B[place] @ gathered.A[place]
+        np.testing.assert_allclose(product.numpy(), piece.scale * piece.B @ piece.A, rtol=1e-5)
+
+
+def test_a_batch_gathers_its_blocks_once_for_all_decoding_steps() -> None:
+    held = cache(Shelf(), blocks=4)
+    active = ActiveBlocks.of(*held.banks(["2", None, "1"]), torch.device("cpu"))
+    assert active.gathered("m") is active.gathered("m")
+    beams = active.expanded(2)
+    assert beams.gathered("m").A.shape == (4, 2, 4)
+    assert beams.gathered("m") is beams.gathered("m")
