@@ -35,7 +35,7 @@ def retention_chart(edits: Sequence[Result]) -> str:
     """Share of edits answered as asked by the order in which they were made, with its 95% interval."""
     height = 240
     across = _Scale(1, max(len(edits), 2), _LEFT, _WIDTH - _RIGHT)
-    up = _Scale(0, 1, height - 44, 14)
+    up = _Scale(0, 1, height - 44, 30)
     groups = np.array_split(np.arange(len(edits)), group_count(len(edits)))
     at = [across(float(group.mean()) + 1) for group in groups]
     edited = [sum(bool(edits[i].edited_right) for i in group) for group in groups]
@@ -44,7 +44,7 @@ def retention_chart(edits: Sequence[Result]) -> str:
     band = [(x, up(low)) for x, (low, _) in zip(at, bounds, strict=True)]
     band += [(x, up(high)) for x, (_, high) in reversed(list(zip(at, bounds, strict=True)))]
     parts = [
-        *_percent_axis(up),
+        *_percent_axis(up, "edits answered as asked"),
         *_ticks(across, _whole_ticks(1, len(edits)), height - 44),
         _label(_WIDTH / 2, height - 8, "edit, in the order made", "middle"),
         f'<polygon class="band" points="{_points(band)}"/>',
@@ -103,9 +103,9 @@ def frontier_chart(curves: Sequence[tuple[str, str, Sequence[FrontierPoint]]], c
     height = 330
     shown = [curve for curve in curves if curve[2]]
     across = _Scale(0, 0.5, _LEFT, _WIDTH - _RIGHT)
-    up = _Scale(0, 1, height - 48, 16)
+    up = _Scale(0, 1, height - 48, 30)
     parts = [
-        *_percent_axis(up),
+        *_percent_axis(up, "rephrases that reach the right edit"),
         *_ticks(across, [0, 0.1, 0.2, 0.3, 0.4, 0.5], height - 48, percent=True),
         _label(_WIDTH / 2, height - 10, "negatives that fire though they should not", "middle"),
         f'<line class="ceiling" x1="{_LEFT}" y1="{up(ceiling)}" x2="{_WIDTH - _RIGHT}" y2="{up(ceiling)}"/>',
@@ -166,7 +166,8 @@ def _whole_ticks(low: int, high: int) -> list[float]:
     return sorted({float(round(tick)) for tick in np.linspace(low, max(high, low), 6)})
 
 
-def _percent_axis(up: _Scale) -> Iterator[str]:
+def _percent_axis(up: _Scale, name: str) -> Iterator[str]:
+    yield _label(_LEFT, up(1) - 14, name, "start")
     for share in (0, 0.25, 0.5, 0.75, 1):
         y = up(share)
         yield f'<line class="grid" x1="{_LEFT}" y1="{y}" x2="{_WIDTH - _RIGHT}" y2="{y}"/>'

@@ -19,10 +19,6 @@ STYLE = """
     --edit: #2563c9; --rephrase: #0f8a72; --hard: #c2570c; --unrelated: #7a6bb5; --base: #888;
     --good: #0f7a4d; --bad: #b3261e;
   }
-  body { font-size: 10pt; }
-  main { padding: 0; max-width: none; }
-  figure, .tile, tr { break-inside: avoid; }
-  h2 { break-after: avoid; }
 }
 * { box-sizing: border-box; }
 html { background: var(--paper); }
@@ -58,7 +54,7 @@ tr.main:has(+ tr.sub) > * { border-bottom: 0; padding-bottom: 2px; }
 tbody th { min-width: 220px; }
 td.good { color: var(--good); }
 td.bad { color: var(--bad); }
-table.texts td { overflow-wrap: anywhere; min-width: 90px; }
+table.texts td { overflow-wrap: break-word; min-width: 80px; }
 table.texts td:first-child { min-width: 220px; width: 32%; }
 table.texts td:last-child { min-width: 150px; width: 24%; }
 table.texts i { color: var(--soft); }
@@ -85,4 +81,16 @@ svg .unrelated { fill: var(--unrelated); }
 svg polyline.line { fill: none; }
 footer { margin-top: 56px; padding-top: 16px; border-top: 1px solid var(--rule); }
 footer { font-size: .88rem; color: var(--soft); }
+@media print {
+  body { font-size: 10pt; }
+  main { padding: 0; max-width: none; }
+  table { font-size: 8.5pt; }
+  th, td { padding: 4px 6px; }
+  tbody th, table.texts td, table.texts td:first-child, table.texts td:last-child { min-width: 0; }
+  td small, th small, td.n small { font-size: 7pt; }
+  .scroll { overflow: visible; }
+  svg { min-width: 0; }
+  figure, .tile, tr { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+}
 """
