@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 _LEADS = (
@@ -16,6 +17,9 @@ _LEADS = (
     *("Please answer: ", "Can you say "),
 )
 _DROPPED = 0.2
+# A word in more than this share of the questions says nothing of what is asked.
+_COMMON = 0.1
+_FEWEST_COMMON = 1
 # Tries before an edit is left without a swap: others' prompts may take every result.
 _TRIES = 20
 
@@ -33,6 +37,22 @@ class Statement(Protocol):
     def subject(self) -> str | None: ...
 
 
+class Questions:
+    """Tells whether two edits ask the same of their subjects, by the words around these.
+
+    Words that stand in many of the questions say nothing of what is asked.
+    """
+
+    def __init__(self, edits: Sequence[Statement]) -> None:
+        counts = Counter(word for edit in edits for word in _question_words(edit))
+        limit = max(_FEWEST_COMMON, _COMMON * len(edits))
+        self._common = {word for word, count in counts.items() if count > limit}
+
+    def alike(self, one: Statement, other: Statement) -> bool:
+        """Whether a telling word stands in both questions."""
+        return bool((_question_words(one) & _question_words(other)) - self._common)
+
+
 def swap_subject(prompt: str, subject: str, other: str) -> str | None:
     """The prompt with every mention of `subject` (whole words, in any case) replaced by `other`.
 
@@ -43,7 +63,7 @@ def swap_subject(prompt: str, subject: str, other: str) -> str | None:
 
 
 def subject_swaps(edits: Sequence[Statement], *, seed: int) -> list[str | None]:
-    """For each edit its prompt about another edit's subject: same relation, other subject.
+    """For each edit its question about another edit's subject, of which that edit asks something else.
 
     A result is never a prompt or rephrase of an edit (case and white space aside), and none comes twice.
     The same edits and seed give the same swaps.
@@ -53,11 +73,15 @@ def subject_swaps(edits: Sequence[Statement], *, seed: int) -> list[str | None]:
         no other subject gives a new prompt.
     """
     taken = {plain(text) for edit in edits for text in (edit.prompt, *edit.rephrases)}
-    subjects = {plain(edit.subject): edit.subject for edit in edits if edit.subject and edit.subject.strip()}
+    about: dict[str, list[Statement]] = {}
+    for edit in edits:
+        if edit.subject and edit.subject.strip():
+            about.setdefault(plain(edit.subject), []).append(edit)
+    questions = Questions(edits)
     drawn = random.Random(seed)
     swaps: list[str | None] = []
     for edit in edits:
-        swap = _swap(edit, list(subjects.values()), taken, drawn)
+        swap = _swap(edit, about, questions, taken, drawn)
         if swap is not None:
             taken.add(plain(swap))
         swaps.append(swap)
@@ -116,20 +140,31 @@ def around_subject(prompt: str, subject: str | None) -> tuple[str, str, str]:
     return prompt[: found.start()], found[0], prompt[found.end() :]
 
 
+def _question_words(edit: Statement) -> set[str]:
+    before, _, after = around_subject(edit.prompt, edit.subject)
+    return set(re.findall(r"\w+", f"{before} {after}".casefold()))
+
+
 def plain(text: str) -> str:
     """A text without regard to case and white space, for comparing."""
     return " ".join(text.casefold().split())
 
 
 def _swap(
-    edit: Statement, subjects: Sequence[str], taken: Collection[str], drawn: random.Random
+    edit: Statement,
+    about: Mapping[str, Sequence[Statement]],
+    questions: Questions,
+    taken: Collection[str],
+    drawn: random.Random,
 ) -> str | None:
     if not edit.subject or not edit.subject.strip():
         return None
-    for other in drawn.sample(subjects, min(_TRIES, len(subjects))):
-        if plain(other) == plain(edit.subject):
+    for others in drawn.sample(list(about.values()), min(_TRIES, len(about))):
+        if plain(str(others[0].subject)) == plain(edit.subject):
             continue
-        swapped = swap_subject(edit.prompt, edit.subject, other)
+        if any(questions.alike(edit, other) for other in others):
+            continue  # it would be another wording of that edit
+        swapped = swap_subject(edit.prompt, edit.subject, str(others[0].subject))
         if swapped is None:
             return None
         if plain(swapped) not in taken:

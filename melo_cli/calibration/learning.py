@@ -18,6 +18,9 @@ _TEMPERATURE = 0.05
 _LEARNING_RATE = 3e-3
 _PAIRS = 128
 _UNRELATED = 64
+_OTHER_QUESTIONS = 3
+"""How much more often another question about the subject is held against a prompt than another subject:
+subjects are told apart more easily."""
 _TOKENS = 16384
 """Tokens in one step, padding counted, at most: long prompts come in smaller batches."""
 
@@ -110,7 +113,7 @@ def _loss(
 
 
 def _negatives(pair: Pair) -> tuple[tuple[int, str], ...]:
-    return (*pair.other_subject, *pair.other_question)
+    return (*pair.other_subject, *_OTHER_QUESTIONS * pair.other_question)
 
 
 def _excused(batch: Sequence[Pair], negatives: Sequence[tuple[int, str, int]], others: int) -> Tensor:

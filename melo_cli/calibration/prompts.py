@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from melo_cli.calibration.material import Anchor, Material
-from melo_cli.variants import around_subject, made_rephrase, plain, swap_subject
-
-# A word in more than this share of the questions says nothing of what is asked.
-_COMMON = 0.1
-_FEWEST_COMMON = 3
+from melo_cli.variants import Questions, made_rephrase, plain, swap_subject
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ class PairMaker:
         self._donors = [donor for donor in donors if _speaks_of(donor)]
         self._drawn = random.Random(seed)
         self._made_only = made_only
-        self._common = _common_words(donors)
+        self._questions = Questions(donors)
 
     def pairs(self, anchor: Anchor, *, swaps: int, negatives: int) -> list[Pair]:
         """The anchor's own pairs, and as many more about other subjects as `swaps` says."""
@@ -108,12 +102,8 @@ class PairMaker:
 
     def _other_questions(self, anchor: Anchor, count: int) -> list[Anchor]:
         """Donors that ask something else: no telling word of their question stands in the anchor's."""
-        mine = self._telling_words(anchor)
-        found = [donor for donor in self._sample(anchor, 10 * count) if not mine & self._telling_words(donor)]
-        return found[:count]
-
-    def _telling_words(self, anchor: Anchor) -> set[str]:
-        return _question_words(anchor) - self._common
+        some = self._sample(anchor, 10 * count)
+        return [donor for donor in some if not self._questions.alike(anchor, donor)][:count]
 
     def _swap(self, anchor: Anchor, text: str, subject: str) -> str:
         return swap_subject(text, str(anchor.subject), subject) or text
@@ -129,14 +119,3 @@ def folds(material: Material, count: int) -> list[list[Anchor]]:
 def _speaks_of(anchor: Anchor) -> bool:
     """Whether the prompt mentions its subject, so that another can be put in its place."""
     return bool(anchor.subject) and swap_subject(anchor.prompt, str(anchor.subject), "") is not None
-
-
-def _question_words(anchor: Anchor) -> set[str]:
-    before, _, after = around_subject(anchor.prompt, anchor.subject)
-    return set(re.findall(r"\w+", f"{before} {after}".casefold()))
-
-
-def _common_words(anchors: Sequence[Anchor]) -> set[str]:
-    counts = Counter(word for anchor in anchors for word in _question_words(anchor))
-    limit = max(_FEWEST_COMMON, _COMMON * len(anchors))
-    return {word for word, count in counts.items() if count > limit}

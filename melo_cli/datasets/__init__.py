@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from melo_cli.datasets.loading import load_accurate, load_calibration, load_edits, load_locality
+from melo_cli.datasets.loading import load_accurate, load_calibration, load_edits, load_hard, load_locality
 from melo_cli.datasets.request import EditRequest
 
-__all__ = ["EditRequest", "load_accurate", "load_calibration", "load_edits", "load_locality"]
+__all__ = ["EditRequest", "load_accurate", "load_calibration", "load_edits", "load_hard", "load_locality"]

@@ -105,9 +105,24 @@ def load_calibration(source: DatasetSection, task: str, reporter: Reporter) -> l
     Raises:
         DatasetError: as `load_edits`.
     """
-    if source.calibration is None:
+    return _load_beside(source.calibration, source, task, reporter)
+
+
+def load_hard(source: DatasetSection, task: str, reporter: Reporter) -> list[EditRequest]:
+    """The prompts that `dataset.hard` names, read as edits are; none where it is null.
+
+    Raises:
+        DatasetError: as `load_edits`.
+    """
+    return _load_beside(source.hard, source, task, reporter)
+
+
+def _load_beside(
+    reference: str | None, source: DatasetSection, task: str, reporter: Reporter
+) -> list[EditRequest]:
+    if reference is None:
         return []
-    named = {"edits": source.calibration, "format": "auto", "split": None, "max_edits": None}
+    named = {"edits": reference, "format": "auto", "split": None, "max_edits": None}
     return load_edits(source.model_copy(update=named), task, reporter)
 
 

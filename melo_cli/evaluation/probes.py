@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from melo_cli.datasets import load_accurate, load_locality
+from melo_cli.datasets import load_accurate, load_hard, load_locality
 from melo_cli.errors import PromptError
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
-from melo_cli.variants import is_hard_locality, subject_swaps
+from melo_cli.variants import is_hard_locality, plain, subject_swaps
 from store.records import EditView
 
 Seen = Callable[[str], bool]
@@ -58,8 +58,9 @@ def collect_probes(
 
     A hard negative reads like an edit and is about something else. An edit's own locality prompts are hard
     in task counterfact, whose rows give another subject of the same relation there, and in other tasks where
-    they have the edit's words around its subject; an edit without such a prompt gets its own prompt with the
-    subject of another edit, drawn by the recipe's seed.
+    they have the edit's words around its subject. Beside these come the prompts of `dataset.hard`, or, where
+    it is null, for each edit without such a prompt its own question about the subject of another edit, which
+    asks something else of it; drawn by the recipe's seed.
 
     Unrelated prompts are the other locality prompts of edits and those of `dataset.locality`. Each prompt is
     asked once; one that is itself the prompt or a rephrase of an edit is left out, with a word.
@@ -76,7 +77,9 @@ def collect_probes(
     related = {probe.prompt for probe in (*edits, *rephrases)}
     unrelated = _apart(far + _locality_of_data(opened, reporter), related, "unrelated prompts", reporter)
     near = _apart(near, related, "hard negatives", reporter) if hard else []
-    if hard:  # what calibration saw of an edit is its question, too
+    if hard and (given := _hard_of_data(opened, live, reporter)):
+        near += given
+    elif hard:  # what calibration saw of an edit is its question, too
         near += _swaps(opened, [edit for edit in live if not seen(edit.prompt)], near)
     near_prompts = {probe.prompt for probe in near}
     unrelated = [probe for probe in unrelated if probe.prompt not in near_prompts]
@@ -122,6 +125,17 @@ def _swaps(opened: OpenProject, live: Sequence[EditView], near: Sequence[Probe])
         for edit, swap in zip(live, swaps, strict=True)
         if swap is not None and edit.edit_id not in provided and _fits(opened, swap)
     ]
+
+
+def _hard_of_data(opened: OpenProject, live: Sequence[EditView], reporter: Reporter) -> list[Probe]:
+    """The prompts of `dataset.hard` whose subjects no edit is about."""
+    dataset = opened.recipe.dataset
+    if dataset is None:
+        return []
+    edited = {plain(edit.record.subject) for edit in live if edit.record.subject}
+    rows = load_hard(dataset, opened.recipe.task, reporter)
+    free = [row for row in rows if row.subject is None or plain(row.subject) not in edited]
+    return [Probe(row.prompt, None) for row in free if _fits(opened, row.prompt)]
 
 
 def _fits(opened: OpenProject, prompt: str) -> bool:

@@ -154,6 +154,7 @@ class DatasetSection(_Section):
         concepts: text file with one name a row, for `wikibio-hallucination`.
         locality: file or hub id of unrelated prompts, for the whole data set.
         calibration: file or hub id of prompts with rephrases to calibrate on, in place of a share of `edits`.
+        hard: file or hub id of prompts that read like the edits and are about other subjects, for evaluation.
         accurate: file or hub id of text that the model has right, for ARR.
         max_edits: only the first so many edits; None is all.
         max_locality: only the first so many rows of `locality`; None is all.
@@ -166,6 +167,7 @@ class DatasetSection(_Section):
     concepts: Text | None = None
     locality: Text | None = None
     calibration: Text | None = None
+    hard: Text | None = None
     accurate: Text | None = None
     max_edits: Count | None = None
     max_locality: Count | None = None
@@ -231,7 +233,7 @@ class FalseFireSection(_Section):
 
     unrelated: Share = 0.01
     hard: Share = 0.05
-    same_subject: Share = 0.2
+    same_subject: Share = 0.1
 
 
 class RoutingSection(_Section):

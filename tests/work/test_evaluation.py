@@ -474,7 +474,9 @@ def test_hard_negatives_are_asked_and_counted(near: OpenProject) -> None:
     ]
 
 
-def test_what_calibration_has_seen_is_left_out_but_edits_never_are(near: OpenProject, reporter: Any) -> None:
+def test_what_calibration_has_seen_is_left_out_but_edits_never_are(
+    near: OpenProject, reporter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     every = collect_probes(near, reporter)
     seen = {
         "Which court is in Paris?",
@@ -488,14 +490,25 @@ def test_what_calibration_has_seen_is_left_out_but_edits_never_are(near: OpenPro
     assert texts(probes.rephrases) == ["In Paris which court is it?"]
     assert texts(probes.unrelated) == ["who studied law"]
     assert texts(probes.hard) == ["Which court is in Rome?"]
-    told = "left out, because calibration has seen them: 1 rephrases, 2 unrelated prompts, 1 hard negatives"
+    told = "left out, because calibration has seen them: 1 rephrases, 2 unrelated prompts"
     assert reporter.infos == [told]
-    report = evaluate(near, SilentReporter(), seen=seen.__contains__)
-    assert report.edited["generality"]["n"] == 1
-    assert (
-        evaluate(near, SilentReporter(), seen=seen.__contains__, protocol="paper").edited["generality"]["n"]
-        == 2
-    )
+    monkeypatch.setattr("melo_cli.evaluation.run.SeenPrompts", lambda key_map: seen.__contains__)
+    assert evaluate(near, SilentReporter()).edited["generality"]["n"] == 1
+    assert evaluate(near, SilentReporter(), protocol="paper").edited["generality"]["n"] == 2
+
+
+def test_hard_negatives_of_the_data_come_in_place_of_swaps(
+    near: OpenProject, write_rows: Callable[[Path, Any], Path], reporter: Any, tmp_path: Path
+) -> None:
+    rows = [
+        {"prompt": "Which court is in Lyon?", "target": "x", "subject": "Lyon"},
+        {"prompt": "Which river is in Paris?", "target": "x", "subject": "Paris"},
+    ]
+    opened = with_data(near, hard=str(write_rows(tmp_path / "hard.jsonl", rows)))
+    assert texts(collect_probes(opened, reporter).hard) == [
+        "Which court is in Rome?",
+        "Which court is in Lyon?",
+    ]
 
 
 # Protocols
