@@ -11,7 +11,15 @@ import argparse
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GPT2Config, T5Config
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    GPT2Config,
+    T5Config,
+)
 from transformers.initialization import no_init_weights
 
 # As published in the checkpoints' own config.json.
@@ -20,6 +28,8 @@ _GPT2 = {
     "gpt2-xl": {"n_embd": 1600, "n_layer": 48, "n_head": 25},
 }
 _T5 = {"t5-small": {"d_model": 512, "d_ff": 2048, "d_kv": 64, "num_layers": 6, "num_heads": 8}}
+_AREAS = ("CivilRights", "CriminalProcedure", "EconomicActivity", "JudicialPower", "Other")
+_BERT = {"bert-base": {"id2label": dict(enumerate(_AREAS))}}
 
 
 def main() -> None:
@@ -34,7 +44,7 @@ def main() -> None:
     model.tie_weights()
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
-            torch.nn.init.constant_(parameter, 1.0 if "ln_" in name or "layer_norm" in name else 0.0)
+            torch.nn.init.constant_(parameter, 1.0 if _is_norm_scale(name) else 0.0)
         else:
             torch.nn.init.normal_(parameter, std=0.02)
     model.save_pretrained(arguments.out)
@@ -42,11 +52,16 @@ def main() -> None:
     print(f"{arguments.out}: {model.num_parameters():,} parameters, {arguments.dtype}")  # noqa: T201
 
 
+def _is_norm_scale(name: str) -> bool:
+    is_norm = "ln_" in name or "layer_norm" in name or "LayerNorm" in name
+    return is_norm and name.endswith("weight")
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shape", choices=[*_GPT2, *_T5], required=True)
+    parser.add_argument("--shape", choices=[*_GPT2, *_T5, *_BERT], required=True)
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
@@ -57,6 +72,8 @@ def _model(shape: str, eos: int, pad: int, dtype: torch.dtype) -> torch.nn.Modul
     if shape in _GPT2:
         config = GPT2Config(**_GPT2[shape], bos_token_id=eos, eos_token_id=eos, pad_token_id=pad)
         return AutoModelForCausalLM.from_config(config, dtype=dtype)
+    if shape in _BERT:
+        return AutoModelForSequenceClassification.from_config(BertConfig(**_BERT[shape]), dtype=dtype)
     settings = {**_T5[shape], "decoder_start_token_id": pad, "eos_token_id": eos, "pad_token_id": pad}
     return AutoModelForSeq2SeqLM.from_config(T5Config(**settings), dtype=dtype)
 
