@@ -20,7 +20,7 @@ from store.changes import Change, Note
 from store.commit import write_commit
 from store.errors import DamagedProjectError
 from store.manifest import Head, Pointer, Snapshot
-from store.records import FileEntry, NewEdit, SnapshotInfo, block_id, edit_id, number_of
+from store.records import JSON, FileEntry, NewEdit, SnapshotInfo, block_id, edit_id, number_of
 from store.rewrite import all_put, counted, from_scratch
 from store.segments import Edits, NumberedEdit, Segment, encode_edits, joined, open_segment
 from store.state import State, read_fates
@@ -104,7 +104,7 @@ def repair(root: Path, *, versions: Mapping[str, str], command: str | None = Non
             if done.back_to is not None:
                 manifest.write_head(root, ground.head)
             info = ground.newest.info
-            detail = {"lost": list(done.lost), "unanswered": list(done.unanswered)}
+            detail: dict[str, JSON] = {"lost": [*done.lost], "unanswered": [*done.unanswered]}
             note = Note("repair", info.recipe, info.seed, versions, command, detail)
             head, _, _ = write_commit(root, ground.head.newest, ground.files, change, note)
         if done != Repair():
