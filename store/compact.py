@@ -73,8 +73,9 @@ def compacted(state: State, found: Sequence[Merge]) -> Change:
 
 
 def _joined(state: State, files: Sequence[FileEntry]) -> Segment:
+    wanted = set(files)
     every = zip(state.entries("edits"), state.edits.segments(), strict=True)
-    return joined([segment for entry, segment in every if entry in files], state.root)
+    return joined([segment for entry, segment in every if entry in wanted], state.root)
 
 
 def _as_they_are(clusters: ClusterSet) -> ClusterDelta:

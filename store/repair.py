@@ -104,7 +104,7 @@ def repair(root: Path, *, versions: Mapping[str, str], command: str | None = Non
             if done.back_to is not None:
                 manifest.write_head(root, ground.head)
             info = ground.newest.info
-            detail: dict[str, JSON] = {"lost": list(done.lost), "unanswered": list(done.unanswered)}
+            detail: dict[str, JSON] = {"lost": [*done.lost], "unanswered": [*done.unanswered]}
             note = Note("repair", info.recipe, info.seed, versions, command, detail)
             head, _, _ = write_commit(root, ground.head.newest, ground.files, change, note)
         if done != Repair():

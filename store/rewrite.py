@@ -115,5 +115,5 @@ def _with_keys(state: State, keys: Mapping[int, Vector], radii: Mapping[int, flo
             [radii.get(number, old) for number, old in zip(numbers, old_radii, strict=True)], pa.float64()
         ),
     }
-    arrays = [columns.get(name) or joined_column(segments, name) for name in schema.names]
+    arrays = [columns[name] if name in columns else joined_column(segments, name) for name in schema.names]
     return Segment(pa.RecordBatch.from_arrays(arrays, schema=schema), 1, state.root)

@@ -107,14 +107,23 @@ def problem_of(root: Path, name: str, size: int, sha256: str) -> str | None:
 def _lost(root: Path, entry: FileEntry, history: list[tuple[Pointer, Snapshot]]) -> str:
     """What a broken data file takes with it."""
     last = entry.first + entry.rows - 1
+    by, until = _span(entry, history)
     if entry.role == "edits":
-        return f"the text and keys of edits {edit_id(entry.first)} to {edit_id(last)}"
+        edits = f"the text and keys of edits {edit_id(entry.first)} to {edit_id(last)}"
+        return edits if until == history[0][0].number else f"{edits} in snapshots {by} to {until}"
     if entry.role == "blocks":
         edits = _edits_of_blocks(root, entry.first, last, history)
         return f"blocks {block_id(entry.first)} to {block_id(last)}, and the answers of {edits}"
-    by = next(p.number for p, s in reversed(history) if entry.path in {each.path for each in s.files})
-    what = _MEANING[entry.role]
-    return f"{what} of snapshot {by}, and with it every snapshot from {by} on"
+    since = f"every snapshot from {by} on" if until == history[0][0].number else f"those from {by} to {until}"
+    return f"{_MEANING[entry.role]} of snapshot {by}, and with it {since}"
+
+
+def _span(entry: FileEntry, history: list[tuple[Pointer, Snapshot]]) -> tuple[int, int]:
+    """The first and the last snapshot that a file belongs to."""
+    naming = [(p.number, s) for p, s in reversed(history) if s.complete or entry in s.files]
+    first = next(number for number, snapshot in naming if entry in snapshot.files)
+    without = [number for number, snapshot in naming if number > first and entry not in snapshot.files]
+    return first, min(without) - 1 if without else history[0][0].number
 
 
 def _edits_of_blocks(root: Path, first: int, last: int, history: list[tuple[Pointer, Snapshot]]) -> str:

@@ -15,7 +15,7 @@ from melo_cli.terminal import Terminal
 def diff(
     first: Annotated[int, typer.Argument(metavar="A", min=0, help="A snapshot, as `melo log` numbers them.")],
     second: Annotated[
-        int | None, typer.Argument(metavar="[B]", min=0, help="Another one; the newest if not given.")
+        int | None, typer.Argument(metavar="B", min=0, help="Another one; the newest if not given.")
     ] = None,
     project: ProjectOption = None,
     as_json: JsonOption = False,

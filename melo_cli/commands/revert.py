@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def revert(
     context: typer.Context,
     edits: Annotated[
-        list[str] | None, typer.Argument(metavar="EDIT...", help="Ids of edits, such as e000001.")
+        list[str] | None, typer.Argument(metavar="EDIT", help="Ids of edits, such as e000001.")
     ] = None,
     to: Annotated[
         int | None,

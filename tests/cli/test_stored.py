@@ -143,3 +143,19 @@ def test_verify_names_a_damaged_file_and_what_is_lost(own_edited: Path, melo: Me
     run = melo("verify")
     assert run.code == 1
     assert f"blocks/{damaged.name}" in run.out
+
+
+def test_verify_holds_the_base_model_against_its_fingerprint(
+    own_edited: Path, melo: Melo, pico_bert: Path
+) -> None:
+    run = melo("verify", "--project", "facts")
+    assert (run.code, run.out.splitlines()[-1], run.err) == (0, "nothing is wrong", "")
+    run = melo("verify", "--project", "facts", "--base", pico_bert)
+    assert run.code == 1
+    assert "has another config and another weights" in run.out
+    assert melo("verify", "--project", "facts", "--base", pico_bert, "--json").json[0]["file"] == str(
+        pico_bert
+    )
+    run = melo("verify", "--project", "facts", "--base", "none")
+    assert run.code == 0
+    assert run.err == "melo: none is no folder here, so the base model is not checked; name it with --base\n"

@@ -20,6 +20,7 @@ from store.errors import (
     StoreWarning,
 )
 from store.project import Project
+from store.records import KeyMap
 from store.verify import verify
 
 
@@ -83,7 +84,7 @@ def test_swapped_files_are_named(full):
     assert named(full, verify(full.path)) == {str(one), str(two)}
 
 
-def test_the_loss_is_told(full):
+def test_the_loss_is_told(full, make):
     def lost(name):
         path = full.path / name
         whole = path.read_bytes()
@@ -100,6 +101,14 @@ def test_the_loss_is_told(full):
     assert "snapshot 2" in lost("clusters/000002.arrow")
     assert "snapshot 5" in lost("states/000005.arrow")
     assert lost("snapshots/000001.json").startswith("snapshots 0 to 1")
+    with full.writer() as writer:
+        keys = {view.edit_id: view.record.key for view in writer.project.edits()}
+        writer.rekey(
+            KeyMap({}, {}), keys, dict.fromkeys(keys, 1.0), recipe={}, seed=0, versions=make.versions
+        )
+    assert lost("edits/000002.arrow").endswith("e000007 to e000012 in snapshots 2 to 5")
+    assert lost("edits/000006.arrow") == "the text and keys of edits e000001 to e000019"
+    assert lost("clusters/000003.arrow") == "the clusters of snapshot 3, and with it those from 3 to 5"
 
 
 def test_a_broken_edits_file_costs_only_the_edits_in_it(full):
