@@ -62,9 +62,18 @@ def load(path: str | Path, *, base: str | None = None, device: str | None = None
 
 
 def open_project(
-    path: Path, *, at: int | None = None, base: str | None = None, device: str | None = None
+    path: Path,
+    *,
+    at: int | None = None,
+    base: str | None = None,
+    device: str | None = None,
+    weights: bool = True,
 ) -> OpenProject:
     """Open a project for answering: the snapshot `at`, or the newest.
+
+    Args:
+        weights: False leaves the base model's weights on disk: what is opened can be written elsewhere, and
+            cannot answer.
 
     Raises:
         MeloError: as `load`.
@@ -81,7 +90,7 @@ def open_project(
     if device is not None:
         changes["device"] = device
     model_section = recipe.model.model_copy(update=changes)
-    base_model = load_base_model(model_section, recipe.task)
+    base_model = load_base_model(model_section, recipe.task, weights=weights)
     project.base.require_same(base_model.reference)
     return assemble(project, recipe, base_model)
 

@@ -42,23 +42,34 @@ def merged_card(opened: OpenProject, figures: Mapping[str, Mapping[str, Any]]) -
     )
 
 
-def routed_card(opened: OpenProject) -> str:
-    """Markdown card of a routed folder."""
+def routed_card(opened: OpenProject, auto_class: str) -> str:
+    """Markdown card of a routed folder, which `auto_class` of transformers opens."""
     return "\n".join(
         [
             *_front_matter(opened),
             f"# {opened.project.name}: {opened.project.base.name_or_path} with its edits routed",
             "",
             f"Snapshot {opened.project.snapshot} of the melo project `{opened.project.name}`: the base model "
-            "as it was, and in `melo/` its edits, which answer the prompts in their scope.",
+            "as it was, and its edits, each of which answers the prompts in its scope.",
+            "",
+            "With torch and transformers alone, by an exact search among the edits' keys:",
+            "",
+            "```python",
+            f"from transformers import {auto_class}",
+            "",
+            f'model = {auto_class}.from_pretrained("path/to/this/folder", trust_remote_code=True)',
+            "```",
+            "",
+            "With melo, by the project's index:",
             "",
             "```python",
             "import melo_cli",
             "",
             'model = melo_cli.load("path/to/this/folder")',
-            'prompt = model.tokenizer("...", return_tensors="pt")',
-            "answer = model.generate(**prompt, max_new_tokens=32)",
             "```",
+            "",
+            "Both answer like any model of their kind; `model.routes` says which edit answered each prompt of the "
+            "last call, or none.",
             "",
             *_recipe(opened),
         ]
