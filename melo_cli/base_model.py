@@ -41,6 +41,11 @@ class ModelKind(Enum):
         return self is not ModelKind.CLASSIFIER
 
     @property
+    def auto_class(self) -> str:
+        """The class of transformers that loads it."""
+        return str(_AUTO_CLASS[self].__name__)
+
+    @property
     def described(self) -> str:
         """The kind in words, for messages."""
         return {

@@ -10,6 +10,7 @@ from transformers.pytorch_utils import Conv1D
 
 from melo_cli.base_model import ModelKind
 from melo_cli.exporting.block_shapes import BlockShape
+from melo_cli.exporting.checking import check_artefact
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
 from melo_cli.exporting.router_files import ROUTER, write_router
 from melo_cli.exporting.serving import write_serving
@@ -29,6 +30,7 @@ def export_peft(
     overwrite: bool = False,
     base_name: str | None = None,
     dtype: torch.dtype = torch.float32,
+    check: int = 0,
 ) -> ExportSummary:
     """Write `adapters/<block>/` for every block that answers, `router/`, and `serve.json` for servers.
 
@@ -37,8 +39,11 @@ def export_peft(
     Args:
         base_name: what the adapters name as their base model; the project's own reference if not given.
         dtype: of the adapters' weights.
+        check: how many edits, rephrases and unrelated prompts to ask of what was written, before it is put in
+            place.
 
     Raises:
+        ArtefactError: adapters and router do not answer as the project does.
         ExportError: the folder exists already, or cannot be written.
     """
     block_ids = opened.live_blocks()
@@ -54,6 +59,8 @@ def export_peft(
                     progress.advance()
         write_router(opened, work / ROUTER, block_ids)
         write_serving(opened, work, shape, block_ids, base_name)
+        if check:
+            check_artefact(opened, "peft", work, check, reporter)
     return summary("peft", folder, len(block_ids), {})
 
 

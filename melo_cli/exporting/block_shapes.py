@@ -1,4 +1,4 @@
-"""One shape for all blocks of an export: runs of `melo edit` with another rank or other targets may differ."""
+"""One shape for all blocks of an export: runs of `melo edit` with other ranks or targets may differ."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class BlockShape:
         piece = block.slices.get(module)
         inputs, outputs = self.modules[module]
         if piece is None:
-            A, B = np.zeros((self.rank, inputs), np.float32), np.zeros((outputs, self.rank), np.float32)
-            return LoraSlice(A, B, self.scale)
+            empty = np.zeros((self.rank, inputs), np.float32), np.zeros((outputs, self.rank), np.float32)
+            return LoraSlice(*empty, self.scale)
         if (piece.A.shape[0], piece.scale) == (self.rank, self.scale):
             return piece
         missing = self.rank - piece.A.shape[0]

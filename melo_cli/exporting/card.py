@@ -22,20 +22,27 @@ _PERPLEXITIES = {
 }
 
 
-def merged_card(opened: OpenProject, figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown card of a merged checkpoint."""
+def merged_card(
+    opened: OpenProject, described: str, seconds: float, figures: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Markdown card of a merged checkpoint.
+
+    Args:
+        described: how it was merged, in a sentence; `seconds` is what that took.
+        figures: METRICS by the name of the model; empty where nothing was measured.
+    """
     return "\n".join(
         [
             *_front_matter(opened),
             f"# {opened.project.name}: {opened.project.base.name_or_path} with its edits merged",
             "",
             f"Snapshot {opened.project.snapshot} of the melo project `{opened.project.name}`: the blocks of "
-            f"{len(opened.live_blocks())} batches of edits, summed into the weights. "
-            "Loads with `from_pretrained`; it has no router, so every edit acts on every prompt.",
+            f"{len(opened.live_blocks())} batches of edits in one set of weights. "
+            "Loads with `from_pretrained`; there is no router in it.",
             "",
-            "What that keeps, by greedy generation and exact match (95% interval):",
+            f"{described} That took {seconds:.0f} s.",
             "",
-            *_table(figures),
+            *_kept(figures),
             "",
             *_recipe(opened),
         ]
@@ -68,8 +75,8 @@ def routed_card(opened: OpenProject, auto_class: str) -> str:
             'model = melo_cli.load("path/to/this/folder")',
             "```",
             "",
-            "Both answer like any model of their kind; `model.routes` says which edit answered each prompt of the "
-            "last call, or none.",
+            "Both answer like any model of their kind; `model.routes` says which edit answered each prompt "
+            "of the last call, or none.",
             "",
             *_recipe(opened),
         ]
@@ -78,6 +85,16 @@ def routed_card(opened: OpenProject, auto_class: str) -> str:
 
 def _front_matter(opened: OpenProject) -> list[str]:
     return ["---", "library_name: transformers", f"base_model: {opened.project.base.name_or_path}", "---", ""]
+
+
+def _kept(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    if not figures:
+        return ["What that keeps was not measured."]
+    return [
+        "What that keeps, by greedy generation and exact match (95% interval):",
+        "",
+        *_table(figures),
+    ]
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`melo export --format routed`: base model, router and blocks in one folder that answers as the project does."""
+"""`melo export --format routed`: base, router and blocks in one folder that answers as the project does."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from melo_cli.base_model import BaseModel, ModelKind
+from melo_cli.base_model import BaseModel
 from melo_cli.errors import ExportError
 from melo_cli.exporting.base_copy import base_config, copy_settings, copy_weights
 from melo_cli.exporting.block_shapes import BlockShape
 from melo_cli.exporting.card import routed_card
+from melo_cli.exporting.checking import check_artefact
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
 from melo_cli.exporting.router_files import ROUTER, write_router
 from melo_cli.exporting.standalone import routed_modeling
@@ -22,22 +23,21 @@ from melo_cli.loading import OpenProject
 from melo_cli.projects import EXPORTED_PROJECT
 from melo_cli.reporter import Reporter
 
-AUTO_CLASSES = {
-    ModelKind.CAUSAL: "AutoModelForCausalLM",
-    ModelKind.SEQ2SEQ: "AutoModelForSeq2SeqLM",
-    ModelKind.CLASSIFIER: "AutoModelForSequenceClassification",
-}
-
 
 def export_routed(
-    opened: OpenProject, folder: Path, reporter: Reporter, *, overwrite: bool = False
+    opened: OpenProject, folder: Path, reporter: Reporter, *, overwrite: bool = False, check: int = 0
 ) -> ExportSummary:
     """Copy the base checkpoint as it is; lay router, blocks, their code and the project's snapshot beside it.
 
     `AutoModelFor...from_pretrained(folder, trust_remote_code=True)` opens it with transformers alone, and
     `melo_cli.load(folder)` with the project's index.
 
+    Args:
+        check: how many edits, rephrases and unrelated prompts to ask of what was written, before it is put in
+            place.
+
     Raises:
+        ArtefactError: it does not answer as the project does.
         ExportError: the base brings code of its own; the folder exists already, or cannot be written.
     """
     base = opened.routed.base
@@ -45,14 +45,16 @@ def export_routed(
     block_ids = opened.live_blocks()
     with new_folder(folder, overwrite=overwrite, record=opened.describe("routed")) as work:
         copy_weights(base, work, reporter)
-        copy_settings(base, work, {"auto_map": routed_modeling.auto_map(AUTO_CLASSES[base.kind])})
+        copy_settings(base, work, {"auto_map": routed_modeling.auto_map(base.kind.auto_class)})
         write_router(opened, work / ROUTER, block_ids)
         _write_blocks(opened, block_ids, work / ROUTER / routed_modeling.BLOCKS, reporter)
         for name in routed_modeling.CODE:
             shutil.copyfile(Path(routed_modeling.__file__).parent / name, work / name)
         (work / ROUTER / "exact_router.py").unlink()
         opened.project.copy_to(work / EXPORTED_PROJECT)
-        (work / "README.md").write_text(routed_card(opened, AUTO_CLASSES[base.kind]), encoding="utf-8")
+        (work / "README.md").write_text(routed_card(opened, base.kind.auto_class), encoding="utf-8")
+        if check:
+            check_artefact(opened, "routed", work, check, reporter)
     return summary("routed", folder, len(block_ids), {})
 
 
@@ -66,7 +68,7 @@ def _require_no_own_code(base: BaseModel) -> None:
 
 
 def _write_blocks(opened: OpenProject, block_ids: Sequence[str], path: Path, reporter: Reporter) -> None:
-    """`<module>.A [n, rank, in]`, `<module>.B [n, out, rank]` and `<module>.scale [n]` float32, block by block."""
+    """By module `<module>.A [n, rank, in]`, `<module>.B [n, out, rank]`, `<module>.scale [n]`, float32."""
     shape = BlockShape.of(opened.project, block_ids, opened.recipe.lora.target_modules)
     specs: list[TensorSpec] = []
     for name, (inputs, outputs) in (shape.modules if shape else {}).items():

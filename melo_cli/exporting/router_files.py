@@ -1,4 +1,4 @@
-"""The route table of an export: `router/routes.json`, `router/keys.safetensors` and the code that reads them."""
+"""The route table of an export: `routes.json`, `keys.safetensors` and the code that reads them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ROUTER = "router"
 def write_router(opened: OpenProject, folder: Path, block_ids: Sequence[str]) -> None:
     """Write how a key is taken, the clusters, and every live edit with its key and its block.
 
-    `keys.safetensors` holds `keys [n, d]` in the order of the table's neurons, `centers [c, d]` in that of its
-    clusters, and the arrays of the key map; all float32.
+    `keys.safetensors` holds `keys [n, d]` in the order of the table's neurons, `centers [c, d]` in that of
+    its clusters, and the arrays of the key map; all float32.
 
     Args:
         block_ids: the blocks of the export, in its order.

@@ -15,7 +15,6 @@ import torch
 
 from melo_cli.encoding import pad_prompts
 from melo_cli.exporting import export_routed
-from melo_cli.exporting.routed_folder import AUTO_CLASSES
 from melo_cli.loading import OpenProject, load, open_project
 from melo_cli.reporter import SilentReporter
 from store.project import Project
@@ -83,7 +82,7 @@ def found_alone(
         kind: (
             str(routed_folder(kind)),
             str(place / kind),
-            AUTO_CLASSES[shared(kind).routed.base.kind],
+            shared(kind).routed.base.kind.auto_class,
             questions(kind, shared(kind)),
         )
         for kind in KINDS

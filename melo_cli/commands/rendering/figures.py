@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.terminal import Table, Terminal, human_bytes
+from melo_cli.terminal import Table, Terminal
 
 if TYPE_CHECKING:
     from melo_cli.evaluation import EvalReport
-    from melo_cli.exporting import ExportSummary
-    from store.project import Project
 
 Figures = Mapping[str, Mapping[str, Any]]
 
@@ -36,7 +34,7 @@ _PERPLEXITIES = {
     "perplexity_unrelated": "perpl., unrel.",
     "arr": "ARR (perplexity)",
 }
-_NOTE = "shares in %, by greedy generation and exact match, with their 95% interval"
+NOTE = "shares in %, by greedy generation and exact match, with their 95% interval"
 
 
 def show_report(terminal: Terminal, report: EvalReport) -> None:
@@ -45,37 +43,7 @@ def show_report(terminal: Terminal, report: EvalReport) -> None:
         f"task {report.task}, snapshot {report.snapshot}, protocol {report.protocol}, {report.edits} edits"
     )
     terminal.table(figures_table(report.task, {"base": report.base, "edited": report.edited}))
-    terminal.note(_NOTE)
-
-
-def show_export(terminal: Terminal, summary: ExportSummary, task: str) -> None:
-    """What was written, and for a merge what it keeps."""
-    if summary.figures:
-        terminal.table(figures_table(task, summary.figures))
-        terminal.note(_NOTE)
-    terminal.fields(
-        [
-            ("format", summary.format),
-            ("folder", str(summary.folder)),
-            ("blocks", str(summary.blocks)),
-            ("files", str(summary.files)),
-            ("size", human_bytes(summary.bytes)),
-        ]
-    )
-
-
-def export_document(summary: ExportSummary, project: Project) -> dict[str, Any]:
-    """`melo export --json`."""
-    return {
-        "project": project.name,
-        "snapshot": project.snapshot,
-        "format": summary.format,
-        "folder": str(summary.folder),
-        "blocks": summary.blocks,
-        "files": summary.files,
-        "bytes": summary.bytes,
-        **summary.figures,
-    }
+    terminal.note(NOTE)
 
 
 def figures_table(task: str, figures: Figures) -> Table:

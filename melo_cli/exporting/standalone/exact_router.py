@@ -104,7 +104,7 @@ class Router:
 
     Args:
         table: what `routes.json` holds.
-        arrays: `keys [n, d]` and `centers [c, d]` float32 in the order of the table, and the key map's arrays.
+        arrays: `keys [n, d]` and `centers [c, d]` float32 in the order of the table, and the key map's.
     """
 
     def __init__(self, table: dict[str, Any], arrays: dict[str, Tensor]) -> None:

@@ -23,7 +23,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from .exact_router import ARRAYS, TABLE, Fired, Router, hidden_states
 
@@ -103,7 +103,7 @@ class _AddBlocks:
 
 
 class RoutedMixin:
-    """What a routed model has over its transformers class; `_routed_class` joins the two."""
+    """What a routed model has over its transformers class; `routed_class` joins the two."""
 
     def open_router(self: Any, files: Mapping[str, str], auto_class: str) -> None:
         """Read the router and the blocks from `files`, and put the blocks over the target modules."""
@@ -121,7 +121,8 @@ class RoutedMixin:
         """Who answers prompts `[batch, length]`, padded on either side; None for the base."""
         mask = self._mask(input_ids, attention_mask)
         hidden = self._hidden_states(self._with_positions({"input_ids": input_ids, "attention_mask": mask}))
-        return self._router.route(self._router.key_map(hidden, mask).cpu().numpy())
+        routes: list[Fired | None] = self._router.route(self._router.key_map(hidden, mask).cpu().numpy())
+        return routes
 
     @torch.no_grad()
     def generate(
@@ -175,7 +176,7 @@ class RoutedMixin:
             return plain(self, **inputs)
 
     def _prompt(self: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Tokens of the prompts and which of them are real; a causal row's prompt ends where its labels begin."""
+        """Tokens of the prompts and which are real; a causal row's prompt ends where its labels begin."""
         cache = inputs.get("past_key_values")
         if inputs.get("input_ids") is None or (cache is not None and cache.get_seq_length()):
             raise ValueError(
@@ -194,7 +195,7 @@ class RoutedMixin:
         return inputs["input_ids"], prompt
 
     def _prepared(self: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The call's inputs as the base needs them: mask and positions filled in, padding where it does no harm."""
+        """The call's inputs with mask and positions filled in, and padding where it does no harm."""
         mask = self._mask(inputs["input_ids"], inputs.get("attention_mask"))
         inputs = inputs | {"attention_mask": mask}
         if self._auto_name != "AutoModelForCausalLM":
@@ -242,7 +243,8 @@ class _RoutedAuto:
         options = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
         names = (*(f"{ROUTER}/{name}" for name in (TABLE, ARRAYS, BLOCKS)), *CODE)
         files = {name: str(cached_file(path, name, **options)) for name in names}
-        model.__class__ = _routed_class(type(model))
+        plain_class: Any = type(model)
+        model.__class__ = routed_class(plain_class)
         model.open_router(files, cls.auto_class.__name__)
         return loaded
 
@@ -274,9 +276,9 @@ def auto_map(auto_class: str) -> dict[str, str]:
 
 
 @functools.cache
-def _routed_class(base: type) -> type:
+def routed_class(base: Any) -> Any:
     """The transformers class with routing over it; its forward shows the signature of the base's own."""
-    plain: Any = base.forward  # type: ignore[attr-defined]
+    plain = base.forward
     names = list(inspect.signature(plain).parameters)[1:]
 
     @functools.wraps(plain)
@@ -287,7 +289,7 @@ def _routed_class(base: type) -> type:
 
 
 def _takes_positions(model: Any) -> bool:
-    """Whether a padded batch needs `position_ids`: RoBERTa and its like count them from the tokens themselves."""
+    """Whether a padded batch needs `position_ids`: RoBERTa's like count them from the tokens themselves."""
     counts_itself = any(hasattr(module, "create_position_ids_from_input_ids") for module in model.modules())
     return not counts_itself and "position_ids" in inspect.signature(model.forward).parameters
 
