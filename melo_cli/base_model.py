@@ -94,6 +94,11 @@ class BaseModel:
         return written
 
     @property
+    def has_weights(self) -> bool:
+        """Whether it can answer: an outline has modules without weights."""
+        return self.model.device.type != "meta"
+
+    @property
     def labels(self) -> dict[int, str]:
         """A classifier's class names by class id."""
         return {int(index): str(name) for index, name in (self.model.config.id2label or {}).items()}

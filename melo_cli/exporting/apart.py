@@ -29,7 +29,7 @@ def run_apart(task: str, opened: OpenProject, request: Request, reporter: Report
         ExportError: the process failed; with its reason.
     """
     whole = request | {"task": task} | _reopening(opened)
-    command = [sys.executable, "-m", "melo_cli.exporting.apart"]
+    command = [sys.executable, "-c", f"from {__name__} import main; main()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         with process.stdin as stdin:
@@ -113,7 +113,3 @@ def main() -> None:
         write({"error": str(error)})
     else:
         write({"result": result})
-
-
-if __name__ == "__main__":
-    main()

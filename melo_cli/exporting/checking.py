@@ -13,6 +13,7 @@ from typing import Any
 
 from melo_cli.errors import ArtefactError
 from melo_cli.exporting.apart import run_apart
+from melo_cli.exporting.promises import promise
 from melo_cli.exporting.standalone import ask_artefact
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
@@ -32,10 +33,14 @@ def check_artefact(
     Raises:
         ArtefactError: an answer or a route differs, or the artefact does not load.
     """
-    promised = run_apart("promise", opened, {"count": count}, reporter)
+    request = {"count": count}
+    in_memory = opened.routed.base.has_weights
+    promised = (
+        promise(opened, request, reporter) if in_memory else run_apart("promise", opened, request, reporter)
+    )
     promises = promised["promises"]
     base = opened.routed.base
-    request = {
+    asked = {
         "format": format_name,
         "folder": str(folder),
         "base": str(base.folder),
@@ -46,11 +51,16 @@ def check_artefact(
         "questions": [{"ids": each["ids"], "options": each["options"]} for each in promises],
     }
     reporter.info(f"asking the {format_name} folder the same {len(promises)} prompts in a fresh process")
-    _compare(promises, _ask(request))
+    _compare(promises, ask_apart(asked))
     return len(promises)
 
 
-def _ask(request: dict[str, Any]) -> list[dict[str, Any]]:
+def ask_apart(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """The artefact's answers, from a fresh process that has nothing of melo.
+
+    Raises:
+        ArtefactError: it does not load.
+    """
     with tempfile.TemporaryDirectory() as place:
         answers = Path(place) / "answers.json"
         done = subprocess.run(

@@ -76,6 +76,7 @@ def _base(opened: OpenProject) -> dict[str, Any]:
     return {
         "name_or_path": reference.name_or_path,
         "revision": reference.revision,
+        "dtype": opened.recipe.model.dtype,
         "fingerprint": dict(reference.fingerprint),
     }
 
@@ -84,6 +85,7 @@ def _tokenizer(opened: OpenProject) -> dict[str, Any]:
     """What a prompt's tokens depend on beside the tokenizer's files."""
     tokenizer = opened.routed.tokenizer
     return {
+        "name_or_path": opened.recipe.model.tokenizer,
         "template": opened.encoder.template,
         "truncate": opened.encoder.truncate,
         "pad_token_id": tokenizer.pad_token_id,

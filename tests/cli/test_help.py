@@ -10,7 +10,19 @@ from typing import Any
 
 import pytest
 
-COMMANDS = ("edit", "query", "eval", "export", "inspect", "recipes", "status", "log", "show", "verify")
+COMMANDS = (
+    "edit",
+    "query",
+    "eval",
+    "export",
+    "route",
+    "inspect",
+    "recipes",
+    "status",
+    "log",
+    "show",
+    "verify",
+)
 HEAVY = ("torch", "transformers", "peft", "pyarrow", "hnswlib", "datasets")
 
 
@@ -43,6 +55,7 @@ def test_help_names_every_command(melo: Callable[..., Any]) -> None:
         "query",
         "eval",
         "export",
+        "route",
         "inspect",
         "status",
         "log",

@@ -17,7 +17,6 @@ from melo_cli.exporting.folder import RECORD
 from melo_cli.loading import OpenProject, open_project
 from store.project import Project
 
-
 Edit = Callable[..., EditSummary]
 
 

@@ -47,7 +47,7 @@ def write_checkpoint(
     require_plain(base)
     paths = weight_files(base.folder)
     shards = [open_shard(path) for path in paths]
-    changed = _stored_names(base, changes.parameters, [name for shard in shards for name in shard.tensors])
+    changed = stored_names(base, changes.parameters, [name for shard in shards for name in shard.tensors])
     specs = [[_spec(spec, dtype) for spec in shard.tensors.values()] for shard in shards]
     names = _file_names(paths)
     total = sum(spec.nbytes for shard in specs for spec in shard)
@@ -93,7 +93,7 @@ def _write_shard(
     write_tensors(path, specs, pieces, advance)
 
 
-def _stored_names(base: BaseModel, parameters: Collection[str], stored: Collection[str]) -> dict[str, str]:
+def stored_names(base: BaseModel, parameters: Collection[str], stored: Collection[str]) -> dict[str, str]:
     """For each changed tensor of the checkpoint the parameter it becomes.
 
     A checkpoint may be saved without the model's outer name (`h.0.` for `transformer.h.0.`) or with one

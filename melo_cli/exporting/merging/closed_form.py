@@ -113,14 +113,18 @@ def _collect(
     advance: Callable[[int], None],
 ) -> _Moments:
     layer = opened.routed.tuner.layers[name]
+    module = student.get_submodule(name)
     moments = _Moments.empty(layer.in_features, layer.out_features)
     learner = replace(opened.routed.base, model=student)
+    in_decoder = learner.kind is ModelKind.SEQ2SEQ and any(
+        each is module for each in student.get_decoder().modules()
+    )
     for lessons in batches(group):
         batch = target_batch(learner, [lesson.encoded for lesson in lessons])
         with opened.routed.using([lesson.block for lesson in lessons]):
             _, wanted = _pass_through(opened.routed.base.model, layer, batch)
-        x, output = _pass_through(student, student.get_submodule(name), batch)
-        mask = _counted(opened, name, batch, x)
+        x, output = _pass_through(student, module, batch)
+        mask = _counted(batch, x, in_decoder=in_decoder)
         moments.add(x[mask], (wanted.to(output.device).float() - output.float())[mask])
         advance(len(lessons))
     return moments
@@ -156,14 +160,11 @@ def _hooked(module: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
         handle.remove()
 
 
-def _counted(opened: OpenProject, name: str, batch: TargetBatch, x: Tensor) -> Tensor:
+def _counted(batch: TargetBatch, x: Tensor, *, in_decoder: bool) -> Tensor:
     """The positions `[batch, length]` that are no padding; every row where a prompt is one vector."""
     if x.dim() == 2:
         return torch.ones(len(x), dtype=torch.bool, device=x.device)
-    base = opened.routed.base
-    in_decoder = base.kind is ModelKind.SEQ2SEQ and any(
-        layer is opened.routed.tuner.layers[name] for layer in base.model.get_decoder().modules()
-    )
+    # A decoder's cross-attention reads the prompt: its inputs are as long as that.
     if in_decoder and x.shape[1] == batch.targets.shape[1]:
         return batch.targets.to(x.device) != IGNORED
     mask = batch.inputs["attention_mask"]

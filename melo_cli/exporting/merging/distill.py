@@ -47,7 +47,7 @@ def distill(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     with reporter.progress("distilling", steps, "steps") as progress:
         for _ in range(steps):
-            loss = _divergence(opened, student, _draw(lessons, drawn))
+            loss = divergence(opened, student, _draw(lessons, drawn))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
@@ -74,7 +74,7 @@ def _some(lessons: Sequence[Lesson], count: int, drawn: random.Random) -> list[L
     return drawn.sample(lessons, min(count, len(lessons)))
 
 
-def _divergence(opened: OpenProject, student: PreTrainedModel, lessons: Sequence[Lesson]) -> Tensor:
+def divergence(opened: OpenProject, student: PreTrainedModel, lessons: Sequence[Lesson]) -> Tensor:
     """Mean over answer tokens of `KL(teacher || student)`, nats."""
     base = opened.routed.base
     batch = target_batch(base, [lesson.encoded for lesson in lessons])

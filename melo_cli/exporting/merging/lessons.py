@@ -9,10 +9,13 @@ from melo_cli.base_model import ModelKind
 from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import PromptError
 from melo_cli.evaluation import collect_probes
-from melo_cli.exporting.merging.phrasings import about_another, phrasings
+from melo_cli.exporting.merging.phrasings import about_others, phrasings
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
 from store.records import EditView
+
+# So many last words of a text stand in for a subject.
+_PRETENDED = 2
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def make_lessons(
         Lesson(opened.encoder.edit(edit.prompt, edit.target), edit.block, is_prompt=True) for edit in live
     ]
     edits += _phrased(opened, live, phrasings_each, seed)
-    swapped = _about_others(live, seed)
+    swapped = _about_others(live, unrelated, phrasings_each, seed)
     return Lessons(edits, _as_answered(opened, [*swapped, *unrelated], reporter), taught)
 
 
@@ -83,11 +86,16 @@ def _phrased(opened: OpenProject, live: Sequence[EditView], each: int, seed: int
     ]
 
 
-def _about_others(live: Sequence[EditView], seed: int) -> list[str]:
+def _about_others(live: Sequence[EditView], unrelated: Sequence[str], count: int, seed: int) -> list[str]:
+    """The edits' prompts about other subjects: those of other edits, and words of unrelated text."""
     prompts = {edit.prompt for edit in live}
-    subjects = sorted({edit.record.subject for edit in live if edit.record.subject})
-    swapped = (about_another(edit.prompt, edit.record.subject, subjects, seed) for edit in live)
-    return list(dict.fromkeys(text for text in swapped if text is not None and text not in prompts))
+    subjects = {edit.record.subject for edit in live if edit.record.subject}
+    pretended = {" ".join(text.rstrip("?.! ").split()[-_PRETENDED:]) for text in unrelated}
+    others = sorted(subjects) + sorted(pretended - subjects)
+    made = (
+        text for edit in live for text in about_others(edit.prompt, edit.record.subject, others, count, seed)
+    )
+    return [text for text in dict.fromkeys(made) if text not in prompts]
 
 
 def _as_answered(opened: OpenProject, prompts: Sequence[str], reporter: Reporter) -> list[Lesson]:

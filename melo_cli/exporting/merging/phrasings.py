@@ -35,12 +35,13 @@ def phrasings(prompt: str, subject: str | None, count: int, seed: int) -> list[s
     return list(found)
 
 
-def about_another(prompt: str, subject: str | None, others: Sequence[str], seed: int) -> str | None:
-    """The prompt with another subject in the place of its own; None where it does not name its subject."""
+def about_others(prompt: str, subject: str | None, others: Sequence[str], count: int, seed: int) -> list[str]:
+    """The prompt with other subjects in the place of its own; none where it does not name its subject."""
     candidates = [other for other in others if other != subject]
-    if not subject or subject not in prompt or not candidates:
-        return None
-    return prompt.replace(subject, random.Random(f"{seed} {prompt}").choice(candidates))
+    if not subject or subject not in prompt:
+        return []
+    drawn = random.Random(f"{seed} {prompt}").sample(candidates, min(count, len(candidates)))
+    return [prompt.replace(subject, other) for other in drawn]
 
 
 def _framed(prompt: str, subject: str | None, drawn: random.Random) -> str:
