@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -85,9 +86,11 @@ def _document(route: PromptRoute) -> dict[str, str | float | None]:
 
 def _lines_of_stdin() -> Iterator[Sequence[str]]:
     """What has come so far, as soon as it comes: one prompt from a server that waits, many from a file."""
+    stream = sys.stdin.buffer
+    assert isinstance(stream, io.BufferedIOBase)
     rest = b""
     number = 0
-    while chunk := sys.stdin.buffer.read1(_READ_AT_ONCE):
+    while chunk := stream.read1(_READ_AT_ONCE):
         *lines, rest = (rest + chunk).split(b"\n")
         prompts = [_prompt(line, number + place) for place, line in enumerate(lines, start=1)]
         number += len(lines)

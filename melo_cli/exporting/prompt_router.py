@@ -115,7 +115,7 @@ def router_of_project(path: Path, *, at: int | None = None, base: str | None = N
     opened = open_project(path, at=at, base=base, weights=False)
     settings, arrays = key_map_of(opened)
     recipe = opened.recipe
-    key_map = KeyMap(**settings, **arrays)
+    key_map = KeyMap(**(settings | arrays))
     return PromptRouter(load, recipe.key.layer, recipe.model.dtype, key_map, _of_store(opened.project))
 
 

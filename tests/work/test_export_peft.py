@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 
 from melo_cli.editing import EditSummary
 from melo_cli.exporting import export_peft
+from melo_cli.exporting.prompt_router import router_of_export, router_of_project
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.reporter import SilentReporter
 
@@ -214,3 +215,55 @@ def test_a_project_without_neurons_exports_an_empty_router(edit: Edit, reporter:
     table = json.loads((tmp_path / "out" / "router" / "routes.json").read_text(encoding="utf-8"))
     assert (table["clusters"], table["neurons"]) == ([], [])
     assert load_file(tmp_path / "out" / "router" / "keys.safetensors")["keys"].shape[0] == 0
+
+
+def test_blocks_of_other_ranks_and_targets_become_adapters_of_one_shape(
+    edit: Edit, models: Callable[[str], Path], reporter: Any, tmp_path: Path
+) -> None:
+    path = edit("pico_llama", [{"prompt": "who studied law", "target": "London"}], tmp_path / "p").path
+    second = [{"prompt": "Where does the river end", "target": "Paris"}]
+    edit("pico_llama", second, path, lora={"rank": 2, "alpha": 16})
+    opened = open_project(path)
+    export_peft(opened, tmp_path / "out", reporter)
+    configs = [PeftConfig.from_pretrained(str(place)) for place in (tmp_path / "out/adapters").iterdir()]
+    assert len(configs) == 2
+    assert (
+        len({(config.r, config.lora_alpha, tuple(sorted(config.target_modules))) for config in configs}) == 1
+    )
+    tokenizer = AutoTokenizer.from_pretrained(models("pico_llama"))
+    for view in opened.project.edits():
+        adapter = tmp_path / "out" / "adapters" / str(view.block)
+        alone = PeftModel.from_pretrained(fresh("pico_llama", models("pico_llama")), adapter).eval()
+        inputs = inputs_of("pico_llama", tokenizer, view.prompt)
+        torch.testing.assert_close(logits(opened.routed, inputs), logits(alone, inputs), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "takes"), [("pico_llama", ("yes", "yes", "yes")), ("pico_gpt2", ("no", "check", "yes"))]
+)
+def test_serve_json_says_how_each_engine_is_started_and_whether_it_takes_them(
+    peft_folder: Callable[[str], Path], models: Callable[[str], Path], kind: str, takes: tuple[str, ...]
+) -> None:
+    document = json.loads((peft_folder(kind) / "serve.json").read_text(encoding="utf-8"))
+    assert document["base_model"] == str(models(kind))
+    assert document["adapters"] == [
+        {"name": name, "path": f"adapters/{name}"} for name in ("b000001", "b000002")
+    ]
+    engines = document["engines"]
+    assert tuple(engines[name]["takes_lora"] for name in ("vllm", "sglang", "lorax")) == takes
+    # A rank of four is not among those that vLLM knows.
+    assert engines["vllm"]["command"][-2:] == ["--max-lora-rank", "8"]
+    assert all(engine["because"] and engine["source"].startswith("https://") for engine in engines.values())
+
+
+def test_a_router_by_a_deeper_layer_runs_the_base_as_far_as_that(
+    edit: Edit, reporter: Any, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "who studied law", "target": "London"}]
+    key = {"layer": "model.layers.0.mlp.down_proj", "radius": 0.01}
+    path = edit("pico_llama", rows, tmp_path / "p", key=key).path
+    export_peft(open_project(path, weights=False), tmp_path / "out", reporter)
+    prompts = ["who studied law", "Where does the river end"]
+    for router in (router_of_project(path), router_of_export(tmp_path / "out")):
+        routes = router.route(prompts)
+        assert [each.fired.adapter if each.fired else None for each in routes] == ["b000001", None]

@@ -67,7 +67,11 @@ class _Moments:
 def closed_form(
     opened: OpenProject, student: PreTrainedModel, lessons: Lessons, silence: float, reporter: Reporter
 ) -> None:
-    """Change the target modules of `student`, a plain copy of the base in float32, in place."""
+    """Change the target modules of `student`, a plain copy of the base in float32, in place.
+
+    Args:
+        silence: how many lessons of edits weigh as much as all the other text together.
+    """
     layers = opened.routed.tuner.layers
     names = _in_order(opened, student, list(layers), lessons)
     steps = len(names) * (len(lessons.edits) + len(lessons.others))
@@ -78,7 +82,8 @@ def closed_form(
                 _collect(opened, student, name, group, progress.advance)
                 for group in (lessons.edits, lessons.others)
             ]
-            change = solve(*moments[0].mean(), *moments[1].mean(), silence=silence)
+            weight = silence / len(lessons.edits)
+            change = solve(*moments[0].mean(), *moments[1].mean(), silence=weight)
             _add(module, change.float())
 
 

@@ -37,7 +37,7 @@ class MergeSettings:
     Attributes:
         unrelated: text that is to stay as it is, for all methods but the sum; see `lessons.make_lessons`.
         phrasings: how many other ways to put each edit's prompt are taught.
-        silence: weight of other text against edits in the closed form.
+        silence: in the closed form, how many lessons of edits weigh as much as all the other text.
         steps, lr: of the distillation.
         trained: which weights the distillation changes.
     """
@@ -45,7 +45,7 @@ class MergeSettings:
     method: Method = "sum"
     unrelated: tuple[str, ...] = ()
     phrasings: int = 8
-    silence: float = 1.0
+    silence: float = 40.0
     steps: int = 400
     lr: float = 1e-3
     trained: Trained = "all"
