@@ -200,7 +200,7 @@ def _with_weights(section: ModelSection, config: Any, kind: ModelKind) -> PreTra
 def _outline(section: ModelSection, config: Any, kind: ModelKind) -> PreTrainedModel:
     """The modules alone; weights that only the hub has are fetched into its cache, and not read."""
     if not Path(section.name_or_path).expanduser().is_dir():
-        _fetch_weights(section)
+        fetch_weights(section)
     with torch.device("meta"):
         model: PreTrainedModel = _AUTO_CLASS[kind].from_config(
             config, trust_remote_code=section.trust_remote_code
@@ -209,7 +209,13 @@ def _outline(section: ModelSection, config: Any, kind: ModelKind) -> PreTrainedM
     return model
 
 
-def _fetch_weights(section: ModelSection) -> None:
+def fetch_weights(section: ModelSection) -> None:
+    """Have the safetensors of a hub model in the cache, all shards of them.
+
+    Raises:
+        ModelError: the hub does not answer.
+    """
+
     def fetch(name: str) -> str | None:
         options = {"_raise_exceptions_for_missing_entries": False}
         found: str | None = cached_file(section.name_or_path, name, revision=section.revision, **options)

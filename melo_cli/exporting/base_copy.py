@@ -15,7 +15,7 @@ from melo_cli.fingerprint import ROUTED_CODE, weight_files
 from melo_cli.reporter import Reporter
 
 _CHUNK = 1 << 24
-_SMALL_FILES = {".json", ".txt", ".model", ".py", ".jinja"}
+_SMALL_FILES = {".json", ".txt", ".model", ".jinja"}
 
 
 def copy_weights(base: BaseModel, work: Path, reporter: Reporter) -> None:
@@ -30,18 +30,15 @@ def copy_weights(base: BaseModel, work: Path, reporter: Reporter) -> None:
 
 
 def copy_settings(base: BaseModel, work: Path, changes: Mapping[str, Any] | None = None) -> None:
-    """Copy what goes with the weights: config with `changes`, generation config, tokenizer, code.
-
-    A change to None takes the setting out.
-    """
-    for path in base.folder.iterdir():
-        if path.is_file() and path.suffix in _SMALL_FILES:
-            shutil.copyfile(path, work / path.name)
+    """Copy what goes with the weights: config with `changes`, generation config, tokenizer, code."""
     config = base_config(base)
-    for name, value in (changes or {}).items():
-        config[name] = value
-    kept = {name: value for name, value in config.items() if name not in (changes or {}) or value is not None}
-    (work / "config.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    # Code is the base's own only where its config names some: it may be that of a routed folder.
+    suffixes = _SMALL_FILES | ({".py"} if config.get("auto_map") else set())
+    for path in base.folder.iterdir():
+        if path.is_file() and path.suffix in suffixes:
+            shutil.copyfile(path, work / path.name)
+    config |= changes or {}
+    (work / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if base.kind.generates and not (work / "generation_config.json").is_file():
         GenerationConfig.from_model_config(base.model.config).save_pretrained(work)
     base.tokenizer.save_pretrained(work)

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from melo_cli import base_model
 from melo_cli.editing import EditSummary
 from melo_cli.errors import ExportError
 from melo_cli.exporting import adapters, export_merged, export_peft, export_routed, folder
 from melo_cli.exporting.folder import RECORD
 from melo_cli.loading import OpenProject, open_project
+from melo_cli.recipe import ModelSection
 from store.project import Project
 
 Edit = Callable[..., EditSummary]
@@ -150,3 +152,22 @@ def test_overwriting_the_project_itself_or_its_base_is_refused(
             export_peft(open_project(path), target, reporter, overwrite=True)
     assert Project.open(path).snapshot == 1
     assert names(base) == names(models("pico_bert"))
+
+
+def test_a_base_on_the_hub_is_fetched_whole_and_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(name: str, file: str, **_: Any) -> str | None:
+        asked.append((name, file))
+        return None if file == "model.safetensors" else "index.json"
+
+    monkeypatch.setattr(base_model, "cached_file", fetch)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: '{"weight_map": {"a": "x", "b": "y", "c": "x"}}')
+    base_model.fetch_weights(ModelSection(name_or_path="some/model"))
+    assert sorted(file for _, file in asked) == [
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "x",
+        "y",
+    ]
+    assert {name for name, _ in asked} == {"some/model"}

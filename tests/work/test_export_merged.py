@@ -24,6 +24,7 @@ from transformers import AutoTokenizer
 from melo_cli.editing import EditSummary
 from melo_cli.errors import ArtefactError, ExportError, ProjectError
 from melo_cli.exporting import ExportSummary, Floors, MergeSettings, export_merged, export_peft
+from melo_cli.exporting.merging import methods
 from melo_cli.exporting.merging.closed_form import solve
 from melo_cli.exporting.merging.distill import distill, divergence
 from melo_cli.exporting.merging.lessons import make_lessons
@@ -264,16 +265,23 @@ def test_distillation_brings_all_weights_nearer_to_the_routed_model(
         assert not torch.equal(moved, plain.get_parameter(name)) or "word_embeddings" in name
 
 
-def test_auto_takes_what_keeps_most_and_says_what_each_cost(
-    summaries: Callable[[str], EditSummary], reporter: Any, tmp_path: Path
+@pytest.mark.parametrize("enough", [0.0, 2.0])
+def test_auto_takes_the_cheapest_of_those_that_keep_most(
+    summaries: Callable[[str], EditSummary],
+    reporter: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    enough: float,
 ) -> None:
+    monkeypatch.setattr(methods, "_ENOUGH", enough)
     opened = open_project(summaries("pico_bert").path)
     how = MergeSettings(method="auto", unrelated=tuple(UNRELATED), phrasings=2, steps=5)
     summary = export_merged(opened, tmp_path / "out", reporter, settings=how, apart=False)
-    told = {info.partition(":")[0]: float(info.split()[2].rstrip(",")) for info in reporter.infos[-3:]}
-    assert list(told) == ["sum", "closed-form", "distill"]
-    assert summary.method is not None
-    assert told[summary.method] >= max(told.values()) - 0.01
+    lines = [info for info in reporter.infos if " keeps " in info]
+    told = {line.partition(":")[0]: float(line.split()[2].rstrip(",")) for line in lines}
+    assert list(told) == (["sum"] if enough == 0.0 else ["sum", "closed-form", "distill"])
+    best = max(told.values())
+    assert summary.method == next(method for method, share in told.items() if share >= best - 0.01)
     assert kept(summary.figures) == pytest.approx(told[summary.method], abs=1e-3)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import pytest
 import torch
 
 from melo_cli.encoding import pad_prompts
-from melo_cli.exporting import export_routed
+from melo_cli.errors import ExportError
+from melo_cli.exporting import export_merged, export_routed
 from melo_cli.loading import OpenProject, load, open_project
 from melo_cli.reporter import SilentReporter
 from store.project import Project
@@ -164,3 +167,29 @@ def test_it_holds_the_checkpoint_as_it_is_and_the_snapshot(
         ("copying", "bytes", True),
         ("writing blocks", "bytes", True),
     ]
+
+
+def test_it_is_a_base_like_any_other_for_the_next_export(
+    routed_folder: Callable[[str], Path], models: Callable[[str], Path], reporter: Any, tmp_path: Path
+) -> None:
+    opened = open_project(routed_folder("pico_bert"), weights=False)
+    export_merged(opened, tmp_path / "merged", reporter, check=0)
+    export_routed(opened, tmp_path / "routed", reporter)
+    plain = json.loads((models("pico_bert") / "config.json").read_text(encoding="utf-8"))
+    assert json.loads((tmp_path / "merged" / "config.json").read_text(encoding="utf-8")) == plain
+    assert not list((tmp_path / "merged").glob("*.py")), "no code of ours is in a merged checkpoint"
+    assert load(tmp_path / "routed").config.model_type == "bert"
+
+
+def test_a_base_that_brings_its_own_code_is_refused(
+    copied: Callable[[str], Path], models: Callable[[str], Path], reporter: Any, tmp_path: Path
+) -> None:
+    opened = open_project(copied("pico_gpt2"), weights=False)
+    base = Path(shutil.copytree(models("pico_gpt2"), tmp_path / "base"))
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling_own.Own"}
+    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    opened.routed.base = replace(opened.routed.base, folder=base)
+    with pytest.raises(ExportError, match="brings code of its own.*use --format peft"):
+        export_routed(opened, tmp_path / "out", reporter)
+    assert not (tmp_path / "out").exists()

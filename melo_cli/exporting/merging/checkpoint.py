@@ -126,8 +126,9 @@ def _spec(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:
     return spec if kept else TensorSpec(spec.name, dtype or spec.dtype, spec.shape)
 
 
-def _dtype_settings(dtype: torch.dtype) -> dict[str, str | None]:
-    return {"dtype": str(dtype).removeprefix("torch."), "torch_dtype": None}
+def _dtype_settings(dtype: torch.dtype) -> dict[str, str]:
+    # Under both of the names that transformers has for it.
+    return dict.fromkeys(("dtype", "torch_dtype"), str(dtype).removeprefix("torch."))
 
 
 def _file_names(paths: list[Path]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from store.records import EditView
 
 # So many last words of a text stand in for a subject.
 _PRETENDED = 2
+# Fewer unrelated texts than this are filled up with other phrasings of them: a covariance wants many tokens.
+_ENOUGH = 400
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def make_lessons(
         Lesson(opened.encoder.edit(edit.prompt, edit.target), edit.block, is_prompt=True) for edit in live
     ]
     edits += _phrased(opened, live, phrasings_each, seed)
+    unrelated = _enough(unrelated, phrasings_each, seed)
     swapped = _about_others(live, unrelated, phrasings_each, seed)
     return Lessons(edits, _as_answered(opened, [*swapped, *unrelated], reporter), taught)
 
@@ -84,6 +88,12 @@ def _phrased(opened: OpenProject, live: Sequence[EditView], each: int, seed: int
         for (edit, text), route in zip(made, routes, strict=True)
         if route.fired is not None and route.fired.block == edit.block
     ]
+
+
+def _enough(texts: Sequence[str], each: int, seed: int) -> list[str]:
+    missing = max(0, _ENOUGH - len(texts))
+    filled = (other for text in texts for other in phrasings(text, None, each, seed))
+    return [*texts, *itertools.islice(filled, missing)]
 
 
 def _about_others(live: Sequence[EditView], unrelated: Sequence[str], count: int, seed: int) -> list[str]:
