@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import transformers
 from transformers import PreTrainedModel
 
 from melo_cli.evaluation import answer_anew, answer_probes, collect_probes, metrics
-from melo_cli.evaluation.probes import ProbeSet
+from melo_cli.evaluation.probes import Probe, ProbeSet
 from melo_cli.loading import OpenProject, assemble
 from melo_cli.reporter import Reporter
 
 Figures = dict[str, dict[str, Any]]
 _FIRED = ("fired_edits", "fired_rephrases", "fired_unrelated")
-_Item = TypeVar("_Item")
 
 
 def measure(opened: OpenProject, request: dict[str, Any], reporter: Reporter) -> Figures:
@@ -65,17 +64,13 @@ def load_plain(opened: OpenProject, folder: Path) -> PreTrainedModel:
 
 
 def some_probes(probes: ProbeSet, count: int | None, taught: Collection[str] = ()) -> ProbeSet:
-    """At most `count` probes of each kind, spread over the whole, and no unrelated one that was taught."""
-    unrelated = [probe for probe in probes.unrelated if probe.prompt not in taught]
-    return ProbeSet(
-        _spread(probes.edits, count),
-        _spread(probes.rephrases, count),
-        _spread(unrelated, count),
-        _spread(probes.accurate, count),
-    )
+    """At most `count` probes of each kind, spread over the whole, and none that was taught."""
+    kinds = {kind.name: getattr(probes, kind.name) for kind in fields(probes)}
+    kept = {name: [probe for probe in group if probe.prompt not in taught] for name, group in kinds.items()}
+    return replace(probes, **{name: _spread(group, count) for name, group in kept.items()})
 
 
-def _spread(items: Sequence[_Item], count: int | None) -> list[_Item]:
+def _spread(items: Sequence[Probe], count: int | None) -> list[Probe]:
     if count is None or len(items) <= count:
         return list(items)
     return [items[place * len(items) // count] for place in range(count)]
