@@ -93,5 +93,5 @@ def test_a_key_is_the_pooled_centered_scaled_and_projected_hidden_state(pooling:
         pooled = shares @ tokens - center.numpy()
         projected = pooled / np.linalg.norm(pooled) @ projection.numpy()
         np.testing.assert_allclose(keys[row], projected / np.linalg.norm(projected), rtol=1e-4, atol=1e-5)
-    plain = KeyMap("mean")(hidden, mask)
-    torch.testing.assert_close(plain[0], hidden[0, :3].mean(0))
+    plain = KeyMap("mean", projection=projection)(hidden, mask)
+    torch.testing.assert_close(plain[0], hidden[0, :3].mean(0) @ projection)

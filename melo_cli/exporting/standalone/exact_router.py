@@ -38,8 +38,8 @@ class KeyMap:
         pooling: `last`, `first`, `mean`, or `learned`: a softmax over the prompt's tokens of
             `hidden @ token_weights`.
         center: `[d]`, taken from the pooled state.
-        unit: whether the pooled state is then divided by its norm.
-        projection: `[d, k]`; the key is `pooled @ projection`, divided by its norm.
+        unit: whether the centered state, and the projected one, are scaled to length 1.
+        projection: `[d, k]`, applied last.
     """
 
     pooling: str
@@ -57,7 +57,8 @@ class KeyMap:
         if self.unit:
             key = torch.nn.functional.normalize(key, dim=-1)
         if self.projection is not None:
-            key = torch.nn.functional.normalize(key @ self.projection.to(key.device), dim=-1)
+            key = key @ self.projection.to(key.device)
+            key = torch.nn.functional.normalize(key, dim=-1) if self.unit else key
         return key
 
 
