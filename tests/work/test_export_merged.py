@@ -252,11 +252,9 @@ def test_distillation_brings_all_weights_nearer_to_the_routed_model(
     student = load_plain(opened, opened.routed.base.folder).float()
     names = [name for name, _ in student.named_parameters()]
     changes = Differences(student, names)
-    distill(opened, student, lessons, names, steps=40, lr=5e-3, seed=0, reporter=SilentReporter())
+    distill(opened, student, lessons, names, steps=30, lr=5e-3, seed=0, reporter=SilentReporter())
     with torch.no_grad():
-        before, after = (
-            float(divergence(opened, model, [*lessons.edits, *lessons.others])) for model in (plain, student)
-        )
+        before, after = (float(divergence(opened, model, lessons.edits)) for model in (plain, student))
     assert after < 0.5 * before
     assert set(changes.parameters) == set(names)
     for name in names:
