@@ -8,6 +8,7 @@ The tokenizer is copied from any folder whose vocabulary is not larger than the 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ from transformers import (
     GPT2Config,
     T5Config,
 )
-from transformers.initialization import no_init_weights
+
+from melo_cli.exporting.tensor_files import TensorSpec, write_tensors
 
 # As published in the checkpoints' own config.json.
 _GPT2 = {
@@ -33,28 +35,36 @@ _BERT = {"bert-base": {"id2label": dict(enumerate(_AREAS))}}
 
 
 def main() -> None:
-    """Draw the weights from a normal distribution and save them."""
+    """Draw the weights from a normal distribution, tensor by tensor: the model never stands in memory."""
     arguments = _arguments()
-    torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
     dtype = getattr(torch, arguments.dtype)
-    # Drawn below, once: the library's own initialisation of 1.5 billion weights takes minutes.
-    with no_init_weights():
+    with torch.device("meta"):
         model = _model(arguments.shape, tokenizer.eos_token_id, tokenizer.pad_token_id, dtype)
     model.tie_weights()
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 1:
-            torch.nn.init.constant_(parameter, 1.0 if _is_norm_scale(name) else 0.0)
-        else:
-            torch.nn.init.normal_(parameter, std=0.02)
-    model.save_pretrained(arguments.out)
+    model.config.architectures = [type(model).__name__]
+    # Tied weights come once.
+    specs = [TensorSpec(name, dtype, tuple(weight.shape)) for name, weight in model.named_parameters()]
+    arguments.out.mkdir(parents=True)
+    model.config.save_pretrained(arguments.out)
+    model.generation_config.save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
+    torch.manual_seed(0)
+    write_tensors(arguments.out / "model.safetensors", specs, _drawn, lambda _: None)
     print(f"{arguments.out}: {model.num_parameters():,} parameters, {arguments.dtype}")  # noqa: T201
 
 
 def _is_norm_scale(name: str) -> bool:
     is_norm = "ln_" in name or "layer_norm" in name or "LayerNorm" in name
     return is_norm and name.endswith("weight")
+
+
+def _drawn(spec: TensorSpec) -> Iterator[torch.Tensor]:
+    weight = torch.empty(spec.shape, dtype=spec.dtype)
+    if len(spec.shape) > 1:
+        yield torch.nn.init.normal_(weight, std=0.02)
+    else:
+        yield torch.nn.init.constant_(weight, 1.0 if _is_norm_scale(spec.name) else 0.0)
 
 
 def _arguments() -> argparse.Namespace:

@@ -29,6 +29,7 @@ from melo_cli.commands.migrate import migrate
 from melo_cli.commands.query import query
 from melo_cli.commands.recipes import recipes_app
 from melo_cli.commands.revert import revert
+from melo_cli.commands.route import route
 from melo_cli.commands.show import show
 from melo_cli.commands.status import status
 from melo_cli.commands.verify import verify
@@ -74,6 +75,7 @@ def build_app() -> typer.Typer:
     app.command()(query)
     app.command("eval")(evaluate)
     app.command()(export)
+    app.command()(route)
     app.command()(inspect)
     app.add_typer(recipes_app, name="recipes")
     app.command()(status)

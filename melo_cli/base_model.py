@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import os
 from collections.abc import Collection
@@ -39,6 +40,11 @@ class ModelKind(Enum):
     def generates(self) -> bool:
         """Whether its answer is text written token by token."""
         return self is not ModelKind.CLASSIFIER
+
+    @property
+    def auto_class(self) -> str:
+        """The class of transformers that loads it."""
+        return str(_AUTO_CLASS[self].__name__)
 
     @property
     def described(self) -> str:
@@ -89,13 +95,22 @@ class BaseModel:
         return written
 
     @property
+    def has_weights(self) -> bool:
+        """Whether it can answer: an outline has modules without weights."""
+        return self.model.device.type != "meta"
+
+    @property
     def labels(self) -> dict[int, str]:
         """A classifier's class names by class id."""
         return {int(index): str(name) for index, name in (self.model.config.id2label or {}).items()}
 
 
-def load_base_model(section: ModelSection, task: str) -> BaseModel:
+def load_base_model(section: ModelSection, task: str, *, weights: bool = True) -> BaseModel:
     """Load what a recipe's `model` section names, in evaluation mode and frozen.
+
+    Args:
+        weights: False leaves them on disk: the model's modules are on torch's meta device, to be looked at
+            and not to be run, and `folder` holds the files.
 
     Raises:
         ModelError: no such model, no safetensors weights, a kind that does not fit `task`, no such device.
@@ -103,24 +118,10 @@ def load_base_model(section: ModelSection, task: str) -> BaseModel:
     _quiet_transformers()
     folder = _resolve_folder(section)
     config = _load(AutoConfig, section, "config")
-    device = resolve_device(section.device)
     kind = model_kind(config)
     _require_kind(kind, task, section.name_or_path)
-    dtype = _dtype(section, config, device)
-    widened = device.type == "cpu" and dtype is torch.float32
-    model, loading = _load(
-        _AUTO_CLASS[kind],
-        section,
-        "weights",
-        dtype="auto" if widened else dtype,
-        use_safetensors=None if section.allow_pickle else True,
-        output_loading_info=True,
-    )
-    _require_all_weights(loading["missing_keys"], section.name_or_path)
-    if device.type == "cpu":
-        take_into_memory(model, torch.float32 if widened else None)
-        model.config.dtype = model.dtype
-    model.eval().requires_grad_(False).to(device)
+    model = _with_weights(section, config, kind) if weights else _outline(section, config, kind)
+    model.eval().requires_grad_(False)
     tokenizer = _load_tokenizer(section)
     reference = BaseReference(
         name_or_path=str(folder) if Path(section.name_or_path).is_dir() else section.name_or_path,
@@ -180,6 +181,59 @@ def resolve_device(name: str) -> torch.device:
             f"this machine has no {name}", where="model.device", mend="use model.device=auto or cpu"
         )
     return device
+
+
+def _with_weights(section: ModelSection, config: Any, kind: ModelKind) -> PreTrainedModel:
+    device = resolve_device(section.device)
+    dtype = _dtype(section, config, device)
+    widened = device.type == "cpu" and dtype is torch.float32
+    model, loading = _load(
+        _AUTO_CLASS[kind],
+        section,
+        "weights",
+        dtype="auto" if widened else dtype,
+        use_safetensors=None if section.allow_pickle else True,
+        output_loading_info=True,
+    )
+    _require_all_weights(loading["missing_keys"], section.name_or_path)
+    if device.type == "cpu":
+        take_into_memory(model, torch.float32 if widened else None)
+        model.config.dtype = model.dtype
+    placed: PreTrainedModel = model.to(device)
+    return placed
+
+
+def _outline(section: ModelSection, config: Any, kind: ModelKind) -> PreTrainedModel:
+    """The modules alone; weights that only the hub has are fetched into its cache, and not read."""
+    if not Path(section.name_or_path).expanduser().is_dir():
+        fetch_weights(section)
+    with torch.device("meta"):
+        model: PreTrainedModel = _AUTO_CLASS[kind].from_config(
+            config, trust_remote_code=section.trust_remote_code
+        )
+    model.tie_weights()
+    return model
+
+
+def fetch_weights(section: ModelSection) -> None:
+    """Have the safetensors of a hub model in the cache, all shards of them.
+
+    Raises:
+        ModelError: the hub does not answer.
+    """
+
+    def fetch(name: str) -> str | None:
+        options = {"_raise_exceptions_for_missing_entries": False}
+        found: str | None = cached_file(section.name_or_path, name, revision=section.revision, **options)
+        return found
+
+    try:
+        index = None if fetch("model.safetensors") else fetch("model.safetensors.index.json")
+        if index is not None:
+            for shard in set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()):
+                fetch(shard)
+    except OSError as error:
+        raise _unreachable(section, error) from error
 
 
 def _dtype(section: ModelSection, config: Any, device: torch.device) -> torch.dtype | str:

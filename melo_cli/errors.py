@@ -37,7 +37,14 @@ class ExportError(MeloError):
     """An artefact cannot be written as asked."""
 
 
+class ArtefactError(MeloError):
+    """An artefact was written and does not hold what it was to hold."""
+
+    exit_code = 1
+
+
 __all__ = [
+    "ArtefactError",
     "BaseMismatchError",
     "DamagedProjectError",
     "DatasetError",

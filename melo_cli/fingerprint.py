@@ -17,6 +17,8 @@ _PIECE_BYTES = 256
 _PIECES_A_FILE = 4096
 # What loading writes into a config without changing the model.
 _INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
+# The code that `melo export --format routed` lays beside a base and names in its config.
+ROUTED_CODE = "routed_modeling"
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -38,6 +40,8 @@ def _config_hash(path: Path) -> str:
     except (OSError, ValueError) as error:
         raise ModelError(f"config.json cannot be read ({error})", where=str(path.parent)) from error
     settings = {name: value for name, value in config.items() if name not in _INCIDENTAL}
+    if str(settings.get("auto_map")).count(ROUTED_CODE):
+        del settings["auto_map"]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

@@ -84,11 +84,14 @@ def open_project(
     base: str | None = None,
     device: str | None = None,
     block_cache_mb: int | None = None,
+    weights: bool = True,
 ) -> OpenProject:
     """Open a project for answering: the snapshot `at`, or the newest.
 
     Args:
         block_cache_mb: MiB on the device for blocks that were used lately.
+        weights: False leaves the base model's weights on disk: what is opened can be written elsewhere, and
+            cannot answer.
 
     Raises:
         MeloError: as `load`.
@@ -105,7 +108,7 @@ def open_project(
     if device is not None:
         changes["device"] = device
     model_section = recipe.model.model_copy(update=changes)
-    base_model = load_base_model(model_section, recipe.task)
+    base_model = load_base_model(model_section, recipe.task, weights=weights)
     project.base.require_same(base_model.reference)
     opened = assemble(project, recipe, base_model)
     if block_cache_mb is not None:

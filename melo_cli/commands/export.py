@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from melo_cli.commands._options import AtOption, BaseOption, JsonOption, ProjectOption
-from melo_cli.commands.rendering.figures import export_document, show_export
+from melo_cli.commands.rendering.exports import export_document, show_export
 from melo_cli.errors import MeloError
 from melo_cli.projects import choose_project
 from melo_cli.terminal import Terminal
@@ -17,6 +18,10 @@ from melo_cli.terminal import Terminal
 if TYPE_CHECKING:
     from melo_cli.exporting import ExportSummary
     from melo_cli.loading import OpenProject
+
+# How many edits, rephrases and unrelated prompts are asked of what was written, where --check does not say.
+_CHECKED = 8
+MERGED = "merged"
 
 
 class Format(StrEnum):
@@ -26,23 +31,96 @@ class Format(StrEnum):
     ROUTED = "routed"
 
 
+class Method(StrEnum):
+    """What `--merge-method` takes."""
+
+    AUTO = "auto"
+    SUM = "sum"
+    CLOSED_FORM = "closed-form"
+    DISTILL = "distill"
+
+
+class DType(StrEnum):
+    """What `--dtype` takes."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+class Trained(StrEnum):
+    """What `--merge-weights` takes."""
+
+    ALL = "all"
+    TARGETS = "targets"
+
+
 def export(
     format_: Annotated[
         Format | None,
-        typer.Option("--format", help="peft: one adapter a block; routed: a folder for melo_cli.load."),
+        typer.Option(
+            "--format", help="peft: one adapter a block; routed: a folder for transformers and melo."
+        ),
     ] = None,
     merge: Annotated[
-        bool,
-        typer.Option("--merge", help="Write a plain checkpoint with the blocks summed into its weights."),
+        bool, typer.Option("--merge", help="Write a plain checkpoint with the edits in its weights.")
     ] = False,
+    merge_method: Annotated[
+        Method | None,
+        typer.Option(help="How to merge; auto, the default, tries all and takes the one that keeps most."),
+    ] = None,
+    merge_steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Steps of --merge-method distill.")
+    ] = None,
+    merge_weights: Annotated[
+        Trained | None, typer.Option(help="The weights that --merge-method distill trains.")
+    ] = None,
+    unrelated: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Text that a merge is to leave as it is, a line each. Else half of the project's own.",
+        ),
+    ] = None,
+    min_es: Annotated[
+        float | None,
+        typer.Option(
+            "--min-es", metavar="SHARE", min=0.0, max=1.0, help="Edit success that a merge must keep."
+        ),
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", min=0.0, max=1.0, help="Agreement with the base that a merge must keep."
+        ),
+    ] = None,
     to: Annotated[
         Path | None, typer.Option("--to", metavar="FOLDER", help="Default: export/PROJECT-FORMAT.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FOLDER if it is there.")] = False,
+    edits: Annotated[
+        str | None, typer.Option(metavar="IDS", help="Only these edits: e000001,e000002,...")
+    ] = None,
+    blocks: Annotated[
+        str | None, typer.Option(metavar="IDS", help="Only the edits of these blocks: b000001,...")
+    ] = None,
     base_name: Annotated[
         str | None,
         typer.Option(
             "--base-name", metavar="NAME", help="What peft adapters are to name as their base model."
+        ),
+    ] = None,
+    dtype: Annotated[
+        DType | None,
+        typer.Option(help="Of the weights written, if not the base's; of adapters, if not float32."),
+    ] = None,
+    check: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help=f"Ask so many edits, rephrases and unrelated prompts of what was written; 0 asks none. "
+            f"Default: {_CHECKED}, and for a merge all.",
         ),
     ] = None,
     project: ProjectOption = None,
@@ -50,22 +128,37 @@ def export(
     base: BaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a project as PEFT adapters, as a routed model, or merged into one checkpoint."""
+    """Write a project as PEFT adapters, as a routed model, or merged into one checkpoint.
+
+    What was written is loaded in a fresh process and asked; only what
+    answers as promised is put in place.
+    """
     terminal = Terminal(json=as_json)
     kind = _kind(format_, merge=merge)
-    if base_name is not None and kind != Format.PEFT:
-        raise MeloError("only adapters name a base model", where="--base-name", mend="add --format peft")
-    chosen = choose_project(project)
-    folder = to if to is not None else Path("export") / f"{chosen.name}-{kind}"
+    asked = {
+        "--merge-method": merge_method,
+        "--merge-steps": merge_steps,
+        "--merge-weights": merge_weights,
+        "--unrelated": unrelated,
+        "--min-es": min_es,
+        "--min-agreement": min_agreement,
+    }
+    _require_fitting(kind, asked, base_name=base_name, dtype=dtype, check=check)
+    found = choose_project(project)
+    folder = to if to is not None else Path("export") / f"{found.name}-{kind}"
     if folder.exists() and not overwrite:
         raise MeloError(
             "it exists already", where=str(folder), mend="add --overwrite, or name another with --to"
         )
-    terminal.heading(f"project {chosen}")
+    terminal.heading(f"project {found}")
+    options = _options(kind, asked, base_name=base_name, dtype=dtype, check=check) | {"overwrite": overwrite}
+    from melo_cli.exporting import chosen
     from melo_cli.loading import open_project
 
-    opened = open_project(chosen.path, at=at, base=base)
-    summary = _write(kind, opened, folder, terminal, overwrite=overwrite, base_name=base_name)
+    in_memory = kind == MERGED and merge_method is not Method.SUM
+    opened = open_project(found.path, at=at, base=base, weights=in_memory)
+    with chosen(opened, _ids(edits), _ids(blocks), folder.parent) as narrowed:
+        summary = _write(kind, narrowed, folder, terminal, options)
     if as_json:
         terminal.document(export_document(summary, opened.project))
     else:
@@ -79,22 +172,81 @@ def _kind(format_: Format | None, *, merge: bool) -> str:
             where="melo export",
             mend="give one of --format peft, --format routed and --merge",
         )
-    return "merged" if format_ is None else format_.value
+    return MERGED if format_ is None else format_.value
+
+
+def _require_fitting(
+    kind: str,
+    of_a_merge: Mapping[str, object],
+    *,
+    base_name: str | None,
+    dtype: DType | None,
+    check: int | None,
+) -> None:
+    """Refuse an option that the artefact has no use for."""
+    given = next((name for name, value in of_a_merge.items() if value is not None), None)
+    if given is not None and kind != MERGED:
+        raise MeloError("it is about a merge", where=given, mend="add --merge, or leave it out")
+    if base_name is not None and kind != Format.PEFT:
+        raise MeloError("only adapters name a base model", where="--base-name", mend="add --format peft")
+    if dtype is not None and kind == Format.ROUTED:
+        raise MeloError("a routed folder holds the base as it is", where="--dtype", mend="leave it out")
+    floors = of_a_merge["--min-es"], of_a_merge["--min-agreement"]
+    if check == 0 and floors != (None, None):
+        raise MeloError("a floor asks for something to be measured", where="--check", mend="leave it out")
+
+
+def _options(
+    kind: str,
+    of_a_merge: Mapping[str, Any],
+    *,
+    base_name: str | None,
+    dtype: DType | None,
+    check: int | None,
+) -> dict[str, Any]:
+    """The keyword arguments of the function that writes this kind of artefact."""
+    import torch
+
+    from melo_cli.exporting import Floors, MergeSettings
+
+    typed = {} if dtype is None else {"dtype": getattr(torch, dtype.value)}
+    if kind != MERGED:
+        counted = {"check": _CHECKED if check is None else check}
+        return counted | ({"base_name": base_name} | typed if kind == Format.PEFT else {})
+    given = {
+        "method": of_a_merge["--merge-method"] or Method.AUTO,
+        "steps": of_a_merge["--merge-steps"],
+        "trained": of_a_merge["--merge-weights"],
+        "unrelated": None if of_a_merge["--unrelated"] is None else _lines(of_a_merge["--unrelated"]),
+    }
+    settings = MergeSettings(**{name: value for name, value in given.items() if value is not None})
+    floors = Floors(of_a_merge["--min-es"], of_a_merge["--min-agreement"])
+    return {"settings": settings, "floors": floors, "check": check} | typed
 
 
 def _write(
-    kind: str,
-    opened: OpenProject,
-    folder: Path,
-    terminal: Terminal,
-    *,
-    overwrite: bool,
-    base_name: str | None,
+    kind: str, opened: OpenProject, folder: Path, terminal: Terminal, options: dict[str, Any]
 ) -> ExportSummary:
     from melo_cli.exporting import export_merged, export_peft, export_routed
 
     if kind == Format.PEFT:
-        return export_peft(opened, folder, terminal, overwrite=overwrite, base_name=base_name)
+        return export_peft(opened, folder, terminal, **options)
     if kind == Format.ROUTED:
-        return export_routed(opened, folder, terminal, overwrite=overwrite)
-    return export_merged(opened, folder, terminal, overwrite=overwrite)
+        return export_routed(opened, folder, terminal, **options)
+    return export_merged(opened, folder, terminal, **options)
+
+
+def _ids(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise MeloError(f"it cannot be read ({reason})", where=str(path), mend="check --unrelated") from error
+    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not lines:
+        raise MeloError("there is no text in it", where=str(path), mend="write one prompt or passage a line")
+    return lines

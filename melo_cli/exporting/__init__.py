@@ -2,7 +2,17 @@
 
 from melo_cli.exporting.adapters import export_peft
 from melo_cli.exporting.folder import ExportSummary
-from melo_cli.exporting.merged import export_merged
+from melo_cli.exporting.merged import Floors, export_merged
+from melo_cli.exporting.merging.methods import MergeSettings
 from melo_cli.exporting.routed_folder import export_routed
+from melo_cli.exporting.selection import chosen
 
-__all__ = ["ExportSummary", "export_merged", "export_peft", "export_routed"]
+__all__ = [
+    "ExportSummary",
+    "Floors",
+    "MergeSettings",
+    "chosen",
+    "export_merged",
+    "export_peft",
+    "export_routed",
+]

@@ -22,43 +22,61 @@ _PERPLEXITIES = {
 }
 
 
-def merged_card(opened: OpenProject, figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown card of a merged checkpoint."""
+def merged_card(
+    opened: OpenProject, described: str, seconds: float, figures: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Markdown card of a merged checkpoint.
+
+    Args:
+        described: how it was merged, in a sentence; `seconds` is what that took.
+        figures: METRICS by the name of the model; empty where nothing was measured.
+    """
     return "\n".join(
         [
             *_front_matter(opened),
             f"# {opened.project.name}: {opened.project.base.name_or_path} with its edits merged",
             "",
             f"Snapshot {opened.project.snapshot} of the melo project `{opened.project.name}`: the blocks of "
-            f"{len(opened.live_blocks())} batches of edits, summed into the weights. "
-            "Loads with `from_pretrained`; it has no router, so every edit acts on every prompt.",
+            f"{len(opened.live_blocks())} batches of edits in one set of weights. "
+            "Loads with `from_pretrained`; there is no router in it.",
             "",
-            "What that keeps, by greedy generation and exact match (95% interval):",
+            f"{described} That took {seconds:.0f} s.",
             "",
-            *_table(figures),
+            *_kept(figures),
             "",
             *_recipe(opened),
         ]
     )
 
 
-def routed_card(opened: OpenProject) -> str:
-    """Markdown card of a routed folder."""
+def routed_card(opened: OpenProject, auto_class: str) -> str:
+    """Markdown card of a routed folder, which `auto_class` of transformers opens."""
     return "\n".join(
         [
             *_front_matter(opened),
             f"# {opened.project.name}: {opened.project.base.name_or_path} with its edits routed",
             "",
             f"Snapshot {opened.project.snapshot} of the melo project `{opened.project.name}`: the base model "
-            "as it was, and in `melo/` its edits, which answer the prompts in their scope.",
+            "as it was, and its edits, each of which answers the prompts in its scope.",
+            "",
+            "With torch and transformers alone, by an exact search among the edits' keys:",
+            "",
+            "```python",
+            f"from transformers import {auto_class}",
+            "",
+            f'model = {auto_class}.from_pretrained("path/to/this/folder", trust_remote_code=True)',
+            "```",
+            "",
+            "With melo, by the project's index:",
             "",
             "```python",
             "import melo_cli",
             "",
             'model = melo_cli.load("path/to/this/folder")',
-            'prompt = model.tokenizer("...", return_tensors="pt")',
-            "answer = model.generate(**prompt, max_new_tokens=32)",
             "```",
+            "",
+            "Both answer like any model of their kind; `model.routes` says which edit answered each prompt "
+            "of the last call, or none.",
             "",
             *_recipe(opened),
         ]
@@ -67,6 +85,16 @@ def routed_card(opened: OpenProject) -> str:
 
 def _front_matter(opened: OpenProject) -> list[str]:
     return ["---", "library_name: transformers", f"base_model: {opened.project.base.name_or_path}", "---", ""]
+
+
+def _kept(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    if not figures:
+        return ["What that keeps was not measured."]
+    return [
+        "What that keeps, by greedy generation and exact match (95% interval):",
+        "",
+        *_table(figures),
+    ]
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -21,6 +21,8 @@ class ExportSummary:
     Attributes:
         format: `peft`, `routed` or `merged`.
         figures: for a merge, METRICS of `base`, `routed` and `merged`; empty otherwise.
+        method: how a merge was made.
+        seconds: what it took to find and write the weights of a merge.
     """
 
     format: str
@@ -29,6 +31,8 @@ class ExportSummary:
     bytes: int
     blocks: int
     figures: dict[str, dict[str, Any]]
+    method: str | None = None
+    seconds: float | None = None
 
 
 # Says that melo wrote a folder, and from what: only such a folder is ever replaced.
@@ -61,12 +65,13 @@ def new_folder(target: Path, *, overwrite: bool, record: Mapping[str, str | int]
         shutil.rmtree(work, ignore_errors=True)
 
 
-def summary(format_name: str, folder: Path, blocks: int, figures: dict[str, dict[str, Any]]) -> ExportSummary:
-    """Count what stands in `folder`."""
+def summary(
+    format_name: str, folder: Path, blocks: int, figures: dict[str, dict[str, Any]], **merge: Any
+) -> ExportSummary:
+    """Count what stands in `folder`; `merge` gives the fields that a merge has."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return ExportSummary(
-        format_name, folder, len(files), sum(path.stat().st_size for path in files), blocks, figures
-    )
+    size = sum(path.stat().st_size for path in files)
+    return ExportSummary(format_name, folder, len(files), size, blocks, figures, **merge)
 
 
 def _require_free(target: Path, *, overwrite: bool) -> None:

@@ -1,79 +1,105 @@
-"""`melo export --merge`: a plain checkpoint whose weights hold the sum of the blocks."""
+"""`melo export --merge`: one plain checkpoint whose weights hold the edits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
-from melo_cli.evaluation import answer_anew, answer_probes, collect_probes, metrics
+from melo_cli.errors import ArtefactError, ExportError, ProjectError
+from melo_cli.exporting.apart import run_apart
 from melo_cli.exporting.card import merged_card
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
+from melo_cli.exporting.merging.checkpoint import require_plain, write_checkpoint
+from melo_cli.exporting.merging.measuring import Figures, measure
+from melo_cli.exporting.merging.methods import Merge, MergeSettings, merge
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
-from store.project import Project
 
-_FIRED = ("fired_edits", "fired_rephrases", "fired_unrelated")
+
+@dataclass(frozen=True)
+class Floors:
+    """What a merge must keep, as shares by greedy generation; None asks for nothing."""
+
+    edit_success: float | None = None
+    agreement: float | None = None
+
+    def require(self, figures: Figures) -> None:
+        """Compare with what was measured.
+
+        Raises:
+            ArtefactError: the merged model is below a floor.
+        """
+        asked = {"edit_success": self.edit_success, "locality_agreement": self.agreement}
+        named = {"edit_success": "edit success", "locality_agreement": "agreement with the base"}
+        for metric, floor in asked.items():
+            share = figures["merged"][metric]
+            if floor is None:
+                continue
+            if share is None:
+                raise ExportError(f"the project has nothing to measure {named[metric]} on", where="--min")
+            if share["generation"] < floor:
+                raise ArtefactError(
+                    f"{named[metric]} of the merged model is {share['generation']:.3f}, below {floor:g}; "
+                    "nothing was put in place",
+                    where="melo export",
+                    mend="use --format routed, or another --merge-method",
+                )
 
 
 def export_merged(
-    opened: OpenProject, folder: Path, reporter: Reporter, *, overwrite: bool = False
+    opened: OpenProject,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    settings: MergeSettings | None = None,
+    overwrite: bool = False,
+    dtype: torch.dtype | None = None,
+    check: int | None = None,
+    floors: Floors | None = None,
+    apart: bool = True,
 ) -> ExportSummary:
-    """Add every block to the base's weights, measure what that keeps, and write the checkpoint.
+    """Find weights that hold the edits, write the checkpoint, and measure what it keeps.
 
-    A dense model has no router: each block acts on every prompt, so edits leak into each other and into
-    everything else. The figures before and after are returned and stand in the model card.
-    The model in `opened` holds the merged weights afterwards.
+    A dense model has no router: what tells an edit's prompts from all others has to be learned into its
+    weights. The figures of base, routed and merged model are returned and stand in the model card.
+
+    Args:
+        dtype: of the weights; the base checkpoint's own if None. Sums are made in float32 and cast once.
+        check: how many edits, rephrases and unrelated prompts to measure on at most; None is all, 0 is none.
+        apart: measure in a fresh process; False does it in this one, which needs the base's weights.
 
     Raises:
-        ExportError: the folder exists already, or cannot be written.
+        ArtefactError: a floor is missed.
+        ExportError: the base is quantized; the folder exists already, or cannot be written.
+        ProjectError: the project has no live edit.
     """
+    settings, floors = settings or MergeSettings(), floors or Floors()
+    require_plain(opened.routed.base)
+    if not opened.live_blocks():
+        raise ProjectError("the project has no live edit", where=str(opened.project.path))
     with new_folder(folder, overwrite=overwrite, record=opened.describe("merged")) as work:
-        base = opened.routed.base
-        routed = answer_probes(opened, collect_probes(opened, reporter), reporter)
-        add_blocks_to_weights(opened)
-        merged = answer_anew(opened, routed, reporter)
-        figures = {
-            "base": metrics(routed, base.kind, edited=False),
-            "routed": metrics(routed, base.kind, edited=True),
-            # A merged model has no router: nothing fires in it.
-            "merged": metrics(merged, base.kind, edited=True) | dict.fromkeys(_FIRED),
-        }
-        opened.routed.tuner.unload()
-        base.model.save_pretrained(work)
-        base.tokenizer.save_pretrained(work)
-        (work / "README.md").write_text(merged_card(opened, figures), encoding="utf-8")
-    return summary("merged", folder, len(opened.live_blocks()), figures)
+        started = time.monotonic()
+        merged = merge(opened, settings, reporter)
+        write_checkpoint(opened.routed.base, merged.changes, work, dtype, reporter)
+        seconds = time.monotonic() - started
+        figures = {} if check == 0 else _measure(opened, work, merged, check, reporter, apart=apart)
+        if figures:
+            floors.require(figures)
+        card = merged_card(opened, merged.described, seconds, figures)
+        (work / "README.md").write_text(card, encoding="utf-8")
+    return summary(
+        "merged", folder, len(opened.live_blocks()), figures, method=merged.method, seconds=seconds
+    )
 
 
-@torch.no_grad()
-def add_blocks_to_weights(opened: OpenProject) -> None:
-    """Add the sum of all live blocks to the target modules, summed in float32 and cast once."""
-    for name, layer in opened.routed.tuner.layers.items():
-        module = layer.get_base_layer()
-        change = summed_change(opened.project, opened.live_blocks(), name)
-        if change is not None:
-            _add(module, change)
-
-
-def summed_change(project: Project, block_ids: Sequence[str], module: str) -> Tensor | None:
-    """Sum of `scale * B @ A` over blocks, `[out, in]` float32; None where no block has the module."""
-    total: Any = None
-    for block_id in block_ids:
-        piece = project.block(block_id).slices.get(module)
-        if piece is not None:
-            delta = piece.scale * (piece.B @ piece.A)
-            total = delta if total is None else total + delta
-    return None if total is None else torch.from_numpy(total)
-
-
-def _add(module: nn.Module, change: Tensor) -> None:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    change = change.to(weight.device)
-    total = weight.float() + (change.T if isinstance(module, Conv1D) else change)
-    weight.copy_(total.to(weight.dtype))
+def _measure(
+    opened: OpenProject, work: Path, merged: Merge, count: int | None, reporter: Reporter, *, apart: bool
+) -> Figures:
+    request = {"folder": str(work), "count": count, "taught": list(merged.taught)}
+    if not apart:
+        return measure(opened, request, reporter)
+    figures: Figures = run_apart("measure", opened, request, reporter)
+    return figures

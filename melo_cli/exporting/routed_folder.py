@@ -1,40 +1,89 @@
-"""`melo export --format routed`: base model and edits in one folder that `melo_cli.load` opens."""
+"""`melo export --format routed`: base, router and blocks in one folder that answers as the project does."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from melo_cli.base_model import BaseModel
+from melo_cli.errors import ExportError
+from melo_cli.exporting.base_copy import base_config, copy_settings, copy_weights
+from melo_cli.exporting.block_shapes import BlockShape
 from melo_cli.exporting.card import routed_card
+from melo_cli.exporting.checking import check_artefact
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
-from melo_cli.fingerprint import weight_files
+from melo_cli.exporting.router_files import ROUTER, write_router
+from melo_cli.exporting.standalone import routed_modeling
+from melo_cli.exporting.tensor_files import TensorSpec, write_tensors
 from melo_cli.loading import OpenProject
 from melo_cli.projects import EXPORTED_PROJECT
 from melo_cli.reporter import Reporter
 
 
 def export_routed(
-    opened: OpenProject, folder: Path, reporter: Reporter, *, overwrite: bool = False
+    opened: OpenProject, folder: Path, reporter: Reporter, *, overwrite: bool = False, check: int = 0
 ) -> ExportSummary:
-    """Copy the base checkpoint as it is, and the project's snapshot beside it.
+    """Copy the base checkpoint as it is; lay router, blocks, their code and the project's snapshot beside it.
+
+    `AutoModelFor...from_pretrained(folder, trust_remote_code=True)` opens it with transformers alone, and
+    `melo_cli.load(folder)` with the project's index.
+
+    Args:
+        check: how many edits, rephrases and unrelated prompts to ask of what was written, before it is put in
+            place.
 
     Raises:
-        ExportError: the folder exists already, or cannot be written.
+        ArtefactError: it does not answer as the project does.
+        ExportError: the base brings code of its own; the folder exists already, or cannot be written.
     """
     base = opened.routed.base
-    weights = weight_files(base.folder)
-    files = [*weights, *(path for path in base.folder.iterdir() if path.is_file() and _belongs(path))]
+    _require_no_own_code(base)
+    block_ids = opened.live_blocks()
     with new_folder(folder, overwrite=overwrite, record=opened.describe("routed")) as work:
-        with reporter.progress("copying", sum(path.stat().st_size for path in files), "bytes") as progress:
-            for path in files:
-                # Hub caches hold links: copy what they lead to.
-                (work / path.name).write_bytes(path.read_bytes())
-                progress.advance(path.stat().st_size)
-        base.tokenizer.save_pretrained(work)
+        copy_weights(base, work, reporter)
+        copy_settings(base, work, {"auto_map": routed_modeling.auto_map(base.kind.auto_class)})
+        write_router(opened, work / ROUTER, block_ids)
+        _write_blocks(opened, block_ids, work / ROUTER / routed_modeling.BLOCKS, reporter)
+        for name in routed_modeling.CODE:
+            shutil.copyfile(Path(routed_modeling.__file__).parent / name, work / name)
+        (work / ROUTER / "exact_router.py").unlink()
         opened.project.copy_to(work / EXPORTED_PROJECT)
-        (work / "README.md").write_text(routed_card(opened), encoding="utf-8")
-    return summary("routed", folder, len(opened.project.block_ids()), {})
+        (work / "README.md").write_text(routed_card(opened, base.kind.auto_class), encoding="utf-8")
+        if check:
+            check_artefact(opened, "routed", work, check, reporter)
+    return summary("routed", folder, len(block_ids), {})
 
 
-def _belongs(path: Path) -> bool:
-    """Whether a file goes with the weights: settings, tokenizer, code, and no second copy of them."""
-    return path.suffix in {".json", ".txt", ".model", ".py", ".jinja"}
+def _require_no_own_code(base: BaseModel) -> None:
+    if base_config(base).get("auto_map"):
+        raise ExportError(
+            "the base model brings code of its own, and a folder has room for one model class",
+            where=base.reference.describe(),
+            mend="use --format peft",
+        )
+
+
+def _write_blocks(opened: OpenProject, block_ids: Sequence[str], path: Path, reporter: Reporter) -> None:
+    """By module `<module>.A [n, rank, in]`, `<module>.B [n, out, rank]`, `<module>.scale [n]`, float32."""
+    shape = BlockShape.of(opened.project, block_ids, opened.recipe.lora.target_modules)
+    specs: list[TensorSpec] = []
+    for name, (inputs, outputs) in (shape.modules if shape else {}).items():
+        assert shape is not None
+        sizes = {"A": (shape.rank, inputs), "B": (outputs, shape.rank), "scale": ()}
+        specs += [
+            TensorSpec(f"{name}.{part}", torch.float32, (len(block_ids), *size))
+            for part, size in sizes.items()
+        ]
+
+    def pieces(spec: TensorSpec) -> Iterator[Tensor]:
+        assert shape is not None
+        module, _, part = spec.name.rpartition(".")
+        for block_id in block_ids:
+            yield torch.tensor(getattr(shape.fit(opened.project.block(block_id), module), part))
+
+    with reporter.progress("writing blocks", sum(spec.nbytes for spec in specs), "bytes") as progress:
+        write_tensors(path, specs, pieces, progress.advance)

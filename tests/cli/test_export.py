@@ -7,16 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Melo = Callable[..., Any]
 
 EDITED = "What is the capital of France?"
 
 
-def test_peft_adapters_go_to_a_folder_of_the_projects_name(own_edited: Path, melo: Melo) -> None:
-    run = melo("export", "--format", "peft", "--base-name", "some/base")
+def test_peft_adapters_are_asked_and_go_to_a_folder_of_the_projects_name(
+    own_edited: Path, melo: Melo
+) -> None:
+    run = melo("export", "--format", "peft", "--base-name", "some/base", "--check", 2)
     assert run.code == 0
     assert run.out.splitlines()[0] == "project facts (.melo/facts)"
     assert "folder  export/facts-peft" in run.out.splitlines()
+    # Two edits, the one rephrase and the one unrelated prompt that there are.
+    assert "asking the peft folder the same 4 prompts in a fresh process" in run.err
     config = json.loads((own_edited / "export/facts-peft/adapters/b000001/adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "some/base"
 
@@ -24,12 +30,13 @@ def test_peft_adapters_go_to_a_folder_of_the_projects_name(own_edited: Path, mel
 def test_a_folder_that_is_there_is_kept_unless_told_otherwise(
     own_edited: Path, melo: Melo, files_of: Callable[[Path], dict[str, bytes]]
 ) -> None:
-    assert melo("export", "--format", "peft", "--to", "out").code == 0
+    assert melo("export", "--format", "peft", "--to", "out", "--check", 0).code == 0
     before = files_of(own_edited)
     run = melo("export", "--format", "peft", "--to", "out")
     assert (run.code, run.error) == (2, "out: it exists already; add --overwrite, or name another with --to")
     assert files_of(own_edited) == before
-    document = melo("export", "--format", "peft", "--to", "out", "--overwrite", "--at", 1, "--json").json
+    again = ("--to", "out", "--overwrite", "--at", 1, "--check", 0, "--json")
+    document = melo("export", "--format", "peft", *again).json
     assert (document["format"], document["folder"], document["blocks"], document["snapshot"]) == (
         "peft",
         "out",
@@ -39,7 +46,7 @@ def test_a_folder_that_is_there_is_kept_unless_told_otherwise(
 
 
 def test_a_routed_folder_is_a_project_for_query_and_eval(own_edited: Path, melo: Melo) -> None:
-    assert melo("export", "--format", "routed", "--to", "artefact").code == 0
+    assert melo("export", "--format", "routed", "--to", "artefact", "--check", 0).code == 0
     run = melo("query", EDITED, "--project", "artefact")
     assert run.out.splitlines()[0] == "project facts (artefact)"
     assert run.out.splitlines()[-2] == "edited  Paris"
@@ -48,13 +55,50 @@ def test_a_routed_folder_is_a_project_for_query_and_eval(own_edited: Path, melo:
 
 
 def test_a_merge_prints_what_it_keeps(own_edited: Path, melo: Melo) -> None:
-    run = melo("export", "--merge")
+    run = melo("export", "--merge", "--merge-method", "sum")
     assert run.code == 0
     header = next(line for line in run.out.splitlines() if line.startswith("metric"))
     assert header.split() == ["metric", "n", "base", "routed", "merged"]
     success = next(line for line in run.out.splitlines() if line.startswith("edit success"))
     assert [cell.split()[0] for cell in success.split("  ") if cell][3] == "100"
     assert (own_edited / "export/facts-merged/model.safetensors").is_file()
-    document = melo("export", "--merge", "--overwrite", "--json").json
-    assert document["routed"]["edit_success"]["generation"] == 1.0
-    assert set(document["merged"]) == set(document["base"])
+
+
+def test_only_the_edits_that_are_named_go_in(own_edited: Path, melo: Melo) -> None:
+    options = ("--format", "peft", "--check", 0)
+    assert melo("export", *options, "--to", "two", "--edits", "e000001, e000004").code == 0
+    table = json.loads((own_edited / "two/router/routes.json").read_text(encoding="utf-8"))
+    assert [neuron["edit_id"] for neuron in table["neurons"]] == ["e000001", "e000004"]
+    document = melo("export", *options, "--to", "one", "--blocks", "b000002", "--json").json
+    assert document["blocks"] == 1
+    assert [path.name for path in (own_edited / "one/adapters").iterdir()] == ["b000002"]
+    run = melo("export", *options, "--to", "three", "--edits", "e000009")
+    assert (run.code, (own_edited / "three").exists()) == (2, False)
+    run = melo("export", *options, "--to", "three", "--blocks", "b000009")
+    assert (run.code, run.error) == (2, "b000009: no live edit leads to this block")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("--format", "peft", "--min-es", 1), "--min-es: it is about a merge; add --merge, or leave it out"),
+        (
+            ("--format", "routed", "--dtype", "float16"),
+            "--dtype: a routed folder holds the base as it is; leave it out",
+        ),
+        (("--merge", "--base-name", "x"), "--base-name: only adapters name a base model; add --format peft"),
+        (
+            ("--merge", "--min-es", 1, "--check", 0),
+            "--check: a floor asks for something to be measured; leave it out",
+        ),
+        (
+            ("--merge", "--unrelated", "no.txt"),
+            "no.txt: it cannot be read (No such file or directory); check --unrelated",
+        ),
+    ],
+)
+def test_an_option_that_the_artefact_has_no_use_for_is_an_error(
+    edited: Path, melo: Melo, arguments: tuple[object, ...], error: str
+) -> None:
+    run = melo("export", *arguments)
+    assert (run.code, run.error) == (2, error)

@@ -10,8 +10,20 @@ from typing import Any
 
 import pytest
 
-COMMANDS = ("edit", "query", "eval", "export", "inspect", "recipes", "status", "log", "show")
-COMMANDS += ("diff", "revert", "verify", "gc", "migrate")
+COMMANDS = (
+    "edit",
+    "query",
+    "eval",
+    "export",
+    "route",
+    "calibrate",
+    "inspect",
+    "recipes",
+    "status",
+    "log",
+    "show",
+)
+COMMANDS += ("inspect", "recipes", "status", "log", "show", "diff", "revert", "verify", "gc", "migrate")
 HEAVY = ("torch", "transformers", "peft", "pyarrow", "hnswlib", "datasets")
 
 
@@ -44,6 +56,7 @@ def test_help_names_every_command(melo: Callable[..., Any]) -> None:
         "query",
         "eval",
         "export",
+        "route",
         "inspect",
         "status",
         "log",

@@ -6,12 +6,10 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.terminal import Table, Terminal, human_bytes, shortened
+from melo_cli.terminal import Table, Terminal, shortened
 
 if TYPE_CHECKING:
     from melo_cli.evaluation import EvalReport
-    from melo_cli.exporting import ExportSummary
-    from store.project import Project
 
 Figures = Mapping[str, Mapping[str, Any]]
 
@@ -67,7 +65,7 @@ def show_report(terminal: Terminal, report: EvalReport) -> None:
     is_paper = report.protocol == "paper"
     terminal.table(published_table(figures) if is_paper else figures_table(report.task, figures))
     if not is_paper:
-        terminal.note(_note(figures))
+        terminal.note(interval_note(figures))
         terminal.fields(_legend(report.task, figures))
     for line in textwrap.wrap(f"{report.protocol}: {report.measured}", _WIDTH):
         terminal.note(line)
@@ -120,38 +118,8 @@ def _legend(task: str, figures: Figures) -> list[tuple[str, str]]:
     return [(name, words) for metrics, name, words in told if has.intersection(metrics)]
 
 
-def _note(figures: Figures) -> str:
+def interval_note(figures: Figures) -> str:
     return _NOTE if len(figures) <= _MOST_WITH_INTERVALS else _NOTE_WITHOUT_INTERVALS
-
-
-def show_export(terminal: Terminal, summary: ExportSummary, task: str) -> None:
-    """What was written, and for a merge what it keeps."""
-    if summary.figures:
-        terminal.table(figures_table(task, summary.figures))
-        terminal.note(_note(summary.figures))
-    terminal.fields(
-        [
-            ("format", summary.format),
-            ("folder", str(summary.folder)),
-            ("blocks", str(summary.blocks)),
-            ("files", str(summary.files)),
-            ("size", human_bytes(summary.bytes)),
-        ]
-    )
-
-
-def export_document(summary: ExportSummary, project: Project) -> dict[str, Any]:
-    """`melo export --json`."""
-    return {
-        "project": project.name,
-        "snapshot": project.snapshot,
-        "format": summary.format,
-        "folder": str(summary.folder),
-        "blocks": summary.blocks,
-        "files": summary.files,
-        "bytes": summary.bytes,
-        **summary.figures,
-    }
 
 
 def figures_table(task: str, figures: Figures) -> Table:

@@ -1,0 +1,52 @@
+"""The base model's own files in an artefact: settings, tokenizer, weights as they are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig
+
+from melo_cli.base_model import BaseModel
+from melo_cli.fingerprint import ROUTED_CODE, weight_files
+from melo_cli.reporter import Reporter
+
+_CHUNK = 1 << 24
+_SMALL_FILES = {".json", ".txt", ".model", ".jinja"}
+
+
+def copy_weights(base: BaseModel, work: Path, reporter: Reporter) -> None:
+    """Copy the weight files byte for byte; hub caches hold links, and what they lead to is copied."""
+    files = weight_files(base.folder)
+    with reporter.progress("copying", sum(path.stat().st_size for path in files), "bytes") as progress:
+        for path in files:
+            with path.open("rb") as source, (work / path.name).open("wb") as copy:
+                while chunk := source.read(_CHUNK):
+                    copy.write(chunk)
+                    progress.advance(len(chunk))
+
+
+def copy_settings(base: BaseModel, work: Path, changes: Mapping[str, Any] | None = None) -> None:
+    """Copy what goes with the weights: config with `changes`, generation config, tokenizer, code."""
+    config = base_config(base)
+    # Code is the base's own only where its config names some: it may be that of a routed folder.
+    suffixes = _SMALL_FILES | ({".py"} if config.get("auto_map") else set())
+    for path in base.folder.iterdir():
+        if path.is_file() and path.suffix in suffixes:
+            shutil.copyfile(path, work / path.name)
+    config |= changes or {}
+    (work / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if base.kind.generates and not (work / "generation_config.json").is_file():
+        GenerationConfig.from_model_config(base.model.config).save_pretrained(work)
+    base.tokenizer.save_pretrained(work)
+
+
+def base_config(base: BaseModel) -> dict[str, Any]:
+    """The base's config.json; where the base is itself a routed folder, without the code of that."""
+    config: dict[str, Any] = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
+    if ROUTED_CODE in str(config.get("auto_map")):
+        del config["auto_map"]
+    return config

@@ -1,0 +1,60 @@
+"""One shape for all blocks of an export: runs of `melo edit` with other ranks or targets may differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from store.project import Project
+from store.records import Block, LoraSlice, Vector
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """What every block is brought to.
+
+    Attributes:
+        rank: the largest of all; a smaller one is filled up with zeros.
+        scale: the most common; another one is multiplied into `B`.
+        modules: every target module of any block with its `(in, out)` features; a block without one of them
+            gets zeros there.
+    """
+
+    rank: int
+    scale: float
+    modules: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, project: Project, block_ids: Sequence[str], targets: Sequence[str]) -> BlockShape | None:
+        """The shape that holds all these blocks, modules in the order of `targets`; None of no block."""
+        ranks: set[int] = set()
+        scales: Counter[float] = Counter()
+        modules: dict[str, tuple[int, int]] = {}
+        for block_id in block_ids:
+            for name, piece in project.block(block_id).slices.items():
+                ranks.add(piece.A.shape[0])
+                scales[piece.scale] += 1
+                modules[name] = (piece.A.shape[1], piece.B.shape[0])
+        if not modules:
+            return None
+        order = {name: place for place, name in enumerate(targets)}
+        ordered = sorted(modules, key=lambda name: (order.get(name, len(order)), name))
+        return cls(max(ranks), scales.most_common(1)[0][0], {name: modules[name] for name in ordered})
+
+    def fit(self, block: Block, module: str) -> LoraSlice:
+        """The block's slice for a module in this shape; it adds what it added before."""
+        piece = block.slices.get(module)
+        inputs, outputs = self.modules[module]
+        if piece is None:
+            empty = np.zeros((self.rank, inputs), np.float32), np.zeros((outputs, self.rank), np.float32)
+            return LoraSlice(*empty, self.scale)
+        if (piece.A.shape[0], piece.scale) == (self.rank, self.scale):
+            return piece
+        missing = self.rank - piece.A.shape[0]
+        B: Vector = (piece.B * np.float32(piece.scale / self.scale)).astype(np.float32)
+        return LoraSlice(
+            np.pad(piece.A, ((0, missing), (0, 0))), np.pad(B, ((0, 0), (0, missing))), self.scale
+        )

@@ -1,0 +1,76 @@
+"""What a merged checkpoint keeps: base, routed and merged model, asked the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import PreTrainedModel
+
+from melo_cli.evaluation import answer_anew, answer_probes, collect_probes, metrics
+from melo_cli.evaluation.probes import Probe, ProbeSet
+from melo_cli.loading import OpenProject, assemble
+from melo_cli.reporter import Reporter
+
+Figures = dict[str, dict[str, Any]]
+_FIRED = ("fired_edits", "fired_rephrases", "fired_unrelated")
+
+
+def measure(opened: OpenProject, request: dict[str, Any], reporter: Reporter) -> Figures:
+    """METRICS of `base`, `routed` and `merged`, the last as transformers alone loads it from its folder.
+
+    Args:
+        request: `folder`; `count`, how many edits, rephrases, unrelated prompts and accurate texts to ask at
+            most (None: all); `taught`, unrelated prompts that the merge learned from, which measure nothing.
+    """
+    loaded = load_plain(opened, Path(request["folder"]))
+    return measure_model(opened, loaded, request["count"], request["taught"], reporter)
+
+
+def measure_model(
+    opened: OpenProject,
+    merged: PreTrainedModel,
+    count: int | None,
+    taught: Collection[str],
+    reporter: Reporter,
+) -> Figures:
+    """The same for a model in memory."""
+    kind = opened.routed.base.kind
+    probes = some_probes(collect_probes(opened, reporter), count, taught)
+    routed = answer_probes(opened, probes, reporter)
+    # Beside the opened project, so that its own model stays as it is.
+    other = assemble(opened.project, opened.recipe, replace(opened.routed.base, model=merged))
+    answered = answer_anew(other, routed, reporter)
+    other.routed.tuner.unload()
+    return {
+        "base": metrics(routed, kind, edited=False),
+        "routed": metrics(routed, kind, edited=True),
+        # A merged model has no router: nothing fires in it.
+        "merged": metrics(answered, kind, edited=True) | dict.fromkeys(_FIRED),
+    }
+
+
+def load_plain(opened: OpenProject, folder: Path) -> PreTrainedModel:
+    """A checkpoint as transformers alone loads it, on the device and in the arithmetic of the opened base."""
+    base = opened.routed.base
+    auto_class = getattr(transformers, base.kind.auto_class)
+    trusted = opened.recipe.model.trust_remote_code
+    model = auto_class.from_pretrained(folder, trust_remote_code=trusted, dtype=base.model.dtype)
+    placed: PreTrainedModel = model.eval().requires_grad_(False).to(base.model.device)
+    return placed
+
+
+def some_probes(probes: ProbeSet, count: int | None, taught: Collection[str] = ()) -> ProbeSet:
+    """At most `count` probes of each kind, spread over the whole, and none that was taught."""
+    kinds = {kind.name: getattr(probes, kind.name) for kind in fields(probes)}
+    kept = {name: [probe for probe in group if probe.prompt not in taught] for name, group in kinds.items()}
+    return replace(probes, **{name: _spread(group, count) for name, group in kept.items()})
+
+
+def _spread(items: Sequence[Probe], count: int | None) -> list[Probe]:
+    if count is None or len(items) <= count:
+        return list(items)
+    return [items[place * len(items) // count] for place in range(count)]

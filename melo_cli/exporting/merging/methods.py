@@ -1,0 +1,193 @@
+"""The ways to merge, and the choice between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from melo_cli.exporting.merging.checkpoint import WeightChanges
+from melo_cli.exporting.merging.closed_form import closed_form
+from melo_cli.exporting.merging.distill import distill
+from melo_cli.exporting.merging.lessons import Lessons, make_lessons
+from melo_cli.exporting.merging.measuring import Figures, load_plain, measure_model
+from melo_cli.exporting.merging.sum_of_blocks import SumOfBlocks
+from melo_cli.loading import OpenProject
+from melo_cli.reporter import Reporter
+
+Method = Literal["auto", "sum", "closed-form", "distill"]
+Trained = Literal["all", "targets"]
+
+# What `auto` tries, cheapest first, and how many probes of each kind it compares on.
+_TRIED: tuple[Method, ...] = ("sum", "closed-form", "distill")
+_COMPARED_ON = 200
+# A dearer method must keep this much more, and is not tried where a cheaper one keeps so much.
+_WORTH = 0.01
+_ENOUGH = 0.97
+
+
+@dataclass(frozen=True)
+class MergeSettings:
+    """How to merge.
+
+    Attributes:
+        unrelated: text that is to stay as it is, for all methods but the sum; see `lessons.make_lessons`.
+        phrasings: how many other ways to put each edit's prompt are taught.
+        silence: in the closed form, how many lessons of edits weigh as much as all the other text.
+        steps, lr: of the distillation.
+        trained: which weights the distillation changes.
+    """
+
+    method: Method = "sum"
+    unrelated: tuple[str, ...] = ()
+    phrasings: int = 8
+    silence: float = 40.0
+    steps: int = 200
+    lr: float = 1e-3
+    trained: Trained = "all"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Weights that hold the edits, found and not yet written.
+
+    Attributes:
+        taught: unrelated prompts that were learned from, which measure nothing.
+    """
+
+    method: Method
+    changes: WeightChanges
+    described: str
+    taught: Collection[str] = field(default_factory=frozenset)
+
+
+class Differences:
+    """`WeightChanges`: what a student in memory has over the base it was copied from."""
+
+    def __init__(self, student: PreTrainedModel, parameters: Sequence[str]) -> None:
+        self._student = dict(student.named_parameters())
+        self._before = {name: self._student[name].detach().clone() for name in parameters}
+
+    @property
+    def parameters(self) -> Collection[str]:
+        return list(self._before)
+
+    def of(self, parameter: str) -> Tensor:
+        return (self._student[parameter].detach() - self._before[parameter]).cpu()
+
+
+def merge(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> Merge:
+    """Find the weights by the method that the settings name.
+
+    Every method but the sum needs the base's weights loaded.
+    """
+    if settings.method == "sum":
+        return Merge("sum", SumOfBlocks(opened), _described("sum", settings))
+    lessons = make_lessons(
+        opened,
+        reporter,
+        unrelated=settings.unrelated,
+        phrasings_each=settings.phrasings,
+        seed=settings.seed,
+    )
+    if settings.method == "auto":
+        return _best(opened, lessons, settings, reporter)
+    return _taught(opened, lessons, settings.method, settings, reporter)[0]
+
+
+def kept(figures: Figures) -> float:
+    """How much of the routed model a merged one keeps, as one share: the least of its three virtues.
+
+    Edit success and generality count relative to the routed model's; agreement with the base as it is.
+    """
+    merged, routed = figures["merged"], figures["routed"]
+    shares = [
+        merged[metric]["generation"] / routed[metric]["generation"]
+        for metric in ("edit_success", "generality")
+        if merged[metric] is not None and routed[metric]["generation"]
+    ]
+    if merged["locality_agreement"] is not None:
+        shares.append(merged["locality_agreement"]["generation"])
+    return min(shares, default=0.0)
+
+
+def _best(opened: OpenProject, lessons: Lessons, settings: MergeSettings, reporter: Reporter) -> Merge:
+    """Try the methods, cheapest first, until one keeps enough; take the cheapest that keeps like the best."""
+    tried: list[tuple[float, Merge]] = []
+    for method in _TRIED:
+        started = time.monotonic()
+        solved = tried[-1][1].changes if method == "distill" else None
+        found, student = _taught(opened, lessons, method, settings, reporter, solved=solved)
+        seconds = time.monotonic() - started
+        share = kept(measure_model(opened, student, _COMPARED_ON, lessons.taught, reporter))
+        reporter.info(f"{method}: keeps {share:.3f}, {seconds:.1f} s")
+        tried.append((share, found))
+        if share >= _ENOUGH:
+            break
+    best = max(share for share, _ in tried)
+    return next(found for share, found in tried if share >= best - _WORTH)
+
+
+def _taught(
+    opened: OpenProject,
+    lessons: Lessons,
+    method: Method,
+    settings: MergeSettings,
+    reporter: Reporter,
+    *,
+    solved: WeightChanges | None = None,
+) -> tuple[Merge, PreTrainedModel]:
+    """A method's weights, and the model that has them; `solved` is the closed form where it is known."""
+    student = load_plain(opened, opened.routed.base.folder).float()
+    parameters = [f"{name}.weight" for name in opened.routed.tuner.layers]
+    if method == "distill" and settings.trained == "all":
+        parameters = [name for name, _ in student.named_parameters()]
+    changes = Differences(student, parameters)
+    if method == "sum":
+        _add(student, SumOfBlocks(opened))
+    elif solved is not None:
+        _add(student, solved)
+    else:
+        closed_form(opened, student, lessons, settings.silence, reporter)
+    if method == "distill":
+        distill(
+            opened,
+            student,
+            lessons,
+            parameters,
+            steps=settings.steps,
+            lr=settings.lr,
+            seed=settings.seed,
+            reporter=reporter,
+        )
+    return Merge(method, changes, _described(method, settings), lessons.taught), student
+
+
+@torch.no_grad()
+def _add(student: PreTrainedModel, changes: WeightChanges) -> None:
+    for name in changes.parameters:
+        weight = student.get_parameter(name)
+        weight.add_(changes.of(name).to(weight.device))
+
+
+def _described(method: Method, settings: MergeSettings) -> str:
+    """The method in a sentence, for the card."""
+    if method == "sum":
+        return "The blocks are summed into the weights."
+    learned = (
+        f"learned from the edits' prompts, {settings.phrasings} made-up phrasings of each, the same prompts "
+        "about other subjects, and unrelated text"
+    )
+    if method == "closed-form":
+        return f"Each target module has the least-squares change that does what the router did, {learned}."
+    return (
+        f"The routed model taught all the weights for {settings.steps} steps, {learned}."
+        if settings.trained == "all"
+        else f"The routed model taught the target modules for {settings.steps} steps, {learned}."
+    )

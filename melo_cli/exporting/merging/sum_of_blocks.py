@@ -1,0 +1,56 @@
+"""The plainest merge: every block added to the weights. Nothing tells the edits apart any more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
+
+from melo_cli.loading import OpenProject
+from store.project import Project
+
+# Blocks multiplied together at once.
+_AT_ONCE = 64
+
+
+class SumOfBlocks:
+    """`WeightChanges`: for each target module the sum of `scale * B @ A` over the live blocks."""
+
+    def __init__(self, opened: OpenProject) -> None:
+        self._project = opened.project
+        self._blocks = opened.live_blocks()
+        self._modules = {
+            f"{name}.weight": (name, isinstance(layer.get_base_layer(), Conv1D))
+            for name, layer in opened.routed.tuner.layers.items()
+        }
+
+    @property
+    def parameters(self) -> Collection[str]:
+        return [name for name in self._modules if self._holds(name)]
+
+    def of(self, parameter: str) -> Tensor:
+        module, transposed = self._modules[parameter]
+        change = summed_change(self._project, self._blocks, module)
+        assert change is not None
+        return change.T if transposed else change
+
+    def _holds(self, parameter: str) -> bool:
+        module, _ = self._modules[parameter]
+        return any(module in self._project.block(block_id).slices for block_id in self._blocks)
+
+
+def summed_change(project: Project, block_ids: Sequence[str], module: str) -> Tensor | None:
+    """Sum of `scale * B @ A` over blocks, `[out, in]` float32; None where no block has the module."""
+    total = None
+    for start in range(0, len(block_ids), _AT_ONCE):
+        blocks = (project.block(block_id) for block_id in block_ids[start : start + _AT_ONCE])
+        pieces = [block.slices[module] for block in blocks if module in block.slices]
+        if not pieces:
+            continue
+        lifted = np.concatenate([piece.B * np.float32(piece.scale) for piece in pieces], axis=1)
+        change = lifted @ np.concatenate([piece.A for piece in pieces])
+        total = change if total is None else total + change
+    return None if total is None else torch.from_numpy(total)

@@ -1,0 +1,304 @@
+"""Opens a folder that `melo export --format routed` wrote, with torch and transformers alone.
+
+    AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+
+gives the base model's own class, whose call and `generate` answer each prompt with the edit in whose scope it
+lies, and every other prompt as the base does. A route is taken from a prompt's own tokens before the first
+layer runs for the answer, and holds for every step, beam and sample; `model.routes` says who answered last.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers.utils.hub import cached_file
+
+from .exact_router import ARRAYS, TABLE, Fired, Router, hidden_states
+
+ROUTER = "router"
+BLOCKS = "blocks.safetensors"
+CODE = ("routed_modeling.py", "exact_router.py")
+
+_IGNORED = -100
+_BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids")
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+
+
+class Blocks:
+    """All blocks, by target module, and those in force in the pass that runs.
+
+    Args:
+        arrays: for each module `<module>.A [n, rank, in]`, `<module>.B [n, out, rank]` and
+            `<module>.scale [n]`, float32.
+    """
+
+    def __init__(self, arrays: Mapping[str, Tensor]) -> None:
+        self.modules = sorted(name.removesuffix(".scale") for name in arrays if name.endswith(".scale"))
+        self._arrays = arrays
+        self._rows: Tensor | None = None
+        self._banks: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+    @property
+    def in_force(self) -> bool:
+        """Whether a routed call is running."""
+        return self._rows is not None
+
+    @contextmanager
+    def using(self, blocks: Sequence[int | None]) -> Iterator[None]:
+        """Give row `i` of the passes made inside the block `blocks[i]`, None for the base."""
+        before = self._rows, self._banks
+        entries = {
+            block: place for place, block in enumerate(dict.fromkeys(b for b in blocks if b is not None))
+        }
+        self._rows = torch.tensor([entries[block] if block is not None else -1 for block in blocks])
+        self._banks = {name: self._bank(name, list(entries)) for name in self.modules} if entries else {}
+        try:
+            yield
+        finally:
+            self._rows, self._banks = before
+
+    def _bank(self, module: str, blocks: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        A, B, scale = (self._arrays[f"{module}.{part}"][blocks] for part in ("A", "B", "scale"))
+        return A, B, scale
+
+    def add(self, module: str, x: Tensor, result: Tensor) -> Tensor:
+        """`result` with `scale * B A x` added on the rows that were routed to a block."""
+        if self._rows is None or not self._banks:
+            return result
+        copies, rest = divmod(x.shape[0], len(self._rows))
+        if rest:
+            raise ValueError(f"{x.shape[0]} rows cannot be shared among {len(self._rows)} routed prompts")
+        # Generation puts the beams or samples of one prompt side by side.
+        rows = self._rows.repeat_interleave(copies).to(x.device)
+        fired = (rows >= 0).nonzero().squeeze(-1)
+        A, B, scale = (part.to(x.device)[rows[fired]] for part in self._banks[module])
+        inputs = x[fired]
+        flat = inputs.reshape(len(fired), -1, inputs.shape[-1]).to(A.dtype)
+        low = torch.bmm(flat, A.transpose(1, 2)) * scale.view(-1, 1, 1)
+        delta = torch.bmm(low, B.transpose(1, 2)).reshape(*inputs.shape[:-1], -1)
+        return result.index_add(0, fired, delta.to(result.dtype))
+
+
+class _AddBlocks:
+    """The forward hook of one target module."""
+
+    def __init__(self, blocks: Blocks, module: str) -> None:
+        self._blocks = blocks
+        self._module = module
+
+    def __call__(self, _module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+        return self._blocks.add(self._module, arguments[0], output)
+
+
+class RoutedMixin:
+    """What a routed model has over its transformers class; `routed_class` joins the two."""
+
+    def open_router(self: Any, files: Mapping[str, str], auto_class: str) -> None:
+        """Read the router and the blocks from `files`, and put the blocks over the target modules."""
+        self._files = dict(files)
+        self._auto_name = auto_class
+        self._router = Router.open(files[f"{ROUTER}/{TABLE}"], files[f"{ROUTER}/{ARRAYS}"])
+        self._blocks = Blocks(load_file(files[f"{ROUTER}/{BLOCKS}"]))
+        self._takes_positions = not self.config.is_encoder_decoder and _takes_positions(self)
+        self.routes: list[Fired | None] = []
+        for name in self._blocks.modules:
+            self.get_submodule(name).register_forward_hook(_AddBlocks(self._blocks, name))
+
+    @torch.no_grad()
+    def route(self: Any, input_ids: Tensor, attention_mask: Tensor | None = None) -> list[Fired | None]:
+        """Who answers prompts `[batch, length]`, padded on either side; None for the base."""
+        mask = self._mask(input_ids, attention_mask)
+        hidden = self._hidden_states(self._with_positions({"input_ids": input_ids, "attention_mask": mask}))
+        routes: list[Fired | None] = self._router.route(self._router.key_map(hidden, mask).cpu().numpy())
+        return routes
+
+    @torch.no_grad()
+    def generate(
+        self: Any,
+        inputs: Tensor | None = None,
+        *arguments: Any,
+        attention_mask: Tensor | None = None,
+        routes: Sequence[Fired | None] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Routed generation with transformers' arguments.
+
+        Args:
+            routes: routes to use instead of looking them up.
+
+        Raises:
+            ValueError: there are no tokens to route by.
+        """
+        input_ids = kwargs.pop("input_ids", None) if inputs is None else inputs
+        if input_ids is None:
+            raise ValueError("a routed model generates from input_ids: a prompt is routed by its tokens")
+        mask = self._mask(input_ids, attention_mask)
+        self.routes = self.route(input_ids, mask) if routes is None else list(routes)
+        side = "right" if self.config.is_encoder_decoder else "left"
+        padded = _padded({"input_ids": input_ids, "attention_mask": mask}, side)
+        kwargs.setdefault("pad_token_id", self._router.table["tokenizer"]["pad_token_id"])
+        with self._blocks.using(_blocks_of(self.routes)):
+            return super().generate(None, *arguments, **padded, **kwargs)  # type: ignore[misc]
+
+    def save_pretrained(self: Any, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save the base's weights, and the router and the code beside them."""
+        super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
+        for name, path in self._files.items():
+            (Path(save_directory) / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, Path(save_directory) / name)
+        settings = Path(save_directory) / "config.json"
+        config = json.loads(settings.read_text(encoding="utf-8")) | {"auto_map": auto_map(self._auto_name)}
+        settings.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def _routed_forward(self: Any, plain: Any, inputs: dict[str, Any]) -> Any:
+        """One forward pass, routed unless it is a step of a generation that was."""
+        routes = inputs.pop("routes", None)
+        if self._blocks.in_force:
+            return plain(self, **inputs)
+        if routes is None:
+            routes = self.route(*self._prompt(inputs))
+        self.routes = list(routes)
+        if inputs.get("input_ids") is not None:
+            inputs = self._prepared(inputs)
+        with self._blocks.using(_blocks_of(self.routes)):
+            return plain(self, **inputs)
+
+    def _prompt(self: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Tokens of the prompts and which are real; a causal row's prompt ends where its labels begin."""
+        cache = inputs.get("past_key_values")
+        if inputs.get("input_ids") is None or (cache is not None and cache.get_seq_length()):
+            raise ValueError(
+                "there is no prompt to route by: pass routes=model.routes, as the call before left them"
+            )
+        mask = self._mask(inputs["input_ids"], inputs.get("attention_mask"))
+        labels = inputs.get("labels")
+        if labels is None or self._auto_name != "AutoModelForCausalLM":
+            return inputs["input_ids"], mask
+        prompt = mask.masked_fill((labels != _IGNORED).long().cumsum(-1) > 0, 0)
+        if not bool(prompt.any(-1).all()):
+            raise ValueError(
+                "labels leave a row without a prompt to route by: set the prompt's labels to -100, "
+                "or pass routes="
+            )
+        return inputs["input_ids"], prompt
+
+    def _prepared(self: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The call's inputs with mask and positions filled in, and padding where it does no harm."""
+        mask = self._mask(inputs["input_ids"], inputs.get("attention_mask"))
+        inputs = inputs | {"attention_mask": mask}
+        if self._auto_name != "AutoModelForCausalLM":
+            by_token = {name: inputs[name] for name in _BY_TOKEN if inputs.get(name) is not None}
+            inputs = inputs | _padded(by_token, "right")
+        return inputs if inputs.get("past_key_values") is not None else self._with_positions(inputs)
+
+    def _hidden_states(self: Any, inputs: dict[str, Tensor]) -> Tensor:
+        run = self.get_encoder() if self.config.is_encoder_decoder else super().forward  # type: ignore[misc]
+        return hidden_states(run, self.get_submodule(self._router.layer), inputs)
+
+    def _mask(self: Any, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        if attention_mask is not None:
+            return attention_mask
+        special = self._router.table["tokenizer"]
+        # Where the end token doubles as padding the tokens alone do not tell which is which.
+        if special["pad_token_id"] == special["eos_token_id"]:
+            return torch.ones_like(input_ids)
+        return input_ids.ne(special["pad_token_id"]).long()
+
+    def _with_positions(self: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Count real tokens only, so that padding on the left moves nothing."""
+        if self._takes_positions and inputs.get("position_ids") is None:
+            inputs = inputs | {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
+        return inputs
+
+
+class _RoutedAuto:
+    """Stands in for the model class that transformers looks for in this file."""
+
+    auto_class: ClassVar[Any]
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any) -> None:
+        """transformers tells who asked; there is nothing to remember."""
+
+    @classmethod
+    def from_pretrained(cls, path: str, *arguments: Any, config: Any, **kwargs: Any) -> Any:
+        """Load the base as its own class does, and open the router over it."""
+        plain = copy.deepcopy(config)
+        del plain.auto_map
+        kwargs["trust_remote_code"] = False
+        loaded = cls.auto_class.from_pretrained(path, *arguments, config=plain, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        options = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
+        names = (*(f"{ROUTER}/{name}" for name in (TABLE, ARRAYS, BLOCKS)), *CODE)
+        files = {name: str(cached_file(path, name, **options)) for name in names}
+        plain_class: Any = type(model)
+        model.__class__ = routed_class(plain_class)
+        model.open_router(files, cls.auto_class.__name__)
+        return loaded
+
+
+class RoutedForCausalLM(_RoutedAuto):
+    """A decoder-only language model."""
+
+    auto_class = transformers.AutoModelForCausalLM
+
+
+class RoutedForSeq2SeqLM(_RoutedAuto):
+    """An encoder-decoder language model."""
+
+    auto_class = transformers.AutoModelForSeq2SeqLM
+
+
+class RoutedForSequenceClassification(_RoutedAuto):
+    """A sequence classifier."""
+
+    auto_class = transformers.AutoModelForSequenceClassification
+
+
+def auto_map(auto_class: str) -> dict[str, str]:
+    """What config.json says so that `auto_class` finds the code in this file."""
+    name = next(
+        each.__name__ for each in _RoutedAuto.__subclasses__() if each.auto_class.__name__ == auto_class
+    )
+    return {auto_class: f"routed_modeling.{name}"}
+
+
+@functools.cache
+def routed_class(base: Any) -> Any:
+    """The transformers class with routing over it; its forward shows the signature of the base's own."""
+    plain = base.forward
+    names = list(inspect.signature(plain).parameters)[1:]
+
+    @functools.wraps(plain)
+    def forward(self: Any, *arguments: Any, **kwargs: Any) -> Any:
+        return self._routed_forward(plain, dict(zip(names, arguments, strict=False)) | kwargs)
+
+    return type(f"Routed{base.__name__}", (RoutedMixin, base), {"forward": forward, "__module__": __name__})
+
+
+def _takes_positions(model: Any) -> bool:
+    """Whether a padded batch needs `position_ids`: RoBERTa's like count them from the tokens themselves."""
+    counts_itself = any(hasattr(module, "create_position_ids_from_input_ids") for module in model.modules())
+    return not counts_itself and "position_ids" in inspect.signature(model.forward).parameters
+
+
+def _blocks_of(routes: Sequence[Fired | None]) -> list[int | None]:
+    return [route.block if route is not None else None for route in routes]
+
+
+def _padded(inputs: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:
+    """Move each row's padding to one side, keeping the order of its tokens."""
+    order = inputs["attention_mask"].argsort(dim=-1, descending=side == "right", stable=True)
+    return {name: value.gather(-1, order) for name, value in inputs.items()}

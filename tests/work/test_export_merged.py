@@ -1,0 +1,366 @@
+"""A merged checkpoint, loaded by transformers alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from melo_cli.editing import EditSummary
+from melo_cli.errors import ArtefactError, ExportError, ProjectError
+from melo_cli.exporting import ExportSummary, Floors, MergeSettings, export_merged, export_peft
+from melo_cli.exporting.merging import methods
+from melo_cli.exporting.merging.closed_form import solve
+from melo_cli.exporting.merging.distill import distill, divergence
+from melo_cli.exporting.merging.lessons import make_lessons
+from melo_cli.exporting.merging.measuring import load_plain
+from melo_cli.exporting.merging.methods import Differences, kept
+from melo_cli.exporting.merging.sum_of_blocks import SumOfBlocks
+from melo_cli.loading import OpenProject, open_project
+from melo_cli.reporter import SilentReporter
+
+Shared = Callable[[str], OpenProject]
+Edit = Callable[..., EditSummary]
+Floats = NDArray[np.floating[Any]]
+KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")
+AUTO = {
+    "pico_t5": transformers.AutoModelForSeq2SeqLM,
+    "pico_gpt2": transformers.AutoModelForCausalLM,
+    "pico_llama": transformers.AutoModelForCausalLM,
+    "pico_bert": transformers.AutoModelForSequenceClassification,
+}
+OTHER_PROMPTS = [
+    "Who is prime minister of Britain?",
+    "Where does that river end",
+    "He was born in Cologne",
+    "law was studied by whom",
+    "The court holds that the statute of 1934 does not apply",
+]
+
+UNRELATED = [
+    "The capital of that city was opened in 1934",
+    "John studied the statute of Cologne",
+    "what does the court not apply",
+    "a passage about the tower of Smith",
+    "in which city was law built and by whom",
+    "the prime river of 1889",
+    "He holds that Paris is the name",
+    "was the minister born through the year",
+    "does a petitioner apply in Britain",
+    "who runs a wikipedia city",
+]
+
+
+@pytest.fixture(scope="module")
+def peft_folder(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`peft_folder(kind)`: the shared project as PEFT adapters."""
+    made: dict[str, Path] = {}
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp("peft") / kind
+            export_peft(shared(kind), made[kind], SilentReporter())
+        return made[kind]
+
+    return get
+
+
+def fresh(kind: str, path: Path) -> Any:
+    """A model as transformers alone loads it."""
+    return AUTO[kind].from_pretrained(path).eval()
+
+
+def inputs_of(kind: str, tokenizer: Any, prompt: str) -> dict[str, Tensor]:
+    inputs = dict(tokenizer(prompt, return_tensors="pt", return_token_type_ids=False))
+    if kind == "pico_t5":
+        inputs["decoder_input_ids"] = torch.tensor([[0, 57, 91]])
+    return inputs
+
+
+@torch.no_grad()
+def logits(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    found: Tensor = model(**inputs).logits
+    return found
+
+
+def merged_by_sum(opened: OpenProject) -> Any:
+    """The base with every live block added to its weights, in memory."""
+    model = load_plain(opened, opened.routed.base.folder).float()
+    blocks = SumOfBlocks(opened)
+    for name in blocks.parameters:
+        model.get_parameter(name).data += blocks.of(name)
+    return model
+
+
+@pytest.fixture(scope="module")
+def merged(
+    summaries: Callable[[str], EditSummary], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], ExportSummary]:
+    """`merged(kind)`: the shared project merged, from a project opened for it alone."""
+    made: dict[str, ExportSummary] = {}
+
+    def get(kind: str) -> ExportSummary:
+        if kind not in made:
+            path = tmp_path_factory.mktemp("merged") / kind
+            opened = open_project(summaries(kind).path)
+            made[kind] = export_merged(opened, path, SilentReporter(), apart=False)
+        return made[kind]
+
+    return get
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_merged_checkpoint_is_the_base_plus_the_sum_of_its_blocks(
+    merged: Callable[[str], ExportSummary],
+    peft_folder: Callable[[str], Path],
+    models: Callable[[str], Path],
+    kind: str,
+) -> None:
+    folder = merged(kind).folder
+    ours, tokenizer = fresh(kind, folder), AutoTokenizer.from_pretrained(folder)
+    theirs = PeftModel.from_pretrained(
+        fresh(kind, models(kind)), peft_folder(kind) / "adapters" / "b000001", adapter_name="b000001"
+    )
+    theirs.load_adapter(peft_folder(kind) / "adapters" / "b000002", adapter_name="b000002")
+    theirs.add_weighted_adapter(["b000001", "b000002"], [1.0, 1.0], "sum", combination_type="cat")
+    theirs.set_adapter("sum")
+    plain = fresh(kind, models(kind))
+    for prompt in OTHER_PROMPTS:
+        inputs = inputs_of(kind, tokenizer, prompt)
+        found = logits(ours, inputs)
+        torch.testing.assert_close(found, logits(theirs.eval(), inputs), rtol=1e-3, atol=1e-3)
+        assert (found - logits(plain, inputs)).abs().max() > 1e-2
+    kept = plain.state_dict().keys() == ours.state_dict().keys()
+    assert kept, "a merged checkpoint has the base's weights and no others"
+
+
+@pytest.mark.parametrize("kind", ["pico_gpt2", "pico_bert"])
+def test_the_card_of_a_merged_checkpoint_holds_the_figures_returned(
+    merged: Callable[[str], ExportSummary], kind: str
+) -> None:
+    summary = merged(kind)
+    assert (summary.format, summary.blocks) == ("merged", 2)
+    assert list(summary.figures) == ["base", "routed", "merged"]
+    card = (summary.folder / "README.md").read_text(encoding="utf-8")
+    lines = {line.split("|")[1].strip(): line for line in card.splitlines() if line.startswith("|")}
+    for metric, label in {
+        "edit_success": "edits answered as asked",
+        "generality": "rephrases answered as asked",
+        "locality_truth": "unrelated prompts answered right",
+        "locality_agreement": "unrelated prompts answered as the base does",
+    }.items():
+        cells = [cell.strip() for cell in lines[label].split("|")[2:-1]]
+        for side, cell in zip(summary.figures.values(), cells, strict=True):
+            figure = side[metric]
+            if figure is None:
+                assert cell == ""
+                continue
+            low, high = figure["ci95"]
+            assert cell == f"{figure['generation']:.3f} ({low:.3f} to {high:.3f}, n = {figure['n']})"
+    if kind == "pico_gpt2":
+        cells = [cell.strip() for cell in lines["perplexity of the edits' targets"].split("|")[2:-1]]
+        assert cells == [f"{side['perplexity_edits']:.2f}" for side in summary.figures.values()]
+
+
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_bert"])
+def test_the_figures_of_a_merge_are_those_of_the_checkpoint_written(
+    merged: Callable[[str], ExportSummary], shared: Shared, kind: str
+) -> None:
+    summary = merged(kind)
+    model, tokenizer = fresh(kind, summary.folder), AutoTokenizer.from_pretrained(summary.folder)
+    right = 0
+    for view in shared(kind).project.edits():
+        inputs = tokenizer(view.prompt, return_tensors="pt", return_token_type_ids=False)
+        if kind == "pico_bert":
+            answer = model.config.id2label[int(logits(model, inputs).argmax())]
+        else:
+            output = model.generate(**inputs, max_new_tokens=len(tokenizer(view.target).input_ids) + 2)
+            answer = tokenizer.decode(output[0], skip_special_tokens=True).strip()
+        right += answer == view.target
+    assert summary.figures["merged"]["edit_success"]["generation"] == pytest.approx(right / 6)
+    assert summary.figures["routed"]["edit_success"]["generation"] == 1.0
+    assert summary.figures["merged"] != summary.figures["routed"]
+
+
+def test_a_block_that_answers_nothing_any_more_is_not_merged(
+    edit: Edit, models: Callable[[str], Path], reporter: Any, tmp_path: Path
+) -> None:
+    prompt = "who studied law"
+    data = [{"prompt": prompt, "target": target} for target in ("London", "Paris")]
+    opened = open_project(edit("pico_gpt2", data, tmp_path / "p").path)
+    assert [view.status for view in opened.project.edits()] == ["superseded", "live"]
+    slices = opened.project.block("b000002").slices
+    export_merged(opened, tmp_path / "out", reporter, check=0)
+    base, ours = fresh("pico_gpt2", models("pico_gpt2")), fresh("pico_gpt2", tmp_path / "out")
+    for module, piece in slices.items():
+        change = torch.from_numpy(piece.scale * (piece.B @ piece.A)).T
+        weight = base.get_submodule(module).weight + change
+        torch.testing.assert_close(ours.get_submodule(module).weight, weight, rtol=1e-4, atol=1e-5)
+
+
+def test_a_project_without_edits_cannot_be_merged(edit: Edit, reporter: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": "who studied law", "target": "criminal"}]
+    path = edit("pico_bert", rows, tmp_path / "p", should_stop=lambda: True).path
+    with pytest.raises(ProjectError, match="no live edit"):
+        export_merged(open_project(path), tmp_path / "out", reporter)
+    assert {path.name for path in tmp_path.iterdir()} == {"p"}
+
+
+# What a dense model learns of the router
+
+
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2", "pico_bert"])
+def test_the_closed_form_keeps_the_edits_and_lets_other_text_be(
+    summaries: Callable[[str], EditSummary], tmp_path: Path, kind: str
+) -> None:
+    opened = open_project(summaries(kind).path)
+    how = MergeSettings(method="closed-form", unrelated=tuple(UNRELATED), phrasings=2)
+    summary = export_merged(opened, tmp_path / "out", SilentReporter(), settings=how, check=0)
+    assert summary.method == "closed-form"
+    lessons = make_lessons(opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, seed=0)
+    plain, summed = load_plain(opened, opened.routed.base.folder), merged_by_sum(opened)
+    merged = load_plain(opened, tmp_path / "out")
+    with torch.no_grad():
+        of_edits = [float(divergence(opened, model, lessons.edits)) for model in (merged, plain)]
+        of_others = [float(divergence(opened, model, lessons.others)) for model in (merged, summed)]
+    assert of_edits[0] < 0.5 * of_edits[1], "the edits are in the weights"
+    assert of_others[0] < 0.7 * of_others[1], "and less of them than the sum leaks"
+
+
+@pytest.mark.parametrize("kind", ["pico_gpt2", "pico_bert"])
+def test_distillation_brings_all_weights_nearer_to_the_routed_model(
+    summaries: Callable[[str], EditSummary], kind: str
+) -> None:
+    opened = open_project(summaries(kind).path)
+    lessons = make_lessons(opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, seed=0)
+    plain = load_plain(opened, opened.routed.base.folder)
+    student = load_plain(opened, opened.routed.base.folder).float()
+    names = [name for name, _ in student.named_parameters()]
+    changes = Differences(student, names)
+    distill(opened, student, lessons, names, steps=30, lr=5e-3, seed=0, reporter=SilentReporter())
+    with torch.no_grad():
+        before, after = (float(divergence(opened, model, lessons.edits)) for model in (plain, student))
+    assert after < 0.5 * before
+    assert set(changes.parameters) == set(names)
+    for name in names:
+        moved = plain.get_parameter(name) + changes.of(name)
+        torch.testing.assert_close(moved, student.get_parameter(name))
+        assert not torch.equal(moved, plain.get_parameter(name)) or "word_embeddings" in name
+
+
+@pytest.mark.parametrize("enough", [0.0, 2.0])
+def test_auto_takes_the_cheapest_of_those_that_keep_most(
+    summaries: Callable[[str], EditSummary],
+    reporter: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    enough: float,
+) -> None:
+    monkeypatch.setattr(methods, "_ENOUGH", enough)
+    opened = open_project(summaries("pico_bert").path)
+    how = MergeSettings(method="auto", unrelated=tuple(UNRELATED), phrasings=2, steps=5)
+    summary = export_merged(opened, tmp_path / "out", reporter, settings=how, apart=False)
+    lines = [info for info in reporter.infos if " keeps " in info]
+    told = {line.partition(":")[0]: float(line.split()[2].rstrip(",")) for line in lines}
+    assert list(told) == (["sum"] if enough == 0.0 else ["sum", "closed-form", "distill"])
+    best = max(told.values())
+    assert summary.method == next(method for method, share in told.items() if share >= best - 0.01)
+    assert kept(summary.figures) == pytest.approx(told[summary.method], abs=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), edits=st.integers(1, 5), others=st.integers(1, 5))
+def test_the_solution_does_what_is_wanted_and_nothing_on_directions_of_other_text(
+    seed: int, edits: int, others: int
+) -> None:
+    drawn = torch.Generator().manual_seed(seed)
+    directions = torch.linalg.qr(torch.randn(12, 12, generator=drawn, dtype=torch.float64))[0]
+    x, u = directions[:edits], directions[edits : edits + others]
+    wanted = torch.randn(edits, 7, generator=drawn, dtype=torch.float64)
+    change = solve(x.T @ x / edits, wanted.T @ x / edits, u.T @ u / others, torch.zeros(7, 12), silence=1.0)
+    torch.testing.assert_close(x @ change.T, wanted, rtol=1e-2, atol=1e-2)
+    assert (u @ change.T).abs().max() < 1e-6
+
+
+def test_a_merge_below_a_floor_is_not_put_in_place(
+    summaries: Callable[[str], EditSummary], reporter: Any, tmp_path: Path
+) -> None:
+    opened = open_project(summaries("pico_t5").path)
+    with pytest.raises(ArtefactError, match="edit success of the merged model is .* below 1;") as caught:
+        export_merged(
+            opened, tmp_path / "out", reporter, floors=Floors(edit_success=1.0, agreement=None), apart=False
+        )
+    assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# How it is written
+
+
+def test_shards_are_written_one_by_one_without_loading_the_base(
+    models: Callable[[str], Path], edit: Edit, reporter: Any, tmp_path: Path
+) -> None:
+    fresh("pico_llama", models("pico_llama")).save_pretrained(tmp_path / "base", max_shard_size="30KB")
+    AutoTokenizer.from_pretrained(models("pico_llama")).save_pretrained(tmp_path / "base")
+    rows = [{"prompt": "who studied law", "target": "London"}]
+    path = edit("pico_llama", rows, tmp_path / "p", model={"name_or_path": str(tmp_path / "base")}).path
+    opened = open_project(path, weights=False)
+    assert not opened.routed.base.has_weights
+    export_merged(opened, tmp_path / "out", reporter, check=0, dtype=torch.bfloat16)
+    shards = sorted(file.name for file in (tmp_path / "out").glob("model-*.safetensors"))
+    assert shards == sorted(file.name for file in (tmp_path / "base").glob("model-*.safetensors"))
+    assert len(shards) > 1
+    model, summed = fresh("pico_llama", tmp_path / "out"), merged_by_sum(open_project(path))
+    assert model.dtype == torch.bfloat16
+    for name, weight in summed.named_parameters():
+        assert torch.equal(model.get_parameter(name), weight.to(torch.bfloat16)), f"{name} is cast once"
+    job = next(job for job in reporter.jobs if job.label == "writing")
+    assert (job.unit, job.done) == ("bytes", job.total)
+
+
+def test_a_checkpoint_saved_without_the_models_outer_name_is_merged_too(
+    models: Callable[[str], Path], edit: Edit, reporter: Any, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(models("pico_gpt2"), tmp_path / "base"))
+    weights = load_file(base / "model.safetensors")
+    short = {name.removeprefix("transformer."): weight for name, weight in weights.items()}
+    save_file(short, base / "model.safetensors", metadata={"format": "pt"})
+    rows = [{"prompt": "who studied law", "target": "London"}]
+    path = edit("pico_gpt2", rows, tmp_path / "p", model={"name_or_path": str(base)}).path
+    export_merged(open_project(path, weights=False), tmp_path / "out", reporter, check=0)
+    summed = merged_by_sum(open_project(path))
+    model = fresh("pico_gpt2", tmp_path / "out")
+    for name, weight in summed.named_parameters():
+        torch.testing.assert_close(model.get_parameter(name), weight)
+
+
+def test_a_quantized_base_is_refused_with_the_remedy(
+    summaries: Callable[[str], EditSummary], models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(models("pico_bert"), tmp_path / "base"))
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    opened = open_project(summaries("pico_bert").path, weights=False)
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    routed = opened.routed
+    routed.base = replace(routed.base, folder=base)
+    with pytest.raises(
+        ExportError, match=r"quantized \(bitsandbytes\).*use --format peft or --format routed"
+    ):
+        export_merged(opened, tmp_path / "out", SilentReporter())
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,269 @@
+"""Adapters that PEFT alone loads, and the router beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from numpy.typing import NDArray
+from peft import PeftConfig, PeftModel
+from safetensors.numpy import load_file
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from melo_cli.editing import EditSummary
+from melo_cli.exporting import export_peft
+from melo_cli.exporting.prompt_router import router_of_export, router_of_project
+from melo_cli.loading import OpenProject, open_project
+from melo_cli.reporter import SilentReporter
+
+Shared = Callable[[str], OpenProject]
+Edit = Callable[..., EditSummary]
+Floats = NDArray[np.floating[Any]]
+KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")
+AUTO = {
+    "pico_t5": transformers.AutoModelForSeq2SeqLM,
+    "pico_gpt2": transformers.AutoModelForCausalLM,
+    "pico_llama": transformers.AutoModelForCausalLM,
+    "pico_bert": transformers.AutoModelForSequenceClassification,
+}
+OTHER_PROMPTS = [
+    "Who is prime minister of Britain?",
+    "Where does that river end",
+    "He was born in Cologne",
+    "law was studied by whom",
+    "The court holds that the statute of 1934 does not apply",
+]
+
+
+@pytest.fixture(scope="module")
+def peft_folder(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`peft_folder(kind)`: the shared project as PEFT adapters."""
+    made: dict[str, Path] = {}
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp("peft") / kind
+            export_peft(shared(kind), made[kind], SilentReporter())
+        return made[kind]
+
+    return get
+
+
+def fresh(kind: str, path: Path) -> Any:
+    """A model as transformers alone loads it."""
+    return AUTO[kind].from_pretrained(path).eval()
+
+
+def inputs_of(kind: str, tokenizer: Any, prompt: str) -> dict[str, Tensor]:
+    inputs = dict(tokenizer(prompt, return_tensors="pt", return_token_type_ids=False))
+    if kind == "pico_t5":
+        inputs["decoder_input_ids"] = torch.tensor([[0, 57, 91]])
+    return inputs
+
+
+@torch.no_grad()
+def logits(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    found: Tensor = model(**inputs).logits
+    return found
+
+
+def names(path: Path) -> set[str]:
+    return {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_block_loaded_by_peft_alone_answers_as_the_routed_model(
+    peft_folder: Callable[[str], Path], shared: Shared, models: Callable[[str], Path], kind: str
+) -> None:
+    opened, exported = shared(kind), peft_folder(kind)
+    tokenizer = AutoTokenizer.from_pretrained(models(kind))
+    live = [view for view in opened.project.edits() if view.status == "live"]
+    assert {view.block for view in live} == {"b000001", "b000002"}
+    plain = fresh(kind, models(kind))
+    for block in opened.project.block_ids():
+        alone = PeftModel.from_pretrained(fresh(kind, models(kind)), exported / "adapters" / block).eval()
+        for view in live:
+            if view.block != block:
+                continue
+            inputs = inputs_of(kind, tokenizer, view.prompt)
+            ours, theirs = logits(opened.routed, inputs), logits(alone, inputs)
+            assert opened.routed.routes[0].fired is not None
+            assert (ours - theirs).abs().max() < 1e-4
+            assert (logits(plain, inputs) - theirs).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_config_of_an_adapter_is_an_ordinary_one(
+    peft_folder: Callable[[str], Path], shared: Shared, models: Callable[[str], Path], kind: str
+) -> None:
+    for block in ("b000001", "b000002"):
+        path = peft_folder(kind) / "adapters" / block
+        assert names(path) == {"adapter_config.json", "adapter_model.safetensors"}
+        config = PeftConfig.from_pretrained(str(path))
+        assert (config.peft_type, config.r, config.lora_alpha) == ("LORA", 4, 16)
+        assert config.rank_pattern == config.alpha_pattern == {}
+        assert config.modules_to_save is None
+        assert config.base_model_name_or_path == str(models(kind))
+        assert config.fan_in_fan_out == (kind == "pico_gpt2")
+        assert set(config.target_modules) == set(shared(kind).recipe.lora.target_modules)
+        assert not any("classifier" in name for name in load_file(path / "adapter_model.safetensors"))
+
+
+def test_the_adapters_name_the_base_that_one_asks_for(shared: Shared, reporter: Any, tmp_path: Path) -> None:
+    summary = export_peft(shared("pico_gpt2"), tmp_path / "out", reporter, base_name="openai-community/gpt2")
+    configs = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("adapter_config.json")]
+    assert [config["base_model_name_or_path"] for config in configs] == ["openai-community/gpt2"] * 2
+    assert (summary.format, summary.folder, summary.blocks, summary.figures) == (
+        "peft",
+        tmp_path / "out",
+        2,
+        {},
+    )
+    assert summary.files == len(names(tmp_path / "out")) == 9
+    assert summary.bytes == sum(
+        path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file()
+    )
+    job = reporter.jobs[-1]
+    assert (job.label, job.total, job.done, job.unit) == ("writing adapters", 2, 2, "blocks")
+
+
+def key_by_transformers(kind: str, path: Path, table: dict[str, Any], prompts: list[str]) -> Floats:
+    """Keys as `routes.json` describes them: here the mean of the input embeddings."""
+    assert table["key"]["pooling"] == "mean"
+    model, tokenizer = fresh(kind, path), AutoTokenizer.from_pretrained(path)
+    embeddings = model.get_submodule(table["key"]["layer"]).weight.detach().numpy()
+    return np.stack([embeddings[tokenizer(prompt).input_ids].mean(0) for prompt in prompts])
+
+
+def route_by_numpy(table: dict[str, Any], arrays: dict[str, Floats], key: Floats) -> str | None:
+    """The nearest neuron of the clusters that hold the key; a ten-thousandth of its length is rounding."""
+    tolerance = 1e-4 * (1 + float(np.linalg.norm(key)))
+    holding = {
+        cluster["cluster"]
+        for cluster, center in zip(table["clusters"], arrays["centers"], strict=True)
+        if np.linalg.norm(key - center) <= cluster["radius"] + tolerance
+    }
+    distances = [
+        float(np.linalg.norm(key - own)) if neuron["cluster"] in holding else np.inf
+        for neuron, own in zip(table["neurons"], arrays["keys"], strict=True)
+    ]
+    nearest = int(np.argmin(distances))
+    return str(table["neurons"][nearest]["adapter"]) if distances[nearest] < np.inf else None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_router_of_plain_numpy_names_the_adapter_that_the_project_does(
+    peft_folder: Callable[[str], Path], shared: Shared, models: Callable[[str], Path], kind: str
+) -> None:
+    opened, router = shared(kind), peft_folder(kind) / "router"
+    table = json.loads((router / "routes.json").read_text(encoding="utf-8"))
+    arrays = load_file(router / "keys.safetensors")
+    live = [view for view in opened.project.edits() if view.status == "live"]
+    assert [(neuron["edit_id"], neuron["prompt"], neuron["adapter"]) for neuron in table["neurons"]] == [
+        (view.edit_id, view.prompt, view.block) for view in live
+    ]
+    prompts = [view.prompt for view in opened.project.edits()] + OTHER_PROMPTS
+    keys = key_by_transformers(kind, models(kind), table, prompts)
+    assert arrays["keys"].dtype == arrays["centers"].dtype == np.float32
+    routes = opened.asker.routes([opened.encoder.prompt(prompt) for prompt in prompts])
+    expected = [route.fired.block if route.fired else None for route in routes]
+    assert [route_by_numpy(table, arrays, key) for key in keys] == expected
+    assert expected[6:] == ["b000001", "b000001", None, None, None]
+
+
+def test_clusters_of_many_members_are_routed_by_their_rows(
+    edit: Edit, models: Callable[[str], Path], reporter: Any, tmp_path: Path
+) -> None:
+    # Like questions with one answer; the first does not fire for the later ones: one cluster, two blocks.
+    first = [
+        {"prompt": "Where does the river end", "target": "Paris"},
+        {"prompt": "Which court was it", "target": "John"},
+    ]
+    later = [{"prompt": f"Where does the river end{end}", "target": "Paris"} for end in ("?", " and")]
+    later.append({"prompt": "Which court was it", "target": "Smith"})
+    path = edit("pico_gpt2", first, tmp_path / "p", key={"radius": 0.01}).path
+    edit("pico_gpt2", later, path, key={"radius": 0.3})
+    opened = open_project(path)
+    views = opened.project.edits()
+    assert [view.status for view in views] == ["live", "superseded", "live", "live", "live"]
+    assert [cluster.members for cluster in opened.project.clusters()] == [(1, 3, 4), (5,)]
+    export_peft(opened, tmp_path / "out", reporter)
+    table = json.loads((tmp_path / "out" / "router" / "routes.json").read_text(encoding="utf-8"))
+    arrays = load_file(tmp_path / "out" / "router" / "keys.safetensors")
+    assert {neuron["edit_id"] for neuron in table["neurons"]} == {
+        v.edit_id for v in views if v.status == "live"
+    }
+    prompts = [view.prompt for view in views] + OTHER_PROMPTS
+    prompts += ["Where does the river end of", "Where does a river end", "Where does the river end? and"]
+    keys = key_by_transformers("pico_gpt2", models("pico_gpt2"), table, prompts)
+    routes = opened.asker.routes([opened.encoder.prompt(prompt) for prompt in prompts])
+    expected = [route.fired.block if route.fired else None for route in routes]
+    assert [route_by_numpy(table, arrays, key) for key in keys] == expected
+    assert set(expected) == {"b000001", "b000002", None}
+
+
+def test_a_project_without_neurons_exports_an_empty_router(edit: Edit, reporter: Any, tmp_path: Path) -> None:
+    path = edit("pico_bert", [{"prompt": "who studied law", "target": "criminal"}], tmp_path / "p").path
+    assert export_peft(open_project(path), tmp_path / "out", reporter).blocks == 0
+    table = json.loads((tmp_path / "out" / "router" / "routes.json").read_text(encoding="utf-8"))
+    assert (table["clusters"], table["neurons"]) == ([], [])
+    assert load_file(tmp_path / "out" / "router" / "keys.safetensors")["keys"].shape[0] == 0
+
+
+def test_blocks_of_other_ranks_and_targets_become_adapters_of_one_shape(
+    edit: Edit, models: Callable[[str], Path], reporter: Any, tmp_path: Path
+) -> None:
+    path = edit("pico_llama", [{"prompt": "who studied law", "target": "London"}], tmp_path / "p").path
+    second = [{"prompt": "Where does the river end", "target": "Paris"}]
+    edit("pico_llama", second, path, lora={"rank": 2, "alpha": 16})
+    opened = open_project(path)
+    export_peft(opened, tmp_path / "out", reporter)
+    configs = [PeftConfig.from_pretrained(str(place)) for place in (tmp_path / "out/adapters").iterdir()]
+    assert len(configs) == 2
+    assert (
+        len({(config.r, config.lora_alpha, tuple(sorted(config.target_modules))) for config in configs}) == 1
+    )
+    tokenizer = AutoTokenizer.from_pretrained(models("pico_llama"))
+    for view in opened.project.edits():
+        adapter = tmp_path / "out" / "adapters" / str(view.block)
+        alone = PeftModel.from_pretrained(fresh("pico_llama", models("pico_llama")), adapter).eval()
+        inputs = inputs_of("pico_llama", tokenizer, view.prompt)
+        torch.testing.assert_close(logits(opened.routed, inputs), logits(alone, inputs), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "takes"), [("pico_llama", ("yes", "yes", "yes")), ("pico_gpt2", ("no", "check", "yes"))]
+)
+def test_serve_json_says_how_each_engine_is_started_and_whether_it_takes_them(
+    peft_folder: Callable[[str], Path], models: Callable[[str], Path], kind: str, takes: tuple[str, ...]
+) -> None:
+    document = json.loads((peft_folder(kind) / "serve.json").read_text(encoding="utf-8"))
+    assert document["base_model"] == str(models(kind))
+    assert document["adapters"] == [
+        {"name": name, "path": f"adapters/{name}"} for name in ("b000001", "b000002")
+    ]
+    engines = document["engines"]
+    assert tuple(engines[name]["takes_lora"] for name in ("vllm", "sglang", "lorax")) == takes
+    # A rank of four is not among those that vLLM knows.
+    assert engines["vllm"]["command"][-2:] == ["--max-lora-rank", "8"]
+    assert all(engine["because"] and engine["source"].startswith("https://") for engine in engines.values())
+
+
+def test_a_router_by_a_deeper_layer_runs_the_base_as_far_as_that(
+    edit: Edit, reporter: Any, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "who studied law", "target": "London"}]
+    key = {"layer": "model.layers.0.mlp.down_proj", "radius": 0.01}
+    path = edit("pico_llama", rows, tmp_path / "p", key=key).path
+    export_peft(open_project(path, weights=False), tmp_path / "out", reporter)
+    prompts = ["who studied law", "Where does the river end"]
+    for router in (router_of_project(path), router_of_export(tmp_path / "out")):
+        routes = router.route(prompts)
+        assert [each.fired.adapter if each.fired else None for each in routes] == ["b000001", None]
