@@ -48,13 +48,17 @@ class KeyTransform:
 
     def to_key_map(self, settings: Mapping[str, JSON]) -> KeyMap:
         """The same for the store, with whatever else is to be known of it."""
+        arrays = {name: part.numpy() for name, part in self.arrays().items()}
+        return KeyMap({**settings, "pooling": self.pooling, "unit": self.unit}, arrays)
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Those of its tensors that there are, by name, on the CPU."""
         named = {
             "token_weights": self.token_weights,
             "center": self.center,
             "projection": self.projection,
         }
-        arrays = {name: part.detach().cpu().numpy() for name, part in named.items() if part is not None}
-        return KeyMap({**settings, "pooling": self.pooling, "unit": self.unit}, arrays)
+        return {name: part.detach().cpu().contiguous() for name, part in named.items() if part is not None}
 
     def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Keys `[batch, k]` float32 of hidden states `[batch, length, d]`, `mask` `[batch, length]` marking

@@ -30,6 +30,22 @@ class EditOutcome:
     answer: str
 
 
+@dataclass(frozen=True)
+class _Present:
+    """What the model answers before the edit, and the block that answers; None for the base."""
+
+    answer: str
+    block: str | None
+
+    def holds(self, target: str) -> bool:
+        """Whether the edit need not be made.
+
+        An answer that another edit's block gives may go when that edit does, or when a newer one cuts its
+        ball: only the base's own is sure to stay.
+        """
+        return self.block is None and same_answer(self.answer, target)
+
+
 class Editor:
     """Edits one project through its single writer.
 
@@ -49,19 +65,20 @@ class Editor:
     def edit(self, requests: Sequence[EditRequest], on_step: OnStep | None = None) -> list[EditOutcome]:
         """Make one batch of edits and commit it.
 
-        Edits that the model answers right already are recorded as such and not trained. The others share
+        Edits that the base answers right already are recorded as such and not trained. The others share
         one new block, or more where it takes more; only those really answered as asked become neurons.
 
         Raises:
             MeloError: the model cannot take one of them; nothing has been changed then.
         """
         encoded = [self._open.encoder.edit(request.prompt, request.target) for request in requests]
-        answers = self._present_answers(encoded)
-        wrong = [i for i, request in enumerate(requests) if not same_answer(answers[i], request.target)]
+        present = self._present_answers(encoded)
+        wrong = [i for i, request in enumerate(requests) if not present[i].holds(request.target)]
         solved = solve(self._open, [self._to_solve(requests[i], encoded[i]) for i in wrong], on_step)
         solutions = dict(zip(wrong, solved.solutions, strict=True))
         rows = [
-            self._row(request, encoded[i], answers[i], solutions.get(i)) for i, request in enumerate(requests)
+            self._row(request, encoded[i], present[i].answer, solutions.get(i))
+            for i, request in enumerate(requests)
         ]
         return self._commit(rows, solved)
 
@@ -82,11 +99,12 @@ class Editor:
         except PromptError:
             return None
 
-    def _present_answers(self, encoded: Sequence[EncodedEdit]) -> list[str]:
+    def _present_answers(self, encoded: Sequence[EncodedEdit]) -> list[_Present]:
         asker = self._open.asker
         routes = asker.routes([edit.prompt_ids for edit in encoded])
         blocks = [route.fired.block if route.fired is not None else None for route in routes]
-        return asker.answers([edit.prompt_ids for edit in encoded], blocks, answer_lengths(encoded))
+        answers = asker.answers([edit.prompt_ids for edit in encoded], blocks, answer_lengths(encoded))
+        return [_Present(answer, block) for answer, block in zip(answers, blocks, strict=True)]
 
     def _row(
         self, request: EditRequest, encoded: EncodedEdit, answer: str, solution: Solution | None

@@ -68,7 +68,8 @@ def write_router(opened: OpenProject, folder: Path, block_ids: Sequence[str]) ->
 
 def key_map_of(opened: OpenProject) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """How the project makes a key of hidden states: the settings and arrays of `exact_router.KeyMap`."""
-    return {"pooling": opened.recipe.key.pooling, "unit": False}, {}
+    transform = opened.routed.keys.transform
+    return {"pooling": transform.pooling, "unit": transform.unit}, transform.arrays()
 
 
 def _base(opened: OpenProject) -> dict[str, Any]:
