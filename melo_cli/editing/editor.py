@@ -32,18 +32,22 @@ class EditOutcome:
 
 @dataclass(frozen=True)
 class _Present:
-    """What the model answers before the edit, and the block that answers; None for the base."""
+    """What the model answers before the edit.
+
+    Attributes:
+        prompt: the prompt of the edit whose block answers; None for the base.
+    """
 
     answer: str
-    block: str | None
+    prompt: str | None
 
-    def holds(self, target: str) -> bool:
+    def holds(self, request: EditRequest) -> bool:
         """Whether the edit need not be made.
 
-        An answer that another edit's block gives may go when that edit does, or when a newer one cuts its
-        ball: only the base's own is sure to stay.
+        An answer that the block of another prompt gives may go when that edit does, or when a newer one cuts
+        its ball.
         """
-        return self.block is None and same_answer(self.answer, target)
+        return self.prompt in (None, request.prompt) and same_answer(self.answer, request.target)
 
 
 class Editor:
@@ -65,7 +69,7 @@ class Editor:
     def edit(self, requests: Sequence[EditRequest], on_step: OnStep | None = None) -> list[EditOutcome]:
         """Make one batch of edits and commit it.
 
-        Edits that the base answers right already are recorded as such and not trained. The others share
+        Edits that the model answers right already are recorded as such and not trained. The others share
         one new block, or more where it takes more; only those really answered as asked become neurons.
 
         Raises:
@@ -73,7 +77,7 @@ class Editor:
         """
         encoded = [self._open.encoder.edit(request.prompt, request.target) for request in requests]
         present = self._present_answers(encoded)
-        wrong = [i for i, request in enumerate(requests) if not present[i].holds(request.target)]
+        wrong = [i for i, request in enumerate(requests) if not present[i].holds(request)]
         solved = solve(self._open, [self._to_solve(requests[i], encoded[i]) for i in wrong], on_step)
         solutions = dict(zip(wrong, solved.solutions, strict=True))
         rows = [
@@ -104,7 +108,9 @@ class Editor:
         routes = asker.routes([edit.prompt_ids for edit in encoded])
         blocks = [route.fired.block if route.fired is not None else None for route in routes]
         answers = asker.answers([edit.prompt_ids for edit in encoded], blocks, answer_lengths(encoded))
-        return [_Present(answer, block) for answer, block in zip(answers, blocks, strict=True)]
+        project = self._writer.project
+        fired = [project.edit(route.fired.edit_id).prompt if route.fired else None for route in routes]
+        return [_Present(answer, prompt) for answer, prompt in zip(answers, fired, strict=True)]
 
     def _row(
         self, request: EditRequest, encoded: EncodedEdit, answer: str, solution: Solution | None
