@@ -1,6 +1,6 @@
 """Makes hard negatives: the questions of a data set's edits, asked about subjects that no edit is about.
 
-    python benchmarks/make_hard_negatives.py --edits zsre.jsonl --subjects counterfact.jsonl --out build/hard.jsonl
+    python benchmarks/make_hard_negatives.py --edits zsre.jsonl --subjects counterfact.jsonl --out hard.jsonl
 
 Both files hold rows with `prompt`, `target` and `subject`. For `dataset.hard`, which evaluation asks.
 """
