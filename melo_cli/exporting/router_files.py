@@ -68,8 +68,11 @@ def write_router(opened: OpenProject, folder: Path, block_ids: Sequence[str]) ->
 
 def key_map_of(opened: OpenProject) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """How the project makes a key of hidden states: the settings and arrays of `exact_router.KeyMap`."""
-    transform = opened.routed.keys.transform
-    return {"pooling": transform.pooling, "unit": transform.unit}, transform.arrays()
+    key_map = opened.project.key_map
+    if key_map is None:
+        return {"pooling": opened.recipe.key.pooling, "unit": False}, {}
+    settings = {"pooling": str(key_map.settings["pooling"]), "unit": bool(key_map.settings["unit"])}
+    return settings, {name: torch.tensor(array) for name, array in key_map.arrays.items()}
 
 
 def _base(opened: OpenProject) -> dict[str, Any]:

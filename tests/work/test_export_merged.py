@@ -229,7 +229,7 @@ def test_the_closed_form_keeps_the_edits_and_lets_other_text_be(
     summaries: Callable[[str], EditSummary], tmp_path: Path, kind: str
 ) -> None:
     opened = open_project(summaries(kind).path)
-    how = MergeSettings(method="closed-form", unrelated=tuple(UNRELATED), phrasings=2)
+    how = MergeSettings(method="closed-form", unrelated=tuple(UNRELATED), phrasings=2, silence=40.0)
     summary = export_merged(opened, tmp_path / "out", SilentReporter(), settings=how, check=0)
     assert summary.method == "closed-form"
     lessons = make_lessons(opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, seed=0)

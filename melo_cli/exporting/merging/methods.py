@@ -46,7 +46,7 @@ class MergeSettings:
     method: Method = "sum"
     unrelated: tuple[str, ...] = ()
     phrasings: int = 8
-    silence: float = 40.0
+    silence: float = 200.0
     steps: int = 200
     lr: float = 1e-3
     trained: Trained = "all"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from melo_cli.variants import swap_subject
+
 _FRAMES = (
     "Tell me: {}",
     "Question: {}",
@@ -38,10 +40,11 @@ def phrasings(prompt: str, subject: str | None, count: int, seed: int) -> list[s
 def about_others(prompt: str, subject: str | None, others: Sequence[str], count: int, seed: int) -> list[str]:
     """The prompt with other subjects in the place of its own; none where it does not name its subject."""
     candidates = [other for other in others if other != subject]
-    if not subject or subject not in prompt:
+    if not subject:
         return []
     drawn = random.Random(f"{seed} {prompt}").sample(candidates, min(count, len(candidates)))
-    return [prompt.replace(subject, other) for other in drawn]
+    swapped = (swap_subject(prompt, subject, other) for other in drawn)
+    return [text for text in swapped if text is not None]
 
 
 def _framed(prompt: str, subject: str | None, drawn: random.Random) -> str:
