@@ -6,10 +6,11 @@ hard negatives of calibration and evaluation.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 _LEADS = (
@@ -17,9 +18,8 @@ _LEADS = (
     *("Please answer: ", "Can you say "),
 )
 _DROPPED = 0.2
-# A word in more than this share of the questions says nothing of what is asked.
-_COMMON = 0.1
-_FEWEST_COMMON = 1
+# What two questions have in common, as a share of the shorter one, from which on they ask the same.
+_ALIKE = 0.4
 # Tries before an edit is left without a swap: others' prompts may take every result.
 _TRIES = 20
 
@@ -40,17 +40,23 @@ class Statement(Protocol):
 class Questions:
     """Tells whether two edits ask the same of their subjects, by the words around these.
 
-    Words that stand in many of the questions say nothing of what is asked.
+    A word counts by the square of its inverse document frequency: one that most questions have says nothing
+    of what is asked.
     """
 
     def __init__(self, edits: Sequence[Statement]) -> None:
         counts = Counter(word for edit in edits for word in _question_words(edit))
-        limit = max(_FEWEST_COMMON, _COMMON * len(edits))
-        self._common = {word for word, count in counts.items() if count > limit}
+        self._weights = {word: math.log(len(edits) / count) ** 2 for word, count in counts.items()}
+        self._new = math.log(len(edits) + 1) ** 2
 
     def alike(self, one: Statement, other: Statement) -> bool:
-        """Whether a telling word stands in both questions."""
-        return bool((_question_words(one) & _question_words(other)) - self._common)
+        """Whether the words that both questions have make up much of the shorter one."""
+        mine, theirs = _question_words(one), _question_words(other)
+        least = min(self._weight(mine), self._weight(theirs))
+        return least > 0 and self._weight(mine & theirs) >= _ALIKE * least
+
+    def _weight(self, words: Iterable[str]) -> float:
+        return sum(self._weights.get(word, self._new) for word in words)
 
 
 def swap_subject(prompt: str, subject: str, other: str) -> str | None:

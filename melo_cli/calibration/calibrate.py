@@ -201,7 +201,7 @@ def _prompts(material: Material, seed: int) -> tuple[PromptPool, list[_Fold], Le
 
 
 def _lesson(pool: PromptPool, anchors: Sequence[Anchor], unrelated: Sequence[int], seed: int) -> Lesson:
-    maker = PairMaker(pool, anchors, seed=seed)
+    maker = PairMaker(pool, anchors, anchors, seed=seed)
     pairs = [pair for a in anchors for pair in maker.pairs(a, swaps=_SWAPS, negatives=_NEGATIVES)]
     return Lesson(pairs, list(unrelated))
 
@@ -214,7 +214,7 @@ def _trial(
     unrelated: Sequence[int],
     seed: int,
 ) -> Trial:
-    maker = PairMaker(pool, donors, seed=seed + 1)
+    maker = PairMaker(pool, donors, stored, seed=seed + 1)
     own: list[tuple[Anchor, Pair]] = [
         (anchor, pair) for anchor in asked for pair in maker.pairs(anchor, swaps=0, negatives=_NEGATIVES)
     ]

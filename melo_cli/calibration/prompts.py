@@ -49,17 +49,27 @@ class PairMaker:
     Args:
         pool: takes the texts.
         donors: anchors whose subjects and questions negatives are made with.
+        stored: anchors that are neurons: what these ask is no negative, in whatever words.
         made_only: make rephrases even where the data give some.
     """
 
     def __init__(
-        self, pool: PromptPool, donors: Sequence[Anchor], *, seed: int, made_only: bool = False
+        self,
+        pool: PromptPool,
+        donors: Sequence[Anchor],
+        stored: Sequence[Anchor],
+        *,
+        seed: int,
+        made_only: bool = False,
     ) -> None:
         self._pool = pool
+        self._asked: dict[str, list[Anchor]] = {}
+        for anchor in stored:
+            self._asked.setdefault(anchor.group, []).append(anchor)
         self._donors = [donor for donor in donors if _speaks_of(donor)]
         self._drawn = random.Random(seed)
         self._made_only = made_only
-        self._questions = Questions(donors)
+        self._questions = Questions([*donors, *stored])
 
     def pairs(self, anchor: Anchor, *, swaps: int, negatives: int) -> list[Pair]:
         """The anchor's own pairs, and as many more about other subjects as `swaps` says."""
@@ -80,7 +90,7 @@ class PairMaker:
         others = [(self._pool.place(text), "") for text in anchor.hard]
         questions: list[tuple[int, str]] = []
         if _speaks_of(anchor):
-            for donor in self._sample(anchor, negatives):
+            for donor in self._other_subjects(anchor, negatives):
                 source = self._drawn.choice((prompt, rephrase))
                 swapped = self._swap(anchor, source, str(donor.subject))
                 if plain(swapped) != plain(source):
@@ -101,9 +111,19 @@ class PairMaker:
         return self._drawn.sample(others, min(count, len(others)))
 
     def _other_questions(self, anchor: Anchor, count: int) -> list[Anchor]:
-        """Donors that ask something else: no telling word of their question stands in the anchor's."""
+        """Donors that ask what is neither the anchor's question nor another one stored about its subject."""
         some = self._sample(anchor, 10 * count)
-        return [donor for donor in some if not self._questions.alike(anchor, donor)][:count]
+        alike = self._questions.alike
+        free = [donor for donor in some if not alike(anchor, donor) and not self._asks(anchor.group, donor)]
+        return free[:count]
+
+    def _other_subjects(self, anchor: Anchor, count: int) -> list[Anchor]:
+        """Donors about whose subject the anchor's question is not stored."""
+        some = self._sample(anchor, 5 * count)
+        return [donor for donor in some if not self._asks(donor.group, anchor)][:count]
+
+    def _asks(self, group: str, question: Anchor) -> bool:
+        return any(self._questions.alike(each, question) for each in self._asked.get(group, ()))
 
     def _swap(self, anchor: Anchor, text: str, subject: str) -> str:
         return swap_subject(text, str(anchor.subject), subject) or text
