@@ -108,7 +108,9 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class _Fold:
+class Fold:
+    """What a candidate is fitted on, and what it is measured on then."""
+
     lesson: Lesson
     trial: Trial
 
@@ -142,7 +144,7 @@ def calibrate(
         )
     started = time.monotonic()
     material = _affordable(material, encoder)
-    pool, made, whole = _prompts(material, recipe.seed)
+    pool, made, whole = prompts_of(material, recipe.seed)
     encoded = [encoder.prompt(text) for text in pool.texts]
     layers, skipped = _layers(base, recipe, targets, encoded)
     sweep: list[SweepRow] = []
@@ -161,7 +163,7 @@ def calibrate(
             progress.advance()
         assert best is not None, "the embeddings are always tried"
         chosen = _measured(best[0].candidate, best[1], made, recipe)
-        transform = _fitted(best[0].candidate, best[1], whole, recipe)
+        transform = fitted(best[0].candidate, best[1], whole, recipe)
         progress.advance()
     reporter.info(f"calibrated in {time.monotonic() - started:.0f} s")
     return Calibration(
@@ -181,22 +183,28 @@ def _affordable(material: Material, encoder: Encoder) -> Material:
     return replace(material, anchors=material.anchors[:most], unrelated=material.unrelated[: 2 * most])
 
 
-def _prompts(material: Material, seed: int) -> tuple[PromptPool, list[_Fold], Lesson]:
-    """All prompts, what each fold learns from and is measured on, and the lesson of everything."""
-    pool = PromptPool()
+def prompts_of(
+    material: Material, seed: int, pool: PromptPool | None = None
+) -> tuple[PromptPool, list[Fold], Lesson]:
+    """All prompts, what each fold learns from and is measured on, and the lesson of everything.
+
+    Args:
+        pool: takes the prompts, where there are some already.
+    """
+    pool = pool or PromptPool()
     parts = folds(material, _FOLDS) if len(material.anchors) >= _FEWEST_TO_LEARN else []
     unrelated = [pool.place(text) for text in material.unrelated]
     whole = _lesson(pool, material.anchors, unrelated, seed)
     if not parts:
         everything = list(material.anchors)
-        return pool, [_Fold(whole, _trial(pool, everything, everything, everything, unrelated, seed))], whole
+        return pool, [Fold(whole, _trial(pool, everything, everything, everything, unrelated, seed))], whole
     made = []
     for at, part in enumerate(parts):
         beside, donors = parts[(at + 1) % _FOLDS], parts[(at + 2) % _FOLDS]
         fitting = unrelated[at % 2 :: 2]
         lesson = _lesson(pool, [*beside, *donors], fitting, seed)
         trial = _trial(pool, part, [*part, *beside], donors, unrelated[(at + 1) % 2 :: 2], seed)
-        made.append(_Fold(lesson, trial))
+        made.append(Fold(lesson, trial))
     return pool, made, whole
 
 
@@ -266,7 +274,8 @@ def _candidates(layers: Sequence[str], recipe: Recipe, *, learn: bool) -> Iterat
             )
 
 
-def _fitted(candidate: Candidate, states: TokenStates, lesson: Lesson, recipe: Recipe) -> KeyTransform:
+def fitted(candidate: Candidate, states: TokenStates, lesson: Lesson, recipe: Recipe) -> KeyTransform:
+    """The transform of a candidate, fitted on a lesson; `states` are those of its layer."""
     settings = recipe.calibration
     if candidate.method == "learned":
         return contrastive(
@@ -282,10 +291,10 @@ def _fitted(candidate: Candidate, states: TokenStates, lesson: Lesson, recipe: R
     return KeyTransform(candidate.pooling, unit=True)
 
 
-def _measured(candidate: Candidate, states: TokenStates, made: Sequence[_Fold], recipe: Recipe) -> SweepRow:
+def _measured(candidate: Candidate, states: TokenStates, made: Sequence[Fold], recipe: Recipe) -> SweepRow:
     started = time.monotonic()
     found = together(
-        [measure(_fitted(candidate, states, fold.lesson, recipe), states, fold.trial) for fold in made]
+        [measure(fitted(candidate, states, fold.lesson, recipe), states, fold.trial) for fold in made]
     )
     radius = found.radius(recipe.routing.max_false_fire.model_dump())
     return SweepRow(

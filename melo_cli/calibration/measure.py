@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,21 +65,31 @@ class Distances:
         return min(limits, default=0.0)
 
 
-def measure(transform: KeyTransform, states: TokenStates, trial: Trial) -> Distances:
-    """Distances of a trial's prompts to its neurons; no ball reaches beyond another answer's key."""
+def measure(
+    transform: KeyTransform,
+    states: TokenStates,
+    trial: Trial,
+    *,
+    cut: Callable[[Floats], Floats] = lambda nearest: nearest,
+) -> Distances:
+    """Distances of a trial's prompts to its neurons.
+
+    Args:
+        cut: how far the ball of a neuron may reach, given its distance to the nearest key of another answer;
+            the store's rule is up to that key.
+    """
     stored = keys_of(transform, states, [place for place, _ in trial.neurons])
     answers = np.array([answer for _, answer in trial.neurons])
-    apart = _apart(stored, stored)
-    cut = np.where(answers[:, None] != answers[None], apart, np.inf).min(axis=1)
+    limits = cut(np.where(answers[:, None] != answers[None], _apart(stored, stored), np.inf).min(axis=1))
     asked = keys_of(transform, states, [place for place, _ in trial.rephrases])
     away = _apart(asked, stored)
     wanted = np.array([answer for _, answer in trial.rephrases])
-    near, answer = _firing(away, cut, answers)
+    near, answer = _firing(away, limits, answers)
     return Distances(
         reached=np.where(answer == wanted, near, np.inf),
         nearest_right=float((answers[away.argmin(axis=1)] == wanted).mean()) if len(away) else 0.0,
         fired={
-            kind: _firing(_apart(keys_of(transform, states, places), stored), cut, answers)[0]
+            kind: _firing(_apart(keys_of(transform, states, places), stored), limits, answers)[0]
             for kind, places in trial.negatives.items()
         },
     )

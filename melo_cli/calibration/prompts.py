@@ -50,7 +50,6 @@ class PairMaker:
         pool: takes the texts.
         donors: anchors whose subjects and questions negatives are made with.
         stored: anchors that are neurons: what these ask is no negative, in whatever words.
-        made_only: make rephrases even where the data give some.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class PairMaker:
         stored: Sequence[Anchor],
         *,
         seed: int,
-        made_only: bool = False,
     ) -> None:
         self._pool = pool
         self._asked: dict[str, list[Anchor]] = {}
@@ -68,7 +66,6 @@ class PairMaker:
             self._asked.setdefault(anchor.group, []).append(anchor)
         self._donors = [donor for donor in donors if _speaks_of(donor)]
         self._drawn = random.Random(seed)
-        self._made_only = made_only
         self._questions = Questions([*donors, *stored])
 
     def pairs(self, anchor: Anchor, *, swaps: int, negatives: int) -> list[Pair]:
@@ -102,7 +99,7 @@ class PairMaker:
         return Pair(place(prompt), place(rephrase), anchor.group, tuple(others), tuple(questions))
 
     def _rephrased(self, anchor: Anchor) -> list[str]:
-        if anchor.rephrases and not self._made_only:
+        if anchor.rephrases:
             return list(anchor.rephrases)
         return [made_rephrase(anchor.prompt, anchor.subject, self._drawn) for _ in range(2)]
 

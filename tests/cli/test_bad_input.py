@@ -33,7 +33,7 @@ def gpt2(here: Path, write_recipe: Callable[..., None], pico_gpt2: Path) -> Path
             "small.yaml: training.maxsteps (--set): unknown key, did you mean training.max_steps?",
         ),
         ("training.max_steps=many", 'training.max_steps (--set): must be a whole number, found "many"'),
-        ("key.radius=-1", "key.radius (--set): must be above 0, found -1"),
+        ("key.radius=-1", "key.radius (--set): must be auto or a number above 0, found -1"),
         ("training", "--set training: has no value; write --set section.key=value"),
         ("training.optimizer.name=Adm", "training.optimizer.name: PyTorch has no Adm that a recipe can name"),
         ("training.optimizer.speed=1", "training.optimizer: Adam does not take these arguments"),

@@ -1,0 +1,135 @@
+"""What each part of calibration is worth: pooling, projection, own rephrases, the rule for radii, the bounds.
+
+    python benchmarks/ablate_keys.py RECIPE [--set KEY=VALUE ...]
+
+Calibrates on the recipe's data as `melo edit` does, with keys at the input embeddings, and measures every
+variant on the folds that it was not fitted on. Prints Markdown tables; shares in percent.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from melo_cli.architecture import embedding_name
+from melo_cli.base_model import load_base_model
+from melo_cli.calibration.calibrate import Candidate, Fold, fitted, prompts_of
+from melo_cli.calibration.material import Material, collect_material
+from melo_cli.calibration.measure import Distances, Floats, measure, together
+from melo_cli.calibration.states import TokenStates, token_states
+from melo_cli.datasets import load_edits, load_locality
+from melo_cli.encoding import Encoder
+from melo_cli.keys import KeyTransform
+from melo_cli.recipe import Recipe, load_recipe
+from melo_cli.reporter import SilentReporter
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that a variant is measured with."""
+
+    recipe: Recipe
+    states: TokenStates
+    folds: Sequence[Fold]
+    made: Sequence[Fold]
+
+    def distances(
+        self, fit: Callable[[Fold, Fold], KeyTransform], cut: Callable[[Floats], Floats] | None = None
+    ) -> Distances:
+        """Over all folds; `cut` changes how far a ball may reach, given the nearest key of another answer."""
+        return together(
+            [
+                measure(fit(fold, made), self.states, fold.trial, cut=cut or (lambda near: near))
+                for fold, made in zip(self.folds, self.made, strict=True)
+            ]
+        )
+
+    def row(self, name: str, found: Distances, **allowed: float) -> str:
+        """One line of a table."""
+        bounds = self.recipe.routing.max_false_fire.model_dump() | allowed
+        radius = found.radius(bounds)
+        fires = found.false_fires(radius)
+        shares = [found.reach(radius), found.nearest_right, *(fires.get(kind) for kind in bounds)]
+        cells = ["-" if share is None else f"{100 * share:.1f}" for share in shares]
+        return f"| {name} | {radius:.2f} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Measure and print."""
+    bench = _bench(_arguments())
+    learned = _fitting(bench, Candidate("", "learned", "learned"))
+    given = bench.distances(learned)
+    lines = [_HEAD, *(bench.row(name, bench.distances(_fitting(bench, key))) for name, key in _KEYS.items())]
+    lines.append(bench.row("token weights and projection", given))
+    own = bench.distances(lambda _, made: learned(made, made))
+    lines.append(bench.row("the same, from rephrases that calibration makes", own))
+    lines += ["", _HEAD, *(bench.row(name, bench.distances(learned, cut)) for name, cut in _CUTS.items())]
+    lines += ["", _HEAD]
+    for share in (0.02, 0.05, 0.1, 0.2, 0.3, 1.0):
+        lines.append(bench.row(f"same subject at most {100 * share:.0f}%", given, same_subject=share))
+    print("\n".join(lines))  # noqa: T201
+
+
+def _fitting(bench: Bench, candidate: Candidate) -> Callable[[Fold, Fold], KeyTransform]:
+    return lambda fold, _: fitted(candidate, bench.states, fold.lesson, bench.recipe)
+
+
+_HEAD = (
+    "| | radius | reach | nearest right | unrelated | hard | same subject |\n"
+    "| --- | --- | --- | --- | --- | --- | --- |"
+)
+_KEYS = {
+    "last token": Candidate("", "last", "as is"),
+    "mean": Candidate("", "mean", "as is"),
+    "mean, whitened": Candidate("", "mean", "whitened"),
+    "mean, projection": Candidate("", "mean", "learned"),
+}
+_CUTS = {
+    "balls of two answers do not overlap (the paper)": lambda near: near / 2,
+    "a ball reaches up to the nearest key of another answer": lambda near: near,
+    "the nearest key decides alone": lambda near: np.full_like(near, np.inf),
+}
+
+
+def _bench(arguments: argparse.Namespace) -> Bench:
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    assert recipe.dataset is not None, "the recipe has data"
+    base = load_base_model(recipe.model, recipe.task)
+    encoder = Encoder(base, truncate=True)
+    edits = load_edits(recipe.dataset, recipe.task, SilentReporter())
+    unrelated = [prompt for prompt, _ in load_locality(recipe.dataset, recipe.task, SilentReporter())]
+    share = recipe.calibration.share
+    material = collect_material(
+        edits,
+        unrelated,
+        task=recipe.task,
+        share=share,
+        unrelated_share=share,
+        most=recipe.calibration.max_edits,
+        seed=recipe.seed,
+    )
+    pool, folds, _ = prompts_of(material, recipe.seed)
+    _, made, _ = prompts_of(_without_rephrases(material), recipe.seed, pool)
+    encoded = [encoder.prompt(text) for text in pool.texts]
+    return Bench(recipe, token_states(base, embedding_name(base), encoded), folds, made)
+
+
+def _without_rephrases(material: Material) -> Material:
+    return replace(material, anchors=tuple(replace(anchor, rephrases=()) for anchor in material.anchors))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
