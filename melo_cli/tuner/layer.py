@@ -53,11 +53,12 @@ class ActiveBlocks:
         """Place `rows` on `device`; which rows fire is settled here, once for all layers and steps."""
         fired = [index for index, row in enumerate(rows) if row >= 0]
         count = next((len(bank.scale) for bank in banks.values()), 0)
+        even = count > 0 and len(rows) % count == 0
         return cls(
             banks,
             torch.tensor(rows, dtype=torch.long, device=device),
             torch.tensor(fired, dtype=torch.long, device=device),
-            grouped=bool(count) and list(rows) == [i * count // len(rows) for i in range(len(rows))],
+            grouped=even and list(rows) == [i * count // len(rows) for i in range(len(rows))],
         )
 
     @property

@@ -70,7 +70,7 @@ def test_json_tells_every_edit_and_leaves_stdout_clean(gpt2: Path, melo: Melo) -
 
 
 def test_edits_that_fail_are_listed_with_what_to_try(gpt2: Path, melo: Melo) -> None:
-    run = melo("edit", "small.yaml", "--set", "training.max_steps=1")
+    run = melo("edit", "small.yaml", "--set", "training.max_steps=1", "--set", "training.retries=0")
     assert run.code == 1
     assert told(run.out)["failed"] == "4"
     table = run.out.partition("\nfailed\n")[2].splitlines()
@@ -133,7 +133,8 @@ def test_a_second_interrupt_aborts_at_once_and_keeps_what_was_committed(
 ) -> None:
     assert melo("edit", "small.yaml", "--set", "dataset.max_edits=1").code == 0
     # A batch that would take hours, so that nothing but an abort can end it.
-    running = at_terminal("edit", "small.yaml", "--set", "training.max_steps=10000000", cwd=gpt2)
+    endless = ("--set", "training.max_steps=10000000", "--set", "training.stop_at=null")
+    running = at_terminal("edit", "small.yaml", *endless, cwd=gpt2)
     running.until("loss")
     running.interrupt()
     running.until("press Ctrl-C again to abort at once")

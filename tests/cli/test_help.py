@@ -53,6 +53,7 @@ def test_help_names_every_command(melo: Callable[..., Any]) -> None:
     listed = run.out.partition("Commands:")[2]
     assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "] == [
         "edit",
+        "calibrate",
         "query",
         "eval",
         "export",

@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from melo_cli.base_model import ModelKind
 from melo_cli.encoding import pad_prompts
 from melo_cli.errors import PromptError
 from melo_cli.loading import OpenProject
+from melo_cli.tuner.layer import ActiveBlocks, SliceBank, add_blocks
 
 Pico = Callable[..., OpenProject]
 KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")
@@ -184,3 +187,25 @@ def _written(opened: OpenProject, prompts: list[str], side: str) -> list[str]:
     output = opened.routed.generate(**inputs, max_new_tokens=8, do_sample=False)
     start = inputs["input_ids"].shape[1] if opened.routed.base.kind is ModelKind.CAUSAL else 0
     return [opened.routed.tokenizer.decode(row[start:], skip_special_tokens=True) for row in output]
+
+
+@given(st.lists(st.integers(-1, 2), min_size=1, max_size=7))
+@settings(max_examples=60, deadline=None)
+def test_rows_in_any_order_and_number_get_their_own_block_to_the_number(rows: list[int]) -> None:
+    # Rows in order and in equal groups take another way through the layer than all others.
+    random = torch.Generator().manual_seed(0)
+    entries = 1 + max(max(rows), 0)
+    bank = SliceBank(
+        torch.randn(entries, 2, 4, generator=random),
+        torch.randn(entries, 3, 2, generator=random),
+        torch.arange(1.0, 1.0 + entries),
+    )
+    x = torch.randn(len(rows), 5, 4, generator=random)
+    plain = torch.zeros(len(rows), 5, 3)
+    active = ActiveBlocks.of({"m": bank}, rows, torch.device("cpu"))
+    added = add_blocks(plain, x, "m", active)
+    for row, entry in enumerate(rows):
+        own = (
+            torch.zeros(5, 3) if entry < 0 else bank.scale[entry] * x[row] @ bank.A[entry].T @ bank.B[entry].T
+        )
+        torch.testing.assert_close(added[row], own)

@@ -44,7 +44,10 @@ def fit(
         losses = target_losses(base, batch)
         if training.stop_at is not None and math.exp(-losses.max().item()) >= training.stop_at:
             return step
-        schedule.step(losses.mean())
+        schedule.optimizer.zero_grad(set_to_none=True)
+        loss = losses.mean()
+        loss.backward()
+        schedule.step(loss)
     return training.max_steps
 
 
