@@ -189,7 +189,7 @@ def _written(opened: OpenProject, prompts: list[str], side: str) -> list[str]:
     return [opened.routed.tokenizer.decode(row[start:], skip_special_tokens=True) for row in output]
 
 
-@given(st.lists(st.integers(-1, 2), min_size=1, max_size=7))
+@given(st.lists(st.integers(-1, 2), min_size=1, max_size=7).filter(lambda rows: max(rows) >= 0))
 @settings(max_examples=60, deadline=None)
 def test_rows_in_any_order_and_number_get_their_own_block_to_the_number(rows: list[int]) -> None:
     # Rows in order and in equal groups take another way through the layer than all others.
