@@ -53,7 +53,9 @@ class Questions:
         """Whether the words that both questions have make up much of the shorter one."""
         mine, theirs = _question_words(one), _question_words(other)
         least = min(self._weight(mine), self._weight(theirs))
-        return least > 0 and self._weight(mine & theirs) >= _ALIKE * least
+        if least == 0:  # nothing but words that every question has
+            return mine == theirs
+        return self._weight(mine & theirs) >= _ALIKE * least
 
     def _weight(self, words: Iterable[str]) -> float:
         return sum(self._weights.get(word, self._new) for word in words)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from melo_cli.variants import plain, shares_frame, subject_swaps, swap_subject
+from melo_cli.datasets import EditRequest
+from melo_cli.variants import Questions, plain, shares_frame, subject_swaps, swap_subject
 
 
 @dataclass(frozen=True)
@@ -106,3 +107,13 @@ def test_a_subject_alone_and_a_missing_one_have_no_frame() -> None:
     assert not shares_frame("Edwin?", "Edwin", "Paul?")
     assert not shares_frame("Who is it?", "Edwin", "Who is it?")
     assert not shares_frame("Who is it?", None, "Who is he?")
+
+
+def test_questions_are_alike_by_the_words_that_tell() -> None:
+    asked = ["What is the capital of {}?", "Who wrote {}?", "What is the river of {}?", "What is the {}?"]
+    edits = [EditRequest(text.format("Rome"), "x", subject="Rome") for text in asked]
+    again = EditRequest("Which city is the capital of Oslo?", "x", subject="Oslo")
+    questions = Questions([*edits, again])
+    assert [questions.alike(again, edit) for edit in edits] == [True, False, False, False]
+    header = [EditRequest(f"This is about {name}.", "x", subject=name) for name in ("Rome", "Oslo")]
+    assert Questions(header).alike(*header), "the same words, though they tell nothing"
