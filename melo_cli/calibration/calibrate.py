@@ -23,7 +23,6 @@ from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
 
 _FOLDS = 3
-_FEWEST = 2
 _FEWEST_TO_LEARN = 24
 """Anchors that a learned key needs; with fewer, a whitened or learned one fits nothing but themselves."""
 _ENOUGH_IN_ONE_FOLD = 150
@@ -134,13 +133,13 @@ def calibrate(
         targets: full names of the target modules, which run after every candidate layer.
 
     Raises:
-        DatasetError: there are too few prompts to measure on.
+        DatasetError: there is no prompt to measure on.
     """
-    if len(material.anchors) < _FEWEST:
+    if not material.anchors:
         raise DatasetError(
-            f"calibration has {len(material.anchors)} prompts, and needs {_FEWEST}",
+            "there is no prompt to calibrate on",
             where="key.radius=auto",
-            mend="give more edits, dataset.calibration, a larger calibration.share or a key.radius",
+            mend="give more edits, other rows in dataset.calibration, or a key.radius",
         )
     started = time.monotonic()
     material = _affordable(material, encoder)

@@ -18,6 +18,9 @@ from store.project import Project
 from store.records import KeyMap
 from store.writer import Writer
 
+# With fewer edits of its own than this, calibration takes those that evaluation would ask.
+_FEWEST_TO_HOLD_BACK = 2
+
 
 def calibration_for(
     recipe: Recipe,
@@ -105,13 +108,25 @@ def _material(recipe: Recipe, edits: Sequence[EditRequest], reporter: Reporter) 
             seed=recipe.seed,
             apart_from=edits,
         )
+    held_back = _share_of(recipe, edits, unrelated, settings.share)
+    if len(held_back.anchors) >= _FEWEST_TO_HOLD_BACK or not edits:
+        return held_back
+    reporter.warn(
+        "so few edits that the key is calibrated on all: evaluation has no unseen rephrases of them"
+    )
+    return _share_of(recipe, edits, unrelated, 1.0)
+
+
+def _share_of(
+    recipe: Recipe, edits: Sequence[EditRequest], unrelated: Sequence[str], share: float
+) -> Material:
     return collect_material(
         edits,
         unrelated,
         task=recipe.task,
-        share=settings.share,
-        unrelated_share=settings.share,
-        most=settings.max_edits,
+        share=share,
+        unrelated_share=recipe.calibration.share,
+        most=recipe.calibration.max_edits,
         seed=recipe.seed,
     )
 

@@ -238,11 +238,26 @@ def test_learned_pooling_and_projection_depend_on_the_prompt_alone() -> None:
     torch.testing.assert_close(transform(hidden, mask), alone)
 
 
-def test_too_little_to_measure_on_is_an_error_and_leaves_no_project(
-    edit: Callable[..., EditSummary], tmp_path: Path
+def test_a_single_edit_is_calibrated_on_with_a_warning(
+    edit: Callable[..., EditSummary], reporter: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(DatasetError, match=r"calibration has \d prompts, and needs 2; give more edits"):
-        edit("pico_t5", facts(1), tmp_path / "p", key={"radius": "auto"})
+    done = edit("pico_t5", facts(1), tmp_path / "p", reporter=reporter, key={"radius": "auto"})
+    assert done.count("solved") == 1
+    assert any("evaluation has no unseen rephrases" in line for line in reporter.warnings)
+    found = query(
+        open_project(done.path), [facts(1)[0]["prompt"], "what river runs through the city of Cologne"]
+    )
+    assert [row.route.fired is not None for row in found] == [True, False]
+
+
+def test_too_little_to_measure_on_is_an_error_and_leaves_no_project(
+    edit: Callable[..., EditSummary], write_rows: Callable[[Path, list[Row]], Path], tmp_path: Path
+) -> None:
+    # The only row is about the edit's own subject, and that is for evaluation.
+    only = write_rows(tmp_path / "calibration.jsonl", facts(1))
+    changes: dict[str, Any] = {"key": {"radius": "auto"}, "dataset": {"calibration": str(only)}}
+    with pytest.raises(DatasetError, match="there is no prompt to calibrate on; give more edits"):
+        edit("pico_t5", facts(1), tmp_path / "p", **changes)
     assert not (tmp_path / "p").exists()
 
 
