@@ -20,7 +20,7 @@ from melo_cli.base_model import load_base_model
 from melo_cli.calibration.calibrate import Candidate, Fold, fitted, prompts_of
 from melo_cli.calibration.material import Material, collect_material
 from melo_cli.calibration.measure import Distances, Floats, measure, together
-from melo_cli.calibration.states import TokenStates, token_states
+from melo_cli.calibration.states import Embedded, TokenStates
 from melo_cli.datasets import load_edits, load_locality
 from melo_cli.encoding import Encoder
 from melo_cli.keys import KeyTransform
@@ -115,7 +115,7 @@ def _bench(arguments: argparse.Namespace) -> Bench:
     pool, folds, _ = prompts_of(material, recipe.seed)
     _, made, _ = prompts_of(_without_rephrases(material), recipe.seed, pool)
     encoded = [encoder.prompt(text) for text in pool.texts]
-    return Bench(recipe, token_states(base, embedding_name(base), encoded), folds, made)
+    return Bench(recipe, Embedded(base, embedding_name(base), encoded), folds, made)
 
 
 def _without_rephrases(material: Material) -> Material:

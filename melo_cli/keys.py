@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from melo_cli.encoding import with_positions
 from store.records import JSON, KeyMap
 
 
-class _KeyReached(Exception):  # noqa: N818  (not an error: it ends the forward pass at the key layer)
+class _AllCaught(Exception):  # noqa: N818  (not an error: it ends the forward pass at the last layer asked for)
     pass
 
 
@@ -90,7 +90,6 @@ class KeyExtractor:
         self.base = base
         self.layer = layer
         self.transform = transform
-        self._module = base.model.get_submodule(layer)
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> NDArray[np.float32]:
         """Keys of a padded batch.
@@ -102,28 +101,38 @@ class KeyExtractor:
             `[batch, k]` float32.
         """
         filled = with_positions(self.base, inputs)
-        keys = self.transform(self.hidden_states(filled), filled["attention_mask"])
-        pooled: NDArray[np.float32] = keys.cpu().numpy()
-        return pooled
+        hidden = hidden_states(self.base, [self.layer], filled)[self.layer]
+        keys: NDArray[np.float32] = self.transform(hidden, filled["attention_mask"]).cpu().numpy()
+        return keys
 
-    @torch.no_grad()
-    def hidden_states(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The key layer's output `[batch, length, d]` for inputs with their positions."""
-        caught: list[Tensor] = []
 
-        def catch(_module: Any, _args: Any, output: Any) -> None:
-            caught.append(output[0] if isinstance(output, tuple) else output)
-            raise _KeyReached
+@torch.no_grad()
+def hidden_states(base: BaseModel, layers: Sequence[str], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The outputs `[batch, length, d]` of layers, by one run of the base as far as the last of them.
 
-        runner = self.base.model.get_encoder() if self.base.kind is ModelKind.SEQ2SEQ else self.base.model
-        hook = self._module.register_forward_hook(catch)
-        try:
-            runner(**inputs)
-        except _KeyReached:
-            pass
-        finally:
+    Args:
+        inputs: a padded batch with its positions (`with_positions`).
+    """
+    caught: dict[str, Tensor] = {}
+
+    def catch(layer: str) -> Callable[[Any, Any, Any], None]:
+        def hook(_module: Any, _args: Any, output: Any) -> None:
+            caught[layer] = output[0] if isinstance(output, tuple) else output
+            if len(caught) == len(layers):
+                raise _AllCaught
+
+        return hook
+
+    runner = base.model.get_encoder() if base.kind is ModelKind.SEQ2SEQ else base.model
+    hooks = [base.model.get_submodule(layer).register_forward_hook(catch(layer)) for layer in layers]
+    try:
+        runner(**inputs)
+    except _AllCaught:
+        pass
+    finally:
+        for hook in hooks:
             hook.remove()
-        return caught[0]
+    return caught
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: str, token_weights: Tensor | None = None) -> Tensor:

@@ -48,14 +48,23 @@ class Questions:
         counts = Counter(word for edit in edits for word in _question_words(edit))
         self._weights = {word: math.log(len(edits) / count) ** 2 for word, count in counts.items()}
         self._new = math.log(len(edits) + 1) ** 2
+        self._known: dict[tuple[str, str | None], tuple[set[str], float]] = {}
 
     def alike(self, one: Statement, other: Statement) -> bool:
         """Whether the words that both questions have make up much of the shorter one."""
-        mine, theirs = _question_words(one), _question_words(other)
-        least = min(self._weight(mine), self._weight(theirs))
+        (mine, my_weight), (theirs, their_weight) = self._words(one), self._words(other)
+        least = min(my_weight, their_weight)
         if least == 0:  # nothing but words that every question has
             return mine == theirs
         return self._weight(mine & theirs) >= _ALIKE * least
+
+    def _words(self, edit: Statement) -> tuple[set[str], float]:
+        """The words around the subject and their weight; a long prompt is taken apart once."""
+        name = edit.prompt, edit.subject
+        if name not in self._known:
+            words = _question_words(edit)
+            self._known[name] = words, self._weight(words)
+        return self._known[name]
 
     def _weight(self, words: Iterable[str]) -> float:
         return sum(self._weights.get(word, self._new) for word in words)

@@ -27,6 +27,8 @@ _FEWEST_TO_LEARN = 24
 """Anchors that a learned key needs; with fewer, a whitened or learned one fits nothing but themselves."""
 _ENOUGH_IN_ONE_FOLD = 150
 """Anchors from which on one fold tells candidates apart; only the chosen one is measured on all then."""
+_LONG = 1e5
+"""Tokens of all prompts together from which on one fold has to do, for time."""
 _SWAPS = 2
 _NEGATIVES = 3
 _CLOSE = 0.01
@@ -35,8 +37,8 @@ _SMALLEST_RADIUS = 1e-3
 _PROMPTS_AN_ANCHOR = 30
 _MOST_TOKENS = 5e5
 """Tokens of all prompts together, about: their states are held in memory."""
-_MOST_WORK = 2e13
-"""Multiplications that one layer's states may cost on a CPU; a layer that costs more is not tried."""
+_MOST_WORK = 4e12
+"""Multiplications that the states of layers above the embeddings may cost on a CPU, else none is tried."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,10 @@ class Fold:
     lesson: Lesson
     trial: Trial
 
+    def places(self) -> set[int]:
+        """Every prompt in it."""
+        return self.lesson.places() | self.trial.places()
+
 
 def calibrate(
     base: BaseModel,
@@ -145,24 +151,26 @@ def calibrate(
     material = _affordable(material, encoder)
     pool, made, whole = prompts_of(material, recipe.seed)
     encoded = [encoder.prompt(text) for text in pool.texts]
-    layers, skipped = _layers(base, recipe, targets, encoded)
+    few = len(material.anchors) < _ENOUGH_IN_ONE_FOLD and sum(map(len, encoded)) < _LONG
+    sweeping = made if few else made[:1]
+    swept = set().union(*(fold.places() for fold in sweeping))
+    layers, skipped = _layers(base, recipe, targets, [encoded[place] for place in swept])
     sweep: list[SweepRow] = []
-    best: tuple[SweepRow, TokenStates] | None = None
-    sweeping = 1 if len(material.anchors) >= _ENOUGH_IN_ONE_FOLD else len(made)
+    best: SweepRow | None = None
     candidates = list(_candidates(layers, recipe, learn=len(made) > 1))
     with reporter.progress("calibrating", len(candidates) + 1, "ways") as progress:
-        states: dict[str, TokenStates] = {}
+        states = token_states(base, layers, encoded, swept)
         for candidate in candidates:
-            if candidate.layer not in states:
-                states = {candidate.layer: token_states(base, candidate.layer, encoded)}
-            row = _measured(candidate, states[candidate.layer], made[:sweeping], recipe)
+            row = _measured(candidate, states[candidate.layer], sweeping, recipe)
             sweep.append(row)
-            if best is None or row.reach > best[0].reach + _CLOSE:
-                best = row, states[candidate.layer]
+            if best is None or row.reach > best.reach + _CLOSE:
+                best = row
             progress.advance()
         assert best is not None, "the embeddings are always tried"
-        chosen = _measured(best[0].candidate, best[1], made, recipe)
-        transform = fitted(best[0].candidate, best[1], whole, recipe)
+        layer = best.candidate.layer
+        every = token_states(base, [layer], encoded, range(len(encoded)))[layer]
+        chosen = _measured(best.candidate, every, made, recipe)
+        transform = fitted(best.candidate, every, whole, recipe)
         progress.advance()
     reporter.info(f"calibrated in {time.monotonic() - started:.0f} s")
     return Calibration(
@@ -243,12 +251,14 @@ def _trial(
 def _layers(
     base: BaseModel, recipe: Recipe, targets: Sequence[str], encoded: Sequence[Sequence[int]]
 ) -> tuple[list[str], list[str]]:
-    """The layers to try, and those that would take too long."""
+    """The layers to try, and those that would take too long on these prompts.
+
+    A forward pass takes two operations a weight and token, and goes half way up the stack.
+    """
     if recipe.key.layer != "auto":
         return [resolve_key_layer(base, recipe.key.layer)], []
     names = key_layer_candidates(base, targets)
-    # Two multiplications a weight and token, about half of the weights below the deepest candidate.
-    work = sum(map(len, encoded)) * base.model.num_parameters()
+    work = sum(map(len, encoded)) * base.model.num_parameters(exclude_embeddings=True)
     if base.model.device.type != "cpu" or work < _MOST_WORK:
         return names, []
     return [name for name in names if name == embedding_name(base)], names[1:]

@@ -32,6 +32,12 @@ class Lesson:
     pairs: Sequence[Pair]
     unrelated: Sequence[int]
 
+    def places(self) -> set[int]:
+        """Every prompt in it."""
+        negatives = (place for pair in self.pairs for place, _ in (*pair.other_subject, *pair.other_question))
+        asked = (place for pair in self.pairs for place in (pair.prompt, pair.rephrase))
+        return {*asked, *negatives, *self.unrelated}
+
 
 def whitening(states: TokenStates, lesson: Lesson, *, pooling: str, size: int) -> KeyTransform:
     """Directions in which prompts differ, each scaled to the same variance (PCA whitening)."""

@@ -30,6 +30,11 @@ class Trial:
     rephrases: Sequence[tuple[int, str]]
     negatives: Mapping[str, Sequence[int]]
 
+    def places(self) -> set[int]:
+        """Every prompt in it."""
+        asked = (place for place, _ in (*self.neurons, *self.rephrases))
+        return {*asked, *(place for places in self.negatives.values() for place in places)}
+
 
 @dataclass(frozen=True)
 class Distances:
