@@ -80,6 +80,12 @@ def edits(
             raise InvalidEditError("a label holds no token id", where=where)
         if edit.status == "solved" and (edit.key is None or edit.radius is None or edit.block is None):
             raise InvalidEditError("a solved edit needs a key, a radius and a block", where=where)
+        if edit.status == "already_right" and (
+            edit.block is not None or (edit.key is None) != (edit.radius is None)
+        ):
+            raise InvalidEditError(
+                "an edit that is right already has no block, and key and radius only together", where=where
+            )
         if edit.status == "solved" and edit.block not in blocks:
             raise InvalidEditError(f"its block '{edit.block}' was not handed in", where=where)
     for name, slices in blocks.items():
@@ -88,12 +94,12 @@ def edits(
 
 
 def rekeying(
-    solved: Sequence[int], key_map: KeyMap, keys: Mapping[str, Vector], radii: Mapping[str, float]
+    neurons: Sequence[int], key_map: KeyMap, keys: Mapping[str, Vector], radii: Mapping[str, float]
 ) -> tuple[Vector, list[float]]:
     """Check what is to put a key map in force.
 
     Args:
-        solved: numbers of the edits that need a key.
+        neurons: numbers of the edits that need a key.
 
     Returns:
         Their keys, float32 [n, d], and the radii asked for.
@@ -105,7 +111,7 @@ def rekeying(
     for name, array in key_map.arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not np.isfinite(array).all():
             raise InvalidEditError("an array has to be float32 and finite", where=f"key map, array '{name}'")
-    names = [edit_id(number) for number in solved]
+    names = [edit_id(number) for number in neurons]
     for given, what in ((keys.keys(), "key"), (radii.keys(), "radius")):
         missing, extra = sorted(set(names) - given), sorted(given - set(names))
         if missing or extra:
@@ -113,7 +119,7 @@ def rekeying(
             raise InvalidEditError(
                 f"{told} ({len(missing)} are missing and {len(extra)} too many)",
                 where="key map",
-                mend="give one for each edit that was committed as solved",
+                mend="give one for each edit that was committed with a key",
             )
     for name in names:
         if not 0 <= radii[name] < _LARGEST:

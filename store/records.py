@@ -17,6 +17,8 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 Vector: TypeAlias = NDArray[np.float32]
 Status: TypeAlias = Literal["solved", "already_right", "failed", "superseded"]
 STATUSES: tuple[str, ...] = get_args(Status)
+ROUTING: tuple[str, ...] = ("solved", "already_right")
+"""The statuses with which an edit that has a key becomes a neuron: it leads to its block, or to the base."""
 EffectiveStatus: TypeAlias = Literal["live", "superseded", "reverted", "already_right", "failed"]
 EFFECTIVE_STATUSES: tuple[str, ...] = get_args(EffectiveStatus)
 
@@ -48,7 +50,9 @@ def number_of(name: str, letter: Literal["e", "b"]) -> int:
 class NewEdit:
     """An edit as a caller hands it to a commit.
 
-    Only an edit whose status is ``solved`` becomes a neuron; it needs ``key``, ``block`` and ``radius``.
+    An edit whose status is ``solved`` becomes a neuron; it needs ``key``, ``block`` and ``radius``. One that
+    is ``already_right`` becomes a neuron that leads to the base where it has ``key`` and ``radius``: then no
+    other edit's ball takes its prompt.
 
     Attributes:
         label: target token ids, all of them (classification: the class id alone).
@@ -103,7 +107,7 @@ class EditRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClusterInfo:
-    """The cluster that a live edit stands in.
+    """The cluster that an edit stands in.
 
     Attributes:
         cluster: its number, which is the number of its oldest member.
@@ -123,9 +127,9 @@ class EditView:
     """An edit as one snapshot sees it.
 
     Attributes:
-        status: ``live`` (in the index), ``superseded``, ``reverted``, ``already_right`` or ``failed``.
+        status: ``live`` (its block answers), ``superseded``, ``reverted``, ``already_right`` or ``failed``.
         superseded_by: id of the newer edit that answers in its place.
-        cluster: where it stands in the index; None unless it is live.
+        cluster: where it stands in the index; None where it does not.
     """
 
     record: EditRecord
@@ -263,6 +267,7 @@ class Neighbour:
     """A neuron near a key.
 
     Attributes:
+        block: None where it leads to the base.
         cluster: number of its cluster.
         distance: L2 (not squared) from the key to the neuron.
         radius: the cluster's.
@@ -270,7 +275,7 @@ class Neighbour:
     """
 
     edit_id: str
-    block: str
+    block: str | None
     cluster: int
     distance: float
     radius: float
@@ -282,12 +287,17 @@ class Route:
     """The answer of the index for one key.
 
     Attributes:
-        fired: the neuron whose block answers; None means the base answers.
-        nearest: the nearest neuron, fired or not; None in a project without neurons.
+        held: the nearest neuron of those whose ball holds the key; None where none does.
+        nearest: the nearest neuron, whether its ball holds the key or not; None in a project without neurons.
     """
 
-    fired: Neighbour | None
+    held: Neighbour | None
     nearest: Neighbour | None
+
+    @property
+    def fired(self) -> Neighbour | None:
+        """The neuron whose block answers; None means the base answers."""
+        return self.held if self.held is not None and self.held.block is not None else None
 
 
 @dataclass(frozen=True, slots=True)

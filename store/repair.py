@@ -190,7 +190,7 @@ def _worked_out(root: Path, ground: _Ground) -> tuple[Repair, Change | None]:
     unanswered = [
         number
         for segment in edits.segments()
-        for number in segment.solved()
+        for number in segment.neurons()
         if int(segment.blocks[number - segment.first]) in lost_blocks and number not in reverted
     ]
     done = Repair(

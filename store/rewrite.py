@@ -32,7 +32,7 @@ def from_scratch(edits: Edits, reverted: Container[int]) -> tuple[Fates, Cluster
     fates = Fates(replaced_in_all(edits, gone), gone)
     space = ClusterSet(edits.dim, edits)
     for segment in edits.segments():
-        for number in segment.solved():
+        for number in segment.neurons():
             if number not in gone and number not in fates.superseded:
                 insert(space, edits.neuron(number))
     return fates, space
@@ -45,11 +45,11 @@ def rekeyed(state: State, key_map: KeyMap, keys: Mapping[str, Vector], radii: Ma
         InvalidEditError, KeyShapeError, DamagedProjectError: see `Writer.rekey`.
     """
     state.require_whole(state.entries("edits"))
-    solved = [number for segment in state.edits.segments() for number in segment.solved()]
-    rows, asked = checks.rekeying(solved, key_map, keys, radii)
+    neurons = [number for segment in state.edits.segments() for number in segment.neurons()]
+    rows, asked = checks.rekeying(neurons, key_map, keys, radii)
     change = Change(
         parent=state.pointer.number,
-        dim=rows.shape[1] if solved else None,
+        dim=rows.shape[1] if neurons else None,
         key_map=codec.key_map_batch(key_map),
         replaces=state.paths("edits", "clusters", "states", "keymaps"),
         rewrites=True,
@@ -57,7 +57,7 @@ def rekeyed(state: State, key_map: KeyMap, keys: Mapping[str, Vector], radii: Ma
     )
     if not state.edits.count:
         return change
-    segment = _with_keys(state, dict(zip(solved, rows, strict=True)), dict(zip(solved, asked, strict=True)))
+    segment = _with_keys(state, dict(zip(neurons, rows, strict=True)), dict(zip(neurons, asked, strict=True)))
     edits = Edits(change.dim, [(1, segment.rows, lambda: segment)])
     fates, space = from_scratch(edits, state.fates.reverted)
     counts = counted(edits, fates, space, state.block_count())

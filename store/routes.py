@@ -29,7 +29,7 @@ class Searchable(Protocol):
 def lookup(clusters: Searchable, edits: Edits, points: Vector) -> list[Route]:
     """The routes of keys float32 [n, d].
 
-    Of the clusters whose ball holds the key (`clusters.TOLERANCE`), the nearest member answers; of members
+    Of the clusters whose ball holds the key (`clusters.TOLERANCE`), the nearest member decides; of members
     equally near, the newest. Exact while the index is a matrix. With an HNSW graph the clusters that hold a
     key are found to the graph's recall, and the nearest neuron of a key that none holds is the nearest among
     the members of the nearest clusters.
@@ -49,12 +49,12 @@ def _routes(clusters: Searchable, edits: Edits, points: Vector) -> list[Route]:
     row = found.row[pair]
     order = np.lexsort((-number, apart, row))
     nearest = _first_of_each(row, order)
-    fired = _first_of_each(row, order[holds[order]])
+    held = _first_of_each(row, order[holds[order]])
 
     def neighbour(at: int) -> Neighbour:
         return Neighbour(
             edit_id=edit_id(int(number[at])),
-            block=block_id(int(edits.blocks(number[at : at + 1])[0])),
+            block=block_id(block) if (block := int(edits.blocks(number[at : at + 1])[0])) else None,
             cluster=int(found.number[pair[at]]),
             distance=float(apart[at]),
             radius=float(found.radius[pair[at]]),
@@ -63,7 +63,7 @@ def _routes(clusters: Searchable, edits: Edits, points: Vector) -> list[Route]:
 
     return [
         Route(
-            fired=neighbour(fired[at]) if at in fired else None,
+            held=neighbour(held[at]) if at in held else None,
             nearest=neighbour(nearest[at]) if at in nearest else None,
         )
         for at in range(len(points))

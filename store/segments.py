@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from store import codec, layout
 from store.clusters import Floats, Neuron, Numbers
 from store.errors import InvalidEditError
-from store.records import STATUSES, EditRecord, FileEntry, NewEdit, Status, Vector, block_id, edit_id
+from store.records import ROUTING, STATUSES, EditRecord, FileEntry, NewEdit, Status, Vector, block_id, edit_id
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -98,7 +98,7 @@ class Segment:
             self.blocks: Numbers = batch.column("block").fill_null(0).to_numpy(zero_copy_only=True)
 
     def neuron(self, row: int) -> Neuron:
-        """The neuron of a solved edit."""
+        """The neuron of an edit that has one."""
         label = tuple(self.batch.column("label")[row].as_py())
         return Neuron(self.first + row, self.keys[row], label, float(self.radii[row]))
 
@@ -107,9 +107,11 @@ class Segment:
         values: list[Any] = self.batch.column(name).to_pylist()
         return values
 
-    def solved(self) -> list[int]:
+    def neurons(self) -> list[int]:
         """Numbers of the edits that became neurons when they were committed."""
-        return [self.first + row for row, status in enumerate(self.column("status")) if status == "solved"]
+        has_key = self.batch.column("key").is_valid().to_pylist()
+        statuses = self.column("status")
+        return [self.first + row for row in range(self.rows) if has_key[row] and statuses[row] in ROUTING]
 
     def records(self, start: int, stop: int) -> Iterator[EditRecord]:
         """The rows from start to before stop."""

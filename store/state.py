@@ -188,7 +188,7 @@ class State:
             record,
             status,
             None if by is None else edit_id(by),
-            self._cluster_info(number) if status == "live" else None,
+            self._cluster_info(number),
         )
 
     def snapshot_sha256(self, number: int) -> str | None:
@@ -232,7 +232,8 @@ class State:
             warnings.warn(f"the index could not be saved ({error})", StoreWarning, stacklevel=3)
 
     def _cluster_info(self, number: int) -> ClusterInfo | None:
-        assert self.clusters is not None, "a live edit has a key"
+        if self.clusters is None or number not in self.clusters.owners:
+            return None
         cluster = self.clusters.holder(number)
         apart = distances(self.edits.keys([number]), cluster.center)
         members = tuple(edit_id(member) for member in cluster.members)

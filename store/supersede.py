@@ -33,7 +33,7 @@ class Prompts:
     def add(self, segment: Segment) -> None:
         """Take in the edits of one more segment."""
         prompts = segment.column("prompt")
-        for number in segment.solved():
+        for number in segment.neurons():
             self._numbers[prompts[number - segment.first]].append(number)
 
     def numbers(self, prompt: str) -> list[int]:
@@ -71,7 +71,7 @@ def replaced_in_all(edits: Edits, reverted: Container[int]) -> dict[int, int]:
     prompts: list[str] = []
     for segment in edits.segments():
         said, asked = segment.column("label"), segment.column("prompt")
-        for number in segment.solved():
+        for number in segment.neurons():
             if number not in reverted:
                 numbers.append(number)
                 labels.append(tuple(said[number - segment.first]))

@@ -208,16 +208,17 @@ def _blocks(state: State) -> Iterator[Finding]:
                         entry.path, f"{module} has another shape in {block_id(number)}", block_id(number)
                     )
     for entry, segment in zip(state.entries("edits"), state.edits.segments(), strict=True):
-        for number in segment.solved():
+        for number in segment.neurons():
             block = int(segment.blocks[number - segment.first])
-            if block not in blocks and number not in state.fates.reverted:
+            leads = block or state.edits.status(number) == "solved"
+            if leads and block not in blocks and number not in state.fates.reverted:
                 yield Finding(
                     entry.path, f"{edit_id(number)} leads to no block", f"the answer of {edit_id(number)}"
                 )
 
 
 def _clusters(state: State, clusters: ClusterSet) -> Iterator[Finding]:
-    """Every live edit stands in one cluster, whose ball holds its key."""
+    """Every neuron, superseded and reverted ones aside, stands in one cluster, whose ball holds its key."""
     homes: dict[int, list[int]] = defaultdict(list)
     for cluster in clusters.clusters():
         for member in cluster.members:
@@ -230,8 +231,8 @@ def _clusters(state: State, clusters: ClusterSet) -> Iterator[Finding]:
     live = {
         number
         for segment in state.edits.segments()
-        for number in segment.solved()
-        if state.status(number) == "live"
+        for number in segment.neurons()
+        if state.status(number) not in ("superseded", "reverted")
     }
     for number in sorted(live ^ homes.keys() | {n for n, found in homes.items() if len(found) > 1}):
         problem = f"{edit_id(number)} stands in {len(homes.get(number, []))} clusters"
@@ -248,15 +249,15 @@ def _ball(edits: Edits, cluster: Cluster) -> str | None:
 
 
 def _answers(state: State, clusters: ClusterSet) -> Iterator[Finding]:
-    """The key of every live edit leads to that edit, or to a newer one with the same key."""
+    """The key of every neuron leads to it, or to a newer one with the same key."""
     numbers = np.array(sorted(clusters.owners), np.int64)
     for start in range(0, len(numbers), _KEYS_AT_ONCE):
         some = numbers[start : start + _KEYS_AT_ONCE]
         found = routes.lookup(clusters, state.edits, state.edits.keys(some))
         for number, route in zip(some.tolist(), found, strict=True):
-            fired = route.fired
-            if fired is None or fired.distance > 0 or number_of(fired.edit_id, "e") < number:
-                to = fired.edit_id if fired is not None else "the base"
+            held = route.held
+            if held is None or held.distance > 0 or number_of(held.edit_id, "e") < number:
+                to = held.edit_id if held is not None else "no edit"
                 problem = f"the key of {edit_id(number)} leads to {to}"
                 yield Finding(_clusters_file(state), problem, f"the route of {edit_id(number)}")
 

@@ -20,6 +20,7 @@ from store.fates import FateRow
 from store.manifest import Head, Snapshot
 from store.records import (
     JSON,
+    ROUTING,
     FileEntry,
     KeyMap,
     LoraSlice,
@@ -120,9 +121,12 @@ class Writer:
         state, blocks = self._state, blocks or {}
         dim = checks.edits(edits, blocks, state.snapshot.key_dim)
         first, first_block = state.edits.count + 1, state.block_count() + 1
-        solved = [(number, edit) for number, edit in enumerate(edits, first) if edit.status == "solved"]
-        new = [(_neuron(number, edit), edit.prompt) for number, edit in solved]
-        kept = list(dict.fromkeys(str(edit.block) for _, edit in solved))
+        new = [
+            (_neuron(number, edit), edit.prompt)
+            for number, edit in enumerate(edits, first)
+            if edit.key is not None and edit.status in ROUTING
+        ]
+        kept = list(dict.fromkeys(str(edit.block) for edit in edits if edit.status == "solved"))
         space = self._space(dim) if dim is not None else None
         replaced = self._replaced(space, new)
         rows = _numbered(edits, first, {name: n for n, name in enumerate(kept, first_block)}, replaced)
@@ -224,12 +228,12 @@ class Writer:
         """Put a key map in force, in a new snapshot, and give every neuron the key that it makes.
 
         What replaces what, and the clusters, are worked out again from the new keys, as if the edits had been
-        made with them. Older snapshots keep their key maps and keys. The key of an edit that was not
-        committed as solved is dropped.
+        made with them. Older snapshots keep their key maps and keys. The key of an edit that never was a
+        neuron is dropped.
 
         Args:
-            keys: float32 [d] by edit id, for every edit that was committed as solved, superseded and reverted
-                ones too; d may differ from the old one. Empty before the first edit.
+            keys: float32 [d] by edit id, for every edit that was committed as a neuron, superseded and
+                reverted ones too; d may differ from the old one. Empty before the first edit.
             radii: the radius asked for, for the same edits.
 
         Raises:

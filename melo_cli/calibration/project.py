@@ -60,13 +60,13 @@ def put_in_force(
     versions: Mapping[str, str],
     command: str,
 ) -> None:
-    """Commit a key map, with new keys for every edit that was committed as solved.
+    """Commit a key map, with new keys for every edit that has one.
 
     Args:
         recipe: as `settled` gave it.
         asker: takes keys as the key map says; needed where there are edits.
     """
-    records = [view.record for view in writer.project.edits() if view.record.status == "solved"]
+    records = [view.record for view in writer.project.edits() if view.record.key is not None]
     keys = {}
     if records and asker is not None:
         taken = asker.keys([asker.encoder.prompt(record.prompt) for record in records])

@@ -69,8 +69,9 @@ class Editor:
     def edit(self, requests: Sequence[EditRequest], on_step: OnStep | None = None) -> list[EditOutcome]:
         """Make one batch of edits and commit it.
 
-        Edits that the model answers right already are recorded as such and not trained. The others share
-        one new block, or more where it takes more; only those really answered as asked become neurons.
+        Edits that the model answers right already are recorded as such and not trained; where the base does,
+        they become neurons that lead to it, so that no other edit takes their prompts. The others share one
+        new block, or more where it takes more; only those really answered as asked become neurons.
 
         Raises:
             MeloError: the model cannot take one of them; nothing has been changed then.
@@ -81,8 +82,7 @@ class Editor:
         solved = solve(self._open, [self._to_solve(requests[i], encoded[i]) for i in wrong], on_step)
         solutions = dict(zip(wrong, solved.solutions, strict=True))
         rows = [
-            self._row(request, encoded[i], present[i].answer, solutions.get(i))
-            for i, request in enumerate(requests)
+            self._row(request, encoded[i], present[i], solutions.get(i)) for i, request in enumerate(requests)
         ]
         return self._commit(rows, solved)
 
@@ -113,10 +113,11 @@ class Editor:
         return [_Present(answer, prompt) for answer, prompt in zip(answers, fired, strict=True)]
 
     def _row(
-        self, request: EditRequest, encoded: EncodedEdit, answer: str, solution: Solution | None
+        self, request: EditRequest, encoded: EncodedEdit, present: _Present, solution: Solution | None
     ) -> NewEdit:
         block = solution.block if solution is not None else None
-        metrics: dict[str, Any] = {"answer": answer}
+        routes = block is not None if solution is not None else present.prompt is None
+        metrics: dict[str, Any] = {"answer": present.answer}
         if solution is not None:
             metrics = {
                 "answer": solution.answer,
@@ -135,9 +136,9 @@ class Editor:
             metadata=request.metadata,
             status="already_right" if solution is None else "solved" if block is not None else "failed",
             label=encoded.target_ids,
-            key=self._open.asker.keys([encoded.prompt_ids])[0] if block is not None else None,
+            key=self._open.asker.keys([encoded.prompt_ids])[0] if routes else None,
             block=block,
-            radius=self._open.radius if block is not None else None,
+            radius=self._open.radius if routes else None,
             metrics=metrics,
         )
 

@@ -159,7 +159,9 @@ def _of_store(project: Project) -> Callable[[Keys], list[Fired | None]]:
     def lookup(keys: Keys) -> list[Fired | None]:
         found = (route.fired for route in project.lookup(keys))
         return [
-            None if fired is None else Fired(fired.edit_id, fired.block, None, fired.distance)
+            None
+            if fired is None or fired.block is None
+            else Fired(fired.edit_id, fired.block, None, fired.distance)
             for fired in found
         ]
 

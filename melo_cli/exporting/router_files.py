@@ -23,7 +23,9 @@ ROUTER = "router"
 
 
 def write_router(opened: OpenProject, folder: Path, block_ids: Sequence[str]) -> None:
-    """Write how a key is taken, the clusters, and every live edit with its key and its block.
+    """Write how a key is taken, the clusters, and every edit in them with its key and its block.
+
+    An edit without a block leads to the base.
 
     `keys.safetensors` holds `keys [n, d]` in the order of the table's neurons, `centers [c, d]` in that of
     its clusters, and the arrays of the key map; all float32.
@@ -38,14 +40,14 @@ def write_router(opened: OpenProject, folder: Path, block_ids: Sequence[str]) ->
     for cluster in clusters:
         for number in cluster.members:
             edit = opened.project.edit(edit_id(number))
-            assert edit.block is not None and edit.record.key is not None, "a live edit has both"
+            assert edit.record.key is not None, "a neuron has one"
             keys.append(edit.record.key)
             rows.append(
                 {
                     "edit_id": edit.edit_id,
                     "prompt": edit.prompt,
                     "adapter": edit.block,
-                    "block": place[edit.block],
+                    "block": place[edit.block] if edit.block is not None else None,
                     "cluster": cluster.number,
                 }
             )

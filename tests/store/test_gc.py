@@ -21,7 +21,9 @@ def full(project, make, quick_disk, monkeypatch):
     with project.writer() as writer:
         for at in range(37):
             make.commit_with(writer, [make.edit(f"q{at % 30}", label=(at,), radius=4.0)])
-        make.commit_with(writer, [make.edit("no key", status="already_right", key=None, block=None)])
+        make.commit_with(
+            writer, [make.edit("no key", status="already_right", key=None, radius=None, block=None)]
+        )
         for name in ("e000004", "e000012"):
             writer.revert([name], versions=make.versions)
         writer.project._state.save_index()

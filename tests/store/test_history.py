@@ -23,7 +23,7 @@ from store.clusters import Neuron, insert, tolerances
 from store.errors import UnknownEditError
 from store.gc import collect
 from store.project import Project
-from store.records import BaseReference, KeyMap, LoraSlice, NewEdit
+from store.records import ROUTING, BaseReference, KeyMap, LoraSlice, NewEdit
 from store.space import ClusterSet
 
 DIM = 2
@@ -55,7 +55,7 @@ class Model:
     def superseded(self):
         found = {}
         numbered = [
-            (n, e) for n, e in enumerate(self.edits, 1) if n not in self.reverted and e.status == "solved"
+            (n, e) for n, e in enumerate(self.edits, 1) if n not in self.reverted and e.status in ROUTING
         ]
         for number, edit in numbered:
             for later, newer in numbered:
@@ -77,9 +77,9 @@ class Model:
         ]
 
     def clusters(self):
-        live = [n for n, status in enumerate(self.statuses(), 1) if status == "live"]
+        standing = [n for n, status in enumerate(self.statuses(), 1) if status in ("live", "already_right")]
         space = ClusterSet(DIM, self)
-        for number in live:
+        for number in standing:
             insert(space, self.neuron(number))
         return list(space.clusters())
 
@@ -105,7 +105,8 @@ def check_routes(project, clusters, model, points):
         members = [(apart(model.edits[n - 1].key, point), n, c) for c in clusters for n in c.members]
         margin = float(tolerances(point[None])[0])
         firing = [m for m in members if apart(m[2].center, point) <= m[2].radius + margin]
-        for chosen, found in ((firing, route.fired), (members, route.nearest)):
+        assert route.fired == (route.held if route.held and route.held.block else None)
+        for chosen, found in ((firing, route.held), (members, route.nearest)):
             if not chosen:
                 assert found is None
                 continue
@@ -116,6 +117,7 @@ def check_routes(project, clusters, model, points):
             key = model.edits[number - 1].key
             twins = [n for _, n, _ in chosen if np.array_equal(model.edits[n - 1].key, key)]
             assert number == max(twins), "of equal keys the newest answers"
+            assert (found.block is None) == (model.edits[number - 1].status == "already_right")
             (home,) = [c for c in clusters if number in c.members]
             assert (found.cluster, found.radius) == (home.number, home.radius)
 
@@ -130,8 +132,9 @@ drawn_edit = st.builds(
     key=drawn_key,
     radius=drawn_radius,
     block=st.just("new"),
-    status=st.sampled_from(["solved"] * 6 + ["failed", "already_right"]),
+    status=st.sampled_from(["solved"] * 6 + ["failed"]),
 )
+drawn_right = drawn_edit.map(lambda edit: replace(edit, status="already_right", block=None))
 
 
 class History(RuleBasedStateMachine):
@@ -148,7 +151,7 @@ class History(RuleBasedStateMachine):
         self.past = [self.model.copy()]
         self.oldest = 0
 
-    @rule(edits=st.lists(drawn_edit, min_size=1, max_size=5))
+    @rule(edits=st.lists(drawn_edit | drawn_edit | drawn_edit | drawn_right, min_size=1, max_size=5))
     def commit(self, edits):
         with self.project.writer() as writer:
             staged = writer.stage(edits, {"new": SLICES})
@@ -185,17 +188,17 @@ class History(RuleBasedStateMachine):
     def rekey(self, data):
         edits = [
             replace(edit, key=data.draw(drawn_key), radius=data.draw(drawn_radius))
-            if edit.status == "solved"
+            if edit.status in ROUTING
             else edit
             for edit in self.model.edits
         ]
-        solved = {f"e{n:06d}": edit for n, edit in enumerate(edits, 1) if edit.status == "solved"}
+        neurons = {f"e{n:06d}": edit for n, edit in enumerate(edits, 1) if edit.status in ROUTING}
         key_map = KeyMap({"at": len(self.past)}, {"W": np.full((2, 3), len(self.past), np.float32)})
         with self.project.writer() as writer:
             writer.rekey(
                 key_map,
-                {name: edit.key for name, edit in solved.items()},
-                {name: edit.radius for name, edit in solved.items()},
+                {name: edit.key for name, edit in neurons.items()},
+                {name: edit.radius for name, edit in neurons.items()},
                 recipe={},
                 seed=0,
                 versions=VERSIONS,

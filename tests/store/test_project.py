@@ -435,3 +435,19 @@ class TestRefused:
         for name in ("b000002", "b000000", "e000001"):
             with pytest.raises(UnknownEditError):
                 project_at(project).block(name)
+
+
+def test_an_edit_that_the_base_has_right_keeps_its_prompt_from_other_balls(project, make):
+    right = make.edit("right", status="already_right", block=None, label=(1,), radius=100.0)
+    beside = make.edit("beside", label=(2,), radius=100.0)
+    make.commit(project, [right])
+    assert make.commit(project, [beside]).counts["clusters"] == 2
+    again = Project.open(project.path)
+    on_it, near_it = again.lookup(np.stack([right.key, 0.9 * right.key + 0.1 * beside.key]))
+    assert (on_it.fired, on_it.held.edit_id, on_it.held.block) == (None, "e000001", None)
+    assert (near_it.fired, near_it.nearest.edit_id) == (None, "e000001")
+    assert again.edit("e000001").cluster.members == ("e000001",)
+    assert verify(project.path) == []
+    with again.writer() as writer:
+        writer.revert(["e000001"], versions=make.versions)
+    assert Project.open(project.path).lookup(right.key[None])[0].fired.edit_id == "e000002"

@@ -199,7 +199,7 @@ def test_pairs_of_one_key_are_found_among_many():
             prompts = [f"{neuron.number % 97}" for neuron in neurons]
             return {"label": [list(neuron.label) for neuron in neurons], "prompt": prompts}[name]
 
-        def solved(self):
+        def neurons(self):
             return [neuron.number for neuron in neurons]
 
     class Edits:

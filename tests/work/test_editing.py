@@ -124,8 +124,19 @@ def test_an_edit_that_the_model_answers_already_is_recorded_and_not_trained(
     project = shared("pico_bert").project
     assert statuses(project) == ["live", "live", "already_right", "live", "live", "already_right"]
     right = project.edit("e000003")
-    assert (right.block, right.record.key, right.cluster) == (None, None, None)
+    assert (right.block, right.cluster.members) == (None, ("e000003",))
     assert right.record.metrics == {"answer": "criminal"}
+
+
+def test_what_the_base_has_right_stays_right_within_the_reach_of_other_edits(
+    edit: Edit, rows: Rows, tmp_path: Path
+) -> None:
+    right = rows["pico_bert"][2]
+    summary = edit("pico_bert", rows["pico_bert"], tmp_path / "p", key={"radius": 1000.0})
+    assert [row.status for row in summary.outcomes if row.prompt == right["prompt"]] == ["already_right"]
+    found = query(open_project(tmp_path / "p"), [right["prompt"]])[0]
+    assert (found.edited, found.base, found.route.fired) == ("criminal", "criminal", None)
+    assert found.route.held.edit_id == "e000003"
 
 
 def test_an_edit_asked_for_twice_is_right_already_the_second_time(edit: Edit, tmp_path: Path) -> None:

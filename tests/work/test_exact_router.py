@@ -20,13 +20,20 @@ VERSIONS = {"melo-cli": "0.1.0"}
 
 
 def project_of(path: Path, keys: np.ndarray[Any, Any], labels: list[int], radii: list[float]) -> Project:
-    """A project of one edit a key, committed in two batches."""
+    """A project of one edit a key, in two batches; every fourth is one that the base has right."""
     project = Project.create(
         path, name="p", base=BaseReference("m", None, {}), recipe={}, seed=0, versions=VERSIONS
     )
     piece = LoraSlice(np.ones((1, 2), np.float32), np.ones((2, 1), np.float32), 1.0)
     edits = [
-        NewEdit(f"prompt {place}", "x", label=(label,), key=key, block="new", radius=radius)
+        NewEdit(
+            f"prompt {place}",
+            "x",
+            label=(label,),
+            key=key,
+            radius=radius,
+            **({"block": "new"} if place % 4 else {"status": "already_right"}),  # type: ignore[arg-type]
+        )
         for place, (key, label, radius) in enumerate(zip(keys, labels, radii, strict=True))
     ]
     half = len(edits) // 2

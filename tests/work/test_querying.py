@@ -45,7 +45,7 @@ def test_a_query_that_fires_nothing_names_the_nearest_edit(shared: Shared, kind:
     opened = shared(kind)
     nearest = query(opened, [FAR], max_new_tokens=1)[0].route.nearest
     assert nearest is not None
-    live = [view for view in opened.project.edits() if view.status == "live"]
+    live = [view for view in opened.project.edits() if view.cluster is not None]
     key = opened.asker.keys([opened.encoder.prompt(FAR)])[0]
     distances = [float(np.linalg.norm(view.record.key - key)) for view in live]
     best = int(np.argmin(distances))
@@ -83,14 +83,15 @@ def test_answers_have_as_many_tokens_as_asked_for_or_the_recipe_says(
     assert len(default) > len(query(opened, [FAR], max_new_tokens=3)[0].base)
 
 
-def test_a_project_without_neurons_answers_as_the_base(
+def test_a_project_without_blocks_answers_as_the_base(
     edit: Callable[..., EditSummary], tmp_path: Path, reporter: Any
 ) -> None:
     right_already = {"prompt": "who studied law", "target": "criminal"}
     summary = edit("pico_bert", [right_already], tmp_path / "p")
     assert summary.count("already_right") == 1
     found = query(open_project(tmp_path / "p"), [right_already["prompt"]])[0]
-    assert (found.route.fired, found.route.nearest, found.edit_prompt) == (None, None, None)
+    assert (found.route.fired, found.route.held.edit_id) == (None, "e000001")
+    assert found.edit_prompt == right_already["prompt"]
     assert found.base == found.edited == "criminal"
 
 

@@ -17,6 +17,8 @@ def query_block(answer: QueryAnswer, project: Project) -> Block:
     fired, nearest = answer.route.fired, answer.route.nearest
     if fired is not None:
         facts = [("route", _described(fired, project))]
+    elif answer.route.held is not None:
+        facts = [("route", f"base, right already: {_described(answer.route.held, project)}")]
     elif nearest is not None:
         facts = [("route", "base"), ("nearest", f"{_described(nearest, project)}: did not fire")]
     else:

@@ -82,7 +82,7 @@ def edit_fields(view: EditView) -> list[tuple[str, str]]:
         *((f"metadata {name}", str(value)) for name, value in record.metadata.items()),
         ("answer", str(record.metrics.get("answer", ""))),
         ("made", f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC"),
-        ("block", record.block or ""),
+        ("block", record.block or ("none, the base is right" if cluster else "")),
         ("cluster", _place(cluster) if cluster else ""),
         ("radius", f"{cluster.radius:.4g}" if cluster else ""),
         ("supersedes", ", ".join(record.supersedes)),

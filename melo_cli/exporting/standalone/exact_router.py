@@ -137,8 +137,8 @@ class Router:
     def route(self, keys: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> list[Fired | None]:
         """Who answers each key `[n, k]` float32; None for the base.
 
-        Of the clusters whose ball holds the key, the nearest member answers; of members equally near, the
-        newest.
+        Of the clusters whose ball holds the key, the nearest member decides; of members equally near, the
+        newest. One without an adapter leads to the base.
         """
         return [self._route(key) for key in keys]
 
@@ -150,6 +150,8 @@ class Router:
         apart = _distances(self._keys[rows], key)
         nearest = np.lexsort((-self._numbers[rows], apart))[0]
         neuron = self._neurons[rows[nearest]]
+        if neuron["adapter"] is None:
+            return None
         return Fired(neuron["edit_id"], neuron["adapter"], neuron.get("block"), float(apart[nearest]))
 
     def _holding(self, key: NDArray[np.float32]) -> Rows:
