@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import textwrap
 import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from melo_cli.errors import MeloError
 
 # Seconds between two lines of progress where there is no terminal to draw a bar on.
 _LINE_EVERY = 10.0
+_NOTE_WIDTH = 80
 # Figures of the work that are shares, shown in percent.
 _SHARES = {"solved"}
 # Joiners that Persian, Indic scripts and emoji need; the other invisible characters are shown as escapes.
@@ -85,8 +87,9 @@ class Terminal:
             self._line(text, "bold")
 
     def note(self, text: str) -> None:
-        """A line that says how to read a result."""
-        self._line(text, "dim")
+        """How to read a result, in lines of 80 columns."""
+        for line in textwrap.wrap(text, _NOTE_WIDTH):
+            self._line(line, "dim")
 
     def document(self, value: Any) -> None:
         """The JSON document; numbers that JSON has no word for become null."""

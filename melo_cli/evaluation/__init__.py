@@ -1,6 +1,7 @@
 """Measuring a project: probes, answers, figures, baselines, and what shows them."""
 
-from melo_cli.evaluation.answering_sets import answer_anew, answer_probes
+from melo_cli.evaluation.answering_sets import answer_again, answer_probes
+from melo_cli.evaluation.asking import ask_anew
 from melo_cli.evaluation.baselines import BASELINES, BaselineSettings, parse_baselines
 from melo_cli.evaluation.page import write_page
 from melo_cli.evaluation.plot import plot_retention
@@ -16,8 +17,9 @@ __all__ = [
     "BaselineSettings",
     "EvalReport",
     "Result",
-    "answer_anew",
+    "answer_again",
     "answer_probes",
+    "ask_anew",
     "collect_probes",
     "evaluate",
     "metrics",

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from melo_cli.answering import Advance
 from melo_cli.errors import ProjectError
-from melo_cli.evaluation.asking import Answered, ask, ask_anew, ask_routed
+from melo_cli.evaluation.asking import Answered, ask
 from melo_cli.evaluation.probes import Probe, ProbeSet
 from melo_cli.evaluation.report import AnsweredSets
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
 
 Asked = TypeVar("Asked", list[Probe], list[Answered])
+
+
+class Again(Protocol):
+    """Asks probes again that were asked before."""
+
+    def __call__(
+        self, opened: OpenProject, rows: Sequence[Answered], advance: Advance, *, generate: bool
+    ) -> list[Answered]: ...
 
 
 def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> AnsweredSets:
@@ -30,24 +39,17 @@ def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> 
         return _each(probes.groups(), lambda group, generate: ask(opened, group, advance, generate=generate))
 
 
-def answer_anew(
-    opened: OpenProject, sets: AnsweredSets, reporter: Reporter, label: str = "asking"
+def answer_again(
+    opened: OpenProject, sets: AnsweredSets, again: Again, reporter: Reporter, label: str = "asking"
 ) -> AnsweredSets:
-    """The same probes with the answers of the weights as they are now in the edited model's place."""
-    with _progress(reporter, label, sets.groups()) as advance:
-        return _each(
-            sets.groups(), lambda group, generate: ask_anew(opened, group, advance, generate=generate)
-        )
+    """The same probes with other answers in the edited model's place.
 
-
-def answer_routed(
-    opened: OpenProject, sets: AnsweredSets, reporter: Reporter, label: str = "asking"
-) -> AnsweredSets:
-    """The same probes with the routes and answers of `opened.asker` in the edited model's place."""
+    Args:
+        again: `asking.ask_anew` for those of the weights as they are now, `asking.ask_routed` for those that
+            the routes and blocks of `opened.asker` give.
+    """
     with _progress(reporter, label, sets.groups()) as advance:
-        return _each(
-            sets.groups(), lambda group, generate: ask_routed(opened, group, advance, generate=generate)
-        )
+        return _each(sets.groups(), lambda group, generate: again(opened, group, advance, generate=generate))
 
 
 def _each(groups: Sequence[Asked], ask: Callable[[Asked, bool], list[Answered]]) -> AnsweredSets:

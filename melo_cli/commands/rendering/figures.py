@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,6 @@ _NOTE = "shares in %, by greedy generation and exact match, with their 95% inter
 _NOTE_WITHOUT_INTERVALS = "shares in %, by greedy generation and exact match; --json has intervals"
 # Wider tables leave the intervals out, to fit 80 columns.
 _MOST_WITH_INTERVALS = 3
-_WIDTH = 80
 _LEGEND = (
     (("edit_success",), "edit success", "edits answered as asked"),
     (("generality",), "generality", "their rephrases answered as asked"),
@@ -67,8 +65,7 @@ def show_report(terminal: Terminal, report: EvalReport) -> None:
     if not is_paper:
         terminal.note(interval_note(figures))
         terminal.fields(_legend(report.task, figures))
-    for line in textwrap.wrap(f"{report.protocol}: {report.measured}", _WIDTH):
-        terminal.note(line)
+    terminal.note(f"{report.protocol}: {report.measured}")
     if report.baselines:
         terminal.table(_seconds_table(report))
 

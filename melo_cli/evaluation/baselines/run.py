@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 
 from melo_cli.encoding import EncodedEdit
-from melo_cli.evaluation.answering_sets import answer_anew, answer_routed
+from melo_cli.evaluation.answering_sets import answer_again
+from melo_cli.evaluation.asking import ask_anew, ask_routed
 from melo_cli.evaluation.baselines.finetune import finetuned
 from melo_cli.evaluation.baselines.fitting import EditedModel
 from melo_cli.evaluation.baselines.grace import grace
@@ -41,8 +42,8 @@ def run_baseline(
             edited = _edited(name, opened, batches, edit_ids, settings, progress)
             changed = undone_afterwards.enter_context(edited)
         trained = time.monotonic()
-        answer = answer_routed if name == "grace" else answer_anew
-        answered = answer(changed.opened, sets, reporter, label=f"asking {name}")
+        again = ask_routed if name == "grace" else ask_anew
+        answered = answer_again(changed.opened, sets, again, reporter, label=f"asking {name}")
         asked = time.monotonic()
     return BaselineReport(
         metrics(answered, opened.routed.base.kind, edited=True),

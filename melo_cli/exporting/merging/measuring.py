@@ -10,7 +10,7 @@ from typing import Any
 import transformers
 from transformers import PreTrainedModel
 
-from melo_cli.evaluation import answer_anew, answer_probes, collect_probes, metrics
+from melo_cli.evaluation import answer_again, answer_probes, ask_anew, collect_probes, metrics
 from melo_cli.evaluation.probes import Probe, ProbeSet
 from melo_cli.loading import OpenProject, assemble
 from melo_cli.reporter import Reporter
@@ -43,7 +43,7 @@ def measure_model(
     routed = answer_probes(opened, probes, reporter)
     # Beside the opened project, so that its own model stays as it is.
     other = assemble(opened.project, opened.recipe, replace(opened.routed.base, model=merged))
-    answered = answer_anew(other, routed, reporter)
+    answered = answer_again(other, routed, ask_anew, reporter)
     other.routed.tuner.unload()
     return {
         "base": metrics(routed, kind, edited=False),
