@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from melo_cli.editing import EditSummary, edit_dataset
+from melo_cli.exporting import export_peft
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.recipe import Recipe, recipe_from_mapping
+from melo_cli.reporter import SilentReporter
 
 Row = dict[str, Any]
 
@@ -219,3 +221,19 @@ def files_of() -> Callable[[Path], dict[str, bytes]]:
         return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def peft_folder(
+    shared: Callable[[str], OpenProject], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """`peft_folder(kind)`: the shared project as PEFT adapters."""
+    made: dict[str, Path] = {}
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp("peft") / kind
+            export_peft(shared(kind), made[kind], SilentReporter())
+        return made[kind]
+
+    return get

@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
+from artefacts import OTHER_PROMPTS, fresh, inputs_of, logits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import AutoTokenizer
 
 from melo_cli.editing import EditSummary
 from melo_cli.errors import ArtefactError, ExportError, ProjectError
-from melo_cli.exporting import ExportSummary, Floors, MergeSettings, export_merged, export_peft
+from melo_cli.exporting import ExportSummary, Floors, MergeSettings, export_merged
 from melo_cli.exporting.merging import methods
 from melo_cli.exporting.merging.closed_form import solve
 from melo_cli.exporting.merging.distill import distill, divergence
@@ -38,20 +37,6 @@ Shared = Callable[[str], OpenProject]
 Edit = Callable[..., EditSummary]
 Floats = NDArray[np.floating[Any]]
 KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")
-AUTO = {
-    "pico_t5": transformers.AutoModelForSeq2SeqLM,
-    "pico_gpt2": transformers.AutoModelForCausalLM,
-    "pico_llama": transformers.AutoModelForCausalLM,
-    "pico_bert": transformers.AutoModelForSequenceClassification,
-}
-OTHER_PROMPTS = [
-    "Who is prime minister of Britain?",
-    "Where does that river end",
-    "He was born in Cologne",
-    "law was studied by whom",
-    "The court holds that the statute of 1934 does not apply",
-]
-
 UNRELATED = [
     "The capital of that city was opened in 1934",
     "John studied the statute of Cologne",
@@ -64,38 +49,6 @@ UNRELATED = [
     "does a petitioner apply in Britain",
     "who runs a wikipedia city",
 ]
-
-
-@pytest.fixture(scope="module")
-def peft_folder(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """`peft_folder(kind)`: the shared project as PEFT adapters."""
-    made: dict[str, Path] = {}
-
-    def get(kind: str) -> Path:
-        if kind not in made:
-            made[kind] = tmp_path_factory.mktemp("peft") / kind
-            export_peft(shared(kind), made[kind], SilentReporter())
-        return made[kind]
-
-    return get
-
-
-def fresh(kind: str, path: Path) -> Any:
-    """A model as transformers alone loads it."""
-    return AUTO[kind].from_pretrained(path).eval()
-
-
-def inputs_of(kind: str, tokenizer: Any, prompt: str) -> dict[str, Tensor]:
-    inputs = dict(tokenizer(prompt, return_tensors="pt", return_token_type_ids=False))
-    if kind == "pico_t5":
-        inputs["decoder_input_ids"] = torch.tensor([[0, 57, 91]])
-    return inputs
-
-
-@torch.no_grad()
-def logits(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    found: Tensor = model(**inputs).logits
-    return found
 
 
 def merged_by_sum(opened: OpenProject) -> Any:

@@ -10,68 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
+from artefacts import OTHER_PROMPTS, fresh, inputs_of, logits
 from numpy.typing import NDArray
 from peft import PeftConfig, PeftModel
 from safetensors.numpy import load_file
-from torch import Tensor
 from transformers import AutoTokenizer
 
 from melo_cli.editing import EditSummary
 from melo_cli.exporting import export_peft
 from melo_cli.exporting.prompt_router import router_of_export, router_of_project
 from melo_cli.loading import OpenProject, open_project
-from melo_cli.reporter import SilentReporter
+from store.project import Project
 
 Shared = Callable[[str], OpenProject]
 Edit = Callable[..., EditSummary]
 Floats = NDArray[np.floating[Any]]
 KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")
-AUTO = {
-    "pico_t5": transformers.AutoModelForSeq2SeqLM,
-    "pico_gpt2": transformers.AutoModelForCausalLM,
-    "pico_llama": transformers.AutoModelForCausalLM,
-    "pico_bert": transformers.AutoModelForSequenceClassification,
-}
-OTHER_PROMPTS = [
-    "Who is prime minister of Britain?",
-    "Where does that river end",
-    "He was born in Cologne",
-    "law was studied by whom",
-    "The court holds that the statute of 1934 does not apply",
-]
-
-
-@pytest.fixture(scope="module")
-def peft_folder(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """`peft_folder(kind)`: the shared project as PEFT adapters."""
-    made: dict[str, Path] = {}
-
-    def get(kind: str) -> Path:
-        if kind not in made:
-            made[kind] = tmp_path_factory.mktemp("peft") / kind
-            export_peft(shared(kind), made[kind], SilentReporter())
-        return made[kind]
-
-    return get
-
-
-def fresh(kind: str, path: Path) -> Any:
-    """A model as transformers alone loads it."""
-    return AUTO[kind].from_pretrained(path).eval()
-
-
-def inputs_of(kind: str, tokenizer: Any, prompt: str) -> dict[str, Tensor]:
-    inputs = dict(tokenizer(prompt, return_tensors="pt", return_token_type_ids=False))
-    if kind == "pico_t5":
-        inputs["decoder_input_ids"] = torch.tensor([[0, 57, 91]])
-    return inputs
-
-
-@torch.no_grad()
-def logits(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    found: Tensor = model(**inputs).logits
-    return found
 
 
 def names(path: Path) -> set[str]:
@@ -155,7 +109,8 @@ def route_by_numpy(table: dict[str, Any], arrays: dict[str, Floats], key: Floats
         for neuron, own in zip(table["neurons"], arrays["keys"], strict=True)
     ]
     nearest = int(np.argmin(distances))
-    return str(table["neurons"][nearest]["adapter"]) if distances[nearest] < np.inf else None
+    adapter: str | None = table["neurons"][nearest]["adapter"]
+    return adapter if distances[nearest] < np.inf else None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,9 +120,9 @@ def test_a_router_of_plain_numpy_names_the_adapter_that_the_project_does(
     opened, router = shared(kind), peft_folder(kind) / "router"
     table = json.loads((router / "routes.json").read_text(encoding="utf-8"))
     arrays = load_file(router / "keys.safetensors")
-    live = [view for view in opened.project.edits() if view.status == "live"]
+    standing = [view for view in opened.project.edits() if view.cluster is not None]
     assert [(neuron["edit_id"], neuron["prompt"], neuron["adapter"]) for neuron in table["neurons"]] == [
-        (view.edit_id, view.prompt, view.block) for view in live
+        (view.edit_id, view.prompt, view.block) for view in standing
     ]
     prompts = [view.prompt for view in opened.project.edits()] + OTHER_PROMPTS
     keys = key_by_transformers(kind, models(kind), table, prompts)
@@ -211,6 +166,8 @@ def test_clusters_of_many_members_are_routed_by_their_rows(
 
 def test_a_project_without_neurons_exports_an_empty_router(edit: Edit, reporter: Any, tmp_path: Path) -> None:
     path = edit("pico_bert", [{"prompt": "who studied law", "target": "criminal"}], tmp_path / "p").path
+    with Project.open(path).writer() as writer:
+        writer.revert(["e000001"], versions={})
     assert export_peft(open_project(path), tmp_path / "out", reporter).blocks == 0
     table = json.loads((tmp_path / "out" / "router" / "routes.json").read_text(encoding="utf-8"))
     assert (table["clusters"], table["neurons"]) == ([], [])
