@@ -14,12 +14,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from melo_cli.architecture import embedding_name
 from melo_cli.base_model import load_base_model
 from melo_cli.calibration.calibrate import Candidate, Fold, fitted, prompts_of
 from melo_cli.calibration.material import Material, collect_material
-from melo_cli.calibration.measure import Distances, Floats, measure, together
+from melo_cli.calibration.measure import (
+    Answers,
+    Distances,
+    Floats,
+    Rule,
+    measure,
+    together,
+    up_to_the_nearest_foreign_key,
+)
 from melo_cli.calibration.states import Embedded, TokenStates
 from melo_cli.datasets import load_edits, load_locality
 from melo_cli.encoding import Encoder
@@ -38,12 +47,12 @@ class Bench:
     made: Sequence[Fold]
 
     def distances(
-        self, fit: Callable[[Fold, Fold], KeyTransform], cut: Callable[[Floats], Floats] | None = None
+        self, fit: Callable[[Fold, Fold], KeyTransform], rule: Rule = up_to_the_nearest_foreign_key
     ) -> Distances:
-        """Over all folds; `cut` changes how far a ball may reach, given the nearest key of another answer."""
+        """Over all folds; `rule` says which neurons may answer."""
         return together(
             [
-                measure(fit(fold, made), self.states, fold.trial, cut=cut or (lambda near: near))
+                measure(fit(fold, made), self.states, fold.trial, rule=rule)
                 for fold, made in zip(self.folds, self.made, strict=True)
             ]
         )
@@ -67,7 +76,7 @@ def main() -> None:
     lines.append(bench.row("token weights and projection", given))
     own = bench.distances(lambda _, made: learned(made, made))
     lines.append(bench.row("the same, from rephrases that calibration makes", own))
-    lines += ["", _HEAD, *(bench.row(name, bench.distances(learned, cut)) for name, cut in _CUTS.items())]
+    lines += ["", _HEAD, *(bench.row(name, bench.distances(learned, rule)) for name, rule in _RULES.items())]
     lines += ["", _HEAD]
     for share in (0.02, 0.05, 0.1, 0.2, 0.3, 1.0):
         lines.append(bench.row(f"same subject at most {100 * share:.0f}%", given, same_subject=share))
@@ -88,10 +97,24 @@ _KEYS = {
     "mean, whitened": Candidate("", "mean", "whitened"),
     "mean, projection": Candidate("", "mean", "learned"),
 }
-_CUTS = {
-    "balls of two answers do not overlap (the paper)": lambda near: near / 2,
-    "a ball reaches up to the nearest key of another answer": lambda near: near,
-    "the nearest key decides alone": lambda near: np.full_like(near, np.inf),
+
+
+def _by_margin(ratio: float) -> Rule:
+    """Fires only where the nearest key of another answer is so much farther."""
+
+    def rule(away: Floats, foreign: Floats, answers: Answers) -> NDArray[np.bool_]:
+        others = np.stack([away[:, answers != answer].min(axis=1, initial=np.inf) for answer in answers], 1)
+        return (away <= foreign) & (ratio * away <= others)
+
+    return rule
+
+
+_RULES = {
+    "balls of two answers do not overlap (the paper)": lambda away, foreign, _: away <= foreign / 2,
+    "a ball reaches up to the nearest key of another answer": up_to_the_nearest_foreign_key,
+    "the same, and another answer is 1.05 times as far": _by_margin(1.05),
+    "the same, and another answer is 1.2 times as far": _by_margin(1.2),
+    "the nearest key decides alone": lambda away, *_: np.ones_like(away, np.bool_),
 }
 
 

@@ -14,6 +14,10 @@ from melo_cli.keys import KeyTransform
 
 KINDS = ("unrelated", "hard", "same_subject")
 Floats = NDArray[np.float64]
+Answers = NDArray[np.str_]
+Rule = Callable[[Floats, Floats, Answers], NDArray[np.bool_]]
+"""Which neurons may answer which prompts, at any radius `[n, m]`: of the distances `[n, m]`, those from each
+neuron to the nearest with another answer `[m]`, and the neurons' answers `[m]`."""
 
 
 @dataclass(frozen=True)
@@ -70,32 +74,33 @@ class Distances:
         return min(limits, default=0.0)
 
 
+def up_to_the_nearest_foreign_key(away: Floats, foreign: Floats, _: Answers) -> NDArray[np.bool_]:
+    """The store's rule (`store.clusters`): a ball reaches up to the nearest key of another answer."""
+    return away <= foreign
+
+
 def measure(
     transform: KeyTransform,
     states: TokenStates,
     trial: Trial,
     *,
-    cut: Callable[[Floats], Floats] = lambda nearest: nearest,
+    rule: Rule = up_to_the_nearest_foreign_key,
 ) -> Distances:
-    """Distances of a trial's prompts to its neurons.
-
-    Args:
-        cut: how far the ball of a neuron may reach, given its distance to the nearest key of another answer;
-            the store's rule is up to that key.
-    """
+    """Distances of a trial's prompts to its neurons."""
     stored = keys_of(transform, states, [place for place, _ in trial.neurons])
     answers = np.array([answer for _, answer in trial.neurons])
-    limits = cut(np.where(answers[:, None] != answers[None], _apart(stored, stored), np.inf).min(axis=1))
+    foreign = np.where(answers[:, None] != answers[None], _apart(stored, stored), np.inf).min(axis=1)
     asked = keys_of(transform, states, [place for place, _ in trial.rephrases])
     away = _apart(asked, stored)
     wanted = np.array([answer for _, answer in trial.rephrases])
-    near, answer = _firing(away, limits, answers)
+    near, answer = _firing(away, rule(away, foreign, answers), answers)
     return Distances(
         reached=np.where(answer == wanted, near, np.inf),
         nearest_right=float((answers[away.argmin(axis=1)] == wanted).mean()) if len(away) else 0.0,
         fired={
-            kind: _firing(_apart(keys_of(transform, states, places), stored), limits, answers)[0]
+            kind: _firing(far, rule(far, foreign, answers), answers)[0]
             for kind, places in trial.negatives.items()
+            for far in (_apart(keys_of(transform, states, places), stored),)
         },
     )
 
@@ -127,9 +132,9 @@ def _apart(points: Floats, stored: Floats) -> Floats:
     return result
 
 
-def _firing(away: Floats, cut: Floats, answers: NDArray[np.str_]) -> tuple[Floats, NDArray[np.str_]]:
+def _firing(away: Floats, may: NDArray[np.bool_], answers: Answers) -> tuple[Floats, Answers]:
     """For each prompt the distance from which on it fires, and the answer that it then gets."""
-    inside = np.where(away <= cut, away, np.inf)
+    inside = np.where(may, away, np.inf)
     return inside.min(axis=1, initial=np.inf), answers[inside.argmin(axis=1)]
 
 
