@@ -1,0 +1,139 @@
+"""Every center within a distance of a point, found for certain: by sketches, first a few of their numbers.
+
+An HNSW graph misses some: measured on 100,000 points that fill 64 dimensions evenly, one neighbour in ten
+(M 16, ef 96), and one in 500 at four times the price. One matrix product with the first `COARSE` numbers of
+every sketch costs 0.2 ms there and leaves about one center besides those looked for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.found import MATRIX_ERROR, Floats, Found, Labels, squared_norms
+from store.records import Vector
+from store.sketch import lower_bounds
+
+COARSE = 16
+
+_CELLS = 1 << 20
+_PAIRS = 1 << 16
+_FARTHEST = 1e18  # its square is a float32
+_NONE = np.empty(0, np.int64)
+
+
+class Sieve:
+    """The sketches of centers by label.
+
+    Args:
+        size: how many numbers a sketch has.
+    """
+
+    def __init__(self, size: int) -> None:
+        few = min(COARSE, size)
+        self._few = few
+        self._coarse: Vector = np.empty((few + 1, 0), np.float32)  # and half of the squared norm, negative
+        self._sketches: Vector = np.empty((0, size), np.float32)
+        self._norms: Vector = np.empty(0, np.float32)
+        self._labels: Labels = np.empty(0, np.int64)
+        self._row_of: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def add(self, labels: Labels, sketches: Vector) -> None:
+        """Add sketches [n, m] under labels [n]."""
+        start, stop = len(self), len(self) + len(labels)
+        self._make_room(stop)
+        coarse = sketches[:, : self._few]
+        self._coarse[:-1, start:stop] = coarse.T
+        self._coarse[-1, start:stop] = squared_norms(coarse) * (MATRIX_ERROR - 1.0) / 2
+        self._sketches[start:stop] = sketches
+        self._norms[start:stop] = squared_norms(sketches)
+        self._labels[start:stop] = labels
+        self._row_of.update(zip(labels.tolist(), range(start, stop), strict=True))
+
+    def remove(self, labels: Labels) -> None:
+        """Forget centers."""
+        for label in labels.tolist():
+            row, last = self._row_of.pop(label), len(self._row_of)
+            if row < last:
+                self._coarse[:, row] = self._coarse[:, last]
+                for column in (self._sketches, self._norms, self._labels):
+                    column[row] = column[last]
+                self._row_of[int(self._labels[row])] = row
+
+    def labels(self) -> Labels:
+        return self._labels[: len(self)].copy()
+
+    def rows(self, labels: Labels) -> Labels:
+        """Where the sketches of labels stand, until the next change."""
+        return np.array([self._row_of[label] for label in labels.tolist()], np.int64)
+
+    def sketches(self, rows: Labels) -> Vector:
+        """Sketches float32 [n, m]."""
+        found: Vector = self._sketches[rows]
+        return found
+
+    def within(self, points: Vector, within: Floats) -> Found:
+        """Every center within a distance [n] of points, given by their sketches [n, m]; some others too."""
+        few = points[:, : self._few]
+        asked = np.concatenate([few, np.ones((len(points), 1), np.float32)], axis=1)
+        # |a - b|^2 <= w^2, solved for a.b - |b|^2 / 2; what float32 may lose is granted to both norms
+        least = (squared_norms(few) * (1.0 - MATRIX_ERROR) - np.square(np.minimum(within, _FARTHEST))) / 2
+        least32 = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
+        step = max(1, _CELLS // max(1, len(points)))
+        hits = [(_NONE, _NONE)]
+        for start in range(0, len(self), step):
+            stop = min(start + step, len(self))
+            passed = np.flatnonzero(asked @ self._coarse[:, start:stop] >= least32[:, None])
+            row, at = np.divmod(passed, stop - start)
+            hits.append((row, at + start))
+        row, at = (np.concatenate(each) for each in zip(*hits, strict=True))
+        order = np.argsort(row, kind="stable")
+        row, at = row[order], at[order]
+        lower = self.lower(points, row, at)
+        near = lower <= within[row]
+        return Found(row[near], self._labels[at[near]], lower[near])
+
+    def nearest(self, points: Vector, count: int, rows: Labels | None = None) -> tuple[Labels, Labels]:
+        """The centers with the nearest sketches, to float32: which point, and in which row of the sieve.
+
+        Args:
+            rows: look among these only.
+        """
+        sketches, norms = self._sketches[: len(self)], self._norms[: len(self)]
+        if rows is not None:
+            sketches, norms = sketches[rows], norms[rows]
+        count = min(count, len(norms))
+        found = np.empty((len(points), count), np.int64)
+        for at, point in enumerate(points):
+            found[at] = np.argpartition(norms - 2.0 * (sketches @ point), count - 1)[:count] if count else ()
+        return np.repeat(np.arange(len(points)), count), (found if rows is None else rows[found]).reshape(-1)
+
+    def lower(self, points: Vector, row: Labels, at: Labels) -> Floats:
+        """Lower bounds of the distances of pairs of a point and a row of the sieve."""
+        result = np.empty(len(row))
+        for start in range(0, len(row), _PAIRS):
+            part = slice(start, start + _PAIRS)
+            result[part] = lower_bounds(self._sketches[at[part]], points[row[part]])
+        return result
+
+    def found(self, points: Vector, row: Labels, at: Labels) -> Found:
+        """Pairs of a point and a row of the sieve with what their distance is at least."""
+        order = np.argsort(row, kind="stable")
+        return Found(row[order], self._labels[at[order]], self.lower(points, row, at)[order])
+
+    def _make_room(self, rows: int) -> None:
+        if rows > len(self._labels):
+            capacity = max(64, rows, 2 * len(self._labels))
+            self._coarse = _longer(self._coarse.T, capacity).T.copy()
+            self._sketches = _longer(self._sketches, capacity)
+            self._norms = _longer(self._norms, capacity)
+            self._labels = _longer(self._labels, capacity)
+
+
+def _longer(column: NDArray[np.generic], length: int) -> NDArray[np.generic]:
+    longer = np.zeros((length, *column.shape[1:]), column.dtype)
+    longer[: len(column)] = column
+    return longer
