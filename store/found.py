@@ -41,7 +41,7 @@ class Found:
         )
 
     def of(self, row: int) -> Found:
-        """What was found for one point."""
+        """What was found for one point; the rows have to ascend."""
         start, stop = np.searchsorted(self.row, [row, row + 1])
         part = slice(start, stop)
         return Found(self.row[part] - row, self.labels[part], self.lower[part], self.every)

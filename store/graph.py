@@ -12,7 +12,7 @@ from typing import Any
 import hnswlib
 import numpy as np
 
-from store.found import Labels
+from store.found import Floats, Labels
 from store.records import Vector
 
 LINKS = 16
@@ -88,8 +88,8 @@ class Graph:
             self._index.unmark_deleted(label)
             self._hidden.discard(label)
 
-    def nearest(self, points: Vector, count: int) -> Labels | None:
-        """Labels [n, count] of sketches near points [n, m].
+    def nearest(self, points: Vector, count: int) -> tuple[Labels, Floats] | None:
+        """Labels [n, count] of sketches near points [n, m], and their distances (L2, summed in float32).
 
         Returns:
             None where fewer than `count` were met: there are no more, or marks of deletion are in the way.
@@ -98,8 +98,7 @@ class Graph:
             return None
         self._index.set_ef(max(SEARCH_EF, 2 * count))
         try:
-            labels, _ = self._index.knn_query(points, k=count)
+            labels, squared = self._index.knn_query(points, k=count)
         except RuntimeError:
             return None
-        result: Labels = labels.astype(np.int64)
-        return result
+        return labels.astype(np.int64), np.sqrt(squared.astype(np.float64))

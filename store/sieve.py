@@ -19,7 +19,6 @@ COARSE = 16
 _CELLS = 1 << 20
 _PAIRS = 1 << 16
 _FARTHEST = 1e18  # its square is a float32
-_NONE = np.empty(0, np.int64)
 
 
 class Sieve:
@@ -34,7 +33,7 @@ class Sieve:
         self._few = few
         self._coarse: Vector = np.empty((few + 1, 0), np.float32)  # and half of the squared norm, negative
         self._sketches: Vector = np.empty((0, size), np.float32)
-        self._norms: Vector = np.empty(0, np.float32)
+        self._norms: Floats = np.empty(0)
         self._labels: Labels = np.empty(0, np.int64)
         self._row_of: dict[int, int] = {}
 
@@ -83,15 +82,17 @@ class Sieve:
         least = (squared_norms(few) * (1.0 - MATRIX_ERROR) - np.square(np.minimum(within, _FARTHEST))) / 2
         least32 = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
         step = max(1, _CELLS // max(1, len(points)))
-        hits = [(_NONE, _NONE)]
-        for start in range(0, len(self), step):
+        passed = []
+        for start in range(0, max(1, len(self)), step):
             stop = min(start + step, len(self))
-            passed = np.flatnonzero(asked @ self._coarse[:, start:stop] >= least32[:, None])
-            row, at = np.divmod(passed, stop - start)
-            hits.append((row, at + start))
-        row, at = (np.concatenate(each) for each in zip(*hits, strict=True))
-        order = np.argsort(row, kind="stable")
-        row, at = row[order], at[order]
+            hits = np.flatnonzero(asked @ self._coarse[:, start:stop] >= least32[:, None])
+            row, at = np.divmod(hits, max(1, stop - start))
+            passed.append((row, at + start))
+        row, at = passed[0]
+        if len(passed) > 1:
+            row, at = (np.concatenate(each) for each in zip(*passed, strict=True))
+            order = np.argsort(row, kind="stable")
+            row, at = row[order], at[order]
         lower = self.lower(points, row, at)
         near = lower <= within[row]
         return Found(row[near], self._labels[at[near]], lower[near])
@@ -113,16 +114,18 @@ class Sieve:
 
     def lower(self, points: Vector, row: Labels, at: Labels) -> Floats:
         """Lower bounds of the distances of pairs of a point and a row of the sieve."""
-        result = np.empty(len(row))
+        result, norms = np.empty(len(row)), np.sqrt(squared_norms(points))
         for start in range(0, len(row), _PAIRS):
             part = slice(start, start + _PAIRS)
-            result[part] = lower_bounds(self._sketches[at[part]], points[row[part]])
+            some, which = at[part], row[part]
+            apart = np.subtract(self._sketches[some], points[which], dtype=np.float64)
+            far = np.sqrt(np.einsum("ij,ij->i", apart, apart))
+            result[part] = lower_bounds(far, np.sqrt(self._norms[some]) + norms[which])
         return result
 
     def found(self, points: Vector, row: Labels, at: Labels) -> Found:
         """Pairs of a point and a row of the sieve with what their distance is at least."""
-        order = np.argsort(row, kind="stable")
-        return Found(row[order], self._labels[at[order]], self.lower(points, row, at)[order])
+        return Found(row, self._labels[at], self.lower(points, row, at))
 
     def _make_room(self, rows: int) -> None:
         if rows > len(self._labels):

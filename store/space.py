@@ -194,18 +194,12 @@ class ClusterSet:
             return _NO_CANDIDATES
         within = margins + self._widest["radius"]
         found = self.index.within(points, within)
-        row, slots, best = self._worth(points, margins, found, hidden)
+        chosen, best = self._worth(points, margins, found, hidden)
         lacking = np.nonzero(best + self._widest["spread"] > within)[0]
         if len(lacking) and not found.every:
             more = self.index.nearest(points[lacking], _FIRST + len(hidden))
-            row, slots, _ = self._worth(points, margins, found.and_also(more, lacking), hidden)
-        return Candidates(
-            row,
-            self._rows["number"][slots],
-            self._rows["radius"][slots],
-            self._measure(points, row, slots),
-            self._rows["plain"][slots],
-        )
+            chosen, _ = self._worth(points, margins, found.and_also(more, lacking), hidden)
+        return chosen
 
     def expect(self, points: Vector, radius: float) -> None:
         """Search for many points [n, d] at once; `touching` with a radius up to this one is then quick."""
@@ -218,23 +212,34 @@ class ClusterSet:
 
     def _worth(
         self, points: Vector, margins: Floats, found: Found, hidden: Sequence[int]
-    ) -> tuple[Numbers, Numbers, Floats]:
+    ) -> tuple[Candidates, Floats]:
         """Those pairs of what was found whose cluster may hold its point or have the nearest neuron.
 
         Returns:
-            Point and slot of each pair; and for each point a distance within which a neuron was found.
+            Also for each point a distance within which a neuron was found.
         """
         slots, row, lower = self._slot_by_number[found.labels & _NUMBER_MASK], found.row, found.lower
         if len(hidden):
             seen = ~np.isin(self._rows["number"][slots], np.asarray(hidden))
             slots, row, lower = slots[seen], row[seen], lower[seen]
-        spread = self._rows["spread"][slots]
-        order = np.lexsort((lower + spread, row))
-        first = order[np.unique(row[order], return_index=True)[1]]
         best = np.full(len(points), np.inf)
-        best[row[first]] = self._measure(points, row[first], slots[first]) + spread[first]
-        worth = (lower <= self._rows["radius"][slots] + margins[row]) | (lower - spread <= best[row])
-        return row[worth], slots[worth], best
+        if not len(slots):
+            return _NO_CANDIDATES, best
+        rows = self._rows[slots]
+        spread, apart = rows["spread"], np.empty(len(slots))
+        order = np.lexsort((lower + spread, row))
+        ahead = np.ones(len(order), np.bool_)
+        ahead[1:] = row[order[1:]] != row[order[:-1]]
+        first = order[ahead]
+        apart[first] = self._measure(points, row[first], slots[first])
+        best[row[first]] = apart[first] + spread[first]
+        worth = (lower <= rows["radius"] + margins[row]) | (lower - spread <= best[row])
+        worth[first] = False
+        rest = np.nonzero(worth)[0]
+        apart[rest] = self._measure(points, row[rest], slots[rest])
+        chosen = np.concatenate([first, rest])
+        kept = rows[chosen]
+        return Candidates(row[chosen], kept["number"], kept["radius"], apart[chosen], kept["plain"]), best
 
     def _within(self, point: Vector, radius: float, spread: float, column: str) -> Near:
         """Clusters whose `column` around the center reaches `spread` around the point, or that have their own
