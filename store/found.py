@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,3 +51,12 @@ def squared_norms(rows: NDArray[np.float32]) -> Floats:
     """Squared L2 norms of rows [n, d]."""
     result: Floats = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     return result
+
+
+def with_room(column: NDArray[Any], rows: int, fill: int = 0) -> NDArray[Any]:
+    """The column itself, or a longer copy that holds at least so many rows."""
+    if rows <= len(column):
+        return column
+    longer = np.full((max(rows, 2 * len(column), 64), *column.shape[1:]), fill, column.dtype)
+    longer[: len(column)] = column
+    return longer

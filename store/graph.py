@@ -1,4 +1,4 @@
-"""An HNSW graph (hnswlib) over sketches of centers: some of the nearest of a point, in time that hardly grows.
+"""An HNSW graph (hnswlib) over sketches: some of the centers nearest to a point, in time that hardly grows.
 
 Capacity grows ahead, deletions are marks, and a label is not used twice, so that the graph cannot mix up an
 old center with a new one.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from store.found import MATRIX_ERROR, Floats, Found, Labels, squared_norms
+from store.found import MATRIX_ERROR, Floats, Found, Labels, squared_norms, with_room
 from store.graph import Graph
 from store.records import Vector
 from store.sieve import Sieve
@@ -22,6 +22,7 @@ GRAPH_FROM = 1000
 """Below this many centers one matrix product (0.3 ms at 1,000 x 1,600) is as quick as sketches."""
 
 _AT_ONCE = 4096
+_BETTER = 1.25
 
 
 class CenterIndex:
@@ -45,8 +46,7 @@ class CenterIndex:
         """Add labels [n] that were never used before, and whose centers can be asked for."""
         if isinstance(self._held, Matrix) and len(self._held) + len(labels) >= GRAPH_FROM:
             labels = np.concatenate([self._held.labels(), labels])
-            sample = labels[:: -(-len(labels) // SAMPLE)]
-            self._held = Sketched(Sketch.learn(self._centers_of(sample)))
+            self._held = Sketched(Sketch.learn(self._sample(labels)))
         for start in range(0, len(labels), _AT_ONCE):
             some = labels[start : start + _AT_ONCE]
             self._held.add(some, self._centers_of(some))
@@ -55,13 +55,41 @@ class CenterIndex:
         """Forget centers."""
         self._held.remove(labels)
 
-    def within(self, points: Vector, within: Floats) -> Found:
-        """Every center within a distance [n] of points [n, d], and maybe others; rows ascend."""
-        return self._held.within(points, within)
+    def settle(self) -> None:
+        """Put the sketches and their graph in order, before they are saved.
 
-    def nearest(self, points: Vector, count: int) -> Found:
-        """Some `count` of the nearest centers of points [n, d], to the recall of the graph."""
-        return self._held.nearest(points, count)
+        The directions of the sketches were learnt when there were few centers. Where those of today are told
+        apart much better by others, everything is sketched anew.
+        """
+        held = self._held
+        if isinstance(held, Matrix):
+            return
+        labels = held.labels()
+        sample = self._sample(labels)
+        half, other = sample[::2], sample[1::2]
+        if Sketch.learn(half).spread(other) > _BETTER * held.sketch.spread(other):
+            self._held = held = Sketched(Sketch.learn(sample))
+            self.add(labels)
+        held.settle()
+
+    def sketch(self, points: Vector) -> Vector:
+        """What stands for points [n, d] in a search, float32 [n, m]."""
+        return self._held.sketch.of(points) if isinstance(self._held, Sketched) else points
+
+    def within(self, sketches: Vector, within: Floats) -> Found:
+        """Every center within a distance [n] of points given by their sketches [n, m], and maybe others.
+
+        The rows of what is found ascend.
+        """
+        return self._held.within(sketches, within)
+
+    def nearest(self, sketches: Vector, count: int) -> Found:
+        """Some of the centers nearest to points given by their sketches, to the recall of the graph."""
+        return self._held.nearest(sketches, count)
+
+    def _sample(self, labels: Labels) -> Vector:
+        """At most `SAMPLE` of the centers, evenly spread."""
+        return self._centers_of(labels[:: max(1, -(-len(labels) // SAMPLE))])
 
 
 class Matrix:
@@ -118,14 +146,10 @@ class Matrix:
         return Found(row, labels, np.sqrt(np.maximum(squared, 0.0)).reshape(-1), every=True)
 
     def _make_room(self, rows: int) -> None:
-        if rows <= len(self._labels):
-            return
-        capacity = max(64, rows, 2 * len(self._labels))
-        for name in ("_rows", "_norms", "_labels"):
-            old = getattr(self, name)
-            new = np.empty((capacity, *old.shape[1:]), old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
+        if rows > len(self._labels):
+            self._rows = with_room(self._rows, rows)
+            self._norms = with_room(self._norms, rows)
+            self._labels = with_room(self._labels, rows)
 
 
 class Sketched:
@@ -146,6 +170,9 @@ class Sketched:
 
     def __len__(self) -> int:
         return len(self._sieve)
+
+    def labels(self) -> Labels:
+        return self._sieve.labels()
 
     def add(self, labels: Labels, centers: Vector) -> None:
         """Add centers [n, d]."""
@@ -176,23 +203,22 @@ class Sketched:
         lower = self._sieve.lower(self.sketch.of(centers), np.arange(len(labels)), rows)
         return not lower.any()
 
-    def within(self, points: Vector, within: Floats) -> Found:
-        """Every center within a distance [n] of points [n, d], and maybe others."""
-        return self._sieve.within(self.sketch.of(points), within)
+    def within(self, sketches: Vector, within: Floats) -> Found:
+        """Every center within a distance [n] of points given by their sketches, and maybe others."""
+        return self._sieve.within(sketches, within)
 
-    def nearest(self, points: Vector, count: int) -> Found:
+    def nearest(self, sketches: Vector, count: int) -> Found:
         """Some of the nearest centers: by the graph, and one by one among those that it lacks."""
-        sketches = self.sketch.of(points)
         met = self.graph.nearest(sketches, count)
         if met is None:
             return self._sieve.found(sketches, *self._sieve.nearest(sketches, count))
         labels, far = met
         norms = 2 * np.sqrt(squared_norms(sketches))[:, None] + far  # no center's is larger than that of both
-        row = np.repeat(np.arange(len(points)), count)
+        row = np.repeat(np.arange(len(sketches)), count)
         found = Found(row, labels.reshape(-1), lower_bounds(far, norms).reshape(-1))
         if not self._missing:
             return found
         if self._missing_rows is None:
             self._missing_rows = self._sieve.rows(np.array(sorted(self._missing), np.int64))
         more = self._sieve.found(sketches, *self._sieve.nearest(sketches, count, self._missing_rows))
-        return found.and_also(more, np.arange(len(points)))
+        return found.and_also(more, np.arange(len(sketches)))

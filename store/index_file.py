@@ -83,14 +83,16 @@ def load(root: Path, clusters: ClusterSet, snapshot_sha256: Callable[[int], str 
     return _caught_up(*saved, clusters)
 
 
-def save(root: Path, held: Sketched, number: int, snapshot_sha256: str) -> None:
-    """Save an index that fits a snapshot; the caller holds the writer's lock.
+def save(root: Path, centers: CenterIndex, number: int, snapshot_sha256: str) -> None:
+    """Save an index that fits a snapshot, where it is more than a matrix; the caller holds the writer's lock.
 
     Raises:
         StorageError: the file system refused; what was saved before still stands.
     """
-    held.settle()
-    graph, sketch = held.graph, held.sketch
+    centers.settle()
+    if centers.sketched is None:
+        return
+    graph, sketch = centers.sketched.graph, centers.sketched.sketch
     name = layout.index_name(number)
     target = layout.inside(root, name)
     fileio.make_folder(target.parent)
@@ -152,7 +154,7 @@ class _UnusableError(Exception):
 
 
 def _read(root: Path, dim: int, snapshot_sha256: Callable[[int], str | None]) -> tuple[Sketch, Graph] | None:
-    """The saved sketches and graph; None where it holds keys of another size, those before or after a re-keying."""
+    """What was saved; None where it holds keys of another size, those before or after a re-keying."""
     record = read_record(root)
     for _ in range(2):
         if record is None:

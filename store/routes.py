@@ -29,8 +29,8 @@ def lookup(clusters: Searchable, edits: Edits, points: Vector) -> list[Route]:
     """The routes of keys float32 [n, d].
 
     Of the clusters whose ball holds the key (`clusters.TOLERANCE`), the nearest member answers; of members
-    equally near, the newest; that is exact. The nearest neuron of a key that none holds is exact too while the
-    index is a matrix, and else the nearest that the HNSW graph finds.
+    equally near, the newest; that is exact. The nearest neuron of a key that none holds is exact too while
+    the index is a matrix, and else the nearest that the HNSW graph finds.
     """
     if not clusters.count:
         return [Route(None, None)] * len(points)

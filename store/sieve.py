@@ -8,9 +8,8 @@ every sketch costs 0.2 ms there and leaves about one center besides those looked
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from store.found import MATRIX_ERROR, Floats, Found, Labels, squared_norms
+from store.found import MATRIX_ERROR, Floats, Found, Labels, squared_norms, with_room
 from store.records import Vector
 from store.sketch import lower_bounds
 
@@ -93,6 +92,8 @@ class Sieve:
             row, at = (np.concatenate(each) for each in zip(*passed, strict=True))
             order = np.argsort(row, kind="stable")
             row, at = row[order], at[order]
+        if not len(row):
+            return Found(row, row, np.empty(0))
         lower = self.lower(points, row, at)
         near = lower <= within[row]
         return Found(row[near], self._labels[at[near]], lower[near])
@@ -129,14 +130,7 @@ class Sieve:
 
     def _make_room(self, rows: int) -> None:
         if rows > len(self._labels):
-            capacity = max(64, rows, 2 * len(self._labels))
-            self._coarse = _longer(self._coarse.T, capacity).T.copy()
-            self._sketches = _longer(self._sketches, capacity)
-            self._norms = _longer(self._norms, capacity)
-            self._labels = _longer(self._labels, capacity)
-
-
-def _longer(column: NDArray[np.generic], length: int) -> NDArray[np.generic]:
-    longer = np.zeros((length, *column.shape[1:]), column.dtype)
-    longer[: len(column)] = column
-    return longer
+            self._coarse = with_room(self._coarse.T, rows).T.copy()
+            self._sketches = with_room(self._sketches, rows)
+            self._norms = with_room(self._norms, rows)
+            self._labels = with_room(self._labels, rows)

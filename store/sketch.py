@@ -55,13 +55,17 @@ class Sketch:
     @property
     def size(self) -> int:
         """How many numbers a sketch has."""
-        return self.directions.shape[1]
+        return int(self.directions.shape[1])
 
     def of(self, points: Vector) -> Vector:
         """The sketches float32 [n, m] of points [n, d]."""
         rows = np.subtract(points, self.origin, dtype=np.float64)
         sketches: Vector = (rows @ self.directions).astype(np.float32)
         return sketches
+
+    def spread(self, points: Vector) -> float:
+        """How much of their variance the sketches of points [n, d] keep, summed over the directions."""
+        return float(self.of(points).var(axis=0, dtype=np.float64).sum()) if len(points) else 0.0
 
     def text(self) -> str:
         """Origin and directions, little-endian float32, in base64."""
@@ -83,6 +87,6 @@ class Sketch:
 
 
 def lower_bounds(far: Floats, norms: Floats) -> Floats:
-    """What distances of keys are at least, from those of their sketches and the sum of the sketches' norms."""
+    """What distances of keys are at least, from those of their sketches and the sums of their norms."""
     result: Floats = np.maximum(far * (1.0 - _ROUNDING) - _CAST * norms, 0.0)
     return result

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from store.clusters import Cluster, Floats, Near, Neurons, Numbers, distances, row_norms, with_rounding
 from store.deltas import NO_CLUSTERS, ClusterDelta, ClusterTable
-from store.found import Found
+from store.found import Found, with_room
 from store.index import CenterIndex, Matrix
 from store.records import Vector
 
@@ -193,11 +193,12 @@ class ClusterSet:
         if not self._slots:
             return _NO_CANDIDATES
         within = margins + self._widest["radius"]
-        found = self.index.within(points, within)
+        sketches = self.index.sketch(points)
+        found = self.index.within(sketches, within)
         chosen, best = self._worth(points, margins, found, hidden)
         lacking = np.nonzero(best + self._widest["spread"] > within)[0]
         if len(lacking) and not found.every:
-            more = self.index.nearest(points[lacking], _FIRST + len(hidden))
+            more = self.index.nearest(sketches[lacking], _FIRST + len(hidden))
             chosen, _ = self._worth(points, margins, found.and_also(more, lacking), hidden)
         return chosen
 
@@ -206,7 +207,7 @@ class ClusterSet:
         points = points[:_KEPT]
         if self._slots and len(points):
             within = max(radius + self._widest["spread"], self._widest["radius"])
-            found = self.index.within(points, np.full(len(points), within))
+            found = self.index.within(self.index.sketch(points), np.full(len(points), within))
             for row, point in enumerate(points):
                 self._keep(point, within, found.of(row))
 
@@ -265,7 +266,7 @@ class ClusterSet:
         """
         asked, found = self._asked.get(point.tobytes(), (-1.0, None))
         if found is None or not (found.every or within <= asked):
-            found = self.index.within(point[None], np.array([within]))
+            found = self.index.within(self.index.sketch(point[None]), np.array([within]))
             self._keep(point, within, found)
         return found
 
@@ -318,10 +319,8 @@ class ClusterSet:
 
     def _append(self, put: Sequence[Cluster], version: int) -> None:
         start, stop = self._used, self._used + len(put)
-        self._rows = _with_room(self._rows, stop, 0)
-        self._slot_by_number = _with_room(
-            self._slot_by_number, max(cluster.number for cluster in put) + 1, -1
-        )
+        self._rows = with_room(self._rows, stop)
+        self._slot_by_number = with_room(self._slot_by_number, max(cluster.number for cluster in put) + 1, -1)
         for slot, cluster in enumerate(put, start):
             plain = len(cluster.members) == 1 and cluster.spread == 0.0
             label = index_label(cluster.number, version)
@@ -416,12 +415,3 @@ def build_index(clusters: ClusterSet) -> CenterIndex:
     index = CenterIndex(Matrix(clusters.dim), clusters.centers_of)
     index.add(clusters.labels())
     return index
-
-
-def _with_room(column: NDArray[Any], length: int, fill: int) -> NDArray[Any]:
-    """The column itself, or a longer copy that holds at least so many rows."""
-    if length <= len(column):
-        return column
-    longer = np.full(max(length, 2 * len(column), 64), fill, column.dtype)
-    longer[: len(column)] = column
-    return longer

@@ -223,10 +223,8 @@ class State:
             self._save(index)
 
     def _save(self, index: CenterIndex) -> None:
-        if index.sketched is None:
-            return
         try:
-            index_file.save(self.root, index.sketched, self.pointer.number, self.pointer.sha256)
+            index_file.save(self.root, index, self.pointer.number, self.pointer.sha256)
             self.unsaved = 0
         except StorageError as error:
             warnings.warn(f"the index could not be saved ({error})", StoreWarning, stacklevel=3)
