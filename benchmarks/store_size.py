@@ -4,7 +4,7 @@
 
 makes a project of 100,000 edits with keys of 1,600 numbers in 1,000 commits, then opens it in new processes
 and prints a Markdown table: opening, first route, memory, lookup, recall, and commit 1,000 beside commit 10.
-Their mean stands there too: some commits add to the HNSW graph and save the index, as closing the writer does.
+Their mean stands there too: some add to the HNSW graph and save the index, as closing the writer does.
 Exact search and the published data structure, a Python list of clusters with one distance call each, stand
 beside it. `--edits`, `--dim` and `--commits` make it smaller. The project is kept (0.8 GB), and a second run
 measures it again without making it.
