@@ -17,7 +17,7 @@ MATRIX_ERROR = 2e-5
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Pairs of a point and a center, as columns [m].
+    """Pairs of a point and a center, as columns [m]; rows ascend.
 
     Attributes:
         row: which point.
@@ -32,16 +32,17 @@ class Found:
     every: bool = False
 
     def and_also(self, other: Found, rows: Labels) -> Found:
-        """Both, one after the other; the other's points are those in these rows."""
+        """Both; the other's points are those in these rows."""
+        row = np.concatenate([self.row, rows[other.row]])
+        order = np.argsort(row, kind="stable")
         return Found(
-            np.concatenate([self.row, rows[other.row]]),
-            np.concatenate([self.labels, other.labels]),
-            np.concatenate([self.lower, other.lower]),
-            other.every,
+            row[order],
+            np.concatenate([self.labels, other.labels])[order],
+            np.concatenate([self.lower, other.lower])[order],
         )
 
     def of(self, row: int) -> Found:
-        """What was found for one point; the rows have to ascend."""
+        """What was found for one point."""
         start, stop = np.searchsorted(self.row, [row, row + 1])
         part = slice(start, stop)
         return Found(self.row[part] - row, self.labels[part], self.lower[part], self.every)

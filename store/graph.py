@@ -16,7 +16,7 @@ from store.found import Floats, Labels
 from store.records import Vector
 
 LINKS = 16
-BUILD_EF = 200
+BUILD_EF = 100
 SEARCH_EF = 64
 
 _CAPACITY = 2048

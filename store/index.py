@@ -77,10 +77,7 @@ class CenterIndex:
         return self._held.sketch.of(points) if isinstance(self._held, Sketched) else points
 
     def within(self, sketches: Vector, within: Floats) -> Found:
-        """Every center within a distance [n] of points given by their sketches [n, m], and maybe others.
-
-        The rows of what is found ascend.
-        """
+        """Every center within a distance [n] of points given by their sketches [n, m], and maybe others."""
         return self._held.within(sketches, within)
 
     def nearest(self, sketches: Vector, count: int) -> Found:

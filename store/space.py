@@ -228,10 +228,7 @@ class ClusterSet:
             return _NO_CANDIDATES, best
         rows = self._rows[slots]
         spread, apart = rows["spread"], np.empty(len(slots))
-        order = np.lexsort((lower + spread, row))
-        ahead = np.ones(len(order), np.bool_)
-        ahead[1:] = row[order[1:]] != row[order[:-1]]
-        first = order[ahead]
+        first = _least_of_each(row, lower + spread)
         apart[first] = self._measure(points, row[first], slots[first])
         best[row[first]] = apart[first] + spread[first]
         worth = (lower <= rows["radius"] + margins[row]) | (lower - spread <= best[row])
@@ -408,6 +405,21 @@ class Overlay:
 
     def _seen(self, near: Near) -> Near:
         return [found for found in near if found[0].number not in self._hidden]
+
+
+def _least_of_each(row: Numbers, values: Floats) -> Numbers:
+    """For each row, of which equal ones stand together, the place of its least value."""
+    starts = _starts(row)
+    least = np.repeat(np.minimum.reduceat(values, starts), np.diff(starts, append=len(row)))
+    places = np.flatnonzero(values == least)
+    return places[_starts(row[places])]
+
+
+def _starts(row: Numbers) -> Numbers:
+    """Where a new row begins."""
+    new = np.ones(len(row), np.bool_)
+    np.not_equal(row[1:], row[:-1], out=new[1:])
+    return np.flatnonzero(new)
 
 
 def build_index(clusters: ClusterSet) -> CenterIndex:
