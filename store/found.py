@@ -33,6 +33,8 @@ class Found:
 
     def and_also(self, other: Found, rows: Labels) -> Found:
         """Both; the other's points are those in these rows."""
+        if not len(self.row):
+            return Found(rows[other.row], other.labels, other.lower)
         row = np.concatenate([self.row, rows[other.row]])
         order = np.argsort(row, kind="stable")
         return Found(
