@@ -38,18 +38,18 @@ class IndexRecord:
     Attributes:
         snapshot: sha256 of the snapshot file that the graph was saved at, and its number.
         dim: size of the keys.
-        sketch: see `Sketch.text`.
         hidden: labels marked as deleted.
+        sketch: see `Sketch.text`; empty in a file from before there were sketches.
     """
 
     path: str
     size: int
     sha256: str
     dim: int
-    sketch: str
     number: int
     snapshot: str
     hidden: tuple[int, ...]
+    sketch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,10 @@ def save(root: Path, centers: CenterIndex, number: int, snapshot_sha256: str) ->
         size=size,
         sha256=written.sha256,
         dim=len(sketch.origin),
-        sketch=sketch.text(),
         number=number,
         snapshot=snapshot_sha256,
         hidden=tuple(sorted(graph.hidden)),
+        sketch=sketch.text(),
     )
     where = root / layout.INDEX_RECORD
     fileio.replace_file(where, _record_bytes(record), layout.temporary(where))
@@ -154,7 +154,7 @@ class _UnusableError(Exception):
 
 
 def _read(root: Path, dim: int, snapshot_sha256: Callable[[int], str | None]) -> tuple[Sketch, Graph] | None:
-    """What was saved; None where it holds keys of another size, those before or after a re-keying."""
+    """What was saved; None where it is for other keys, as after a re-keying, or has no sketches."""
     record = read_record(root)
     for _ in range(2):
         if record is None:
@@ -174,7 +174,7 @@ def _read_graph(
 ) -> tuple[Sketch, Graph] | None:
     if snapshot_sha256(record.number) != record.snapshot:
         raise _UnusableError("the index file belongs to another state of the project")
-    if record.dim != dim:
+    if record.dim != dim or not record.sketch:
         return None
     path = layout.inside(root, record.path)
     try:
