@@ -2,10 +2,13 @@
 
 An HNSW graph misses some: measured on 100,000 points that fill 64 dimensions evenly, one neighbour in ten
 (M 16, ef 96), and one in 500 at four times the price. One matrix product with the first `COARSE` numbers of
-every sketch costs 0.2 ms there and leaves about one center besides those looked for.
+every sketch costs 0.2 ms there and leaves about one center besides those looked for. Where it leaves more
+than one center in `_MANY`, as with large radii, a product with whole sketches follows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,6 +20,8 @@ COARSE = 16
 
 _CELLS = 1 << 20
 _PAIRS = 1 << 16
+_MANY = 64
+_LESS = 1.0 - MATRIX_ERROR
 _FARTHEST = 1e18  # its square is a float32
 
 
@@ -30,9 +35,9 @@ class Sieve:
     def __init__(self, size: int) -> None:
         few = min(COARSE, size)
         self._few = few
-        self._coarse: Vector = np.empty((few + 1, 0), np.float32)  # and half of the squared norm, negative
+        self._coarse: Vector = np.empty((few + 1, 0), np.float32)  # and as the last row `_half` of the few
         self._sketches: Vector = np.empty((0, size), np.float32)
-        self._norms: Floats = np.empty(0)
+        self._half: Vector = np.empty(0, np.float32)  # of the squared norms, negative, less `MATRIX_ERROR`
         self._labels: Labels = np.empty(0, np.int64)
         self._row_of: dict[int, int] = {}
 
@@ -45,9 +50,9 @@ class Sieve:
         self._make_room(stop)
         coarse = sketches[:, : self._few]
         self._coarse[:-1, start:stop] = coarse.T
-        self._coarse[-1, start:stop] = squared_norms(coarse) * (MATRIX_ERROR - 1.0) / 2
+        self._coarse[-1, start:stop] = -squared_norms(coarse) * _LESS / 2
         self._sketches[start:stop] = sketches
-        self._norms[start:stop] = squared_norms(sketches)
+        self._half[start:stop] = -squared_norms(sketches) * _LESS / 2
         self._labels[start:stop] = labels
         self._row_of.update(zip(labels.tolist(), range(start, stop), strict=True))
 
@@ -57,7 +62,7 @@ class Sieve:
             row, last = self._row_of.pop(label), len(self._row_of)
             if row < last:
                 self._coarse[:, row] = self._coarse[:, last]
-                for column in (self._sketches, self._norms, self._labels):
+                for column in (self._sketches, self._half, self._labels):
                     column[row] = column[last]
                 self._row_of[int(self._labels[row])] = row
 
@@ -77,26 +82,42 @@ class Sieve:
         """Every center within a distance [n] of points, given by their sketches [n, m]; some others too."""
         few = points[:, : self._few]
         asked = np.concatenate([few, np.ones((len(points), 1), np.float32)], axis=1)
-        # |a - b|^2 <= w^2, solved for a.b - |b|^2 / 2; what float32 may lose is granted to both norms
-        least = (squared_norms(few) * (1.0 - MATRIX_ERROR) - np.square(np.minimum(within, _FARTHEST))) / 2
-        least32 = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
-        step = max(1, _CELLS // max(1, len(points)))
-        passed = []
-        for start in range(0, max(1, len(self)), step):
-            stop = min(start + step, len(self))
-            hits = np.flatnonzero(asked @ self._coarse[:, start:stop] >= least32[:, None])
-            row, at = np.divmod(hits, max(1, stop - start))
-            passed.append((row, at + start))
-        row, at = passed[0]
-        if len(passed) > 1:
-            row, at = (np.concatenate(each) for each in zip(*passed, strict=True))
-            order = np.argsort(row, kind="stable")
-            row, at = row[order], at[order]
+        at_most = len(points) * len(self) // _MANY
+        found = self._passing(_limits(few, within), lambda part: asked @ self._coarse[:, part], at_most)
+        if found is None:
+            limits = _limits(points, within)
+            found = self._passing(limits, lambda part: points @ self._sketches[part].T + self._half[part])
+        assert found is not None, "nothing limits their number"
+        row, at = found
         if not len(row):
             return Found(row, row, np.empty(0))
         lower = self.lower(points, row, at)
         near = lower <= within[row]
         return Found(row[near], self._labels[at[near]], lower[near])
+
+    def _passing(
+        self, limits: Vector, score: Callable[[slice], Vector], at_most: float = np.inf
+    ) -> tuple[Labels, Labels] | None:
+        """Pairs of a point and a row of the sieve whose score reaches the point's limit [n]; points ascend.
+
+        Returns:
+            None where there are more than `at_most`.
+        """
+        step = max(1, _CELLS // max(1, len(limits)))
+        passed, count = [], 0
+        for start in range(0, max(1, len(self)), step):
+            stop = min(start + step, len(self))
+            hits = np.flatnonzero(score(slice(start, stop)) >= limits[:, None])
+            count += len(hits)
+            if count > at_most:
+                return None
+            row, at = np.divmod(hits, max(1, stop - start))
+            passed.append((row, at + start))
+        if len(passed) == 1:
+            return passed[0]
+        row, at = (np.concatenate(each) for each in zip(*passed, strict=True))
+        order = np.argsort(row, kind="stable")
+        return row[order], at[order]
 
     def nearest(self, points: Vector, count: int, rows: Labels | None = None) -> tuple[Labels, Labels]:
         """The centers with the nearest sketches, to float32: which point, and in which row of the sieve.
@@ -104,13 +125,13 @@ class Sieve:
         Args:
             rows: look among these only.
         """
-        sketches, norms = self._sketches[: len(self)], self._norms[: len(self)]
+        sketches, half = self._sketches[: len(self)], self._half[: len(self)]
         if rows is not None:
-            sketches, norms = sketches[rows], norms[rows]
-        count = min(count, len(norms))
+            sketches, half = sketches[rows], half[rows]
+        count = min(count, len(half))
         found = np.empty((len(points), count), np.int64)
         for at, point in enumerate(points):
-            found[at] = np.argpartition(norms - 2.0 * (sketches @ point), count - 1)[:count] if count else ()
+            found[at] = np.argpartition(-half - sketches @ point, count - 1)[:count] if count else ()
         return np.repeat(np.arange(len(points)), count), (found if rows is None else rows[found]).reshape(-1)
 
     def lower(self, points: Vector, row: Labels, at: Labels) -> Floats:
@@ -121,7 +142,7 @@ class Sieve:
             some, which = at[part], row[part]
             apart = np.subtract(self._sketches[some], points[which], dtype=np.float64)
             far = np.sqrt(np.einsum("ij,ij->i", apart, apart))
-            result[part] = lower_bounds(far, np.sqrt(self._norms[some]) + norms[which])
+            result[part] = lower_bounds(far, np.sqrt(-2.0 / _LESS * self._half[some]) + norms[which])
         return result
 
     def found(self, points: Vector, row: Labels, at: Labels) -> Found:
@@ -132,5 +153,15 @@ class Sieve:
         if rows > len(self._labels):
             self._coarse = with_room(self._coarse.T, rows).T.copy()
             self._sketches = with_room(self._sketches, rows)
-            self._norms = with_room(self._norms, rows)
+            self._half = with_room(self._half, rows)
             self._labels = with_room(self._labels, rows)
+
+
+def _limits(points: Vector, within: Floats) -> Vector:
+    """What a.b - |b|^2 / 2 is at least, float32 [n], where b lies within a distance [n] of points a [n, m].
+
+    That is |a - b|^2 <= w^2 solved for b; what a float32 sum may lose is granted to both norms.
+    """
+    least = (squared_norms(points) * _LESS - np.square(np.minimum(within, _FARTHEST))) / 2
+    limits: Vector = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
+    return limits

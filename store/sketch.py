@@ -22,6 +22,7 @@ SAMPLE = 1024
 """So many centers are enough to learn from."""
 
 _ROUNDS = 3
+_LARGEST = 1e18
 _ROUNDING = 1e-4  # of a distance: float32 directions are orthonormal to 1e-6, and hnswlib sums in float32
 _CAST = 1e-6  # of the norm of a sketch: what float32 leaves off, with room
 
@@ -41,8 +42,9 @@ class Sketch:
 
     @classmethod
     def learn(cls, sample: Vector) -> Sketch:
-        """The directions in which a sample [n, d] differs most."""
-        origin = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+        """The directions in which a sample [n, d] differs most, less rows too large for float32 sums."""
+        sample = sample[np.abs(sample).max(axis=1) < _LARGEST]
+        origin = (sample.sum(axis=0, dtype=np.float64) / max(1, len(sample))).astype(np.float32)
         rows = np.subtract(sample, origin, dtype=np.float64)
         drawn = np.random.default_rng(0).normal(size=(rows.shape[1], min(SIZE, rows.shape[1])))
         basis = np.linalg.qr(drawn)[0]

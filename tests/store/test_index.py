@@ -148,6 +148,19 @@ def test_marks_of_deletion_stand_in_no_ones_way():
     assert filled.index.sketched.graph.hidden == set(), "settling leaves them behind"
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("value", [3e38, np.nan])
+def test_one_impossible_center_hides_no_other(value):
+    random = np.random.default_rng(6)
+    rows = points(random, 100)
+    rows[0, 3] = value
+    filled = Filled()
+    filled.add(rows)
+    filled.index.settle()
+    for at in range(1, 100):
+        assert at + 1 in filled.within(rows[at : at + 1], np.ones(1)).labels
+
+
 def test_centers_elsewhere_get_directions_of_their_own(monkeypatch):
     monkeypatch.setattr(sketch, "SIZE", 8)
     random = np.random.default_rng(5)
