@@ -3,9 +3,9 @@
 ``index/index.json`` holds the directions of the sketches, and names the file of the HNSW graph over them, its
 checksum and the snapshot that it was saved at. A graph serves every snapshot of its history: centers that it
 lacks are sketched on loading, and those that it has too many are marked as deleted, by labels that name
-cluster and version. So saving it now and then is enough, and the cost
-of a commit does not grow with the store: it is saved when it has changed by half since it was saved, and when
-a writer is done and more than `CATCH_UP` centers have changed.
+cluster and version. So saving it now and then is enough, and the cost of a commit does not grow with the
+store: centers join the graph, and it is saved, when a half of them have changed since it was saved, and when
+a writer is done and more than `CATCH_UP` have changed.
 """
 
 from __future__ import annotations
