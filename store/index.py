@@ -1,89 +1,92 @@
-"""Nearest centers: exact numpy search while there are few, an HNSW graph from `GRAPH_FROM` centers on.
+"""Where centers lie: in one matrix while they are few, in sketches with an HNSW graph from `GRAPH_FROM` on.
 
-Answers are candidates with a lower and an upper bound of their distance; whoever asks measures the few that
-matter again. A label is never used twice, so that a graph, in which a deletion is only a mark, cannot mix up
-an old center with a new one.
+A search for every center within a distance misses none, in either form; so which clusters there are, and
+which edit answers, does not depend on how large the store is. Only which centers are the nearest of a point
+that none is near is left to the graph's recall. Answers are candidates with a lower bound of their distance;
+whoever asks measures the few that matter. A label is never used twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
 
-import hnswlib
 import numpy as np
-from numpy.typing import NDArray
 
+from store.found import MATRIX_ERROR, Floats, Found, Labels, squared_norms, with_room
+from store.graph import Graph
 from store.records import Vector
+from store.sieve import Sieve
+from store.sketch import SAMPLE, Sketch, lower_bounds
 
 GRAPH_FROM = 1000
-"""Below this many centers one matrix product (0.3 ms at 1,000 x 1,600) is as quick as a graph, and exact."""
+"""Below this many centers one matrix product (0.3 ms at 1,000 x 1,600) is as quick as sketches."""
 
-LINKS = 16
-BUILD_EF = 200
-SEARCH_EF = 96
-FIRST_K = 8
-WIDEN = 4
-
-_MATRIX_ERROR = 2e-5  # of a squared distance from a float32 matrix product, per sum of the squared norms
-_GRAPH_ERROR = 1e-4  # of a distance, from hnswlib's float32 sum of squares
-_SCAN_ROWS = 4096
-
-Floats: TypeAlias = NDArray[np.float64]
-Labels: TypeAlias = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Candidates of each point: labels [n, k], and bounds of the L2 distance to their centers [n, k]."""
-
-    labels: Labels
-    lower: Floats
-    upper: Floats
+_AT_ONCE = 4096
+_BETTER = 1.25
 
 
 class CenterIndex:
-    """Centers by label; holds a matrix or a graph, by the rule of `GRAPH_FROM`.
+    """Centers by label; holds a matrix or sketches, by the rule of `GRAPH_FROM`.
 
     Args:
         held: what it begins with.
         centers_of: gives the centers [n, d] of labels [n] that were added before.
     """
 
-    def __init__(self, held: Matrix | Graph, centers_of: Callable[[Labels], Vector]) -> None:
+    def __init__(self, held: Matrix | Sketched, centers_of: Callable[[Labels], Vector]) -> None:
         self._held = held
         self._centers_of = centers_of
 
     @property
-    def graph(self) -> Graph | None:
-        """The graph, once there is one."""
-        return self._held if isinstance(self._held, Graph) else None
+    def sketched(self) -> Sketched | None:
+        """The sketches, once there are some."""
+        return self._held if isinstance(self._held, Sketched) else None
 
-    def add(self, labels: Labels, centers: Vector) -> None:
-        """Add centers [n, d] under labels [n] that were never used before."""
+    def add(self, labels: Labels) -> None:
+        """Add labels [n] that were never used before, and whose centers can be asked for."""
         if isinstance(self._held, Matrix) and len(self._held) + len(labels) >= GRAPH_FROM:
-            before = self._held.labels()
-            self._held = Graph(centers.shape[1])
-            if len(before):
-                self._held.add(before, self._centers_of(before))
-        self._held.add(labels, centers)
+            labels = np.concatenate([self._held.labels(), labels])
+            self._held = Sketched(Sketch.learn(self._sample(labels)))
+        for start in range(0, len(labels), _AT_ONCE):
+            some = labels[start : start + _AT_ONCE]
+            self._held.add(some, self._centers_of(some))
 
     def remove(self, labels: Labels) -> None:
         """Forget centers."""
         self._held.remove(labels)
 
-    def near(self, points: Vector, within: Floats, *, at_least: int = FIRST_K) -> Found:
-        """Candidates for points [n, d]: every center within a point's distance, and some more.
+    def settle(self) -> None:
+        """Put the sketches and their graph in order, before they are saved.
 
-        Exact for a matrix; to the recall of the graph for a graph.
-
-        Args:
-            within: float64 [n].
-            at_least: how many centers to give for each point, where there are so many.
+        The directions of the sketches were learnt when there were few centers. Where those of today are told
+        apart much better by others, everything is sketched anew.
         """
-        return self._held.near(points, within, at_least)
+        held = self._held
+        if isinstance(held, Matrix):
+            return
+        labels = held.labels()
+        sample = self._sample(labels)
+        half, other = sample[::2], sample[1::2]
+        if Sketch.learn(half).spread(other) > _BETTER * held.sketch.spread(other):
+            self._held = held = Sketched(Sketch.learn(sample))
+            self.add(labels)
+        held.settle()
+
+    def sketch(self, points: Vector) -> Vector:
+        """What stands for points [n, d] in a search, float32 [n, m]."""
+        return self._held.sketch.of(points) if isinstance(self._held, Sketched) else points
+
+    def within(self, sketches: Vector, within: Floats) -> Found:
+        """Every center within a distance [n] of points given by their sketches [n, m], and maybe others."""
+        return self._held.within(sketches, within)
+
+    def nearest(self, sketches: Vector, count: int) -> Found:
+        """Some of the centers nearest to points given by their sketches, to the recall of the graph."""
+        return self._held.nearest(sketches, count)
+
+    def _sample(self, labels: Labels) -> Vector:
+        """At most `SAMPLE` of the centers, evenly spread."""
+        return self._centers_of(labels[:: max(1, -(-len(labels) // SAMPLE))])
 
 
 class Matrix:
@@ -100,19 +103,19 @@ class Matrix:
         return len(self._row_of)
 
     def add(self, labels: Labels, centers: Vector) -> None:
-        if not len(labels):
-            return
+        """Add centers [n, d]."""
         if self._origin is None:
             self._origin = np.array(centers[0])
         start, stop = len(self), len(self) + len(labels)
         self._make_room(stop)
         rows = np.subtract(centers, self._origin, dtype=np.float64).astype(np.float32)
         self._rows[start:stop] = rows
-        self._norms[start:stop] = _squared_norms(rows)
+        self._norms[start:stop] = squared_norms(rows)
         self._labels[start:stop] = labels
         self._row_of.update(zip(labels.tolist(), range(start, stop), strict=True))
 
     def remove(self, labels: Labels) -> None:
+        """Forget centers."""
         for label in labels.tolist():
             row, last = self._row_of.pop(label), len(self._row_of)
             if row < last:
@@ -123,144 +126,96 @@ class Matrix:
     def labels(self) -> Labels:
         return self._labels[: len(self)].copy()
 
-    def near(self, points: Vector, within: Floats, at_least: int) -> Found:
+    def within(self, points: Vector, within: Floats) -> Found:
         """Every center, for every point."""
-        count = len(self)
+        return self.nearest(points, len(self))
+
+    def nearest(self, points: Vector, count: int) -> Found:
+        """Every center, for every point."""
+        held = len(self)
+        row = np.repeat(np.arange(len(points)), held)
+        labels = np.tile(self._labels[:held], len(points))
         if self._origin is None:
-            return Found(np.empty((len(points), 0), np.int64), *(np.empty((2, len(points), 0))))
+            return Found(row, labels, np.empty(0), every=True)
         shifted = np.subtract(points, self._origin, dtype=np.float64).astype(np.float32)
-        labels = np.broadcast_to(self._labels[:count], (len(points), count))
-        return Found(labels, *bounds(self._rows[:count], self._norms[:count], shifted))
+        sums = squared_norms(shifted)[:, None] + self._norms[None, :held]
+        squared = sums - 2.0 * (shifted @ self._rows[:held].T).astype(np.float64) - MATRIX_ERROR * sums
+        return Found(row, labels, np.sqrt(np.maximum(squared, 0.0)).reshape(-1), every=True)
 
     def _make_room(self, rows: int) -> None:
-        if rows <= len(self._labels):
-            return
-        capacity = max(64, rows, 2 * len(self._labels))
-        for name in ("_rows", "_norms", "_labels"):
-            old = getattr(self, name)
-            new = np.empty((capacity, *old.shape[1:]), old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
+        if rows > len(self._labels):
+            self._rows = with_room(self._rows, rows)
+            self._norms = with_room(self._norms, rows)
+            self._labels = with_room(self._labels, rows)
 
 
-class Graph:
-    """An HNSW graph over centers: capacity grows ahead, deletions are marks, labels are not used twice."""
+class Sketched:
+    """Sketches of all centers in a sieve, and of most of them in a graph.
 
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-        self._hidden: set[int] = set()
-        self._index = _empty_graph(dim)
+    The sieve is quick to change, so it is what a commit pays for. The graph takes ten times as long; centers
+    that it lacks are searched one by one until `settle` adds them.
+    """
 
-    @classmethod
-    def load(cls, path: Path, dim: int, hidden: set[int]) -> Graph:
-        """Read a graph that `save` wrote; the caller has checked that the file is whole.
-
-        Raises:
-            RuntimeError: hnswlib does not take the file.
-        """
-        graph = cls.__new__(cls)
-        graph.dim, graph._hidden = dim, set(hidden)
-        graph._index = hnswlib.Index(space="l2", dim=dim)
-        graph._index.load_index(str(path))
-        return graph
-
-    def save(self, path: Path) -> int:
-        """Write the graph; returns the size in bytes that the file must have."""
-        self._index.save_index(str(path))
-        return int(self._index.index_file_size())
+    def __init__(self, sketch: Sketch, graph: Graph | None = None) -> None:
+        self.sketch = sketch
+        self.graph = graph or Graph(sketch.size)
+        self._sieve = Sieve(sketch.size)
+        shown = self.graph.labels()
+        self._sieve.add(shown, self.graph.sketches(shown))
+        self._missing: set[int] = set()
+        self._missing_rows: Labels | None = None
 
     def __len__(self) -> int:
-        return int(self._index.get_current_count()) - len(self._hidden)
-
-    @property
-    def hidden(self) -> set[int]:
-        """Labels that are marked as deleted."""
-        return set(self._hidden)
+        return len(self._sieve)
 
     def labels(self) -> Labels:
-        """The labels in use."""
-        every = np.asarray(self._index.get_ids_list(), np.int64)
-        return every[~np.isin(every, np.fromiter(self._hidden, np.int64, len(self._hidden)))]
-
-    def centers(self, labels: Labels) -> Vector:
-        """The centers of labels in use, float32 [n, d]."""
-        found = self._index.get_items(labels, return_type="numpy")
-        return np.asarray(found, np.float32).reshape(len(labels), self.dim)
+        return self._sieve.labels()
 
     def add(self, labels: Labels, centers: Vector) -> None:
-        if not len(labels):
-            return
-        needed = int(self._index.get_current_count()) + len(labels)
-        if needed > self._index.get_max_elements():
-            self._index.resize_index(max(needed, 2 * int(self._index.get_max_elements())))
-        self._index.add_items(centers, labels)
+        """Add centers [n, d]."""
+        self._sieve.add(labels, self.sketch.of(centers))
+        self._missing.update(labels.tolist())
+        self._missing_rows = None
 
     def remove(self, labels: Labels) -> None:
-        for label in labels.tolist():
-            self._index.mark_deleted(label)
-            self._hidden.add(label)
-        if len(self._hidden) > max(GRAPH_FROM, len(self)):
-            self._rebuild()
+        """Forget centers."""
+        self._sieve.remove(labels)
+        self.graph.remove(np.array([label for label in labels.tolist() if label not in self._missing]))
+        self._missing.difference_update(labels.tolist())
+        self._missing_rows = None
 
-    def restore(self, labels: Labels) -> None:
-        """Take back the removal of labels."""
-        for label in labels.tolist():
-            self._index.unmark_deleted(label)
-            self._hidden.discard(label)
+    def settle(self) -> None:
+        """Make the graph hold what the sieve does, without too many marks of deletion."""
+        labels = np.array(sorted(self._missing), np.int64)
+        if len(self.graph.hidden) > max(GRAPH_FROM, len(self.graph)):
+            self.graph, labels = Graph(self.sketch.size), self._sieve.labels()
+        self.graph.add(labels, self._sieve.sketches(self._sieve.rows(labels)))
+        self._missing, self._missing_rows = set(), None
 
-    def near(self, points: Vector, within: Floats, at_least: int) -> Found:
-        count = len(self)
-        k = min(count, at_least)
-        while 0 < k <= count // WIDEN:
-            self._index.set_ef(max(SEARCH_EF, 2 * k))
-            try:
-                labels, squared = self._index.knn_query(points, k=k)
-            except RuntimeError:  # so many marks of deletion around a point that fewer than k were met
-                break
-            found = np.sqrt(squared.astype(np.float64))
-            lower, upper = found * (1 - _GRAPH_ERROR), found * (1 + _GRAPH_ERROR)
-            if bool((lower[:, -1] > within).all()):
-                return Found(labels.astype(np.int64), lower, upper)
-            k *= WIDEN
-        return self._scan(points)
+    def holds(self, labels: Labels, centers: Vector) -> bool:
+        """Whether these labels [n] and no others are held, with sketches that fit their centers [n, d]."""
+        if set(self._sieve.labels().tolist()) != set(labels.tolist()):
+            return False
+        rows = self._sieve.rows(labels)
+        lower = self._sieve.lower(self.sketch.of(centers), np.arange(len(labels)), rows)
+        return not lower.any()
 
-    def _scan(self, points: Vector) -> Found:
-        """Every center, for every point: as good as a search that would return most of them."""
-        labels = self.labels()
-        lower = np.empty((len(points), len(labels)))
-        upper = np.empty_like(lower)
-        origin = points[0]
-        shifted = np.subtract(points, origin, dtype=np.float64).astype(np.float32)
-        for start in range(0, len(labels), _SCAN_ROWS):
-            part = slice(start, start + _SCAN_ROWS)
-            centers = self.centers(labels[part])
-            rows = np.subtract(centers, origin, dtype=np.float64).astype(np.float32)
-            lower[:, part], upper[:, part] = bounds(rows, _squared_norms(rows), shifted)
-        return Found(np.broadcast_to(labels, lower.shape), lower, upper)
+    def within(self, sketches: Vector, within: Floats) -> Found:
+        """Every center within a distance [n] of points given by their sketches, and maybe others."""
+        return self._sieve.within(sketches, within)
 
-    def _rebuild(self) -> None:
-        """Leave the marks of deletion behind, once they outnumber the living."""
-        labels = self.labels()
-        centers = self.centers(labels)
-        self._hidden = set()
-        self._index = _empty_graph(self.dim)
-        self.add(labels, centers)
-
-
-def _empty_graph(dim: int) -> Any:
-    graph = hnswlib.Index(space="l2", dim=dim)
-    graph.init_index(max_elements=2 * GRAPH_FROM, M=LINKS, ef_construction=BUILD_EF)
-    return graph
-
-
-def bounds(rows: Vector, norms: Floats, points: Vector) -> tuple[Floats, Floats]:
-    """Bounds [n, m] of the L2 distances from points [n, d] to rows [m, d], by one matrix product."""
-    sums = _squared_norms(points)[:, None] + norms[None]
-    squared = sums - 2.0 * (points @ rows.T).astype(np.float64)
-    error = _MATRIX_ERROR * sums
-    return np.sqrt(np.maximum(squared - error, 0.0)), np.sqrt(np.maximum(squared + error, 0.0))
-
-
-def _squared_norms(rows: Vector) -> Floats:
-    result: Floats = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    return result
+    def nearest(self, sketches: Vector, count: int) -> Found:
+        """Some of the nearest centers: by the graph, and one by one among those that it lacks."""
+        met = self.graph.nearest(sketches, count)
+        if met is None:
+            return self._sieve.found(sketches, *self._sieve.nearest(sketches, count))
+        labels, far = met
+        norms = 2 * np.sqrt(squared_norms(sketches))[:, None] + far  # no center's is larger than that of both
+        row = np.repeat(np.arange(len(sketches)), count)
+        found = Found(row, labels.reshape(-1), lower_bounds(far, norms).reshape(-1))
+        if not self._missing:
+            return found
+        if self._missing_rows is None:
+            self._missing_rows = self._sieve.rows(np.array(sorted(self._missing), np.int64))
+        more = self._sieve.found(sketches, *self._sieve.nearest(sketches, count, self._missing_rows))
+        return found.and_also(more, np.arange(len(sketches)))

@@ -1,10 +1,11 @@
-"""The HNSW graph on the disk: a cache, checked before it is loaded, built again when it fails.
+"""The index on the disk: a cache, checked before it is loaded, built again when it fails.
 
-``index/index.json`` names the graph file, its checksum and the snapshot that it was saved at. A graph serves
-every snapshot of its history: centers that it lacks are added on loading, and those that it has too many are
-marked as deleted, by labels that name cluster and version. So saving it now and then is enough, and the cost
-of a commit does not grow with the store: it is saved when it has changed by half since it was saved, and when
-a writer is done and more than `CATCH_UP` centers have changed.
+``index/index.json`` holds the directions of the sketches, and names the file of the HNSW graph over them, its
+checksum and the snapshot that it was saved at. A graph serves every snapshot of its history: centers that it
+lacks are sketched on loading, and those that it has too many are marked as deleted, by labels that name
+cluster and version. So saving it now and then is enough, and the cost of a commit does not grow with the
+store: centers join the graph, and it is saved, when a half of them have changed since it was saved, and when
+a writer is done and more than `CATCH_UP` have changed.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from typing import Any
 import numpy as np
 
 from store import fileio, index, layout
-from store.index import CenterIndex, Graph
+from store.graph import Graph
+from store.index import CenterIndex, Sketched
+from store.sketch import Sketch
 from store.space import ClusterSet, build_index
 
 CATCH_UP = 256
-"""Centers that may be missing from the saved graph when a writer ends; adding them takes about 0.2 s."""
+"""Centers that may be missing from the saved graph when a writer ends."""
 
 _MAX_RECORD = 1 << 26
 
@@ -34,7 +37,9 @@ class IndexRecord:
 
     Attributes:
         snapshot: sha256 of the snapshot file that the graph was saved at, and its number.
+        dim: size of the keys.
         hidden: labels marked as deleted.
+        sketch: see `Sketch.text`; empty in a file from before there were sketches.
     """
 
     path: str
@@ -44,6 +49,7 @@ class IndexRecord:
     number: int
     snapshot: str
     hidden: tuple[int, ...]
+    sketch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +75,24 @@ def load(root: Path, clusters: ClusterSet, snapshot_sha256: Callable[[int], str 
     if clusters.count < index.GRAPH_FROM:
         return Loaded(build_index(clusters), clusters.count, None)
     try:
-        graph = _read(root, clusters.dim, snapshot_sha256)
+        saved = _read(root, clusters.dim, snapshot_sha256)
     except _UnusableError as error:
         return Loaded(build_index(clusters), clusters.count, str(error))
-    if graph is None or not _serves(graph, clusters):
+    if saved is None or not _serves(saved[1], clusters):
         return Loaded(build_index(clusters), clusters.count, None)
-    return Loaded(CenterIndex(graph, clusters.centers_of), _catch_up(graph, clusters), None)
+    return _caught_up(*saved, clusters)
 
 
-def save(root: Path, graph: Graph, number: int, snapshot_sha256: str) -> None:
-    """Save a graph that fits a snapshot; the caller holds the writer's lock.
+def save(root: Path, centers: CenterIndex, number: int, snapshot_sha256: str) -> None:
+    """Save an index that fits a snapshot, where it is more than a matrix; the caller holds the writer's lock.
 
     Raises:
         StorageError: the file system refused; what was saved before still stands.
     """
+    centers.settle()
+    if centers.sketched is None:
+        return
+    graph, sketch = centers.sketched.graph, centers.sketched.sketch
     name = layout.index_name(number)
     target = layout.inside(root, name)
     fileio.make_folder(target.parent)
@@ -95,7 +105,14 @@ def save(root: Path, graph: Graph, number: int, snapshot_sha256: str) -> None:
     written = fileio.fingerprint(scratch)
     fileio.rename(scratch, target)
     record = IndexRecord(
-        name, size, written.sha256, graph.dim, number, snapshot_sha256, tuple(sorted(graph.hidden))
+        path=name,
+        size=size,
+        sha256=written.sha256,
+        dim=len(sketch.origin),
+        number=number,
+        snapshot=snapshot_sha256,
+        hidden=tuple(sorted(graph.hidden)),
+        sketch=sketch.text(),
     )
     where = root / layout.INDEX_RECORD
     fileio.replace_file(where, _record_bytes(record), layout.temporary(where))
@@ -124,7 +141,7 @@ def read_record(root: Path) -> IndexRecord | None:
 def _is_sound(record: IndexRecord) -> bool:
     """Whether every field has its type and range."""
     whole = (record.size, record.dim, record.number, *record.hidden)
-    texts = (record.path, record.sha256, record.snapshot)
+    texts = (record.path, record.sha256, record.snapshot, record.sketch)
     return (
         all(isinstance(value, int) and 0 <= value < 1 << 62 for value in whole)
         and all(isinstance(value, str) for value in texts)
@@ -136,8 +153,8 @@ class _UnusableError(Exception):
     """Why a saved graph cannot be used."""
 
 
-def _read(root: Path, dim: int, snapshot_sha256: Callable[[int], str | None]) -> Graph | None:
-    """The saved graph; None where it holds keys of another size, those before or after a re-keying."""
+def _read(root: Path, dim: int, snapshot_sha256: Callable[[int], str | None]) -> tuple[Sketch, Graph] | None:
+    """What was saved; None where it is for other keys, as after a re-keying, or has no sketches."""
     record = read_record(root)
     for _ in range(2):
         if record is None:
@@ -154,20 +171,21 @@ def _read(root: Path, dim: int, snapshot_sha256: Callable[[int], str | None]) ->
 
 def _read_graph(
     root: Path, record: IndexRecord, dim: int, snapshot_sha256: Callable[[int], str | None]
-) -> Graph | None:
+) -> tuple[Sketch, Graph] | None:
     if snapshot_sha256(record.number) != record.snapshot:
         raise _UnusableError("the index file belongs to another state of the project")
-    if record.dim != dim:
+    if record.dim != dim or not record.sketch:
         return None
     path = layout.inside(root, record.path)
     try:
         written = fileio.fingerprint(path)
         if (written.size, written.sha256) != (record.size, record.sha256):
             raise _UnusableError("the index file is damaged")
-        return Graph.load(path, dim, set(record.hidden))
+        sketch = Sketch.from_text(record.sketch, dim)
+        return sketch, Graph.load(path, sketch.size, set(record.hidden))
     except FileNotFoundError as error:
         raise _UnusableError("the index file is missing") from error
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise _UnusableError("the index file is damaged") from error
 
 
@@ -177,17 +195,17 @@ def _serves(graph: Graph, clusters: ClusterSet) -> bool:
     return 2 * len(np.intersect1d(held, clusters.labels())) >= clusters.count
 
 
-def _catch_up(graph: Graph, clusters: ClusterSet) -> int:
+def _caught_up(sketch: Sketch, graph: Graph, clusters: ClusterSet) -> Loaded:
     wanted, shown = clusters.labels(), graph.labels()
     hidden = np.array(sorted(graph.hidden), np.int64)
     extra = np.setdiff1d(shown, wanted)
     again = np.intersect1d(hidden, wanted)
     missing = np.setdiff1d(wanted, np.concatenate([shown, hidden]))
     graph.restore(again)
-    if len(missing):
-        graph.add(missing, clusters.centers_of(missing))
     graph.remove(extra)
-    return len(extra) + len(again) + len(missing)
+    held = CenterIndex(Sketched(sketch, graph), clusters.centers_of)
+    held.add(missing)
+    return Loaded(held, len(extra) + len(again) + len(missing), None)
 
 
 def _record_bytes(record: IndexRecord) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -30,9 +29,8 @@ def lookup(clusters: Searchable, edits: Edits, points: Vector) -> list[Route]:
     """The routes of keys float32 [n, d].
 
     Of the clusters whose ball holds the key (`clusters.TOLERANCE`), the nearest member decides; of members
-    equally near, the newest. Exact while the index is a matrix. With an HNSW graph the clusters that hold a
-    key are found to the graph's recall, and the nearest neuron of a key that none holds is the nearest among
-    the members of the nearest clusters.
+    equally near, the newest; that is exact. The nearest neuron of a key that none holds is exact too while
+    the index is a matrix, and else the nearest that the HNSW graph finds.
     """
     if not clusters.count:
         return [Route(None, None)] * len(points)
@@ -77,9 +75,8 @@ def _members(
     plain = np.nonzero(found.plain)[0]
     pairs, numbers, apart = [plain], [found.number[plain]], [found.center_distance[plain]]
     step = max(1, _CELLS // points.shape[1])
-    crowded = found.number.copy()
-    crowded[plain] = -1
-    for cluster in np.unique(crowded[crowded >= 0]).tolist():
+    crowded = np.where(found.plain, -1, found.number)
+    for cluster in sorted({*crowded.tolist()} - {-1}):
         members = np.array(clusters.members(cluster), np.int64)
         at = np.nonzero(crowded == cluster)[0]
         for start in range(0, len(members), step):
@@ -92,7 +89,7 @@ def _members(
     return np.concatenate(pairs), np.concatenate(numbers), np.concatenate(apart)
 
 
-def _first_of_each(row: Numbers, order: Numbers | Sequence[int]) -> dict[int, int]:
+def _first_of_each(row: Numbers, order: Numbers) -> dict[int, int]:
     """For each row the first place that the order gives it."""
-    rows, first = np.unique(row[order], return_index=True)
-    return dict(zip(rows.tolist(), np.asarray(order)[first].tolist(), strict=True))
+    backwards = order[::-1]
+    return dict(zip(row[backwards].tolist(), backwards.tolist(), strict=True))

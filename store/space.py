@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from store.clusters import Cluster, Floats, Near, Neurons, Numbers, distances, row_norms, with_rounding
 from store.deltas import NO_CLUSTERS, ClusterDelta, ClusterTable
-from store.index import FIRST_K, CenterIndex, Found, Matrix
+from store.found import Found, with_room
+from store.index import CenterIndex, Matrix
 from store.records import Vector
 
 _ROW = np.dtype(
@@ -25,6 +26,7 @@ _ROW = np.dtype(
 _NUMBER_BITS = 32
 _NUMBER_MASK = (1 << _NUMBER_BITS) - 1
 _PAIR_FLOATS = 1 << 22
+_FIRST = 8
 _KEPT = 512
 _KEPT_CANDIDATES = 2048
 
@@ -110,7 +112,7 @@ class ClusterSet:
         self._make_index = make_index or build_index
         self._index: CenterIndex | None = None
         self._clock = itertools.count(1)
-        self._asked: dict[bytes, Found] = {}
+        self._asked: dict[bytes, tuple[float, Found]] = {}
 
     @property
     def count(self) -> int:
@@ -190,36 +192,62 @@ class ClusterSet:
         """
         if not self._slots:
             return _NO_CANDIDATES
-        at_least = FIRST_K + len(hidden)
-        found = self.index.near(points, margins + self._widest["radius"], at_least=at_least)
-        slots = self._slot_by_number[found.labels & _NUMBER_MASK]
-        lower, upper = found.lower, found.upper
+        within = margins + self._widest["radius"]
+        sketches = self.index.sketch(points)
+        found = self.index.within(sketches, within)
+        chosen, best = self._worth(points, margins, found, hidden)
+        lacking = np.nonzero(best + self._widest["spread"] > within)[0]
+        if len(lacking) and not found.every:
+            more = self.index.nearest(sketches[lacking], _FIRST + len(hidden))
+            chosen, _ = self._worth(points, margins, found.and_also(more, lacking), hidden)
+        return chosen
+
+    def expect(self, points: Vector, radius: float) -> None:
+        """Search for many points [n, d] at once; `touching` with a radius up to this one is then quick."""
+        points = points[:_KEPT]
+        if self._slots and len(points):
+            within = max(radius + self._widest["spread"], self._widest["radius"])
+            found = self.index.within(self.index.sketch(points), np.full(len(points), within))
+            for row, point in enumerate(points):
+                self._keep(point, within, found.of(row))
+
+    def _worth(
+        self, points: Vector, margins: Floats, found: Found, hidden: Sequence[int]
+    ) -> tuple[Candidates, Floats]:
+        """Those pairs of what was found whose cluster may hold its point or have the nearest neuron.
+
+        Returns:
+            Also for each point a distance within which a neuron was found.
+        """
+        slots, row, lower = self._slot_by_number[found.labels & _NUMBER_MASK], found.row, found.lower
         if len(hidden):
-            unseen = np.isin(self._rows["number"][slots], np.asarray(hidden))
-            lower, upper = np.where(unseen, np.inf, lower), np.where(unseen, np.inf, upper)
-        radius, spread = self._rows["radius"][slots], self._rows["spread"][slots]
-        best = (upper + spread).min(axis=1, initial=np.inf)[:, None]
-        keep = (lower <= radius + margins[:, None]) | (lower - spread <= best)
-        row, column = np.nonzero(keep & np.isfinite(lower))
-        chosen = slots[row, column]
-        return Candidates(
-            row,
-            self._rows["number"][chosen],
-            self._rows["radius"][chosen],
-            self._measure(points, row, chosen),
-            self._rows["plain"][chosen],
-        )
+            seen = ~np.isin(self._rows["number"][slots], np.asarray(hidden))
+            slots, row, lower = slots[seen], row[seen], lower[seen]
+        best = np.full(len(points), np.inf)
+        if not len(slots):
+            return _NO_CANDIDATES, best
+        rows = self._rows[slots]
+        spread, apart = rows["spread"], np.empty(len(slots))
+        first = _least_of_each(row, lower + spread)
+        apart[first] = self._measure(points, row[first], slots[first])
+        best[row[first]] = apart[first] + spread[first]
+        worth = (lower <= rows["radius"] + margins[row]) | (lower - spread <= best[row])
+        worth[first] = False
+        rest = np.nonzero(worth)[0]
+        apart[rest] = self._measure(points, row[rest], slots[rest])
+        chosen = np.concatenate([first, rest])
+        kept = rows[chosen]
+        return Candidates(row[chosen], kept["number"], kept["radius"], apart[chosen], kept["plain"]), best
 
     def _within(self, point: Vector, radius: float, spread: float, column: str) -> Near:
         """Clusters whose `column` around the center reaches `spread` around the point, or that have their own
         spread within `radius` of it."""
         if not self._slots:
             return []
-        farthest = max(radius + self._widest["spread"], spread + self._widest[column])
-        found = self._near(point, farthest)
-        slots = self._slot_by_number[found.labels[0] & _NUMBER_MASK]
+        found = self._near(point, max(radius + self._widest["spread"], spread + self._widest[column]))
+        slots = self._slot_by_number[found.labels & _NUMBER_MASK]
         limits = np.maximum(self._rows["spread"][slots] + radius, self._rows[column][slots] + spread)
-        near = found.lower[0] <= limits
+        near = found.lower <= limits
         slots, limits = slots[near], limits[near]
         apart = distances(self._centers(slots), point)
         inside = apart <= limits
@@ -233,13 +261,15 @@ class ClusterSet:
 
         One insertion asks for the same point several times; what was found serves until the clusters change.
         """
-        name = point.tobytes()
-        found = self._asked.get(name)
-        if found is None or not (found.labels.shape[1] == self.count or found.lower[0, -1] > within):
-            found = self.index.near(point[None], np.array([within]))
-            if len(self._asked) < _KEPT and found.labels.shape[1] <= _KEPT_CANDIDATES:
-                self._asked[name] = found
+        asked, found = self._asked.get(point.tobytes(), (-1.0, None))
+        if found is None or not (found.every or within <= asked):
+            found = self.index.within(self.index.sketch(point[None]), np.array([within]))
+            self._keep(point, within, found)
         return found
+
+    def _keep(self, point: Vector, within: float, found: Found) -> None:
+        if len(self._asked) < _KEPT and len(found.labels) <= _KEPT_CANDIDATES:
+            self._asked[point.tobytes()] = within, found
 
     def _measure(self, points: Vector, row: Numbers, slots: Numbers) -> Floats:
         """Exact distances of pairs of a point and a center, a bounded number of floats at a time."""
@@ -286,10 +316,8 @@ class ClusterSet:
 
     def _append(self, put: Sequence[Cluster], version: int) -> None:
         start, stop = self._used, self._used + len(put)
-        self._rows = _with_room(self._rows, stop, 0)
-        self._slot_by_number = _with_room(
-            self._slot_by_number, max(cluster.number for cluster in put) + 1, -1
-        )
+        self._rows = with_room(self._rows, stop)
+        self._slot_by_number = with_room(self._slot_by_number, max(cluster.number for cluster in put) + 1, -1)
         for slot, cluster in enumerate(put, start):
             plain = len(cluster.members) == 1 and cluster.spread == 0.0
             label = index_label(cluster.number, version)
@@ -303,7 +331,7 @@ class ClusterSet:
         self._made.extend(put)
         self._used = stop
         if self._index is not None:
-            self._index.add(self._rows["label"][start:stop], np.stack([cluster.center for cluster in put]))
+            self._index.add(self._rows["label"][start:stop])
 
 
 class Overlay:
@@ -379,19 +407,23 @@ class Overlay:
         return [found for found in near if found[0].number not in self._hidden]
 
 
+def _least_of_each(row: Numbers, values: Floats) -> Numbers:
+    """For each row, of which equal ones stand together, the place of its least value."""
+    starts = _starts(row)
+    least = np.repeat(np.minimum.reduceat(values, starts), np.diff(starts, append=len(row)))
+    places = np.flatnonzero(values == least)
+    return places[_starts(row[places])]
+
+
+def _starts(row: Numbers) -> Numbers:
+    """Where a new row begins."""
+    new = np.ones(len(row), np.bool_)
+    np.not_equal(row[1:], row[:-1], out=new[1:])
+    return np.flatnonzero(new)
+
+
 def build_index(clusters: ClusterSet) -> CenterIndex:
     """An index made from nothing but the clusters and their keys."""
     index = CenterIndex(Matrix(clusters.dim), clusters.centers_of)
-    labels = clusters.labels()
-    if len(labels):
-        index.add(labels, clusters.centers_of(labels))
+    index.add(clusters.labels())
     return index
-
-
-def _with_room(column: NDArray[Any], length: int, fill: int) -> NDArray[Any]:
-    """The column itself, or a longer copy that holds at least so many rows."""
-    if length <= len(column):
-        return column
-    longer = np.full(max(length, 2 * len(column), 64), fill, column.dtype)
-    longer[: len(column)] = column
-    return longer

@@ -14,7 +14,7 @@ from store.clusters import distances
 from store.deltas import ClusterRows, ClusterTable
 from store.errors import DamagedProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
 from store.fates import NO_FATES, FateRow, Fates
-from store.index import CenterIndex, Graph
+from store.index import CenterIndex
 from store.manifest import Head, Pointer, Snapshot
 from store.records import (
     Block,
@@ -199,12 +199,12 @@ class State:
         return None
 
     def save_index(self) -> None:
-        """Save the graph, where there is one; the caller holds the writer's lock.
+        """Save the index, once it is more than a matrix; the caller holds the writer's lock.
 
         A cache that cannot be saved is no failure of the work: that is a `StoreWarning`.
         """
         if self.clusters is not None:
-            self._save_graph(self.clusters.index.graph)
+            self._save(self.clusters.index)
 
     def _load_index(self, clusters: ClusterSet) -> CenterIndex:
         loaded = index_file.load(self.root, clusters, self.snapshot_sha256)
@@ -220,13 +220,11 @@ class State:
         warnings.warn(f"{where}: {trouble}; it was built again from the keys", StoreWarning, stacklevel=2)
         # a writer saves its own, and a project that is only read can do without
         with suppress(ProjectLockedError, StorageError), lock.writing(self.root, 0.0):
-            self._save_graph(index.graph)
+            self._save(index)
 
-    def _save_graph(self, graph: Graph | None) -> None:
-        if graph is None:
-            return
+    def _save(self, index: CenterIndex) -> None:
         try:
-            index_file.save(self.root, graph, self.pointer.number, self.pointer.sha256)
+            index_file.save(self.root, index, self.pointer.number, self.pointer.sha256)
             self.unsaved = 0
         except StorageError as error:
             warnings.warn(f"the index could not be saved ({error})", StoreWarning, stacklevel=3)

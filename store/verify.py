@@ -264,13 +264,11 @@ def _answers(state: State, clusters: ClusterSet) -> Iterator[Finding]:
 
 def _graph(clusters: ClusterSet) -> Iterator[Finding]:
     """The graph holds the centers that it stands for."""
-    graph = clusters.index.graph
-    if graph is None:
+    held = clusters.index.sketched
+    if held is None:
         return
-    labels = graph.labels()
-    if set(labels.tolist()) != set(clusters.labels().tolist()) or not np.array_equal(
-        graph.centers(labels), clusters.centers_of(labels)
-    ):
+    labels = clusters.labels()
+    if not held.holds(labels, clusters.centers_of(labels)):
         problem = "the index does not hold the centers of the clusters"
         yield Finding(layout.INDEX_RECORD, problem, "nothing: remove the index folder and it is built again")
 

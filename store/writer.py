@@ -285,6 +285,7 @@ class Writer:
     def _replaced(self, space: ClusterSet | None, new: Sequence[tuple[Neuron, str]]) -> dict[int, int]:
         if space is None or not new:
             return {}
+        space.expect(np.stack([neuron.key for neuron, _ in new]), max(neuron.radius for neuron, _ in new))
         return replaced_by_new(space, space.owners, new, self._prompt_index())
 
     def _segment(self, rows: Sequence[NumberedEdit], dim: int | None) -> tuple[Segment | None, Edits]:

@@ -294,12 +294,12 @@ def test_an_overlay_sees_what_a_commit_makes(given_neurons, data):
 
 @settings(max_examples=60, deadline=None)
 @given(neurons())
-def test_a_graph_gives_what_the_matrix_gives(given_neurons):
+def test_sketches_give_what_the_matrix_gives(given_neurons):
     exact = plain(filled(given_neurons))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "GRAPH_FROM", 3)
         space = filled(given_neurons)
-        assert space.count < 3 or space.index.graph is not None
+        assert space.count < 3 or space.index.sketched is not None
         assert plain(space) == exact
 
 

@@ -121,6 +121,7 @@ def test_a_mutated_arrow_file_whose_checksum_fits(full, make, tmp_path, fuzz, ta
     @given(data=st.data())
     def check(data):
         root = tmp_path / "fuzzed"
+        shutil.rmtree(root, ignore_errors=True)  # hypothesis may break an example off in the midst of a draw
         shutil.copytree(full.path, root)
         name = data.draw(
             st.sampled_from([name for name in names if "4." in name or name.startswith("blocks")])
@@ -144,6 +145,7 @@ def test_a_mutated_manifest_or_snapshot_file(full, make, tmp_path, fuzz, tally):
     @given(data=st.data())
     def check(data):
         root = tmp_path / "fuzzed"
+        shutil.rmtree(root, ignore_errors=True)  # hypothesis may break an example off in the midst of a draw
         shutil.copytree(full.path, root)
         name = data.draw(st.sampled_from(["manifest.json", "snapshots/000004.json", "index/index.json"]))
         (root / name).write_bytes(mutated(data, (root / name).read_bytes()))

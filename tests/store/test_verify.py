@@ -175,6 +175,20 @@ class TestIndexFile:
             with pytest.warns(StoreWarning, match="missing or damaged"):
                 assert self.answers(Project.open(full.path)) == expected
 
+    def test_one_from_before_there_were_sketches_is_built_again_without_a_word(self, full, make):
+        expected = self.answers(Project.open(full.path))
+        path = full.path / "index/index.json"
+        record = json.loads(path.read_text())["record"]
+        del record["sketch"]
+        check = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+        path.write_text(json.dumps({"record": record, "check": check}))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert self.answers(Project.open(full.path)) == expected
+            assert verify(full.path) == []
+            make.commit(full, [make.edit(f"n{at}", label=(at,)) for at in range(300)])
+        assert json.loads(path.read_text())["record"]["sketch"]
+
     def test_one_from_another_project_is_not_believed(self, full, make, tmp_path):
         other = make.project(tmp_path / "other")
         make.commit(other, [make.edit(f"o{at}", label=(at,)) for at in range(18)])
