@@ -230,7 +230,8 @@ class State:
             warnings.warn(f"the index could not be saved ({error})", StoreWarning, stacklevel=3)
 
     def _cluster_info(self, number: int) -> ClusterInfo | None:
-        assert self.clusters is not None, "a live edit has a key"
+        if self.clusters is None or number not in self.clusters.owners:
+            return None
         cluster = self.clusters.holder(number)
         apart = distances(self.edits.keys([number]), cluster.center)
         members = tuple(edit_id(member) for member in cluster.members)
