@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -34,7 +33,7 @@ import numpy as np
 from store import index, layout
 from store.clusters import tolerances
 from store.project import Project
-from store.records import BaseReference, LoraSlice, NewEdit
+from store.records import BaseReference, LoraSlice, NewEdit, edit_id
 
 LATENT = 64
 RADIUS = 2.0
@@ -123,29 +122,27 @@ def resident() -> int:
 def measure_graph(root: Path, dim: int) -> dict[str, object]:
     """Open, ask, and ask one by one; as `melo query` does, from the saved graph."""
     before = resident()
-    start = time.perf_counter()
-    project = Project.open(root)
-    opened = time.perf_counter()
     points = queries_of(root)
-    loaded = time.perf_counter()
-    project.lookup(points[:1])
-    first = time.perf_counter()
+    took: list[tuple[float, float]] = []
+    with timed(took):
+        project = Project.open(root)
+    with timed(took):
+        project.lookup(points[:1])
     project.block("b000001")
     cold, cold_fired = one_by_one(project, points[:QUERIES])
     warm, warm_fired = one_by_one(project, points[QUERIES:])
-    together: list[tuple[float, float]] = []
-    with timed(together):
+    with timed(took):
         project.lookup(points[QUERIES:])
     index_size = sum(path.stat().st_size for path in (root / layout.INDEX).iterdir())
     return {
-        "open": opened - start,
-        "first route": first - loaded,
-        "lookup": statistics.median(warm[:, 0]),
+        "open": took[0],
+        "first route": took[1],
+        "lookup": np.median(warm, axis=0).tolist(),
         "lookups": {
             "of the first thousand": np.median(cold, axis=0).tolist(),
             "later, near an edit": np.median(warm[: QUERIES // 2], axis=0).tolist(),
             "later, near none": np.median(warm[QUERIES // 2 :], axis=0).tolist(),
-            "later, a thousand in one call": (np.array(together[0]) / QUERIES).tolist(),
+            "later, a thousand in one call": (np.array(took[2]) / QUERIES).tolist(),
         },
         "resident": resident() - before,
         "keys and index": project.info.counts["edits"] * dim * 4 + index_size,
@@ -168,18 +165,18 @@ def measure_exact(root: Path, dim: int) -> dict[str, object]:
     """The same by exact search over all centers in one matrix product."""
     index.GRAPH_FROM = sys.maxsize
     before = resident()
-    start = time.perf_counter()
-    project = Project.open(root)
-    opened = time.perf_counter()
     points = queries_of(root)
-    project.lookup(points[:1])
-    first = time.perf_counter()
+    took: list[tuple[float, float]] = []
+    with timed(took):
+        project = Project.open(root)
+    with timed(took):
+        project.lookup(points[:1])
     fired = [route.fired.edit_id if route.fired else None for route in project.lookup(points)]
     seconds, _ = one_by_one(project, points[:50])
     return {
-        "open": opened - start,
-        "first route": first - opened,
-        "lookup": statistics.median(seconds[:, 0]),
+        "open": took[0],
+        "first route": took[1],
+        "lookup": np.median(seconds, axis=0).tolist(),
         "resident": resident() - before,
         "fired": fired,
     }
@@ -188,38 +185,37 @@ def measure_exact(root: Path, dim: int) -> dict[str, object]:
 def measure_list(root: Path, dim: int) -> dict[str, object]:
     """The published data structure: a list of clusters, one distance call each, the nearest that fires."""
     before = resident()
-    start = time.perf_counter()
-    project = Project.open(root)
-    clusters = [
-        (cluster.number, cluster.center, cluster.radius, cluster.members) for cluster in project.clusters()
-    ]
-    opened = time.perf_counter()
     points = queries_of(root)
     points = np.concatenate([points[: LIST_QUERIES // 2], points[-LIST_QUERIES // 2 :]])
-    fired: list[str | None] = []
-    seconds = []
+    took: list[tuple[float, float]] = []
+    with timed(took):
+        project = Project.open(root)
+        clusters = [(cluster.center, cluster.radius, cluster.members) for cluster in project.clusters()]
+    fired = []
     for point in points:
-        begin = time.perf_counter()
-        margin = float(tolerances(point[None])[0])
-        best, answer = np.inf, None
-        for _, center, radius, members in clusters:
-            apart = float(np.linalg.norm(point - center))
-            if apart <= radius + margin and apart < best:
-                best, answer = apart, members
-        seconds.append(time.perf_counter() - begin)
-        if answer is not None:
-            keys = project._state.edits.keys(answer)
-            nearest = int(np.argmin(np.linalg.norm(keys - point, axis=1)))
-            fired.append(f"e{answer[nearest]:06d}")
-        else:
-            fired.append(None)
+        with timed(took):
+            answer = nearest_that_fires(clusters, point)
+        keys = project._state.edits.keys(answer)
+        nearest = np.linalg.norm(keys - point, axis=1).argmin() if answer else None
+        fired.append(None if nearest is None else edit_id(answer[nearest]))
     return {
-        "open": opened - start,
-        "first route": seconds[0],
-        "lookup": statistics.median(seconds),
+        "open": took[0],
+        "first route": took[1],
+        "lookup": np.median(took[1:], axis=0).tolist(),
         "resident": resident() - before,
         "fired": fired,
     }
+
+
+def nearest_that_fires(clusters: list[tuple], point: np.ndarray) -> tuple[int, ...]:
+    """The members of the nearest cluster whose ball holds a point; none where none does."""
+    margin = float(tolerances(point[None])[0])
+    best, answer = np.inf, ()
+    for center, radius, members in clusters:
+        apart = float(np.linalg.norm(point - center))
+        if apart <= radius + margin and apart < best:
+            best, answer = apart, members
+    return answer
 
 
 MEASURES = {"graph": measure_graph, "exact": measure_exact, "list": measure_list}
@@ -243,9 +239,9 @@ def table(found: dict[str, dict], seconds: list[tuple[float, float]]) -> str:
     truth = exact["fired"]
     some = truth[: LIST_QUERIES // 2] + truth[-LIST_QUERIES // 2 :]
     rows = [
-        ("open, s", *(f"{each['open']:.2f}" for each in found.values())),
-        ("first route, s", *(f"{each['first route']:.2f}" for each in found.values())),
-        ("lookup of one key, ms", *(f"{1e3 * each['lookup']:.2f}" for each in found.values())),
+        ("open, s (processor s)", *(pair(each["open"]) for each in found.values())),
+        ("first route, s (processor s)", *(pair(each["first route"]) for each in found.values())),
+        ("lookup of one key, ms (processor ms)", *(pair(each["lookup"], 1e3) for each in found.values())),
         ("resident memory, MB", *(f"{each['resident'] / 1e6:.0f}" for each in found.values())),
         (
             "routes as by exact search",
@@ -269,6 +265,12 @@ def table(found: dict[str, dict], seconds: list[tuple[float, float]]) -> str:
         f"Fired: {sum(each is not None for each in truth)} of {len(truth)} queries, half of them near edits.",
     ]
     return "\n".join(lines)
+
+
+def pair(seconds: list[float], times: float = 1.0) -> str:
+    """Wall and processor time in one cell."""
+    wall, cpu = (times * each for each in seconds)
+    return f"{wall:.2f} ({cpu:.2f})"
 
 
 def commit_rows(seconds: np.ndarray) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from store import index
+from store import codec, index
 from store.errors import MeloError
 from store.gc import collect
 from store.project import Project
@@ -137,6 +137,19 @@ def test_a_mutated_arrow_file_whose_checksum_fits(full, make, tmp_path, fuzz, ta
     check()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before < MOST_MEMORY
     assert pa.default_memory_pool().max_memory() < MOST_MEMORY
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_edit_that_no_cluster_holds_is_shown_and_told_by_verify(full):
+    newest = Project.open(full.path)
+    (entry,) = [entry for entry in newest.files() if entry.role == "states"]
+    assert newest.edit("e000004").status == "reverted"
+    rows = [row for row in newest._state.fates.rows() if row[0] != 4]
+    codec.write_batches(full.path / entry.path, codec.STATES, [codec.states_batch(rows)])
+    signed_again(full.path, entry.path)
+    shown = Project.open(full.path).edit("e000004")
+    assert (shown.status, shown.cluster) == ("live", None)
+    assert any("e000004" in finding.problem for finding in verify(full.path))
 
 
 @pytest.mark.filterwarnings("ignore")
