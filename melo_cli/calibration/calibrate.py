@@ -131,9 +131,10 @@ def calibrate(
     """Choose layer, pooling, transform and radius by measuring.
 
     Subjects are dealt into folds. A candidate is fitted on all folds but one and measured on that one, with
-    neurons of this and another fold; the prompts of the rest, and prompts made with their subjects and
-    questions, must not fire. The candidate that reaches the most rephrases within the false fires allowed
-    wins; it is fitted again on everything, and its radius is the one measured over all folds.
+    neurons of this and another fold and of the edits outside; the prompts of the rest, and prompts made with
+    their subjects and questions, must not fire. The candidate that reaches the most rephrases within the
+    false fires allowed wins; it is fitted again on everything, and its radius is the one measured over all
+    folds.
 
     Args:
         targets: full names of the target modules, which run after every candidate layer.
@@ -200,17 +201,20 @@ def prompts_of(
     """
     pool = pool or PromptPool()
     parts = folds(material, _FOLDS) if len(material.anchors) >= _FEWEST_TO_LEARN else []
+    others = material.others
     unrelated = [pool.place(text) for text in material.unrelated]
     whole = _lesson(pool, material.anchors, unrelated, seed)
     if not parts:
         everything = list(material.anchors)
-        return pool, [Fold(whole, _trial(pool, everything, everything, everything, unrelated, seed))], whole
+        trial = _trial(pool, everything, [*everything, *others], everything, unrelated, seed)
+        return pool, [Fold(whole, trial)], whole
     made = []
     for at, part in enumerate(parts):
         beside, donors = parts[(at + 1) % _FOLDS], parts[(at + 2) % _FOLDS]
         fitting = unrelated[at % 2 :: 2]
         lesson = _lesson(pool, [*beside, *donors], fitting, seed)
-        trial = _trial(pool, part, [*part, *beside], donors, unrelated[(at + 1) % 2 :: 2], seed)
+        stored = [*part, *beside, *others]
+        trial = _trial(pool, part, stored, donors, unrelated[(at + 1) % 2 :: 2], seed)
         made.append(Fold(lesson, trial))
     return pool, made, whole
 

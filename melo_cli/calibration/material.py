@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from melo_cli.datasets import EditRequest
 from melo_cli.variants import is_hard_locality, plain
+
+_MOST_OTHERS = 4000
+"""Neurons beside the anchors, at most: all distances between them are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,17 @@ class Material:
 
     Attributes:
         given: whether the rephrases come from the data; else they are made.
+        others: the edits that are no anchors, by their prompts alone. They are stored while false fires are
+            counted, which grow with the number of neurons; nothing is learned from them.
     """
 
     anchors: tuple[Anchor, ...]
     unrelated: tuple[str, ...]
     given: bool
+    others: tuple[Anchor, ...] = ()
 
     def prompts(self) -> list[str]:
-        """Every prompt of the data that calibration sees."""
+        """Every prompt of the data that calibration learns from or measures, those of `others` left out."""
         asked = [text for a in self.anchors for text in (a.prompt, *a.rephrases, *a.hard)]
         return [*asked, *self.unrelated]
 
@@ -81,7 +87,15 @@ def collect_material(
     own = [prompt for edit in kept for prompt, _ in edit.locality]
     free = [prompt for prompt in unrelated if _drawn(plain(prompt), unrelated_share, seed)]
     apart = {plain(prompt): prompt for prompt in (*own, *free) if plain(prompt) not in asked}
-    return Material(anchors, tuple(apart.values())[: 2 * most], any(anchor.rephrases for anchor in anchors))
+    given = any(anchor.rephrases for anchor in anchors)
+    return Material(anchors, tuple(apart.values())[: 2 * most], given, _others([*edits, *apart_from], asked))
+
+
+def _others(edits: Sequence[EditRequest], asked: Collection[str]) -> tuple[Anchor, ...]:
+    """The first edits whose prompts are not asked, without their rephrases and locality prompts."""
+    named = {plain(edit.prompt): edit for edit in edits if plain(edit.prompt) not in asked}
+    some = list(named.values())[:_MOST_OTHERS]
+    return tuple(Anchor(edit.prompt, edit.target, (), edit.subject, _group(edit)) for edit in some)
 
 
 def _anchor(edit: EditRequest, task: str) -> Anchor:
