@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melo_cli.calibration import SeenPrompts
+from melo_cli.calibration.calibrate import prompts_of
 from melo_cli.calibration.material import collect_material
 from melo_cli.calibration.measure import Distances
 from melo_cli.datasets import EditRequest
@@ -93,6 +94,22 @@ def test_edits_to_be_measured_are_kept_apart_by_subject_and_prompt() -> None:
     edits = requests(facts(12))
     anchors = material(edits, share=1.0, apart_from=edits[:4]).anchors
     assert {anchor.subject for anchor in anchors} == {edit.subject for edit in edits[4:]}
+
+
+def test_false_fires_are_counted_with_every_edit_stored_and_nothing_is_learned_from_the_others() -> None:
+    edits = requests(facts(60))
+    found = material(edits, share=0.6)
+    anchors = {anchor.prompt for anchor in found.anchors}
+    others = {edit.prompt for edit in edits} - anchors
+    assert len(anchors) >= 24 and len(others) >= 12
+    pool, made, whole = prompts_of(found, seed=0)
+    for fold in made:
+        stored = {pool.texts[place] for place, _ in fold.trial.neurons}
+        assert others < stored
+        assert not others & {pool.texts[place] for place in fold.lesson.places() | whole.places()}
+    unseen = {text for edit in edits if edit.prompt in others for text in edit.rephrases}
+    assert not unseen & set(pool.texts)
+    assert not others & set(found.prompts()), "evaluation may ask them"
 
 
 def test_a_radius_stays_within_the_false_fires_allowed() -> None:
