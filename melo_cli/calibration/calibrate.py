@@ -201,22 +201,26 @@ def prompts_of(
     """
     pool = pool or PromptPool()
     parts = folds(material, _FOLDS) if len(material.anchors) >= _FEWEST_TO_LEARN else []
-    others = material.others
     unrelated = [pool.place(text) for text in material.unrelated]
     whole = _lesson(pool, material.anchors, unrelated, seed)
     if not parts:
         everything = list(material.anchors)
-        trial = _trial(pool, everything, [*everything, *others], everything, unrelated, seed)
+        trial = _trial(pool, everything, _filled(everything, material), everything, unrelated, seed)
         return pool, [Fold(whole, trial)], whole
     made = []
     for at, part in enumerate(parts):
         beside, donors = parts[(at + 1) % _FOLDS], parts[(at + 2) % _FOLDS]
         fitting = unrelated[at % 2 :: 2]
         lesson = _lesson(pool, [*beside, *donors], fitting, seed)
-        stored = [*part, *beside, *others]
+        stored = _filled([*part, *beside], material)
         trial = _trial(pool, part, stored, donors, unrelated[(at + 1) % 2 :: 2], seed)
         made.append(Fold(lesson, trial))
     return pool, made, whole
+
+
+def _filled(stored: Sequence[Anchor], material: Material) -> list[Anchor]:
+    """Stored anchors, with other edits up to as many as the project will hold."""
+    return [*stored, *material.others[: max(material.neurons - len(stored), 0)]]
 
 
 def _lesson(pool: PromptPool, anchors: Sequence[Anchor], unrelated: Sequence[int], seed: int) -> Lesson:

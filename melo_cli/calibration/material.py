@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from melo_cli.datasets import EditRequest
@@ -39,14 +39,16 @@ class Material:
 
     Attributes:
         given: whether the rephrases come from the data; else they are made.
-        others: the edits that are no anchors, by their prompts alone. They are stored while false fires are
-            counted, which grow with the number of neurons; nothing is learned from them.
+        others: the edits that are no anchors, by their prompts alone; nothing is learned from them.
+        neurons: how many edits the project will hold. False fires grow with their number, so `others` fill up
+            what is stored while they are counted.
     """
 
     anchors: tuple[Anchor, ...]
     unrelated: tuple[str, ...]
     given: bool
-    others: tuple[Anchor, ...] = ()
+    others: tuple[Anchor, ...]
+    neurons: int
 
     def prompts(self) -> list[str]:
         """Every prompt of the data that calibration learns from or measures, those of `others` left out."""
@@ -87,15 +89,15 @@ def collect_material(
     own = [prompt for edit in kept for prompt, _ in edit.locality]
     free = [prompt for prompt in unrelated if _drawn(plain(prompt), unrelated_share, seed)]
     apart = {plain(prompt): prompt for prompt in (*own, *free) if plain(prompt) not in asked}
-    given = any(anchor.rephrases for anchor in anchors)
-    return Material(anchors, tuple(apart.values())[: 2 * most], given, _others([*edits, *apart_from], asked))
-
-
-def _others(edits: Sequence[EditRequest], asked: Collection[str]) -> tuple[Anchor, ...]:
-    """The first edits whose prompts are not asked, without their rephrases and locality prompts."""
-    named = {plain(edit.prompt): edit for edit in edits if plain(edit.prompt) not in asked}
-    some = list(named.values())[:_MOST_OTHERS]
-    return tuple(Anchor(edit.prompt, edit.target, (), edit.subject, _group(edit)) for edit in some)
+    stored = {plain(edit.prompt): edit for edit in apart_from or edits}
+    others = [edit for prompt, edit in stored.items() if prompt not in asked][:_MOST_OTHERS]
+    return Material(
+        anchors,
+        tuple(apart.values())[: 2 * most],
+        any(anchor.rephrases for anchor in anchors),
+        tuple(Anchor(edit.prompt, edit.target, (), edit.subject, _group(edit)) for edit in others),
+        len(stored),
+    )
 
 
 def _anchor(edit: EditRequest, task: str) -> Anchor:

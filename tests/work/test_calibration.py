@@ -112,6 +112,14 @@ def test_false_fires_are_counted_with_every_edit_stored_and_nothing_is_learned_f
     assert not others & set(found.prompts()), "evaluation may ask them"
 
 
+def test_false_fires_of_other_data_are_counted_with_no_more_stored_than_the_project_will_hold() -> None:
+    edits = requests(facts(80))
+    few, many = (material(edits, share=1.0, apart_from=edits[:count]) for count in (8, 50))
+    for found, stored in ((few, 2 * 72 // 3), (many, 50)):
+        _, made, _ = prompts_of(found, seed=0)
+        assert [len(fold.trial.neurons) for fold in made] == [stored] * 3
+
+
 def test_a_radius_stays_within_the_false_fires_allowed() -> None:
     found = Distances(
         reached=np.array([0.1, 0.3, 0.5, 0.7, np.inf]),
