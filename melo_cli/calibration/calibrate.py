@@ -243,8 +243,10 @@ def _trial(
     ]
     neurons = [(pool.place(anchor.prompt), anchor.answer) for anchor in stored]
     known = {place for place, _ in neurons}
-    hard = [place for _, pair in own for place, _ in pair.other_subject]
-    hard += [pool.place(anchor.prompt) for anchor in donors]
+    hard = [pool.place(text) for anchor in asked for text in anchor.hard]
+    if not hard:  # those of the data are the harder ones: others beside them would hide how often they fire
+        hard = [place for _, pair in own for place, _ in pair.other_subject]
+        hard += [pool.place(anchor.prompt) for anchor in donors]
     return Trial(
         neurons,
         [(pair.rephrase, anchor.answer) for anchor, pair in own],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,20 @@ def test_false_fires_of_other_data_are_counted_with_no_more_stored_than_the_proj
     for found, stored in ((few, 2 * 72 // 3), (many, 50)):
         _, made, _ = prompts_of(found, seed=0)
         assert [len(fold.trial.neurons) for fold in made] == [stored] * 3
+
+
+def test_hard_negatives_of_the_data_alone_are_counted_where_there_are_some() -> None:
+    edits = requests(facts(30))
+    given = material(
+        [replace(edit, locality=(("the law of " + edit.prompt, None),)) for edit in edits],
+        task="counterfact",
+        share=1.0,
+    )
+    for found, of_data in ((given, True), (material(edits, share=1.0), False)):
+        pool, made, _ = prompts_of(found, seed=0)
+        for fold in made:
+            asked = [pool.texts[place] for place in fold.trial.negatives["hard"]]
+            assert asked and all(text.startswith("the law of ") == of_data for text in asked)
 
 
 def test_a_radius_stays_within_the_false_fires_allowed() -> None:
