@@ -22,10 +22,10 @@ from melo_cli.exporting.standalone.exact_router import (
     Fired,
     KeyMap,
     Router,
-    hidden_states,
 )
 from melo_cli.exporting.tensor_files import open_shard
 from melo_cli.fingerprint import weight_files
+from melo_cli.keys import hidden_states
 from melo_cli.loading import open_project
 from melo_cli.recipe import ModelSection
 from store.project import Project
@@ -198,8 +198,6 @@ def _run_to(base: BaseModel, layer: str) -> Hidden:
 
     def run(encoded: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
         inputs = pad_prompts(base, encoded)
-        model = base.model.get_encoder() if base.model.config.is_encoder_decoder else base.model
-        hidden = hidden_states(model, base.model.get_submodule(layer), inputs)
-        return hidden, inputs["attention_mask"]
+        return hidden_states(base, [layer], inputs)[layer], inputs["attention_mask"]
 
     return run
