@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -48,6 +49,42 @@ class Found:
         start, stop = np.searchsorted(self.row, [row, row + 1])
         part = slice(start, stop)
         return Found(self.row[part] - row, self.labels[part], self.lower[part], self.every)
+
+
+class Rows:
+    """Which row of its owner's arrays each label has; rows are used without gaps."""
+
+    def __init__(self) -> None:
+        self._labels: Labels = np.empty(0, np.int64)
+        self._row_of: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def labels(self) -> Labels:
+        """The labels, in the order of their rows; a view."""
+        return self._labels[: len(self)]
+
+    def of(self, labels: Labels) -> Labels:
+        """The rows of labels [n]."""
+        return np.array([self._row_of[label] for label in labels.tolist()], np.int64)
+
+    def append(self, labels: Labels) -> slice:
+        """Give new labels the next rows."""
+        start, stop = len(self), len(self) + len(labels)
+        self._labels = with_room(self._labels, stop)
+        self._labels[start:stop] = labels
+        self._row_of.update(zip(labels.tolist(), range(start, stop), strict=True))
+        return slice(start, stop)
+
+    def remove(self, labels: Labels) -> Iterator[tuple[int, int]]:
+        """Forget labels; gives each row that has to take over what another row holds, and that one."""
+        for label in labels.tolist():
+            row, last = self._row_of.pop(label), len(self._row_of)
+            if row < last:
+                self._labels[row] = self._labels[last]
+                self._row_of[int(self._labels[row])] = row
+                yield row, last
 
 
 def squared_norms(rows: NDArray[np.float32]) -> Floats:

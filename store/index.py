@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from store.found import MATRIX_ERROR, Floats, Found, Labels, squared_norms, with_room
+from store.found import MATRIX_ERROR, Floats, Found, Labels, Rows, squared_norms, with_room
 from store.graph import Graph
 from store.records import Vector
 from store.sieve import Sieve
@@ -96,35 +96,29 @@ class Matrix:
         self._origin: Vector | None = None
         self._rows: Vector = np.empty((0, dim), np.float32)
         self._norms: Floats = np.empty(0)
-        self._labels: Labels = np.empty(0, np.int64)
-        self._row_of: dict[int, int] = {}
+        self._held = Rows()
 
     def __len__(self) -> int:
-        return len(self._row_of)
+        return len(self._held)
 
     def add(self, labels: Labels, centers: Vector) -> None:
         """Add centers [n, d]."""
         if self._origin is None:
             self._origin = np.array(centers[0])
-        start, stop = len(self), len(self) + len(labels)
-        self._make_room(stop)
+        new = self._held.append(labels)
+        self._rows, self._norms = with_room(self._rows, new.stop), with_room(self._norms, new.stop)
         rows = np.subtract(centers, self._origin, dtype=np.float64).astype(np.float32)
-        self._rows[start:stop] = rows
-        self._norms[start:stop] = squared_norms(rows)
-        self._labels[start:stop] = labels
-        self._row_of.update(zip(labels.tolist(), range(start, stop), strict=True))
+        self._rows[new] = rows
+        self._norms[new] = squared_norms(rows)
 
     def remove(self, labels: Labels) -> None:
         """Forget centers."""
-        for label in labels.tolist():
-            row, last = self._row_of.pop(label), len(self._row_of)
-            if row < last:
-                for column in (self._rows, self._norms, self._labels):
-                    column[row] = column[last]
-                self._row_of[int(self._labels[row])] = row
+        for row, last in self._held.remove(labels):
+            for column in (self._rows, self._norms):
+                column[row] = column[last]
 
     def labels(self) -> Labels:
-        return self._labels[: len(self)].copy()
+        return self._held.labels().copy()
 
     def within(self, points: Vector, within: Floats) -> Found:
         """Every center, for every point."""
@@ -134,19 +128,13 @@ class Matrix:
         """Every center, for every point."""
         held = len(self)
         row = np.repeat(np.arange(len(points)), held)
-        labels = np.tile(self._labels[:held], len(points))
+        labels = np.tile(self._held.labels(), len(points))
         if self._origin is None:
             return Found(row, labels, np.empty(0), every=True)
         shifted = np.subtract(points, self._origin, dtype=np.float64).astype(np.float32)
         sums = squared_norms(shifted)[:, None] + self._norms[None, :held]
         squared = sums - 2.0 * (shifted @ self._rows[:held].T).astype(np.float64) - MATRIX_ERROR * sums
         return Found(row, labels, np.sqrt(np.maximum(squared, 0.0)).reshape(-1), every=True)
-
-    def _make_room(self, rows: int) -> None:
-        if rows > len(self._labels):
-            self._rows = with_room(self._rows, rows)
-            self._norms = with_room(self._norms, rows)
-            self._labels = with_room(self._labels, rows)
 
 
 class Sketched:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from store.found import MATRIX_ERROR, Floats, Found, Labels, squared_norms, with_room
+from store.found import MATRIX_ERROR, Floats, Found, Labels, Rows, squared_norms, with_room
 from store.records import Vector
 from store.sketch import lower_bounds
 
@@ -38,40 +38,34 @@ class Sieve:
         self._coarse: Vector = np.empty((few + 1, 0), np.float32)  # and as the last row `_half` of the few
         self._sketches: Vector = np.empty((0, size), np.float32)
         self._half: Vector = np.empty(0, np.float32)  # of the squared norms, negative, less `MATRIX_ERROR`
-        self._labels: Labels = np.empty(0, np.int64)
-        self._row_of: dict[int, int] = {}
+        self._held = Rows()
 
     def __len__(self) -> int:
-        return len(self._row_of)
+        return len(self._held)
 
     def add(self, labels: Labels, sketches: Vector) -> None:
         """Add sketches [n, m] under labels [n]."""
-        start, stop = len(self), len(self) + len(labels)
-        self._make_room(stop)
+        new = self._held.append(labels)
+        self._make_room(new.stop)
         coarse = sketches[:, : self._few]
-        self._coarse[:-1, start:stop] = coarse.T
-        self._coarse[-1, start:stop] = -squared_norms(coarse) * _LESS / 2
-        self._sketches[start:stop] = sketches
-        self._half[start:stop] = -squared_norms(sketches) * _LESS / 2
-        self._labels[start:stop] = labels
-        self._row_of.update(zip(labels.tolist(), range(start, stop), strict=True))
+        self._coarse[:-1, new] = coarse.T
+        self._coarse[-1, new] = -squared_norms(coarse) * _LESS / 2
+        self._sketches[new] = sketches
+        self._half[new] = -squared_norms(sketches) * _LESS / 2
 
     def remove(self, labels: Labels) -> None:
         """Forget centers."""
-        for label in labels.tolist():
-            row, last = self._row_of.pop(label), len(self._row_of)
-            if row < last:
-                self._coarse[:, row] = self._coarse[:, last]
-                for column in (self._sketches, self._half, self._labels):
-                    column[row] = column[last]
-                self._row_of[int(self._labels[row])] = row
+        for row, last in self._held.remove(labels):
+            self._coarse[:, row] = self._coarse[:, last]
+            for column in (self._sketches, self._half):
+                column[row] = column[last]
 
     def labels(self) -> Labels:
-        return self._labels[: len(self)].copy()
+        return self._held.labels().copy()
 
     def rows(self, labels: Labels) -> Labels:
         """Where the sketches of labels stand, until the next change."""
-        return np.array([self._row_of[label] for label in labels.tolist()], np.int64)
+        return self._held.of(labels)
 
     def sketches(self, rows: Labels) -> Vector:
         """Sketches float32 [n, m]."""
@@ -93,7 +87,7 @@ class Sieve:
             return Found(row, row, np.empty(0))
         lower = self.lower(points, row, at)
         near = lower <= within[row]
-        return Found(row[near], self._labels[at[near]], lower[near])
+        return Found(row[near], self._held.labels()[at[near]], lower[near])
 
     def _passing(
         self, limits: Vector, score: Callable[[slice], Vector], at_most: float = np.inf
@@ -147,14 +141,13 @@ class Sieve:
 
     def found(self, points: Vector, row: Labels, at: Labels) -> Found:
         """Pairs of a point and a row of the sieve with what their distance is at least."""
-        return Found(row, self._labels[at], self.lower(points, row, at))
+        return Found(row, self._held.labels()[at], self.lower(points, row, at))
 
     def _make_room(self, rows: int) -> None:
-        if rows > len(self._labels):
+        if rows > len(self._half):
             self._coarse = with_room(self._coarse.T, rows).T.copy()
             self._sketches = with_room(self._sketches, rows)
             self._half = with_room(self._half, rows)
-            self._labels = with_room(self._labels, rows)
 
 
 def _limits(points: Vector, within: Floats) -> Vector:
