@@ -103,8 +103,10 @@ def _by_margin(ratio: float) -> Rule:
     """Fires only where the nearest key of another answer is so much farther."""
 
     def rule(away: Floats, foreign: Floats, answers: Answers) -> NDArray[np.bool_]:
-        others = np.stack([away[:, answers != answer].min(axis=1, initial=np.inf) for answer in answers], 1)
-        return (away <= foreign) & (ratio * away <= others)
+        nearest = answers[away.argmin(axis=1)][:, None] == answers[None]
+        first = away.min(axis=1)[:, None]
+        second = np.where(nearest, np.inf, away).min(axis=1)[:, None]
+        return (away <= foreign) & (ratio * away <= np.where(nearest, second, first))
 
     return rule
 

@@ -44,20 +44,21 @@ def token_states(
 
 
 class Embedded:
-    """Input embeddings: only the tokens are kept."""
+    """Input embeddings: only the tokens are kept, as one padded array `[prompts, longest]`."""
 
     def __init__(self, base: BaseModel, layer: str, prompts: Sequence[Sequence[int]]) -> None:
-        self._base = base
+        device = base.model.device
         self._module = base.model.get_submodule(layer)
-        self._prompts = prompts
-        self.dim = int(
-            self._module(torch.zeros((1, 1), dtype=torch.long, device=base.model.device)).shape[-1]
-        )
+        rows = [torch.tensor(prompt, dtype=torch.long) for prompt in prompts]
+        self._tokens = pad_sequence(rows, batch_first=True).to(device)
+        self._lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        self.dim = int(self._module(self._tokens[:1, :1]).shape[-1])
 
     @torch.no_grad()
     def batch(self, places: Sequence[int]) -> tuple[Tensor, Tensor]:
-        inputs = pad_prompts(self._base, [self._prompts[place] for place in places])
-        return self._module(inputs["input_ids"]).float(), inputs["attention_mask"]
+        asked = torch.tensor(places, device=self._lengths.device)
+        mask = _mask(self._lengths[asked])
+        return self._module(self._tokens[asked, : mask.shape[1]]).float(), mask
 
 
 class _Kept:
@@ -70,8 +71,12 @@ class _Kept:
     def batch(self, places: Sequence[int]) -> tuple[Tensor, Tensor]:
         rows = [self._states[place] for place in places]
         lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
-        padded = pad_sequence(rows, batch_first=True)
-        return padded, (torch.arange(padded.shape[1], device=padded.device) < lengths.unsqueeze(1)).long()
+        return pad_sequence(rows, batch_first=True), _mask(lengths)
+
+
+def _mask(lengths: Tensor) -> Tensor:
+    """`[n, longest]`, 1 where a row has a token."""
+    return (torch.arange(int(lengths.max()), device=lengths.device) < lengths.unsqueeze(1)).long()
 
 
 def _kept(
