@@ -50,35 +50,35 @@ def _routes(clusters: Searchable, edits: Edits, points: Vector) -> list[Route]:
     held = _first_of_each(row, order[holds[order]])
 
     def neighbour(at: int) -> Neighbour:
+        cluster, block = pair[at], int(edits.blocks([int(number[at])])[0])
         return Neighbour(
             edit_id=edit_id(int(number[at])),
-            block=block_id(block) if (block := int(edits.blocks(number[at : at + 1])[0])) else None,
-            cluster=int(found.number[pair[at]]),
+            block=block_id(block) if block else None,
+            cluster=int(found.number[cluster]),
             distance=float(apart[at]),
-            radius=float(found.radius[pair[at]]),
-            center_distance=float(found.center_distance[pair[at]]),
+            radius=float(found.radius[cluster]),
+            center_distance=float(found.center_distance[cluster]),
         )
 
-    return [
-        Route(
-            held=neighbour(held[at]) if at in held else None,
-            nearest=neighbour(nearest[at]) if at in nearest else None,
-        )
-        for at in range(len(points))
-    ]
+    def route(at: int) -> Route:
+        near = neighbour(nearest[at]) if at in nearest else None
+        if held.get(at) == nearest.get(at):
+            return Route(near, near)
+        return Route(neighbour(held[at]) if at in held else None, near)
+
+    return [route(at) for at in range(len(points))]
 
 
 def _members(
     clusters: Searchable, edits: Edits, points: Vector, found: Candidates
 ) -> tuple[Numbers, Numbers, Floats]:
     """The members of candidates: which candidate, which neuron, its distance to the candidate's point."""
-    plain = np.nonzero(found.plain)[0]
+    plain = np.flatnonzero(found.plain)
     pairs, numbers, apart = [plain], [found.number[plain]], [found.center_distance[plain]]
     step = max(1, _CELLS // points.shape[1])
-    crowded = np.where(found.plain, -1, found.number)
-    for cluster in sorted({*crowded.tolist()} - {-1}):
+    for cluster in sorted({*found.number[~found.plain].tolist()}):
         members = np.array(clusters.members(cluster), np.int64)
-        at = np.nonzero(crowded == cluster)[0]
+        at = np.flatnonzero(found.number == cluster)
         for start in range(0, len(members), step):
             some = members[start : start + step]
             keys = edits.keys(some)

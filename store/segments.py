@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -133,7 +132,7 @@ class Edits:
         self, dim: int | None, sources: Sequence[tuple[int, int, Callable[[], Segment]]] = ()
     ) -> None:
         self.dim = dim
-        self._firsts = [first for first, _, _ in sources]
+        self._firsts: Numbers = np.array([first for first, _, _ in sources], np.int64)
         self._rows = [rows for _, rows, _ in sources]
         self._open = [opener for _, _, opener in sources]
         self._loaded: dict[int, Segment] = {}
@@ -141,12 +140,12 @@ class Edits:
     @property
     def count(self) -> int:
         """How many edits there are; also the highest number."""
-        return self._firsts[-1] + self._rows[-1] - 1 if self._firsts else 0
+        return int(self._firsts[-1]) + self._rows[-1] - 1 if self._rows else 0
 
     def with_segment(self, first: int, rows: int, opener: Callable[[], Segment], dim: int | None) -> Edits:
         """These edits and those of one more segment."""
         longer = Edits(dim)
-        longer._firsts = [*self._firsts, first]
+        longer._firsts = np.append(self._firsts, first)
         longer._rows = [*self._rows, rows]
         longer._open = [*self._open, opener]
         longer._loaded = dict(self._loaded)
@@ -188,21 +187,21 @@ class Edits:
     def _gather(
         self, numbers: Sequence[int] | Numbers, column: str, dtype: type[np.generic], shape: tuple[int, ...]
     ) -> NDArray[Any]:
+        if len(numbers) == 1:
+            segment = self._segment(self._position(int(numbers[0])))
+            one: NDArray[Any] = getattr(segment, column)[int(numbers[0]) - segment.first][None]
+            return one
         wanted = np.asarray(numbers, np.int64)
         result = np.empty((len(wanted), *shape), dtype)
-        if len(wanted) == 1:
-            segment = self._segment(self._position(int(wanted[0])))
-            result[0] = getattr(segment, column)[wanted[0] - segment.first]
-            return result
-        positions = np.searchsorted(self._firsts, wanted, side="right") - 1
-        for at in np.unique(positions).tolist():
+        positions = self._firsts.searchsorted(wanted, side="right") - 1
+        for at in set(positions.tolist()):
             here = positions == at
             segment = self._segment(at)
             result[here] = getattr(segment, column)[wanted[here] - segment.first]
         return result
 
     def _position(self, number: int) -> int:
-        return bisect_right(self._firsts, number) - 1
+        return int(self._firsts.searchsorted(number, side="right")) - 1
 
     def _segment(self, at: int) -> Segment:
         if at not in self._loaded:

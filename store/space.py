@@ -283,11 +283,12 @@ class ClusterSet:
 
     def _centers(self, slots: Numbers) -> Vector:
         rows = self._rows[slots]
-        centers: Vector = np.empty((len(slots), self.dim), np.float32)
         plain = rows["plain"]
-        if plain.any():
-            centers[plain] = self.neurons.keys(rows["number"][plain])
-        for at in np.nonzero(~plain)[0].tolist():
+        if plain.all():
+            return self.neurons.keys(rows["number"])
+        centers: Vector = np.empty((len(slots), self.dim), np.float32)
+        centers[plain] = self.neurons.keys(rows["number"][plain])
+        for at in np.flatnonzero(~plain).tolist():
             centers[at] = self._cluster(int(slots[at])).center
         return centers
 
@@ -409,6 +410,8 @@ class Overlay:
 
 def _least_of_each(row: Numbers, values: Floats) -> Numbers:
     """For each row, of which equal ones stand together, the place of its least value."""
+    if row[0] == row[-1]:
+        return np.atleast_1d(values.argmin())
     starts = _starts(row)
     least = np.repeat(np.minimum.reduceat(values, starts), np.diff(starts, append=len(row)))
     places = np.flatnonzero(values == least)
