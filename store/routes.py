@@ -20,13 +20,13 @@ class Searchable(Protocol):
     @property
     def count(self) -> int: ...
 
-    def candidates(self, points: Vector, margins: Floats) -> Candidates: ...
+    def candidates(self, points: Vector, margins: Floats, *, nearest: bool) -> Candidates: ...
 
     def members(self, number: int) -> tuple[int, ...]: ...
 
 
-def lookup(clusters: Searchable, edits: Edits, points: Vector) -> list[Route]:
-    """The routes of keys float32 [n, d].
+def lookup(clusters: Searchable, edits: Edits, points: Vector, *, nearest: bool = True) -> list[Route]:
+    """The routes of keys float32 [n, d]; `Route.nearest` only where it is asked for.
 
     Of the clusters whose ball holds the key (`clusters.TOLERANCE`), the nearest member decides; of members
     equally near, the newest; that is exact. The nearest neuron of a key that none holds is exact too while
@@ -36,17 +36,19 @@ def lookup(clusters: Searchable, edits: Edits, points: Vector) -> list[Route]:
         return [Route(None, None)] * len(points)
     step = max(1, _CELLS // max(clusters.count, points.shape[1]))
     parts = (points[start : start + step] for start in range(0, len(points), step))
-    return [route for part in parts for route in _routes(clusters, edits, part)]
+    return [route for part in parts for route in _routes(clusters, edits, part, nearest)]
 
 
-def _routes(clusters: Searchable, edits: Edits, points: Vector) -> list[Route]:
+def _routes(clusters: Searchable, edits: Edits, points: Vector, with_nearest: bool) -> list[Route]:
     margins = tolerances(points)
-    found = clusters.candidates(points, margins)
+    found = clusters.candidates(points, margins, nearest=with_nearest)
+    if not len(found.row):
+        return [Route(None, None)] * len(points)
     pair, number, apart = _members(clusters, edits, points, found)
     holds = (found.center_distance <= found.radius + margins[found.row])[pair]
     row = found.row[pair]
     order = np.lexsort((-number, apart, row))
-    nearest = _first_of_each(row, order)
+    nearest = _first_of_each(row, order) if with_nearest else {}
     held = _first_of_each(row, order[holds[order]])
 
     def neighbour(at: int) -> Neighbour:
@@ -73,10 +75,13 @@ def _members(
     clusters: Searchable, edits: Edits, points: Vector, found: Candidates
 ) -> tuple[Numbers, Numbers, Floats]:
     """The members of candidates: which candidate, which neuron, its distance to the candidate's point."""
+    crowded = {*found.number[~found.plain].tolist()}
+    if not crowded:
+        return np.arange(len(found.row)), found.number, found.center_distance
     plain = np.flatnonzero(found.plain)
     pairs, numbers, apart = [plain], [found.number[plain]], [found.center_distance[plain]]
     step = max(1, _CELLS // points.shape[1])
-    for cluster in sorted({*found.number[~found.plain].tolist()}):
+    for cluster in sorted(crowded):
         members = np.array(clusters.members(cluster), np.int64)
         at = np.flatnonzero(found.number == cluster)
         for start in range(0, len(members), step):

@@ -184,17 +184,22 @@ class ClusterSet:
         """Take over the changes of a commit; the version is the snapshot's number."""
         self._change(delta.put, delta.dropped, version)
 
-    def candidates(self, points: Vector, margins: Floats, hidden: Sequence[int] = ()) -> Candidates:
+    def candidates(
+        self, points: Vector, margins: Floats, hidden: Sequence[int] = (), *, nearest: bool = True
+    ) -> Candidates:
         """What may answer points [n, d], each held by a ball up to its margin outside it.
 
         Args:
             hidden: numbers of clusters to leave out.
+            nearest: also those that have the nearest neuron of a point, whether they hold it or not.
         """
         if not self._slots:
             return _NO_CANDIDATES
         within = margins + self._widest["radius"]
         sketches = self.index.sketch(points)
         found = self.index.within(sketches, within)
+        if not nearest:
+            return self._holding(points, margins, found, hidden)
         chosen, best = self._worth(points, margins, found, hidden)
         lacking = np.nonzero(best + self._widest["spread"] > within)[0]
         if len(lacking) and not found.every:
@@ -211,6 +216,15 @@ class ClusterSet:
             for row, point in enumerate(points):
                 self._keep(point, within, found.of(row))
 
+    def _holding(
+        self, points: Vector, margins: Floats, found: Found, hidden: Sequence[int]
+    ) -> Candidates:
+        """Those pairs of what was found whose cluster may hold its point."""
+        slots, row, lower = self._seen(found, hidden)
+        near = np.flatnonzero(lower <= self._rows["radius"][slots] + margins[row])
+        slots, row = slots[near], row[near]
+        return self._pairs(row, slots, self._measure(points, row, slots))
+
     def _worth(
         self, points: Vector, margins: Floats, found: Found, hidden: Sequence[int]
     ) -> tuple[Candidates, Floats]:
@@ -219,10 +233,7 @@ class ClusterSet:
         Returns:
             Also for each point a distance within which a neuron was found.
         """
-        slots, row, lower = self._slot_by_number[found.labels & _NUMBER_MASK], found.row, found.lower
-        if len(hidden):
-            seen = ~np.isin(self._rows["number"][slots], np.asarray(hidden))
-            slots, row, lower = slots[seen], row[seen], lower[seen]
+        slots, row, lower = self._seen(found, hidden)
         best = np.full(len(points), np.inf)
         if not len(slots):
             return _NO_CANDIDATES, best
@@ -236,8 +247,19 @@ class ClusterSet:
         rest = np.nonzero(worth)[0]
         apart[rest] = self._measure(points, row[rest], slots[rest])
         chosen = np.concatenate([first, rest])
-        kept = rows[chosen]
-        return Candidates(row[chosen], kept["number"], kept["radius"], apart[chosen], kept["plain"]), best
+        return self._pairs(row[chosen], slots[chosen], apart[chosen]), best
+
+    def _seen(self, found: Found, hidden: Sequence[int]) -> tuple[Numbers, Numbers, Floats]:
+        """Slots, rows and lower bounds of what was found, less the clusters to leave out."""
+        slots, row, lower = self._slot_by_number[found.labels & _NUMBER_MASK], found.row, found.lower
+        if not len(hidden):
+            return slots, row, lower
+        seen = ~np.isin(self._rows["number"][slots], np.asarray(hidden))
+        return slots[seen], row[seen], lower[seen]
+
+    def _pairs(self, row: Numbers, slots: Numbers, apart: Floats) -> Candidates:
+        kept = self._rows[slots]
+        return Candidates(row, kept["number"], kept["radius"], apart, kept["plain"])
 
     def _within(self, point: Vector, radius: float, spread: float, column: str) -> Near:
         """Clusters whose `column` around the center reaches `spread` around the point, or that have their own
@@ -385,10 +407,10 @@ class Overlay:
         if number in self._top:
             self._top.drop(number)
 
-    def candidates(self, points: Vector, margins: Floats) -> Candidates:
-        """What may answer points [n, d], each held by a ball up to its margin outside it."""
-        below = self._base.candidates(points, margins, sorted(self._hidden))
-        return below.and_also(self._top.candidates(points, margins))
+    def candidates(self, points: Vector, margins: Floats, *, nearest: bool = True) -> Candidates:
+        """What may answer points [n, d]; see `ClusterSet.candidates`."""
+        below = self._base.candidates(points, margins, sorted(self._hidden), nearest=nearest)
+        return below.and_also(self._top.candidates(points, margins, nearest=nearest))
 
     def delta(self) -> ClusterDelta:
         """What has changed."""
