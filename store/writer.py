@@ -305,7 +305,9 @@ class Writer:
             state.go_over(head, snapshot)
         else:
             self._move_on(change, head, snapshot, added)
-        if state.clusters is not None and state.unsaved > max(index_file.CATCH_UP, state.clusters.count // 2):
+        if state.clusters is None:
+            return
+        if state.unsaved > max(index_file.CATCH_UP, state.clusters.count // index_file.SHARE):
             state.save_index()
 
     def _move_on(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
