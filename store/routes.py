@@ -6,10 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
+from store.candidates import Candidates
 from store.clusters import Floats, Numbers, row_norms, tolerances
 from store.records import Neighbour, Route, Vector, block_id, edit_id
 from store.segments import Edits
-from store.space import Candidates
 
 _CELLS = 1 << 22
 

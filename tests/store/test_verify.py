@@ -124,14 +124,15 @@ def test_a_broken_edits_file_costs_only_the_edits_in_it(full):
 def test_what_contradicts_itself_is_found_though_the_checksums_fit(full):
     from store import codec, fileio, manifest
     from store.deltas import ClusterDelta
+    from store.tables import clusters
 
     head = manifest.read_head(full.path)
     pointer, (newest, *_) = manifest.find(full.path, head, None)
     (entry,) = [entry for entry in newest.files if entry.role == "clusters"]
     state = full.open(full.path)._state
     victim = state.clusters.get(7)
-    batch = codec.cluster_batch(ClusterDelta([], [victim.number]), pointer.number)
-    written = codec.write_batches(full.path / entry.path, codec.CLUSTERS, [batch])
+    batch = clusters.encode(ClusterDelta([], [victim.number]), pointer.number)
+    written = codec.write_batches(full.path / entry.path, clusters.SCHEMA, [batch])
     from dataclasses import replace
 
     changed = replace(entry, size=written.size, sha256=written.sha256, rows=1)
