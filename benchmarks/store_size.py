@@ -7,14 +7,14 @@ and prints a Markdown table: opening, first route, memory, lookup, recall, and c
 Their mean stands there too: some add to the HNSW graph and save the index, as closing the writer does.
 Beside it stand the same project after `melo gc --keep 1`, exact search, and the published data structure, a
 Python list of clusters with one distance call each. `--edits`, `--dim` and `--commits` make it smaller. The
-project is kept (0.8 GB, and as much again after `melo gc`), and a second run measures it again without making it.
+project is kept (0.8 GB, and as much again after `melo gc`), and a second run measures it without making it.
 
 Keys are points of a space of 64 dimensions, mapped to `--dim` linearly, with a little noise: as hidden states
 do, they fill few of their dimensions. One edit in ten lies near an older one and has its label, so that it
 joins its cluster. Half of the queries lie near an edit, the others are points of their own. Lookups are timed
 in a process that has answered a thousand others: it has opened most of the 1,000 files of edits by then. They
-ask which edit fires (`nearest=False`), as a router does; the nearest edit of a key that none fires for has rows
-of its own.
+ask which edit fires (`nearest=False`), as a router does; rows of their own say what it takes to name the
+nearest edit too.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from store import checks, fileio, layout, lock, manifest, routes
+from store import checks, documents, fileio, layout, lock, manifest, routes
 from store.clusters import Cluster
+from store.documents import Head, Snapshot
 from store.errors import ProjectExistsError
-from store.manifest import Head, Snapshot
 from store.records import (
     EFFECTIVE_STATUSES,
     JSON,
@@ -74,7 +74,7 @@ class Project:
             detail={},
         )
         first = Snapshot(info, parent=None, key_dim=None, complete=True, files=())
-        manifest.require_json(info)
+        documents.require_json(info)
         for folder in layout.FOLDERS:
             fileio.make_folder(root / folder)
         with lock.writing(root, 0.0):

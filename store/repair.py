@@ -18,8 +18,8 @@ from pathlib import Path
 from store import fileio, layout, lock, manifest, verify
 from store.changes import Change, Note
 from store.commit import write_commit
+from store.documents import Head, Pointer, Snapshot
 from store.errors import DamagedProjectError
-from store.manifest import Head, Pointer, Snapshot
 from store.records import JSON, FileEntry, NewEdit, SnapshotInfo, block_id, edit_id, number_of
 from store.rewrite import all_put, counted, from_scratch
 from store.segments import Edits, Segment, joined, open_segment

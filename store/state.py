@@ -12,10 +12,10 @@ from typing import Any
 from store import codec, index_file, layout, lock, manifest
 from store.clusters import distances
 from store.deltas import ClusterRows, ClusterTable
+from store.documents import Head, Pointer, Snapshot
 from store.errors import DamagedProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
 from store.fates import NO_FATES, FateRow, Fates
 from store.index import CenterIndex
-from store.manifest import Head, Pointer, Snapshot
 from store.records import (
     Block,
     ClusterInfo,

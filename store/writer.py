@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from store import checks, compact, index_file, manifest, rewrite
+from store import checks, compact, documents, index_file, rewrite
 from store.changes import NO_CHANGE, Change, Note, counts_after
 from store.commit import write_commit
+from store.documents import Head, Snapshot
 from store.errors import FormatVersionError
 from store.fates import FateRow
-from store.manifest import Head, Snapshot
 from store.overlay import changed
 from store.records import JSON, FileEntry, KeyMap, LoraSlice, NewEdit, SnapshotInfo, Vector, edit_id
 from store.staging import Staged, stage
@@ -147,7 +147,7 @@ class Writer:
             DamagedProjectError: a file of edits is broken.
             StorageError: the file system refused; the project is as it was.
         """
-        if self._state.head.format < manifest.FORMAT_OF_KEY_MAPS:
+        if self._state.head.format < documents.FORMAT_OF_KEY_MAPS:
             raise FormatVersionError(
                 f"a project of format {self._state.head.format} holds no key map",
                 where=str(self._state.root),
