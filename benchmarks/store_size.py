@@ -12,9 +12,9 @@ project is kept (0.8 GB, and as much again after `melo gc`), and a second run me
 Keys are points of a space of 64 dimensions, mapped to `--dim` linearly, with a little noise: as hidden states
 do, they fill few of their dimensions. One edit in ten lies near an older one and has its label, so that it
 joins its cluster. Half of the queries lie near an edit, the others are points of their own. Lookups are timed
-in a process that has opened the 1,000 files of edits; the first thousand, each of which may open one (0.8 ms),
-have a row of their own. They ask which edit fires (`nearest=False`), as a router does; further rows say what it
-takes to name the nearest edit too.
+in a process that has opened the 1,000 files of edits; the first thousand, each of which may open one in
+0.8 ms, have a row of their own. They ask which edit fires (`nearest=False`), as a router does; further rows
+say what it takes to name the nearest edit too.
 """
 
 from __future__ import annotations

@@ -235,12 +235,11 @@ class ClusterSet:
         return result
 
     def _centers(self, slots: Numbers) -> Vector:
-        rows = self._rows[slots]
-        plain = rows["plain"]
+        plain, numbers = self._rows["plain"][slots], self._rows["number"][slots]
         if plain.all():
-            return self.neurons.keys(rows["number"])
+            return self.neurons.keys(numbers)
         centers: Vector = np.empty((len(slots), self.dim), np.float32)
-        centers[plain] = self.neurons.keys(rows["number"][plain])
+        centers[plain] = self.neurons.keys(numbers[plain])
         for at in np.flatnonzero(~plain).tolist():
             centers[at] = self._cluster(int(slots[at])).center
         return centers
