@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from store import codec
 from store.deltas import ClusterDelta
 from store.fates import NO_FATES, FateRow
 from store.records import JSON
 from store.segments import Segment
+from store.tables import blocks, clusters, keymaps, states
 
 if TYPE_CHECKING:
     from store.state import State
@@ -84,12 +84,12 @@ def batches(change: Change, number: int) -> Iterator[tuple[str, Any, Sequence[An
         segment = change.segment
         yield "edits", segment.batch.schema, [segment.batch], segment.first, segment.rows
     if change.blocks:
-        yield "blocks", codec.BLOCKS, change.blocks, change.first_block, len(change.blocks)
+        yield "blocks", blocks.SCHEMA, change.blocks, change.first_block, len(change.blocks)
     if change.delta:
-        batch = codec.cluster_batch(change.delta, number)
-        yield "clusters", codec.CLUSTERS, [batch], 0, batch.num_rows
+        batch = clusters.encode(change.delta, number)
+        yield "clusters", clusters.SCHEMA, [batch], 0, batch.num_rows
     if change.fates:
-        batch = codec.states_batch(change.fates)
-        yield "states", codec.STATES, [batch], 0, batch.num_rows
+        batch = states.encode(change.fates)
+        yield "states", states.SCHEMA, [batch], 0, batch.num_rows
     if change.key_map is not None:
-        yield "keymaps", codec.KEYMAPS, [change.key_map], 0, 1
+        yield "keymaps", keymaps.SCHEMA, [change.key_map], 0, 1

@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from store import codec, fileio, layout, manifest
+from store import codec, documents, fileio, layout, manifest
 from store.changes import Change, Note, batches
+from store.documents import Head, Pointer, Snapshot
 from store.errors import StaleWriteError, StorageError
-from store.manifest import Head, Pointer, Snapshot
 from store.records import FileEntry, SnapshotInfo
 
 
@@ -44,7 +44,7 @@ def write_commit(
             mend="stage it again",
         )
     info = _info(change, note)
-    manifest.require_json(info)
+    documents.require_json(info)
     try:
         return _write(root, head, files, change, info)
     except StorageError:

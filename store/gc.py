@@ -12,7 +12,7 @@ from pathlib import Path
 
 from store import compact, fileio, index, index_file, layout, manifest
 from store.compact import Merge
-from store.manifest import Pointer, Snapshot
+from store.documents import Pointer, Snapshot
 from store.project import Project
 from store.state import State
 from store.writer import Writer

@@ -198,9 +198,9 @@ class Sketched:
         if met is None:
             return self._sieve.found(sketches, *self._sieve.nearest(sketches, count))
         labels, far = met
-        norms = 2 * np.sqrt(squared_norms(sketches))[:, None] + far  # no center's is larger than that of both
+        lower = lower_bounds(far, np.sqrt(squared_norms(sketches))[:, None])
         row = np.repeat(np.arange(len(sketches)), count)
-        found = Found(row, labels.reshape(-1), lower_bounds(far, norms).reshape(-1))
+        found = Found(row, labels.reshape(-1), lower.reshape(-1))
         if not self._missing:
             return found
         if self._missing_rows is None:

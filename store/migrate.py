@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from store import fileio, layout, lock, manifest
+from store import documents, fileio, layout, lock, manifest
 from store.errors import DamagedProjectError
 from store.verify import verify
 
@@ -29,7 +29,7 @@ def migrate(root: Path) -> tuple[int, int]:
     manifest.read_head(root)
     with lock.writing(root, 0.0):
         head = manifest.read_head(root)
-        if head.format == manifest.FORMAT:
+        if head.format == documents.FORMAT:
             return head.format, head.format
         for finding in verify(root):
             if not finding.file.startswith(layout.INDEX):
@@ -38,5 +38,5 @@ def migrate(root: Path) -> tuple[int, int]:
                 )
         for folder in layout.FOLDERS:
             fileio.make_folder(root / folder)
-        manifest.write_head(root, replace(head, format=manifest.FORMAT))
-        return head.format, manifest.FORMAT
+        manifest.write_head(root, replace(head, format=documents.FORMAT))
+        return head.format, documents.FORMAT

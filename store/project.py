@@ -10,10 +10,10 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from store import checks, fileio, layout, lock, manifest, routes
+from store import checks, documents, fileio, layout, lock, manifest, routes
 from store.clusters import Cluster
+from store.documents import Head, Snapshot
 from store.errors import ProjectExistsError
-from store.manifest import Head, Snapshot
 from store.records import (
     EFFECTIVE_STATUSES,
     JSON,
@@ -74,7 +74,7 @@ class Project:
             detail={},
         )
         first = Snapshot(info, parent=None, key_dim=None, complete=True, files=())
-        manifest.require_json(info)
+        documents.require_json(info)
         for folder in layout.FOLDERS:
             fileio.make_folder(root / folder)
         with lock.writing(root, 0.0):
@@ -185,8 +185,12 @@ class Project:
         found = self._state.clusters
         return sorted(found.clusters(), key=lambda cluster: cluster.number) if found is not None else []
 
-    def lookup(self, keys: ArrayLike) -> list[Route]:
+    def lookup(self, keys: ArrayLike, *, nearest: bool = True) -> list[Route]:
         """The routes of keys float32 [n, d], by one search of the index for all.
+
+        Args:
+            nearest: also find `Route.nearest`, which takes a key that no ball holds two or three times as
+                long; else it is None.
 
         Raises:
             KeyShapeError: the keys have another size than those of the project, or are not finite.
@@ -194,7 +198,7 @@ class Project:
         points = checks.key_rows(keys, self.key_dim)
         if self._state.clusters is None:
             return [Route(None, None)] * len(points)
-        return routes.lookup(self._state.clusters, self._state.edits, points)
+        return routes.lookup(self._state.clusters, self._state.edits, points, nearest=nearest)
 
     def history(self) -> list[SnapshotInfo]:
         """All snapshots up to this one, oldest first."""

@@ -288,7 +288,8 @@ class Route:
 
     Attributes:
         held: the nearest neuron of those whose ball holds the key; None where none does.
-        nearest: the nearest neuron, whether its ball holds the key or not; None in a project without neurons.
+        nearest: the nearest neuron, whether its ball holds the key or not; None in a project without neurons,
+            and where it was not asked for.
     """
 
     held: Neighbour | None

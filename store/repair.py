@@ -18,12 +18,13 @@ from pathlib import Path
 from store import fileio, layout, lock, manifest, verify
 from store.changes import Change, Note
 from store.commit import write_commit
+from store.documents import Head, Pointer, Snapshot
 from store.errors import DamagedProjectError
-from store.manifest import Head, Pointer, Snapshot
 from store.records import JSON, FileEntry, NewEdit, SnapshotInfo, block_id, edit_id, number_of
 from store.rewrite import all_put, counted, from_scratch
-from store.segments import Edits, NumberedEdit, Segment, encode_edits, joined, open_segment
+from store.segments import Edits, Segment, joined, open_segment
 from store.state import State, read_fates
+from store.tables import edits as edits_table
 
 _ADVICE = "put the file back from a copy of the project"
 
@@ -245,8 +246,8 @@ def _source(root: Path, ground: _Ground, entry: FileEntry) -> tuple[int, int, Ca
 def _placeholders(root: Path, entry: FileEntry) -> Segment:
     """Rows that keep the numbers of lost edits: without text, and never answered."""
     lost = NewEdit(prompt="", target="", status="failed", metadata={"lost": entry.path})
-    rows = [NumberedEdit(number, lost, None, ()) for number in _numbers([entry])]
-    return Segment(encode_edits(rows, datetime.now(UTC)), entry.first, root)
+    rows = [edits_table.NumberedEdit(number, lost, None, ()) for number in _numbers([entry])]
+    return Segment(edits_table.encode(rows, datetime.now(UTC)), entry.first, root)
 
 
 def _numbers(entries: Iterable[FileEntry]) -> list[int]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from store import checks, codec
+from store import checks
 from store.changes import NO_CHANGE, Change
 from store.clusters import insert
 from store.deltas import ClusterDelta
@@ -18,6 +18,8 @@ from store.segments import Edits, Segment, joined_column
 from store.space import ClusterSet
 from store.state import State
 from store.supersede import replaced_in_all
+from store.tables import edits as edits_table
+from store.tables import keymaps
 
 
 def from_scratch(edits: Edits, reverted: Container[int]) -> tuple[Fates, ClusterSet | None]:
@@ -50,7 +52,7 @@ def rekeyed(state: State, key_map: KeyMap, keys: Mapping[str, Vector], radii: Ma
     change = Change(
         parent=state.pointer.number,
         dim=rows.shape[1] if neurons else None,
-        key_map=codec.key_map_batch(key_map),
+        key_map=keymaps.encode(key_map),
         replaces=state.paths("edits", "clusters", "states", "keymaps"),
         rewrites=True,
         counts=state.snapshot.info.counts,
@@ -107,10 +109,12 @@ def _with_keys(state: State, keys: Mapping[int, Vector], radii: Mapping[int, flo
     """All edits as one segment, with other keys and radii; an edit that has none here has no key."""
     segments = list(state.edits.segments())
     numbers = range(1, state.edits.count + 1)
-    schema = codec.edits_schema(len(next(iter(keys.values()))) if keys else 0)
+    schema = edits_table.schema_of(len(next(iter(keys.values()))) if keys else 0)
     old_radii = joined_column(segments, "radius").to_pylist()
     columns = {
-        "key": codec.key_column([keys.get(number) for number in numbers], schema.field("key").type.list_size),
+        "key": edits_table.key_column(
+            [keys.get(number) for number in numbers], schema.field("key").type.list_size
+        ),
         "radius": pa.array(
             [radii.get(number, old) for number, old in zip(numbers, old_radii, strict=True)], pa.float64()
         ),

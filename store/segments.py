@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,66 +13,15 @@ from numpy.typing import NDArray
 
 from store import codec, layout
 from store.clusters import Floats, Neuron, Numbers
-from store.errors import InvalidEditError
-from store.records import ROUTING, STATUSES, EditRecord, FileEntry, NewEdit, Status, Vector, block_id, edit_id
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class NumberedEdit:
-    """A new edit with the numbers that the store gives it."""
-
-    number: int
-    edit: NewEdit
-    block: int | None
-    supersedes: tuple[int, ...]
-
-
-def encode_edits(edits: Sequence[NumberedEdit], created_at: datetime) -> Any:
-    """Edits as one record batch.
-
-    Raises:
-        InvalidEditError: a text that is no Unicode, or metadata that is no JSON.
-    """
-    new = [each.edit for each in edits]
-    dims = {len(edit.key) for edit in new if edit.key is not None}
-    dim = max(dims, default=0)
-    microseconds = (created_at - _EPOCH) // (datetime.resolution)
-    columns: dict[str, Sequence[Any]] = {
-        "number": [each.number for each in edits],
-        "prompt": [edit.prompt for edit in new],
-        "target": [edit.target for edit in new],
-        "rephrases": [list(edit.rephrases) for edit in new],
-        "locality": [[{"prompt": p, "answer": a} for p, a in edit.locality] for edit in new],
-        "subject": [edit.subject for edit in new],
-        "metadata": [codec.json_text(edit.metadata) for edit in new],
-        "status": [edit.status for edit in new],
-        "label": [list(edit.label) for edit in new],
-        "block": [each.block for each in edits],
-        "radius": [edit.radius for edit in new],
-        "metrics": [codec.json_text(edit.metrics) for edit in new],
-        "created_at": [microseconds] * len(new),
-        "supersedes": [list(each.supersedes) for each in edits],
-    }
-    schema = codec.edits_schema(dim)
-    try:
-        arrays = [
-            codec.key_column([edit.key for edit in new], dim)
-            if field.name == "key"
-            else pa.array(columns[field.name], field.type)
-            for field in schema
-        ]
-    except (UnicodeError, pa.ArrowException, OverflowError) as error:
-        raise InvalidEditError(f"an edit cannot be written down ({error})") from error
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+from store.records import ROUTING, STATUSES, EditRecord, FileEntry, Status, Vector, block_id, edit_id
+from store.tables.edits import key_column, schema_of
 
 
 class Segment:
     """The edits of one commit.
 
     Args:
-        batch: a checked record batch with the columns of `codec.edits_schema`.
+        batch: a checked record batch with the columns of `store.tables.edits`.
         first: the number of its first edit.
         path: what to name when something in it does not fit.
     """
@@ -133,7 +80,7 @@ class Edits:
         self, dim: int | None, sources: Sequence[tuple[int, int, Callable[[], Segment]]] = ()
     ) -> None:
         self.dim = dim
-        self._firsts = [first for first, _, _ in sources]
+        self._firsts: Numbers = np.array([first for first, _, _ in sources], np.int64)
         self._rows = [rows for _, rows, _ in sources]
         self._open = [opener for _, _, opener in sources]
         self._loaded: dict[int, Segment] = {}
@@ -141,12 +88,12 @@ class Edits:
     @property
     def count(self) -> int:
         """How many edits there are; also the highest number."""
-        return self._firsts[-1] + self._rows[-1] - 1 if self._firsts else 0
+        return int(self._firsts[-1]) + self._rows[-1] - 1 if self._rows else 0
 
     def with_segment(self, first: int, rows: int, opener: Callable[[], Segment], dim: int | None) -> Edits:
         """These edits and those of one more segment."""
         longer = Edits(dim)
-        longer._firsts = [*self._firsts, first]
+        longer._firsts = np.append(self._firsts, first)
         longer._rows = [*self._rows, rows]
         longer._open = [*self._open, opener]
         longer._loaded = dict(self._loaded)
@@ -188,21 +135,21 @@ class Edits:
     def _gather(
         self, numbers: Sequence[int] | Numbers, column: str, dtype: type[np.generic], shape: tuple[int, ...]
     ) -> NDArray[Any]:
+        if len(numbers) == 1:
+            segment = self._segment(self._position(int(numbers[0])))
+            one: NDArray[Any] = getattr(segment, column)[int(numbers[0]) - segment.first][None]
+            return one
         wanted = np.asarray(numbers, np.int64)
         result = np.empty((len(wanted), *shape), dtype)
-        if len(wanted) == 1:
-            segment = self._segment(self._position(int(wanted[0])))
-            result[0] = getattr(segment, column)[wanted[0] - segment.first]
-            return result
-        positions = np.searchsorted(self._firsts, wanted, side="right") - 1
-        for at in np.unique(positions).tolist():
+        positions = self._firsts.searchsorted(wanted, side="right") - 1
+        for at in set(positions.tolist()):
             here = positions == at
             segment = self._segment(at)
             result[here] = getattr(segment, column)[wanted[here] - segment.first]
         return result
 
     def _position(self, number: int) -> int:
-        return bisect_right(self._firsts, number) - 1
+        return int(self._firsts.searchsorted(number, side="right")) - 1
 
     def _segment(self, at: int) -> Segment:
         if at not in self._loaded:
@@ -213,9 +160,9 @@ class Edits:
 def joined(segments: Sequence[Segment], path: Path) -> Segment:
     """Segments that follow each other as one."""
     dim = max(segment.dim for segment in segments)
-    schema = codec.edits_schema(dim)
+    schema = schema_of(dim)
     keys = [
-        segment.batch.column("key") if segment.dim else codec.key_column([None] * segment.rows, dim)
+        segment.batch.column("key") if segment.dim else key_column([None] * segment.rows, dim)
         for segment in segments
     ]
     columns = [
@@ -244,7 +191,7 @@ def open_segment(root: Path, entry: FileEntry, dim: int | None) -> Segment:
             raise ValueError("its keys have another size than those of the project")
         if reader.num_record_batches != 1:
             raise ValueError("an edits file has one record batch")
-        batch = codec.read_batch(reader, 0, codec.edits_schema(size), path)
+        batch = codec.read_batch(reader, 0, schema_of(size), path)
         if batch.num_rows != entry.rows:
             raise ValueError(f"it holds {batch.num_rows} edits in place of {entry.rows}")
     return Segment(batch, entry.first, path)

@@ -74,8 +74,8 @@ class Sieve:
 
     def within(self, points: Vector, within: Floats) -> Found:
         """Every center within a distance [n] of points, given by their sketches [n, m]; some others too."""
-        few = points[:, : self._few]
-        asked = np.concatenate([few, np.ones((len(points), 1), np.float32)], axis=1)
+        asked = np.ones((len(points), self._few + 1), np.float32)
+        few = asked[:, :-1] = points[:, : self._few]
         at_most = len(points) * len(self) // _MANY
         found = self._passing(_limits(few, within), lambda part: asked @ self._coarse[:, part], at_most)
         if found is None:
@@ -136,7 +136,7 @@ class Sieve:
             some, which = at[part], row[part]
             apart = np.subtract(self._sketches[some], points[which], dtype=np.float64)
             far = np.sqrt(np.einsum("ij,ij->i", apart, apart))
-            result[part] = lower_bounds(far, np.sqrt(-2.0 / _LESS * self._half[some]) + norms[which])
+            result[part] = lower_bounds(far, norms[which])
         return result
 
     def found(self, points: Vector, row: Labels, at: Labels) -> Found:

@@ -89,6 +89,9 @@ class Sketch:
 
 
 def lower_bounds(far: Floats, norms: Floats) -> Floats:
-    """What distances of keys are at least, from those of their sketches and the sums of their norms."""
-    result: Floats = np.maximum(far * (1.0 - _ROUNDING) - _CAST * norms, 0.0)
+    """What distances of keys are at least, from those of their sketches and the norms of one side's sketches.
+
+    The norms of the other side are no larger than both together.
+    """
+    result: Floats = np.maximum(far * (1.0 - _ROUNDING - _CAST) - (2.0 * _CAST) * norms, 0.0)
     return result

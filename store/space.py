@@ -1,19 +1,20 @@
-"""Clusters that can be searched and changed: a whole set, and a layer of changes over a set that stays.
+"""A set of clusters that can be searched and changed.
 
-`ClusterSet` keeps what a search needs in arrays, so that a query costs no Python loop over clusters, and
-makes a `Cluster` only when a rule asks for one. `Overlay` is what a writer stages in: dropping it undoes all.
+It keeps what a search needs in arrays, so that a query costs no Python loop over clusters, and makes a
+`Cluster` only when a rule asks for one.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store.candidates import NO_CANDIDATES, Candidates, Pairs, holding, holding_or_nearest
 from store.clusters import Cluster, Floats, Near, Neurons, Numbers, distances, row_norms, with_rounding
 from store.deltas import NO_CLUSTERS, ClusterDelta, ClusterTable
 from store.found import Found, with_room
@@ -29,39 +30,6 @@ _PAIR_FLOATS = 1 << 22
 _FIRST = 8
 _KEPT = 512
 _KEPT_CANDIDATES = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """Pairs of a point and a cluster that may hold it or have the nearest neuron, as columns [m].
-
-    Attributes:
-        row: which point.
-        number: which cluster.
-        center_distance: float64, exact.
-        plain: the cluster is one neuron, whose key is the center.
-    """
-
-    row: Numbers
-    number: Numbers
-    radius: Floats
-    center_distance: Floats
-    plain: NDArray[np.bool_]
-
-    def and_also(self, other: Candidates) -> Candidates:
-        """Both, one after the other."""
-        return Candidates(
-            np.concatenate([self.row, other.row]),
-            np.concatenate([self.number, other.number]),
-            np.concatenate([self.radius, other.radius]),
-            np.concatenate([self.center_distance, other.center_distance]),
-            np.concatenate([self.plain, other.plain]),
-        )
-
-
-_NO_CANDIDATES = Candidates(
-    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.bool_)
-)
 
 
 def index_label(number: int, version: int) -> int:
@@ -184,22 +152,29 @@ class ClusterSet:
         """Take over the changes of a commit; the version is the snapshot's number."""
         self._change(delta.put, delta.dropped, version)
 
-    def candidates(self, points: Vector, margins: Floats, hidden: Sequence[int] = ()) -> Candidates:
+    def candidates(
+        self, points: Vector, margins: Floats, hidden: Sequence[int] = (), *, nearest: bool = True
+    ) -> Candidates:
         """What may answer points [n, d], each held by a ball up to its margin outside it.
 
         Args:
             hidden: numbers of clusters to leave out.
+            nearest: also those that have the nearest neuron of a point, whether they hold it or not.
         """
         if not self._slots:
-            return _NO_CANDIDATES
+            return NO_CANDIDATES
         within = margins + self._widest["radius"]
         sketches = self.index.sketch(points)
         found = self.index.within(sketches, within)
-        chosen, best = self._worth(points, margins, found, hidden)
+        measure = partial(self._measure, points)
+        if not nearest:
+            return holding(self._pairs(found, hidden), margins, measure)
+        chosen, best = holding_or_nearest(self._pairs(found, hidden), margins, measure)
         lacking = np.nonzero(best + self._widest["spread"] > within)[0]
         if len(lacking) and not found.every:
             more = self.index.nearest(sketches[lacking], _FIRST + len(hidden))
-            chosen, _ = self._worth(points, margins, found.and_also(more, lacking), hidden)
+            every = self._pairs(found.and_also(more, lacking), hidden)
+            chosen, _ = holding_or_nearest(every, margins, measure)
         return chosen
 
     def expect(self, points: Vector, radius: float) -> None:
@@ -211,33 +186,11 @@ class ClusterSet:
             for row, point in enumerate(points):
                 self._keep(point, within, found.of(row))
 
-    def _worth(
-        self, points: Vector, margins: Floats, found: Found, hidden: Sequence[int]
-    ) -> tuple[Candidates, Floats]:
-        """Those pairs of what was found whose cluster may hold its point or have the nearest neuron.
-
-        Returns:
-            Also for each point a distance within which a neuron was found.
-        """
-        slots, row, lower = self._slot_by_number[found.labels & _NUMBER_MASK], found.row, found.lower
-        if len(hidden):
-            seen = ~np.isin(self._rows["number"][slots], np.asarray(hidden))
-            slots, row, lower = slots[seen], row[seen], lower[seen]
-        best = np.full(len(points), np.inf)
-        if not len(slots):
-            return _NO_CANDIDATES, best
-        rows = self._rows[slots]
-        spread, apart = rows["spread"], np.empty(len(slots))
-        first = _least_of_each(row, lower + spread)
-        apart[first] = self._measure(points, row[first], slots[first])
-        best[row[first]] = apart[first] + spread[first]
-        worth = (lower <= rows["radius"] + margins[row]) | (lower - spread <= best[row])
-        worth[first] = False
-        rest = np.nonzero(worth)[0]
-        apart[rest] = self._measure(points, row[rest], slots[rest])
-        chosen = np.concatenate([first, rest])
-        kept = rows[chosen]
-        return Candidates(row[chosen], kept["number"], kept["radius"], apart[chosen], kept["plain"]), best
+    def _pairs(self, found: Found, hidden: Sequence[int]) -> Pairs:
+        """What was found, less the clusters to leave out."""
+        slots = self._slot_by_number[found.labels & _NUMBER_MASK]
+        pairs = Pairs(found.row, slots, self._rows[slots], found.lower)
+        return pairs.of(~np.isin(pairs.clusters["number"], np.asarray(hidden))) if len(hidden) else pairs
 
     def _within(self, point: Vector, radius: float, spread: float, column: str) -> Near:
         """Clusters whose `column` around the center reaches `spread` around the point, or that have their own
@@ -282,12 +235,12 @@ class ClusterSet:
         return result
 
     def _centers(self, slots: Numbers) -> Vector:
-        rows = self._rows[slots]
+        plain, numbers = self._rows["plain"][slots], self._rows["number"][slots]
+        if plain.all():
+            return self.neurons.keys(numbers)
         centers: Vector = np.empty((len(slots), self.dim), np.float32)
-        plain = rows["plain"]
-        if plain.any():
-            centers[plain] = self.neurons.keys(rows["number"][plain])
-        for at in np.nonzero(~plain)[0].tolist():
+        centers[plain] = self.neurons.keys(numbers[plain])
+        for at in np.flatnonzero(~plain).tolist():
             centers[at] = self._cluster(int(slots[at])).center
         return centers
 
@@ -332,94 +285,6 @@ class ClusterSet:
         self._used = stop
         if self._index is not None:
             self._index.add(self._rows["label"][start:stop])
-
-
-class Overlay:
-    """Changes over a set of clusters that itself stays as it is."""
-
-    def __init__(self, base: ClusterSet, neurons: Neurons) -> None:
-        self.dim = base.dim
-        self.neurons = neurons
-        self._base = base
-        self._top = ClusterSet(base.dim, neurons)
-        self._hidden: set[int] = set()
-
-    @property
-    def count(self) -> int:
-        """How many clusters there are."""
-        return self._base.count - len(self._hidden) + self._top.count
-
-    def touching(self, point: Vector, radius: float) -> Near:
-        return self._seen(self._base.touching(point, radius)) + self._top.touching(point, radius)
-
-    def reaching(self, point: Vector, radius: float, spread: float = 0.0) -> Near:
-        below = self._seen(self._base.reaching(point, radius, spread))
-        return below + self._top.reaching(point, radius, spread)
-
-    def holder(self, number: int) -> Cluster:
-        if number in self._top.owners:
-            return self._top.holder(number)
-        return self._base.holder(number)
-
-    def is_live(self, number: int) -> bool:
-        """Whether a neuron stands in a cluster."""
-        if number in self._top.owners:
-            return True
-        owner = self._base.owners.get(number)
-        return owner is not None and owner not in self._hidden
-
-    def members(self, number: int) -> tuple[int, ...]:
-        return self._top.members(number) if number in self._top else self._base.members(number)
-
-    def clusters(self) -> Iterator[Cluster]:
-        below = (cluster for cluster in self._base.clusters() if cluster.number not in self._hidden)
-        return itertools.chain(below, self._top.clusters())
-
-    def put(self, cluster: Cluster) -> None:
-        self._hide(cluster.number)
-        self._top.put(cluster)
-
-    def drop(self, number: int) -> None:
-        self._hide(number)
-        if number in self._top:
-            self._top.drop(number)
-
-    def candidates(self, points: Vector, margins: Floats) -> Candidates:
-        """What may answer points [n, d], each held by a ball up to its margin outside it."""
-        below = self._base.candidates(points, margins, sorted(self._hidden))
-        return below.and_also(self._top.candidates(points, margins))
-
-    def delta(self) -> ClusterDelta:
-        """What has changed."""
-        put = [
-            cluster
-            for cluster in self._top.clusters()
-            if cluster.number not in self._base or not self._base.get(cluster.number).same_as(cluster)
-        ]
-        put.sort(key=lambda cluster: cluster.number)
-        return ClusterDelta(put, sorted(number for number in self._hidden if number not in self._top))
-
-    def _hide(self, number: int) -> None:
-        if number in self._base:
-            self._hidden.add(number)
-
-    def _seen(self, near: Near) -> Near:
-        return [found for found in near if found[0].number not in self._hidden]
-
-
-def _least_of_each(row: Numbers, values: Floats) -> Numbers:
-    """For each row, of which equal ones stand together, the place of its least value."""
-    starts = _starts(row)
-    least = np.repeat(np.minimum.reduceat(values, starts), np.diff(starts, append=len(row)))
-    places = np.flatnonzero(values == least)
-    return places[_starts(row[places])]
-
-
-def _starts(row: Numbers) -> Numbers:
-    """Where a new row begins."""
-    new = np.ones(len(row), np.bool_)
-    np.not_equal(row[1:], row[:-1], out=new[1:])
-    return np.flatnonzero(new)
 
 
 def build_index(clusters: ClusterSet) -> CenterIndex:

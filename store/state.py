@@ -12,10 +12,10 @@ from typing import Any
 from store import codec, index_file, layout, lock, manifest
 from store.clusters import distances
 from store.deltas import ClusterRows, ClusterTable
+from store.documents import Head, Pointer, Snapshot
 from store.errors import DamagedProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
 from store.fates import NO_FATES, FateRow, Fates
 from store.index import CenterIndex
-from store.manifest import Head, Pointer, Snapshot
 from store.records import (
     Block,
     ClusterInfo,
@@ -30,6 +30,7 @@ from store.records import (
 )
 from store.segments import Edits, open_segment
 from store.space import ClusterSet
+from store.tables import blocks, clusters, keymaps, states
 
 
 class State:
@@ -103,6 +104,10 @@ class State:
             if entry.role == "states":
                 self.fates = self.fates.changed(_fate_rows(self.root, entry))
 
+    def space(self, dim: int) -> ClusterSet:
+        """The clusters; empty ones, for keys of this size, before the first neuron."""
+        return self.clusters if self.clusters is not None else ClusterSet(dim, self.edits)
+
     def entries(self, role: str) -> list[FileEntry]:
         """The files of a role in the order of what they hold."""
         return sorted((entry for entry in self.files if entry.role == role), key=lambda entry: entry.first)
@@ -139,7 +144,7 @@ class State:
         """
         number = number_of(name, "b")
         batch, path = self.block_batch(number)
-        return Block(block_id(number), codec.block_slices(batch, number, path))
+        return Block(block_id(number), blocks.decode(batch, number, path))
 
     def block_batch(self, number: int) -> tuple[Any, Path]:
         """A block's record batch, and the file that it stands in.
@@ -157,7 +162,7 @@ class State:
         path = layout.inside(self.root, entry.path)
         if entry.path not in self._readers:
             self._readers[entry.path] = codec.open_batches(path, entry.size)
-        return codec.read_batch(self._readers[entry.path], number - entry.first, codec.BLOCKS, path), path
+        return codec.read_batch(self._readers[entry.path], number - entry.first, blocks.SCHEMA, path), path
 
     def key_map_entry(self) -> FileEntry | None:
         """The file of the key map in force."""
@@ -172,8 +177,8 @@ class State:
         entry = self.key_map_entry()
         if entry is None:
             return None
-        batch, path = _read_whole(self.root, entry, codec.KEYMAPS)
-        return codec.key_map(batch, path)
+        batch, path = _read_whole(self.root, entry, keymaps.SCHEMA)
+        return keymaps.decode(batch, path)
 
     def status(self, number: int) -> EffectiveStatus:
         """The effective status of an edit."""
@@ -255,12 +260,12 @@ def _read_whole(root: Path, entry: FileEntry, schema: Any) -> tuple[Any, Path]:
 
 
 def _read_clusters(root: Path, files: Iterable[FileEntry], edits: int, dim: int) -> list[ClusterRows]:
-    parts = (_read_whole(root, entry, codec.CLUSTERS) for entry in files if entry.role == "clusters")
-    return [codec.cluster_rows(batch, edits, dim, path) for batch, path in parts]
+    parts = (_read_whole(root, entry, clusters.SCHEMA) for entry in files if entry.role == "clusters")
+    return [clusters.decode(batch, edits, dim, path) for batch, path in parts]
 
 
 def _fate_rows(root: Path, entry: FileEntry) -> list[FateRow]:
-    batch, _ = _read_whole(root, entry, codec.STATES)
+    batch, _ = _read_whole(root, entry, states.SCHEMA)
     columns = (batch.column(name).to_pylist() for name in ("number", "reverted", "superseded_by"))
     return list(zip(*columns, strict=True))
 

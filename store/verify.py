@@ -11,9 +11,9 @@ import numpy as np
 
 from store import fileio, index_file, layout, manifest, routes
 from store.clusters import Cluster, distances
+from store.documents import Head, Pointer, Snapshot
 from store.errors import DamagedProjectError, ProjectError
 from store.index import CenterIndex
-from store.manifest import Head, Pointer, Snapshot
 from store.records import FileEntry, block_id, edit_id, number_of
 from store.segments import Edits, open_segment
 from store.space import ClusterSet

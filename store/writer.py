@@ -1,94 +1,25 @@
-"""What moves a project on: stage edits and commit them, take edits back, give neurons new keys, compact."""
+"""What moves a project on: commit edits, take them back, give neurons new keys, compact."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from store import checks, clusters, codec, compact, index_file, manifest, rewrite, routes
+from store import checks, compact, documents, index_file, rewrite
 from store.changes import NO_CHANGE, Change, Note, counts_after
-from store.clusters import Neuron
 from store.commit import write_commit
+from store.documents import Head, Snapshot
 from store.errors import FormatVersionError
 from store.fates import FateRow
-from store.manifest import Head, Snapshot
-from store.records import (
-    JSON,
-    ROUTING,
-    FileEntry,
-    KeyMap,
-    LoraSlice,
-    NewEdit,
-    Route,
-    SnapshotInfo,
-    Vector,
-    edit_id,
-)
-from store.segments import Edits, NumberedEdit, Segment, encode_edits
-from store.space import ClusterSet, Overlay
+from store.overlay import changed
+from store.records import JSON, FileEntry, KeyMap, LoraSlice, NewEdit, SnapshotInfo, Vector, edit_id
+from store.staging import Staged, stage
 from store.state import State
-from store.supersede import Prompts, replaced_again, replaced_by_new
+from store.supersede import Prompts, replaced_again
 
 if TYPE_CHECKING:
     from store.project import Project
-
-
-class Staged:
-    """Edits as they would be after a commit; nothing is written until then, and dropping it undoes it."""
-
-    def __init__(self, writer: Writer, change: Change, overlay: Overlay | None, edits: Edits) -> None:
-        self._writer = writer
-        self._change = change
-        self._overlay = overlay
-        self._edits = edits
-
-    @property
-    def edit_ids(self) -> list[str]:
-        """The ids that the edits get, in the order in which they were handed in."""
-        segment = self._change.segment
-        return [edit_id(segment.first + row) for row in range(segment.rows)] if segment else []
-
-    @property
-    def superseded(self) -> dict[str, str]:
-        """Older edits that are replaced, each with the edit that replaces it."""
-        return {edit_id(old): edit_id(by) for old, _, by in self._change.fates if by is not None}
-
-    def lookup(self, keys: ArrayLike) -> list[Route]:
-        """The routes of keys float32 [n, d] as they would be after the commit.
-
-        Raises:
-            KeyShapeError: the keys do not fit.
-        """
-        points = checks.key_rows(keys, self._change.dim)
-        if self._overlay is None:
-            return [Route(None, None)] * len(points)
-        return routes.lookup(self._overlay, self._edits, points)
-
-    def commit(
-        self,
-        *,
-        recipe: Mapping[str, JSON],
-        seed: int,
-        versions: Mapping[str, str],
-        action: str = "edit",
-        command: str | None = None,
-        detail: Mapping[str, JSON] | None = None,
-    ) -> SnapshotInfo:
-        """Make this the next snapshot.
-
-        Raises:
-            StaleWriteError: the project has moved on since this was staged.
-            StorageError: the file system refused; the project is as it was.
-            InvalidEditError: recipe, versions or detail are no JSON values.
-        """
-        note = Note(action, recipe, seed, versions, command, detail or {})
-        return self._writer.commit(self._change, note)
 
 
 class Writer:
@@ -118,34 +49,7 @@ class Writer:
             InvalidEditError: an edit or a block lacks something, or contradicts itself.
             KeyShapeError: a key does not fit.
         """
-        state, blocks = self._state, blocks or {}
-        dim = checks.edits(edits, blocks, state.snapshot.key_dim)
-        first, first_block = state.edits.count + 1, state.block_count() + 1
-        new = [
-            (_neuron(number, edit), edit.prompt)
-            for number, edit in enumerate(edits, first)
-            if edit.key is not None and edit.status in ROUTING
-        ]
-        kept = list(dict.fromkeys(str(edit.block) for edit in edits if edit.status == "solved"))
-        space = self._space(dim) if dim is not None else None
-        replaced = self._replaced(space, new)
-        rows = _numbered(edits, first, {name: n for n, name in enumerate(kept, first_block)}, replaced)
-        segment, together = self._segment(rows, dim)
-        overlay = None
-        if space is not None:
-            gone = [old for old in replaced if old < first]
-            standing = [neuron for neuron, _ in new if neuron.number not in replaced]
-            overlay = _changed(space, together, gone, [], standing)
-        change = Change(
-            parent=state.pointer.number,
-            dim=dim,
-            segment=segment,
-            blocks=[codec.block_batch(number, blocks[name]) for number, name in enumerate(kept, first_block)],
-            first_block=first_block,
-            delta=overlay.delta() if overlay is not None else NO_CHANGE,
-            fates=[(old, False, by) for old, by in sorted(replaced.items())],
-        )
-        return Staged(self, change, overlay, together)
+        return stage(self._state, self._prompt_index, self.commit, edits, blocks or {})
 
     def revert(
         self,
@@ -178,7 +82,7 @@ class Writer:
         delta = NO_CHANGE
         if state.clusters is not None:
             live = gone & state.clusters.owners.keys()
-            delta = _changed(state.clusters, state.edits, live, back, []).delta()
+            delta = changed(state.clusters, state.edits, live, back, []).delta()
         rows = [fates[number] for number in sorted(fates)]
         change = Change(state.pointer.number, state.snapshot.key_dim, delta=delta, fates=rows)
         ids: JSON = [edit_id(number) for number in sorted(gone)]
@@ -243,7 +147,7 @@ class Writer:
             DamagedProjectError: a file of edits is broken.
             StorageError: the file system refused; the project is as it was.
         """
-        if self._state.head.format < manifest.FORMAT_OF_KEY_MAPS:
+        if self._state.head.format < documents.FORMAT_OF_KEY_MAPS:
             raise FormatVersionError(
                 f"a project of format {self._state.head.format} holds no key map",
                 where=str(self._state.root),
@@ -282,20 +186,6 @@ class Writer:
         if self._state.unsaved > index_file.CATCH_UP:
             self._state.save_index()
 
-    def _replaced(self, space: ClusterSet | None, new: Sequence[tuple[Neuron, str]]) -> dict[int, int]:
-        if space is None or not new:
-            return {}
-        space.expect(np.stack([neuron.key for neuron, _ in new]), max(neuron.radius for neuron, _ in new))
-        return replaced_by_new(space, space.owners, new, self._prompt_index())
-
-    def _segment(self, rows: Sequence[NumberedEdit], dim: int | None) -> tuple[Segment | None, Edits]:
-        """New edits as a segment in memory, and all edits together with them."""
-        state = self._state
-        if not rows:
-            return None, state.edits
-        segment = Segment(encode_edits(rows, datetime.now(UTC)), rows[0].number, state.root)
-        return segment, state.edits.with_segment(segment.first, segment.rows, lambda: segment, dim)
-
     def _take_over(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
         """Bring what is in memory to the snapshot that was just committed."""
         state = self._state
@@ -305,7 +195,9 @@ class Writer:
             state.go_over(head, snapshot)
         else:
             self._move_on(change, head, snapshot, added)
-        if state.clusters is not None and state.unsaved > max(index_file.CATCH_UP, state.clusters.count // 2):
+        if state.clusters is None:
+            return
+        if state.unsaved > max(index_file.CATCH_UP, state.clusters.count // index_file.SHARE):
             state.save_index()
 
     def _move_on(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
@@ -314,15 +206,10 @@ class Writer:
         if self._prompts is not None and change.segment is not None:
             self._prompts.add(change.segment)
         if change.dim is not None:
-            space = self._space(change.dim)
+            space = state.space(change.dim)
             space.neurons = state.edits
             space.apply(change.delta, snapshot.info.number)
             state.clusters = space
-
-    def _space(self, dim: int) -> ClusterSet:
-        """The clusters of the newest snapshot; empty ones before the first neuron."""
-        state = self._state
-        return state.clusters if state.clusters is not None else ClusterSet(dim, state.edits)
 
     def _prompt_index(self) -> Prompts:
         if self._prompts is None:
@@ -343,34 +230,3 @@ class Writer:
         """A note for a commit that brings no recipe of its own."""
         info = self._state.snapshot.info
         return Note(action, info.recipe, info.seed, versions, command, detail)
-
-
-def _neuron(number: int, edit: NewEdit) -> Neuron:
-    assert edit.key is not None and edit.radius is not None, "checked before"
-    return Neuron(number, np.array(edit.key, np.float32), tuple(edit.label), float(edit.radius))
-
-
-def _numbered(
-    edits: Sequence[NewEdit], first: int, blocks: Mapping[str, int], replaced: Mapping[int, int]
-) -> list[NumberedEdit]:
-    """New edits with their numbers, those of their blocks, and those of the edits that they replace."""
-    supersedes: dict[int, list[int]] = defaultdict(list)
-    for old, by in sorted(replaced.items()):
-        supersedes[by].append(old)
-    return [
-        NumberedEdit(number, edit, blocks.get(edit.block or ""), tuple(supersedes[number]))
-        for number, edit in enumerate(edits, first)
-    ]
-
-
-def _changed(
-    space: ClusterSet, edits: Edits, gone: Iterable[int], back: Sequence[Neuron], new: Iterable[Neuron]
-) -> Overlay:
-    """The clusters without the neurons in `gone`, with those in `back` in their old places, and new ones."""
-    overlay = Overlay(space, edits)
-    removed = set(gone)
-    if removed or back:
-        clusters.rebuild(overlay, lambda: ClusterSet(space.dim, edits), removed, back)
-    for neuron in new:
-        clusters.insert(overlay, neuron)
-    return overlay

@@ -157,12 +157,12 @@ def in_every_command(melo: Melo) -> list[Any]:
 
 
 def test_a_project_of_a_newer_format(own_edited: Path, melo: Melo, files_of: FilesOf) -> None:
-    from store import manifest
+    from store import documents
 
     path = own_edited / ".melo/facts/manifest.json"
     document = json.loads(path.read_text())
-    document |= {"format": manifest.FORMAT + 1, "needs": "9.9.9"}
-    document["check"] = manifest._check(document)
+    document |= {"format": documents.FORMAT + 1, "needs": "9.9.9"}
+    document["check"] = documents._check(document)
     path.write_text(json.dumps(document))
     before = files_of(own_edited)
     for run in in_every_command(melo):

@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as npst
 
 from store import clusters, index
 from store.clusters import Cluster, Neuron, distance, insert, rebuild, tolerances
-from store.space import ClusterSet, Overlay
+from store.overlay import Overlay
+from store.space import ClusterSet
 
 DIM = 2
 

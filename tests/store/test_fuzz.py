@@ -19,6 +19,7 @@ from store.gc import collect
 from store.project import Project
 from store.records import KeyMap
 from store.repair import repair
+from store.tables import states
 from store.verify import verify
 
 MOST_MEMORY = 256 << 20
@@ -145,7 +146,7 @@ def test_an_edit_that_no_cluster_holds_is_shown_and_told_by_verify(full):
     (entry,) = [entry for entry in newest.files() if entry.role == "states"]
     assert newest.edit("e000004").status == "reverted"
     rows = [row for row in newest._state.fates.rows() if row[0] != 4]
-    codec.write_batches(full.path / entry.path, codec.STATES, [codec.states_batch(rows)])
+    codec.write_batches(full.path / entry.path, states.SCHEMA, [states.encode(rows)])
     signed_again(full.path, entry.path)
     shown = Project.open(full.path).edit("e000004")
     assert (shown.status, shown.cluster) == ("live", None)

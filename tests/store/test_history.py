@@ -23,7 +23,7 @@ from store.clusters import Neuron, insert, tolerances
 from store.errors import UnknownEditError
 from store.gc import collect
 from store.project import Project
-from store.records import ROUTING, BaseReference, KeyMap, LoraSlice, NewEdit
+from store.records import ROUTING, BaseReference, KeyMap, LoraSlice, NewEdit, Route
 from store.space import ClusterSet
 
 DIM = 2
@@ -101,7 +101,9 @@ def described(project):
 
 
 def check_routes(project, clusters, model, points):
-    for point, route in zip(points, project.lookup(points), strict=True):
+    routes = project.lookup(points)
+    assert project.lookup(points, nearest=False) == [Route(route.held, None) for route in routes]
+    for point, route in zip(points, routes, strict=True):
         members = [(apart(model.edits[n - 1].key, point), n, c) for c in clusters for n in c.members]
         margin = float(tolerances(point[None])[0])
         firing = [m for m in members if apart(m[2].center, point) <= m[2].radius + margin]
