@@ -157,7 +157,7 @@ def router_of_export(folder: Path, *, base: str | None = None) -> PromptRouter:
 
 def _of_store(project: Project) -> Callable[[Keys], list[Fired | None]]:
     def lookup(keys: Keys) -> list[Fired | None]:
-        found = (route.fired for route in project.lookup(keys))
+        found = (route.fired for route in project.lookup(keys, nearest=False))
         return [
             None
             if fired is None or fired.block is None
