@@ -44,12 +44,15 @@ class Table:
     Attributes:
         title: a line above it, or None.
         right: headings of the columns that are aligned to the right, as numbers are.
+        cut: headings of the columns whose ends a narrow terminal cuts off, so that each row takes one line;
+            where there are none, long cells go on in the next line.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str | None = None
     right: frozenset[str] = frozenset()
+    cut: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -331,11 +334,18 @@ def _rich_table(table: Table) -> RenderableType:
             name,
             justify="right" if name in table.right else "left",
             overflow="fold",
-            no_wrap=name in table.right,
+            no_wrap=name in table.right or (bool(table.cut) and name not in table.cut),
         )
     for row in table.rows:
-        shown.add_row(*(Text(printable(cell)) for cell in row))
+        shown.add_row(
+            *(_cell(cell, name in table.cut) for name, cell in zip(table.columns, row, strict=True))
+        )
     return shown
+
+
+def _cell(text: str, cut: bool) -> Text:
+    """A cell; the column of one that may be cut is free to shrink, since only the cell keeps to its line."""
+    return Text(printable(text), no_wrap=True, overflow="ellipsis") if cut else Text(printable(text))
 
 
 def _title(table: Table) -> Text | None:

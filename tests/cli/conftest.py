@@ -151,7 +151,10 @@ def commit(project: Project, edits: Sequence[NewEdit]) -> None:
     with project.writer() as writer:
         staged = writer.stage(edits, {"new": slices})
         staged.commit(
-            recipe=project.recipe, seed=0, versions={"melo-cli": "0.1.0"}, command="melo edit x.yaml"
+            recipe=project.recipe,
+            seed=0,
+            versions={"melo-cli": "0.1.0"},
+            command="melo edit facts.yaml --set dataset.max_edits=2",
         )
 
 

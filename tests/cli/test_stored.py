@@ -67,7 +67,7 @@ def test_log_is_newest_first_with_the_command_of_each(facts: Path, melo: Melo) -
     lines = melo("log").out.splitlines()
     assert lines[0] == "project facts (.melo/facts)"
     assert [line.split()[0] for line in lines[2:]] == ["2", "1", "0"]
-    assert lines[2].endswith("melo edit x.yaml")
+    assert lines[2].endswith("melo edit facts.yaml --set dataset.max_edits=2")
     assert [entry["action"] for entry in melo("log", "--json").json] == ["edit", "edit", "create"]
 
 
@@ -104,7 +104,7 @@ def test_what_the_store_mends_on_its_way_is_one_line(
         warnings.warn("the index was\nbuilt again", StoreWarning, stacklevel=2)
         return "today"
 
-    monkeypatch.setattr("melo_cli.commands.rendering.history._made", mended)
+    monkeypatch.setattr("melo_cli.commands.rendering.history.shortened", mended)
     assert melo("log").err == "melo: warning: the index was\\nbuilt again\n"
     assert warnings.showwarning.__module__ != "melo_cli.app"
 

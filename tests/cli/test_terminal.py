@@ -34,7 +34,9 @@ def test_a_pipe_gets_no_colours_and_no_boxes(facts: Path, melo_process: Callable
         assert "show" not in arguments or "Where is [bold]it[/bold]?" in run.out
 
 
-def test_a_terminal_gets_both_within_80_columns(facts: Path, at_terminal: Callable[..., Any]) -> None:
+def test_a_terminal_gets_both_within_80_columns(
+    facts: Path, at_terminal: Callable[..., Any], melo_process: Callable[..., Any]
+) -> None:
     running = at_terminal("log", cwd=facts)
     code, shown = running.end()
     assert code == 0
@@ -43,6 +45,8 @@ def test_a_terminal_gets_both_within_80_columns(facts: Path, at_terminal: Callab
     assert lines[1].split()[:2] == ["snapshot", "made"]
     assert set(lines[2]) == {"─"}
     assert max(len(line) for line in lines) <= 80
+    assert len(lines) == 3 + len(json.loads(melo_process("log", "--json", cwd=facts).out))
+    assert lines[3].endswith("…")
 
     running = at_terminal("show", "e000002", cwd=facts)
     assert "Where is [bold]it[/bold]?" in running.end()[1]

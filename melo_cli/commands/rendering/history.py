@@ -61,7 +61,7 @@ def history_table(history: Sequence[SnapshotInfo]) -> Table:
     rows = [
         (
             str(snapshot.number),
-            _made(snapshot),
+            f"{snapshot.created_at:{_SECOND}}",
             snapshot.action,
             str(snapshot.recipe.get("name", "")),
             str(added or ""),
@@ -72,9 +72,10 @@ def history_table(history: Sequence[SnapshotInfo]) -> Table:
         for snapshot, added, success in _with_success(history)
     ]
     return Table(
-        ("snapshot", "made", "action", "recipe", "added", "ES", "live", "command"),
+        ("snapshot", "made (UTC)", "action", "recipe", "added", "ES", "live", "command"),
         rows[::-1],
         right=frozenset(("snapshot", "added", "ES", "live")),
+        cut=frozenset(("recipe", "command")),
     )
 
 
@@ -166,6 +167,7 @@ def _snapshot_document(snapshot: SnapshotInfo) -> dict[str, Any]:
     }
 
 
+_SECOND = "%Y-%m-%d %H:%M:%S"
 _OTHER_STATUSES = ("already_right", "failed", "superseded", "reverted")
 
 
@@ -174,7 +176,7 @@ def _words(name: str) -> str:
 
 
 def _made(snapshot: SnapshotInfo) -> str:
-    return f"{snapshot.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{snapshot.created_at:{_SECOND}} UTC"
 
 
 def _sections(project: Project) -> dict[str, Any]:
