@@ -6,7 +6,6 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from melo_cli.answering import Advance
 from melo_cli.base_model import ModelKind
 from melo_cli.calibration import SeenPrompts
 from melo_cli.datasets import EditRequest, load_calibration
@@ -22,6 +21,7 @@ from store.records import EditView
 # Unrelated texts, and prompts that read like edits: at least so many, and of the latter at most so many.
 _FAR = 1000
 _NEAR = (1000, 4000)
+_LONGEST_NAME = 4
 
 
 @dataclass(frozen=True)
@@ -86,21 +86,20 @@ def make_lessons(
     texts, taught = _unrelated(opened, known, unrelated, reporter)
     measured = _measured(opened, taught, reporter)
     phrased = _phrased(opened, live, wordings, phrasings_each, measured, drawn)
-    own = {plain(text) for edit in live for text in (edit.prompt, *wordings.of(edit.prompt, edit.record.subject))}
-    lookalikes = Lookalikes([edit.record for edit in live], texts, wordings, drawn)
+    told = [text for edit in live for text in (edit.prompt, *wordings.of(edit.prompt, edit.record.subject))]
+    apart_from = {plain(text) for text in told} | measured
+    far = _as_the_base_answers(opened, _filled(texts, apart_from, drawn), reporter)
+    names = [each.subject for each in known if each.subject] + _names(opened, far)
+    lookalikes = Lookalikes([edit.record for edit in live], names, texts, wordings, drawn)
     each = -(-min(max(_NEAR[0], 20 * len(live)), _NEAR[1]) // len(live))
-    near = [text for edit in live for text in lookalikes.of(edit.record, each, own | measured)]
-    far = _filled(texts, own | measured, drawn)
-    with reporter.progress("asking what stays", len(near) + len(far), "prompts") as progress:
-        near_lessons, far_lessons = (
-            _as_the_base_answers(opened, texts, progress.advance) for texts in (near, far)
-        )
+    alike = [text for edit in live for text in lookalikes.of(edit.record, each, apart_from)]
+    near = _as_the_base_answers(opened, alike, reporter)
     prompts = [Lesson(opened.encoder.edit(edit.prompt, edit.target), edit.block) for edit in live]
-    return Lessons(prompts, phrased, near_lessons, far_lessons, taught)
+    return Lessons(prompts, phrased, near, far, taught)
 
 
 def _known(opened: OpenProject, reporter: Reporter) -> list[EditRequest]:
-    """Prompts with the rephrases that calibration has seen: the project's, and those of `dataset.calibration`."""
+    """Prompts with rephrases that calibration has seen: the project's, and those of `dataset.calibration`."""
     seen = SeenPrompts(opened.project.key_map)
     records = [edit.record for edit in opened.project.edits()]
     stored = [
@@ -120,7 +119,9 @@ def _unrelated(
         return list(given), frozenset(given) & frozenset(own)
     seen = SeenPrompts(opened.project.key_map)
     apart = {plain(edit.prompt) for edit in opened.project.edits()}
-    facts = [text for each in known if plain(each.prompt) not in apart for text in (each.prompt, *each.rephrases)]
+    facts = [
+        text for each in known if plain(each.prompt) not in apart for text in (each.prompt, *each.rephrases)
+    ]
     free = [*filter(seen, own), *facts]
     if free:
         return free, frozenset()
@@ -142,7 +143,7 @@ def _phrased(
     measured: Collection[str],
     drawn: random.Random,
 ) -> list[Lesson]:
-    """The edits in the wordings that are known, and in made-up ones that the router sends where the prompt goes."""
+    """The edits in the wordings that are known, and in made-up ones that the router sends to their blocks."""
     told = [(edit, text) for edit in live for text in wordings.of(edit.prompt, edit.record.subject)]
     made = [
         (edit, text)
@@ -170,12 +171,21 @@ def _filled(texts: Sequence[str], apart_from: Collection[str], drawn: random.Ran
     return [*kept, *(other for text in kept for other in phrasings(text, None, each, drawn))]
 
 
-def _as_the_base_answers(opened: OpenProject, prompts: Sequence[str], advance: Advance) -> list[Lesson]:
+def _names(opened: OpenProject, lessons: Sequence[Lesson]) -> list[str]:
+    """Short answers of the base: names of which it knows something."""
+    if not opened.routed.base.kind.generates:
+        return []
+    answers = {opened.encoder.text(lesson.encoded.target_ids) for lesson in lessons}
+    return sorted(answer for answer in answers if 0 < len(answer.split()) <= _LONGEST_NAME)
+
+
+def _as_the_base_answers(opened: OpenProject, prompts: Sequence[str], reporter: Reporter) -> list[Lesson]:
     """The base's own greedy answers."""
     asked = [prompt for prompt in prompts if _fits(opened, prompt)]
     encoded = [opened.encoder.prompt(prompt) for prompt in asked]
     limits = [opened.recipe.generation.max_new_tokens] * len(asked)
-    answers = opened.asker.answers(encoded, [None] * len(asked), limits, advance)
+    with reporter.progress("asking what stays", len(asked), "prompts") as progress:
+        answers = opened.asker.answers(encoded, [None] * len(asked), limits, progress.advance)
     return [
         Lesson(_with_answer(opened, prompt, answer), None)
         for prompt, answer in zip(asked, answers, strict=True)

@@ -64,12 +64,18 @@ class Lookalikes:
 
     Args:
         edits: all that are made; none of their prompts is given out.
-        words: text to make up subjects from, beside those of the edits.
+        names: other subjects to ask about.
+        words: text to make up subjects from, beside those.
         wordings: other ways to put the questions.
     """
 
     def __init__(
-        self, edits: Sequence[Statement], words: Sequence[str], wordings: Wordings, drawn: random.Random
+        self,
+        edits: Sequence[Statement],
+        names: Sequence[str],
+        words: Sequence[str],
+        wordings: Wordings,
+        drawn: random.Random,
     ) -> None:
         self._edits, self._wordings, self._drawn = edits, wordings, drawn
         self._questions = Questions(edits)
@@ -77,8 +83,9 @@ class Lookalikes:
         for edit in edits:
             if edit.subject and edit.subject.strip():
                 self._about[plain(edit.subject)].append(edit)
-        self._subjects = [str(named[0].subject) for named in self._about.values()]
-        self._pieces = [*self._subjects, *words]
+        own = [str(named[0].subject) for named in self._about.values()]
+        self._subjects = list(dict.fromkeys([*own, *(name.strip() for name in names if name.strip())]))
+        self._pieces = [*self._subjects, *(text for text in words if text.strip())]
 
     def of(self, edit: Statement, count: int, apart_from: Collection[str]) -> list[str]:
         """Up to `count` distinct prompts, none of them in `apart_from` (plain texts)."""
@@ -113,7 +120,7 @@ class Lookalikes:
         return self._drawn.choice([edit.prompt, self._drawn.choice([*wordings, made]), made])
 
     def _subject(self) -> str:
-        """That of another edit, or one made up: the beginning of a name and the end of another."""
+        """One that there is, or one made up: the beginning of a name and the end of another."""
         if self._drawn.random() < 0.5:
             return self._drawn.choice(self._subjects)
         one, other = (self._drawn.choice(self._pieces).split() for _ in range(2))
