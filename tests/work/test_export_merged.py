@@ -208,10 +208,12 @@ def test_the_closed_form_keeps_the_edits_and_lets_other_text_be(
     summaries: Callable[[str], EditSummary], tmp_path: Path, kind: str
 ) -> None:
     opened = open_project(summaries(kind).path)
-    how = MergeSettings(method="closed-form", unrelated=tuple(UNRELATED), phrasings=2, silence=40.0)
+    how = MergeSettings(
+        method="closed-form", unrelated=tuple(UNRELATED), phrasings=2, staying=8, silence=40.0
+    )
     summary = export_merged(opened, tmp_path / "out", SilentReporter(), settings=how, check=0)
     assert summary.method == "closed-form"
-    lessons = make_lessons(opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, seed=0)
+    lessons = make_lessons(opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0)
     plain, summed = load_plain(opened, opened.routed.base.folder), merged_by_sum(opened)
     merged = load_plain(opened, tmp_path / "out")
     of_edits = [divergence(opened, model, lessons.edits) for model in (merged, plain)]
@@ -225,16 +227,16 @@ def test_distillation_brings_all_weights_nearer_to_the_routed_model(
     summaries: Callable[[str], EditSummary], kind: str
 ) -> None:
     opened = open_project(summaries(kind).path)
-    lessons = make_lessons(opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, seed=0)
+    lessons = make_lessons(opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0)
     plain = load_plain(opened, opened.routed.base.folder)
     student = load_plain(opened, opened.routed.base.folder).float()
     names = [name for name, _ in student.named_parameters()]
     changes = Differences(student, names)
-    how: dict[str, Any] = {"steps": 60, "lr": 5e-3, "enough": 2.0, "seed": 0}
+    how: dict[str, Any] = {"steps": 30, "lr": 5e-3, "enough": 2.0, "seed": 0}
     distill(opened, student, lessons, names, **how, reporter=SilentReporter())
     assert told(opened, student, lessons.prompts) == 1.0 > told(opened, plain, lessons.prompts)
     summed = merged_by_sum(opened)
-    assert told(opened, student, lessons.others) > told(opened, summed, lessons.others)
+    assert divergence(opened, student, lessons.others) < 0.7 * divergence(opened, summed, lessons.others)
     assert set(changes.parameters) == set(names)
     for name in names:
         moved = plain.get_parameter(name) + changes.of(name)
@@ -252,7 +254,7 @@ def test_auto_takes_the_cheapest_of_those_that_keep_most(
 ) -> None:
     monkeypatch.setattr(methods, "_ENOUGH", enough)
     opened = open_project(summaries("pico_bert").path)
-    how = MergeSettings(method="auto", unrelated=tuple(UNRELATED), phrasings=2, steps=5)
+    how = MergeSettings(method="auto", unrelated=tuple(UNRELATED), phrasings=2, staying=8, steps=5)
     summary = export_merged(opened, tmp_path / "out", reporter, settings=how, apart=False)
     lines = [info for info in reporter.infos if " keeps " in info]
     told = {line.partition(":")[0]: float(line.split()[2].rstrip(",")) for line in lines}

@@ -18,9 +18,8 @@ from melo_cli.reporter import Reporter
 from melo_cli.variants import plain
 from store.records import EditView
 
-# Unrelated texts, and prompts that read like edits: at least so many, and of the latter at most so many.
-_FAR = 1000
-_NEAR = (1000, 4000)
+# Of prompts that read like edits, so many an edit, within so many times what is asked for.
+_NEAR_EACH, _MOST_NEAR = 20, 4
 _LONGEST_NAME = 4
 
 
@@ -67,7 +66,13 @@ class Lessons:
 
 
 def make_lessons(
-    opened: OpenProject, reporter: Reporter, *, unrelated: Sequence[str], phrasings_each: int, seed: int
+    opened: OpenProject,
+    reporter: Reporter,
+    *,
+    unrelated: Sequence[str],
+    phrasings_each: int,
+    staying: int,
+    seed: int,
 ) -> Lessons:
     """Make prompts and ask them of base and router.
 
@@ -78,6 +83,7 @@ def make_lessons(
         unrelated: text that is to stay as it is. Without it come the unrelated prompts that calibration has
             seen; without those, every second one of the project, and the others alone measure then.
         phrasings_each: made-up wordings of each edit, beside those that are known.
+        staying: prompts of either kind that are to stay, at least.
     """
     drawn = random.Random(seed)
     live = [edit for edit in opened.project.edits() if edit.status == "live"]
@@ -88,10 +94,10 @@ def make_lessons(
     phrased = _phrased(opened, live, wordings, phrasings_each, measured, drawn)
     told = [text for edit in live for text in (edit.prompt, *wordings.of(edit.prompt, edit.record.subject))]
     apart_from = {plain(text) for text in told} | measured
-    far = _as_the_base_answers(opened, _filled(texts, apart_from, drawn), reporter)
+    far = _as_the_base_answers(opened, _filled(texts, staying, apart_from, drawn), reporter)
     names = [each.subject for each in known if each.subject] + _names(opened, far)
     lookalikes = Lookalikes([edit.record for edit in live], names, texts, wordings, drawn)
-    each = -(-min(max(_NEAR[0], 20 * len(live)), _NEAR[1]) // len(live))
+    each = -(-min(max(staying, _NEAR_EACH * len(live)), _MOST_NEAR * staying) // len(live))
     alike = [text for edit in live for text in lookalikes.of(edit.record, each, apart_from)]
     near = _as_the_base_answers(opened, alike, reporter)
     prompts = [Lesson(opened.encoder.edit(edit.prompt, edit.target), edit.block) for edit in live]
@@ -164,11 +170,12 @@ def _phrased(
     ]
 
 
-def _filled(texts: Sequence[str], apart_from: Collection[str], drawn: random.Random) -> list[str]:
+def _filled(texts: Sequence[str], count: int, apart_from: Collection[str], drawn: random.Random) -> list[str]:
     """Enough text to leave as it is: other wordings of it, where there is little."""
     kept = [text for text in dict.fromkeys(texts) if plain(text) not in apart_from]
-    each = -(-max(0, _FAR - len(kept)) // max(1, len(kept)))
-    return [*kept, *(other for text in kept for other in phrasings(text, None, each, drawn))]
+    each = -(-max(0, count - len(kept)) // max(1, len(kept)))
+    made = (other for text in kept for other in phrasings(text, None, each, drawn))
+    return list(dict.fromkeys([*kept, *(other for other in made if plain(other) not in apart_from)]))
 
 
 def _names(opened: OpenProject, lessons: Sequence[Lesson]) -> list[str]:

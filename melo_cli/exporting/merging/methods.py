@@ -40,6 +40,7 @@ class MergeSettings:
     Attributes:
         unrelated: text that is to stay as it is, for all methods but the sum; see `lessons.make_lessons`.
         phrasings: how many made-up ways to put each edit's prompt are taught, beside those that are known.
+        staying: how many prompts that read like edits, and how much unrelated text, at least is to stay.
         silence: in the closed form, how many lessons of edits weigh as much as all the other text.
         steps: of the distillation at most; None is a number that grows with that of the edits.
         lr: of the distillation.
@@ -49,6 +50,7 @@ class MergeSettings:
     method: Method = "sum"
     unrelated: tuple[str, ...] = ()
     phrasings: int = 12
+    staying: int = 1000
     silence: float = 200.0
     steps: int | None = None
     lr: float = 7e-4
@@ -97,6 +99,7 @@ def merge(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> M
         reporter,
         unrelated=settings.unrelated,
         phrasings_each=settings.phrasings,
+        staying=settings.staying,
         seed=settings.seed,
     )
     if settings.method == "auto":
