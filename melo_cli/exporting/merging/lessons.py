@@ -90,6 +90,7 @@ def make_lessons(
     known = _known(opened, reporter)
     wordings = Wordings(known)
     texts, taught = _unrelated(opened, known, unrelated, reporter)
+    texts += [edit.prompt for edit in opened.project.edits() if edit.status == "already_right"]
     measured = _measured(opened, taught, reporter)
     phrased = _phrased(opened, live, wordings, phrasings_each, measured, drawn)
     told = [text for edit in live for text in (edit.prompt, *wordings.of(edit.prompt, edit.record.subject))]
