@@ -142,6 +142,7 @@ def test_the_card_of_a_merged_checkpoint_holds_the_figures_returned(
         "generality": "rephrases answered as asked",
         "locality_truth": "unrelated prompts answered right",
         "locality_agreement": "unrelated prompts answered as the base does",
+        "hard_agreement": "prompts that read like edits answered as the base does",
     }.items():
         cells = [cell.strip() for cell in lines[label].split("|")[2:-1]]
         for side, cell in zip(summary.figures.values(), cells, strict=True):
