@@ -144,6 +144,9 @@ def test_the_card_of_a_merged_checkpoint_holds_the_figures_returned(
         "locality_agreement": "unrelated prompts answered as the base does",
         "hard_agreement": "prompts that read like edits answered as the base does",
     }.items():
+        if all(side[metric] is None for side in summary.figures.values()):
+            assert label not in lines
+            continue
         cells = [cell.strip() for cell in lines[label].split("|")[2:-1]]
         for side, cell in zip(summary.figures.values(), cells, strict=True):
             figure = side[metric]

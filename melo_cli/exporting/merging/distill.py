@@ -137,7 +137,7 @@ def _learn(opened: OpenProject, learner: BaseModel, decks: Sequence[_Deck]) -> f
             losses = target_losses(learner, batch) if part is edits else _as_base(opened, learner, batch)
             weights = torch.tensor([row.weight for row in rows], device=losses.device)
             loss = (losses * weights[_known(batch).nonzero()[:, 0]]).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.item()
     return total
 
