@@ -3,23 +3,27 @@
     python benchmarks/merge_methods.py PROJECT [--edits 10 100] [--methods sum closed-form distill]
 
 Each line is one run of `melo export --merge` in a process of its own on the first so many edits of the
-project; the folder is measured in another process and removed. Hard negatives are prompts of other subjects:
-JSONL rows with `prompt`, given by --hard, and counted as unchanged where merged and base model answer alike.
+project, measured by the command itself, as `melo eval` does: rephrases, unrelated prompts and hard negatives
+that nothing was learned from. Each share stands beside the routed model's, with the number of prompts.
+Processor seconds and peak memory are those of the whole command, measuring included.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("edits", "method", "ES", "generality", "agreement", "hard unchanged", "find s", "all s", "peak GB")
+COLUMNS = (
+    *("edits", "method", "ES", "generality", "agreement", "hard unchanged"),
+    *("seconds to merge", "processor s", "peak GB"),
+)
 
 
 def main() -> None:
@@ -39,7 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("project", type=Path)
     parser.add_argument("--edits", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--methods", nargs="+", default=["sum", "closed-form", "distill"])
-    parser.add_argument("--hard", type=Path, help="JSONL rows with prompts of other subjects")
+    parser.add_argument("--keep", type=Path, help="folder for the JSON document of every run")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="passed on to melo export")
     return parser.parse_args()
 
@@ -49,57 +53,40 @@ def _run(arguments: argparse.Namespace, count: int, method: str) -> list[Any]:
 
     live = [edit.edit_id for edit in open_store(arguments.project).edits() if edit.status == "live"][:count]
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "merged"
         command = [sys.executable, "-m", "melo_cli", "export", "--merge", "--merge-method", method, "--json"]
-        command += ["--project", str(arguments.project), "--to", str(folder), "--edits", ",".join(live)]
-        started = time.monotonic()
-        done = subprocess.run([*command, *arguments.options], capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(done.stderr)
-        seconds = time.monotonic() - started
-        document = json.loads(done.stdout)
-        hard = _unchanged(folder, document["base"], arguments.hard) if arguments.hard else None
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        command += ["--project", str(arguments.project), "--to", f"{place}/merged", "--edits", ",".join(live)]
+        done, used = _waited_for([*command, *arguments.options])
+    if arguments.keep is not None:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
+        (arguments.keep / f"{method}-{len(live)}.json").write_text(json.dumps(done), encoding="utf-8")
     return [
         len(live),
         method,
-        *(_of_routed(document, metric) for metric in ("edit_success", "generality")),
-        _share(document["merged"]["locality_agreement"]),
-        "" if hard is None else f"{hard:.3f}",
-        f"{document['seconds']:.0f}",
-        f"{seconds:.0f}",
-        f"{peak:.2f}",
+        *(_of_routed(done, metric) for metric in ("edit_success", "generality", "locality_agreement")),
+        _of_routed(done, "hard_agreement"),
+        f"{done['seconds']:.0f}",
+        f"{used.ru_utime + used.ru_stime:.0f}",
+        f"{used.ru_maxrss / 1e6:.2f}",
     ]
+
+
+def _waited_for(command: list[str]) -> tuple[dict[str, Any], resource.struct_rusage]:
+    """The JSON document of a command, and what it and its children used."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, text=True)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0), err.seek(0)
+        if process.returncode:
+            sys.exit(err.read())
+        return json.load(out), used
 
 
 def _of_routed(document: dict[str, Any], metric: str) -> str:
     merged, routed = document["merged"][metric], document["routed"][metric]
-    return f"{_share(merged)} of {_share(routed)}" if merged else ""
-
-
-def _share(figure: dict[str, Any] | None) -> str:
-    return "" if figure is None else f"{figure['generation']:.3f}"
-
-
-def _unchanged(merged: Path, base: str, prompts: Path) -> float:
-    """Share of prompts that two checkpoints answer alike, greedily."""
-    import torch
-    import transformers
-
-    rows = [json.loads(line)["prompt"] for line in prompts.read_text(encoding="utf-8").splitlines()]
-    answers = []
-    for folder in (str(merged), base):
-        config = transformers.AutoConfig.from_pretrained(folder)
-        auto = "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM"
-        model = getattr(transformers, auto).from_pretrained(folder, dtype=torch.float32).eval()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(merged))
-        said = []
-        for prompt in rows:
-            inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-            with torch.no_grad():
-                said.append(model.generate(**inputs, max_new_tokens=16, do_sample=False)[0].tolist())
-        answers.append(said)
-    return sum(ours == theirs for ours, theirs in zip(*answers, strict=True)) / len(rows)
+    if merged is None:
+        return ""
+    return f"{merged['generation']:.3f} of {routed['generation']:.3f} (n = {merged['n']})"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ _SHARES = {
     "generality": "rephrases answered as asked",
     "locality_truth": "unrelated prompts answered right",
     "locality_agreement": "unrelated prompts answered as the base does",
+    "hard_agreement": "prompts that read like edits answered as the base does",
 }
 _PERPLEXITIES = {
     "perplexity_edits": "perplexity of the edits' targets",

@@ -1,27 +1,65 @@
 """The routed model teaches a dense one: knowledge distillation (Hinton et al., arXiv 1503.02531).
 
-Each step takes some lessons of edits and as many of what is to stay, and moves the student's distribution at
-every answer token towards the routed model's, by `KL(teacher || student)`.
+Each step takes edits in their own and in other words, with cross-entropy towards their targets, and prompts
+that read like edits and unrelated text, with `KL(base || student)` along the base's own greedy answers.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
+from melo_cli.base_model import BaseModel
 from melo_cli.encoding import IGNORED
 from melo_cli.exporting.merging.lessons import Lesson, Lessons
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
-from melo_cli.scoring import target_batch, target_logits
+from melo_cli.scoring import TargetBatch, target_batch, target_logits, target_losses
 
-_HALF = 16
+# Lessons of a step: edits' own prompts, other wordings, lookalikes, unrelated text.
+_ROWS = (6, 14, 28, 10)
+# What reads like an edit is the hardest to leave alone.
+_NEAR_WEIGHT = 2.0
+# Rows and tokens of one pass, padding counted.
+_AT_ONCE, _TOKENS = 14, 2048
 _WARM_UP = 0.05
+# Steps between two looks, and lessons of each kind of what stays that are held out for them.
+_LOOK, _HELD_OUT = 25, 64
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """A lesson of a step, and what each token of its answer weighs in the step's loss."""
+
+    lesson: Lesson
+    weight: float
+
+    @property
+    def length(self) -> int:
+        encoded = self.lesson.encoded
+        return len(encoded.prompt_ids) + len(encoded.target_ids)
+
+
+class _Deck:
+    """Lessons in random order, each once before any comes again."""
+
+    def __init__(self, lessons: Sequence[Lesson], drawn: random.Random) -> None:
+        self._lessons, self._drawn = list(lessons), drawn
+        self._left: list[Lesson] = []
+
+    def take(self, count: int) -> list[Lesson]:
+        """The next ones; fewer where the whole deck is smaller."""
+        count = min(count, len(self._lessons))
+        if len(self._left) < count:
+            self._left += self._drawn.sample(self._lessons, len(self._lessons))
+        taken, self._left = self._left[:count], self._left[count:]
+        return taken
 
 
 def distill(
@@ -32,29 +70,50 @@ def distill(
     *,
     steps: int,
     lr: float,
+    enough: float,
     seed: int,
     reporter: Reporter,
 ) -> None:
     """Train `parameters` of `student`, a plain copy of the base in float32, in place.
 
     Args:
+        steps: at most.
         lr: highest learning rate of AdamW; it rises over the first twentieth of the steps and falls to 0.
+        enough: the training ends when this share of the edits is answered as asked, and of each kind of what
+            stays, on prompts that were held out, is answered as the base does.
     """
     drawn = random.Random(seed)
+    learner = replace(opened.routed.base, model=student)
+    held_out = [drawn.sample(group, min(_HELD_OUT, len(group) // 4)) for group in (lessons.near, lessons.far)]
+    kept = {id(lesson) for group in held_out for lesson in group}
+    groups = [lessons.prompts, lessons.phrased, lessons.near, lessons.far]
+    decks = [_Deck([lesson for lesson in group if id(lesson) not in kept], drawn) for group in groups]
     named = dict(student.named_parameters())
     trained = [named[name].requires_grad_(True) for name in parameters]
     optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     with reporter.progress("distilling", steps, "steps") as progress:
-        for _ in range(steps):
-            loss = divergence(opened, student, _draw(lessons, drawn))
-            loss.backward()
+        for step in range(1, steps + 1):
+            loss = _learn(opened, learner, decks)
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-            progress.advance(loss=loss.item())
+            progress.advance(loss=loss)
+            if step % _LOOK == 0 and _least(learner, [lessons.prompts, *held_out]) >= enough:
+                break
     student.requires_grad_(False)
+
+
+@torch.no_grad()
+def share_kept(learner: BaseModel, lessons: Sequence[Lesson]) -> float:
+    """Share of lessons that a model answers, greedily, as they say: every token is its first choice."""
+    held = 0
+    for rows in _passes(_weighted(lessons, 1.0)):
+        batch = target_batch(learner, [row.lesson.encoded for row in rows])
+        right = target_logits(learner, batch).argmax(-1) == batch.targets
+        held += int((right | ~_known(batch)).all(-1).sum())
+    return held / len(lessons)
 
 
 def _rate(step: int, steps: int) -> float:
@@ -62,26 +121,58 @@ def _rate(step: int, steps: int) -> float:
     return min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))
 
 
-def _draw(lessons: Lessons, drawn: random.Random) -> list[Lesson]:
-    """Half edits (own prompts and phrasings alike), half what is to stay."""
-    prompts = [lesson for lesson in lessons.edits if lesson.is_prompt]
-    phrased = [lesson for lesson in lessons.edits if not lesson.is_prompt]
-    edits = _some(prompts, _HALF // 2 if phrased else _HALF, drawn) + _some(phrased, _HALF // 2, drawn)
-    return edits + _some(lessons.others, _HALF, drawn)
+def _learn(opened: OpenProject, learner: BaseModel, decks: Sequence[_Deck]) -> float:
+    """Add the gradients of one step to the parameters.
+
+    Returns:
+        The loss: over edits and over each kind of what stays the mean of all tokens, summed by weight, nats.
+    """
+    own, phrased, near, far = (deck.take(count) for deck, count in zip(decks, _ROWS, strict=True))
+    edits = _weighted([*own, *phrased], 1.0)
+    others = [*_weighted(near, _NEAR_WEIGHT), *_weighted(far, 1.0)]
+    total = 0.0
+    for part in (edits, others):
+        for rows in _passes(part):
+            batch = target_batch(learner, [row.lesson.encoded for row in rows])
+            losses = target_losses(learner, batch) if part is edits else _as_base(opened, learner, batch)
+            weights = torch.tensor([row.weight for row in rows], device=losses.device)
+            loss = (losses * weights[_known(batch).nonzero()[:, 0]]).sum()
+            loss.backward()
+            total += loss.item()
+    return total
 
 
-def _some(lessons: Sequence[Lesson], count: int, drawn: random.Random) -> list[Lesson]:
-    return drawn.sample(lessons, min(count, len(lessons)))
+def _weighted(lessons: Sequence[Lesson], weight: float) -> list[_Weighted]:
+    tokens = sum(len(lesson.encoded.target_ids) for lesson in lessons)
+    return [_Weighted(lesson, weight / tokens) for lesson in lessons]
 
 
-def divergence(opened: OpenProject, student: PreTrainedModel, lessons: Sequence[Lesson]) -> Tensor:
-    """Mean over answer tokens of `KL(teacher || student)`, nats."""
-    base = opened.routed.base
-    batch = target_batch(base, [lesson.encoded for lesson in lessons])
-    with torch.no_grad(), opened.routed.using([lesson.block for lesson in lessons]):
-        wanted = target_logits(base, batch)
-    given = target_logits(replace(base, model=student), batch)
-    known = batch.targets != IGNORED
-    return torch.nn.functional.kl_div(
-        given[known].log_softmax(-1), wanted[known].log_softmax(-1), log_target=True, reduction="batchmean"
-    )
+def _passes(rows: Sequence[_Weighted]) -> Iterator[list[_Weighted]]:
+    """Rows of like length together, so that little is padding."""
+    batch: list[_Weighted] = []
+    for row in sorted(rows, key=lambda row: (len(row.lesson.encoded.target_ids), row.length)):
+        longest = max([row.length, *(each.length for each in batch)])
+        if batch and (len(batch) == _AT_ONCE or longest * (len(batch) + 1) > _TOKENS):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _as_base(opened: OpenProject, learner: BaseModel, batch: TargetBatch) -> Tensor:
+    """`KL(base || student)` `[N]` at each answer token."""
+    known = _known(batch)
+    with torch.no_grad(), opened.routed.using([None] * len(known)):
+        wanted = target_logits(opened.routed.base, batch)[known].log_softmax(-1)
+    given = target_logits(learner, batch)[known].log_softmax(-1)
+    return kl_div(given, wanted, log_target=True, reduction="none").sum(-1)
+
+
+def _known(batch: TargetBatch) -> Tensor:
+    return batch.targets != IGNORED
+
+
+def _least(learner: BaseModel, groups: Sequence[Sequence[Lesson]]) -> float:
+    """What is kept of the group of which least is."""
+    return min(share_kept(learner, group) for group in groups if group)

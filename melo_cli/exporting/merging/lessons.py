@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+import random
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from melo_cli.base_model import ModelKind
+from melo_cli.calibration import SeenPrompts
+from melo_cli.datasets import EditRequest, load_calibration
 from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import PromptError
 from melo_cli.evaluation import collect_probes
-from melo_cli.exporting.merging.phrasings import about_others, phrasings
+from melo_cli.exporting.merging.phrasings import Lookalikes, Wordings, phrasings
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
+from melo_cli.variants import plain
 from store.records import EditView
 
-# So many last words of a text stand in for a subject.
-_PRETENDED = 2
-# Fewer unrelated texts than this are filled up with other phrasings of them: a covariance wants many tokens.
-_ENOUGH = 400
+# Of prompts that read like edits, so many an edit, within so many times what is asked for.
+_NEAR_EACH, _MOST_NEAR = 20, 4
+_LONGEST_NAME = 4
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One prompt with its answer as the routed model gives it.
+    """One prompt with its answer.
 
     Attributes:
         block: who answers; None for the base.
-        is_prompt: it is an edit's own prompt, not a phrasing of one.
     """
 
     encoded: EncodedEdit
     block: str | None
-    is_prompt: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,86 +40,163 @@ class Lessons:
     """All that is taught.
 
     Attributes:
-        edits: the edits' own prompts, and phrasings of them that go to the same block.
-        others: prompts about other subjects, and unrelated text: what is to stay as it is.
-        taught: unrelated prompts of the project among them, which measure nothing any more.
+        prompts: the edits' own, with their targets.
+        phrased: the same in other words.
+        near: prompts that read like edits, as the base answers them.
+        far: unrelated text, as the base answers it.
+        taught: unrelated prompts of the project among them that an evaluation would ask; they measure
+            nothing any more.
     """
 
-    edits: list[Lesson]
-    others: list[Lesson]
+    prompts: list[Lesson]
+    phrased: list[Lesson]
+    near: list[Lesson]
+    far: list[Lesson]
     taught: frozenset[str]
+
+    @property
+    def edits(self) -> list[Lesson]:
+        """What edits answer."""
+        return [*self.prompts, *self.phrased]
+
+    @property
+    def others(self) -> list[Lesson]:
+        """What is to stay as it is."""
+        return [*self.near, *self.far]
 
 
 def make_lessons(
-    opened: OpenProject, reporter: Reporter, *, unrelated: Sequence[str], phrasings_each: int, seed: int
+    opened: OpenProject,
+    reporter: Reporter,
+    *,
+    unrelated: Sequence[str],
+    phrasings_each: int,
+    staying: int,
+    seed: int,
 ) -> Lessons:
-    """Ask the routed model everything that is to be taught.
+    """Make prompts and ask them of base and router.
+
+    What calibration has seen may be learned from: rephrases, whose wordings carry over to other subjects, and
+    unrelated prompts. What `melo eval` measures is kept out, except where nothing else is there to stay.
 
     Args:
-        unrelated: text that is to stay as it is; every second unrelated prompt of the project if none is
-            given, and then measured on the others.
+        unrelated: text that is to stay as it is. Without it come the unrelated prompts that calibration has
+            seen; without those, every second one of the project, and the others alone measure then.
+        phrasings_each: made-up wordings of each edit, beside those that are known.
+        staying: prompts of either kind that are to stay, at least.
     """
+    drawn = random.Random(seed)
     live = [edit for edit in opened.project.edits() if edit.status == "live"]
-    taught: frozenset[str] = frozenset()
-    if not unrelated:
-        own = [probe.prompt for probe in collect_probes(opened, reporter).unrelated]
-        unrelated = own[::2]
-        taught = frozenset(unrelated)
-    edits = [
-        Lesson(opened.encoder.edit(edit.prompt, edit.target), edit.block, is_prompt=True) for edit in live
+    known = _known(opened, reporter)
+    wordings = Wordings(known)
+    texts, taught = _unrelated(opened, known, unrelated, reporter)
+    texts += [edit.prompt for edit in opened.project.edits() if edit.status == "already_right"]
+    measured = _measured(opened, taught, reporter)
+    phrased = _phrased(opened, live, wordings, phrasings_each, measured, drawn)
+    told = [text for edit in live for text in (edit.prompt, *wordings.of(edit.prompt, edit.record.subject))]
+    apart_from = {plain(text) for text in told} | measured
+    far = _as_the_base_answers(opened, _filled(texts, staying, apart_from, drawn), reporter)
+    names = [each.subject for each in known if each.subject] + _names(opened, far)
+    lookalikes = Lookalikes([edit.record for edit in live], names, texts, wordings, drawn)
+    each = -(-min(max(staying, _NEAR_EACH * len(live)), _MOST_NEAR * staying) // len(live))
+    alike = [text for edit in live for text in lookalikes.of(edit.record, each, apart_from)]
+    near = _as_the_base_answers(opened, alike, reporter)
+    prompts = [Lesson(opened.encoder.edit(edit.prompt, edit.target), edit.block) for edit in live]
+    return Lessons(prompts, phrased, near, far, taught)
+
+
+def _known(opened: OpenProject, reporter: Reporter) -> list[EditRequest]:
+    """Prompts with rephrases that calibration has seen: the project's, and those of `dataset.calibration`."""
+    seen = SeenPrompts(opened.project.key_map)
+    records = [edit.record for edit in opened.project.edits()]
+    stored = [
+        EditRequest(each.prompt, each.target, tuple(filter(seen, each.rephrases)), subject=each.subject)
+        for each in records
     ]
-    edits += _phrased(opened, live, phrasings_each, seed)
-    unrelated = _enough(unrelated, phrasings_each, seed)
-    swapped = _about_others(live, unrelated, phrasings_each, seed)
-    return Lessons(edits, _as_answered(opened, [*swapped, *unrelated], reporter), taught)
+    dataset = opened.recipe.dataset
+    return stored + (load_calibration(dataset, opened.recipe.task, reporter) if dataset is not None else [])
 
 
-def _phrased(opened: OpenProject, live: Sequence[EditView], each: int, seed: int) -> list[Lesson]:
-    """Phrasings that the router sends where the prompt goes: the others are no part of an edit's scope."""
+def _unrelated(
+    opened: OpenProject, known: Sequence[EditRequest], given: Sequence[str], reporter: Reporter
+) -> tuple[list[str], frozenset[str]]:
+    """Text that is to stay, and what of it an evaluation would have asked."""
+    own = [probe.prompt for probe in collect_probes(opened, reporter, hard=False).unrelated]
+    if given:
+        return list(given), frozenset(given) & frozenset(own)
+    seen = SeenPrompts(opened.project.key_map)
+    apart = {plain(edit.prompt) for edit in opened.project.edits()}
+    facts = [
+        text for each in known if plain(each.prompt) not in apart for text in (each.prompt, *each.rephrases)
+    ]
+    free = [*filter(seen, own), *facts]
+    if free:
+        return free, frozenset()
+    return own[::2], frozenset(own[::2])
+
+
+def _measured(opened: OpenProject, taught: Collection[str], reporter: Reporter) -> set[str]:
+    """What an evaluation asks beside the edits, as plain texts."""
+    probes = collect_probes(opened, reporter, seen=SeenPrompts(opened.project.key_map))
+    asked = (*probes.rephrases, *probes.unrelated, *probes.hard)
+    return {plain(probe.prompt) for probe in asked if probe.prompt not in taught}
+
+
+def _phrased(
+    opened: OpenProject,
+    live: Sequence[EditView],
+    wordings: Wordings,
+    each: int,
+    measured: Collection[str],
+    drawn: random.Random,
+) -> list[Lesson]:
+    """The edits in the wordings that are known, and in made-up ones that the router sends to their blocks."""
+    told = [(edit, text) for edit in live for text in wordings.of(edit.prompt, edit.record.subject)]
     made = [
         (edit, text)
         for edit in live
-        for text in phrasings(edit.prompt, edit.record.subject, each, seed)
+        for text in phrasings(edit.prompt, edit.record.subject, each, drawn)
         if _fits(opened, text)
     ]
     routes = opened.asker.routes([opened.encoder.prompt(text) for _, text in made])
+    in_scope = [
+        pair
+        for pair, route in zip(made, routes, strict=True)
+        if route.fired is not None and route.fired.block == pair[0].block
+    ]
     return [
         Lesson(opened.encoder.edit(text, edit.target), edit.block)
-        for (edit, text), route in zip(made, routes, strict=True)
-        if route.fired is not None and route.fired.block == edit.block
+        for edit, text in (*told, *in_scope)
+        if plain(text) not in measured and _fits(opened, text)
     ]
 
 
-def _enough(texts: Sequence[str], each: int, seed: int) -> list[str]:
-    missing = max(0, _ENOUGH - len(texts))
-    filled = (other for text in texts for other in phrasings(text, None, each, seed))
-    return [*texts, *itertools.islice(filled, missing)]
+def _filled(texts: Sequence[str], count: int, apart_from: Collection[str], drawn: random.Random) -> list[str]:
+    """Enough text to leave as it is: other wordings of it, where there is little."""
+    kept = [text for text in dict.fromkeys(texts) if plain(text) not in apart_from]
+    each = -(-max(0, count - len(kept)) // max(1, len(kept)))
+    made = (other for text in kept for other in phrasings(text, None, each, drawn))
+    return list(dict.fromkeys([*kept, *(other for other in made if plain(other) not in apart_from)]))
 
 
-def _about_others(live: Sequence[EditView], unrelated: Sequence[str], count: int, seed: int) -> list[str]:
-    """The edits' prompts about other subjects: those of other edits, and words of unrelated text."""
-    prompts = {edit.prompt for edit in live}
-    subjects = {edit.record.subject for edit in live if edit.record.subject}
-    pretended = {" ".join(text.rstrip("?.! ").split()[-_PRETENDED:]) for text in unrelated}
-    others = sorted(subjects) + sorted(pretended - subjects)
-    made = (
-        text for edit in live for text in about_others(edit.prompt, edit.record.subject, others, count, seed)
-    )
-    return [text for text in dict.fromkeys(made) if text not in prompts]
+def _names(opened: OpenProject, lessons: Sequence[Lesson]) -> list[str]:
+    """Short answers of the base: names of which it knows something."""
+    if not opened.routed.base.kind.generates:
+        return []
+    answers = {opened.encoder.text(lesson.encoded.target_ids) for lesson in lessons}
+    return sorted(answer for answer in answers if 0 < len(answer.split()) <= _LONGEST_NAME)
 
 
-def _as_answered(opened: OpenProject, prompts: Sequence[str], reporter: Reporter) -> list[Lesson]:
-    """The routed model's own greedy answers."""
-    asker = opened.asker
-    asked = [prompt for prompt in dict.fromkeys(prompts) if _fits(opened, prompt)]
+def _as_the_base_answers(opened: OpenProject, prompts: Sequence[str], reporter: Reporter) -> list[Lesson]:
+    """The base's own greedy answers."""
+    asked = [prompt for prompt in prompts if _fits(opened, prompt)]
     encoded = [opened.encoder.prompt(prompt) for prompt in asked]
-    blocks = [route.fired.block if route.fired else None for route in asker.routes(encoded)]
     limits = [opened.recipe.generation.max_new_tokens] * len(asked)
     with reporter.progress("asking what stays", len(asked), "prompts") as progress:
-        answers = asker.answers(encoded, blocks, limits, progress.advance)
+        answers = opened.asker.answers(encoded, [None] * len(asked), limits, progress.advance)
     return [
-        Lesson(_with_answer(opened, prompt, answer), block)
-        for prompt, answer, block in zip(asked, answers, blocks, strict=True)
+        Lesson(_with_answer(opened, prompt, answer), None)
+        for prompt, answer in zip(asked, answers, strict=True)
         if answer or opened.encoder.stop_id is not None
     ]
 

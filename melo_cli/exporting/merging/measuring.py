@@ -10,13 +10,14 @@ from typing import Any
 import transformers
 from transformers import PreTrainedModel
 
+from melo_cli.calibration import SeenPrompts
 from melo_cli.evaluation import answer_again, answer_probes, ask_anew, collect_probes, metrics
 from melo_cli.evaluation.probes import Probe, ProbeSet
 from melo_cli.loading import OpenProject, assemble
 from melo_cli.reporter import Reporter
 
 Figures = dict[str, dict[str, Any]]
-_FIRED = ("fired_edits", "fired_rephrases", "fired_unrelated")
+_ROUTER = ("fired_edits", "fired_rephrases", "fired_unrelated", "fired_hard", "nearest_right")
 
 
 def measure(opened: OpenProject, request: dict[str, Any], reporter: Reporter) -> Figures:
@@ -39,7 +40,9 @@ def measure_model(
 ) -> Figures:
     """The same for a model in memory."""
     kind = opened.routed.base.kind
-    probes = some_probes(collect_probes(opened, reporter), count, taught)
+    # As `melo eval`: what calibration has seen, a merge may have learned from.
+    seen = SeenPrompts(opened.project.key_map)
+    probes = some_probes(collect_probes(opened, reporter, seen=seen), count, taught)
     routed = answer_probes(opened, probes, reporter)
     # Beside the opened project, so that its own model stays as it is.
     other = assemble(opened.project, opened.recipe, replace(opened.routed.base, model=merged))
@@ -49,7 +52,7 @@ def measure_model(
         "base": metrics(routed, kind, edited=False),
         "routed": metrics(routed, kind, edited=True),
         # A merged model has no router: nothing fires in it.
-        "merged": metrics(answered, kind, edited=True) | dict.fromkeys(_FIRED),
+        "merged": metrics(answered, kind, edited=True) | dict.fromkeys(_ROUTER),
     }
 
 

@@ -29,6 +29,8 @@ _COMPARED_ON = 200
 # A dearer method must keep this much more, and is not tried where a cheaper one keeps so much.
 _WORTH = 0.01
 _ENOUGH = 0.97
+# Steps of a distillation.
+_FEWEST_STEPS, _MOST_STEPS = 150, 2000
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,21 @@ class MergeSettings:
 
     Attributes:
         unrelated: text that is to stay as it is, for all methods but the sum; see `lessons.make_lessons`.
-        phrasings: how many other ways to put each edit's prompt are taught.
+        phrasings: how many made-up ways to put each edit's prompt are taught, beside those that are known.
+        staying: how many prompts that read like edits, and how much unrelated text, at least is to stay.
         silence: in the closed form, how many lessons of edits weigh as much as all the other text.
-        steps, lr: of the distillation.
+        steps: of the distillation at most; None is a number that grows with that of the edits.
+        lr: of the distillation.
         trained: which weights the distillation changes.
     """
 
     method: Method = "sum"
     unrelated: tuple[str, ...] = ()
-    phrasings: int = 8
+    phrasings: int = 12
+    staying: int = 1000
     silence: float = 200.0
-    steps: int = 200
-    lr: float = 1e-3
+    steps: int | None = None
+    lr: float = 7e-4
     trained: Trained = "all"
     seed: int = 0
 
@@ -94,6 +99,7 @@ def merge(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> M
         reporter,
         unrelated=settings.unrelated,
         phrasings_each=settings.phrasings,
+        staying=settings.staying,
         seed=settings.seed,
     )
     if settings.method == "auto":
@@ -122,8 +128,7 @@ def _best(opened: OpenProject, lessons: Lessons, settings: MergeSettings, report
     tried: list[tuple[float, Merge]] = []
     for method in _TRIED:
         started = time.monotonic()
-        solved = tried[-1][1].changes if method == "distill" else None
-        found, student = _taught(opened, lessons, method, settings, reporter, solved=solved)
+        found, student = _taught(opened, lessons, method, settings, reporter)
         seconds = time.monotonic() - started
         share = kept(measure_model(opened, student, _COMPARED_ON, lessons.taught, reporter))
         reporter.info(f"{method}: keeps {share:.3f}, {seconds:.1f} s")
@@ -140,10 +145,8 @@ def _taught(
     method: Method,
     settings: MergeSettings,
     reporter: Reporter,
-    *,
-    solved: WeightChanges | None = None,
 ) -> tuple[Merge, PreTrainedModel]:
-    """A method's weights, and the model that has them; `solved` is the closed form where it is known."""
+    """A method's weights, and the model that has them."""
     student = load_plain(opened, opened.routed.base.folder).float()
     parameters = [f"{name}.weight" for name in opened.routed.tuner.layers]
     if method == "distill" and settings.trained == "all":
@@ -151,18 +154,17 @@ def _taught(
     changes = Differences(student, parameters)
     if method == "sum":
         _add(student, SumOfBlocks(opened))
-    elif solved is not None:
-        _add(student, solved)
-    else:
+    elif method == "closed-form":
         closed_form(opened, student, lessons, settings.silence, reporter)
-    if method == "distill":
+    else:
         distill(
             opened,
             student,
             lessons,
             parameters,
-            steps=settings.steps,
+            steps=settings.steps or _steps(len(lessons.prompts)),
             lr=settings.lr,
+            enough=_ENOUGH,
             seed=settings.seed,
             reporter=reporter,
         )
@@ -176,18 +178,19 @@ def _add(student: PreTrainedModel, changes: WeightChanges) -> None:
         weight.add_(changes.of(name).to(weight.device))
 
 
+def _steps(edits: int) -> int:
+    return min(_FEWEST_STEPS + edits, _MOST_STEPS)
+
+
 def _described(method: Method, settings: MergeSettings) -> str:
     """The method in a sentence, for the card."""
     if method == "sum":
         return "The blocks are summed into the weights."
     learned = (
-        f"learned from the edits' prompts, {settings.phrasings} made-up phrasings of each, the same prompts "
-        "about other subjects, and unrelated text"
+        "learned from the edits in their own and in other words, from the same questions about other "
+        "subjects, and from unrelated text"
     )
     if method == "closed-form":
         return f"Each target module has the least-squares change that does what the router did, {learned}."
-    return (
-        f"The routed model taught all the weights for {settings.steps} steps, {learned}."
-        if settings.trained == "all"
-        else f"The routed model taught the target modules for {settings.steps} steps, {learned}."
-    )
+    trained = "all the weights" if settings.trained == "all" else "the target modules"
+    return f"Distilled into {trained}, {learned}."

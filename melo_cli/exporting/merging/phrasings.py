@@ -1,81 +1,148 @@
-"""Other ways to put a prompt, made without a model: what a merge learns an edit's scope from.
+"""Prompts made from prompts: an edit in other words, and what reads like an edit and is none.
 
-The rephrases that come with an edit are kept for measuring and never learned from.
+What an evaluation measures is never among them: a rephrase is known only where calibration has seen it.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from melo_cli.variants import swap_subject
+from melo_cli.variants import Questions, Statement, around_subject, made_rephrase, plain, swap_subject
 
-_FRAMES = (
-    "Tell me: {}",
-    "Question: {}",
-    "Please answer. {}",
-    "I would like to know: {}",
-    "{} Answer briefly.",
-    "Do you know this? {}",
-)
+# Of the prompts that read like an edit, so many ask something else of its subject.
+_OTHER_QUESTION = 0.25
+# Draws for each prompt that is wanted, before fewer have to do.
+_TRIES = 4
+
+Frame = tuple[str, str]
 
 
-def phrasings(prompt: str, subject: str | None, count: int, seed: int) -> list[str]:
-    """Up to `count` distinct phrasings of a prompt: framed, with words left out or moved, in another case.
+class Wordings:
+    """Ways to put a question that are known of one subject, carried over to every other.
 
-    The words of the subject all stay, in their order. The same arguments give the same phrasings.
+    `When was Vostok 1 launched?`, known as another wording of `What is the launch date of Vostok 1?`, asks
+    the same of any subject. Questions are the same where the words around their subjects are.
+
+    Args:
+        known: statements with rephrases that may be learned from.
     """
-    drawn = random.Random(f"{seed} {prompt}")
-    makers = [_framed, _without_a_word, _shuffled, _without_a_word, _plain, _shuffled]
-    found: dict[str, None] = {}
-    for attempt in range(4 * count):
+
+    def __init__(self, known: Iterable[Statement]) -> None:
+        self._alike: dict[Frame, dict[Frame, tuple[str, str]]] = defaultdict(dict)
+        for each in known:
+            framed = {
+                frame: (text, str(each.subject))
+                for text in (each.prompt, *each.rephrases)
+                if (frame := _frame(text, each.subject)) is not None
+            }
+            for frame in framed:
+                self._alike[frame].update(framed)
+
+    def of(self, prompt: str, subject: str | None) -> list[str]:
+        """The prompt in every other wording that is known; none where it does not name its subject."""
+        frame = _frame(prompt, subject)
+        if frame is None:
+            return []
+        others = (place for name, place in self._alike.get(frame, {}).items() if name != frame)
+        moved = (swap_subject(text, theirs, str(subject)) for text, theirs in others)
+        return [text for text in moved if text is not None]
+
+
+def phrasings(prompt: str, subject: str | None, count: int, drawn: random.Random) -> list[str]:
+    """Up to `count` distinct other ways to put a prompt, made without knowing its language."""
+    made = (made_rephrase(prompt, subject, drawn) for _ in range(_TRIES * count))
+    return _first(made, count, {plain(prompt)})
+
+
+class Lookalikes:
+    """Makes prompts that read like an edit and are about something else.
+
+    Its question, in any wording, of other subjects; other edits' questions of its subject; where an edit
+    names no subject, its words crossed with those of another prompt.
+
+    Args:
+        edits: all that are made; none of their prompts is given out.
+        names: other subjects to ask about.
+        words: text to make up subjects from, beside those.
+        wordings: other ways to put the questions.
+    """
+
+    def __init__(
+        self,
+        edits: Sequence[Statement],
+        names: Sequence[str],
+        words: Sequence[str],
+        wordings: Wordings,
+        drawn: random.Random,
+    ) -> None:
+        self._edits, self._wordings, self._drawn = edits, wordings, drawn
+        self._questions = Questions(edits)
+        self._about: dict[str, list[Statement]] = defaultdict(list)
+        for edit in edits:
+            if edit.subject and edit.subject.strip():
+                self._about[plain(edit.subject)].append(edit)
+        own = [str(named[0].subject) for named in self._about.values()]
+        self._subjects = list(dict.fromkeys([*own, *(name.strip() for name in names if name.strip())]))
+        self._pieces = [*self._subjects, *(text for text in words if text.strip())]
+
+    def of(self, edit: Statement, count: int, apart_from: Collection[str]) -> list[str]:
+        """Up to `count` distinct prompts, none of them in `apart_from` (plain texts)."""
+        made = (text for _ in range(_TRIES * count) if (text := self._one(edit)) is not None)
+        return _first(made, count, apart_from)
+
+    def _one(self, edit: Statement) -> str | None:
+        if _frame(edit.prompt, edit.subject) is None:
+            return self._crossed(edit.prompt)
+        if self._drawn.random() < _OTHER_QUESTION:
+            return self._other_question(edit)
+        return self._other_subject(edit)
+
+    def _other_subject(self, edit: Statement) -> str | None:
+        other = self._subject()
+        if plain(str(edit.subject)) in plain(other):
+            return None
+        if any(self._questions.alike(edit, each) for each in self._about.get(plain(other), ())):
+            return None  # it would be another wording of that edit
+        return swap_subject(self._worded(edit), str(edit.subject), other)
+
+    def _other_question(self, edit: Statement) -> str | None:
+        other = self._drawn.choice(self._edits)
+        about = self._about[plain(str(edit.subject))]
+        if not other.subject or any(self._questions.alike(other, each) for each in about):
+            return None
+        return swap_subject(self._worded(other), other.subject, str(edit.subject))
+
+    def _worded(self, edit: Statement) -> str:
+        wordings = self._wordings.of(edit.prompt, edit.subject)
+        made = made_rephrase(edit.prompt, edit.subject, self._drawn)
+        return self._drawn.choice([edit.prompt, self._drawn.choice([*wordings, made]), made])
+
+    def _subject(self) -> str:
+        """One that there is, or one made up: the beginning of a name and the end of another."""
+        if self._drawn.random() < 0.5:
+            return self._drawn.choice(self._subjects)
+        one, other = (self._drawn.choice(self._pieces).split() for _ in range(2))
+        return " ".join([*one[: self._drawn.randint(1, 2)], *other[-self._drawn.randint(1, 2) :]])
+
+    def _crossed(self, prompt: str) -> str:
+        words, others = prompt.split(), self._drawn.choice(self._edits).prompt.split()
+        return " ".join([*words[: len(words) // 2], *others[len(others) // 2 :]])
+
+
+def _frame(text: str, subject: str | None) -> Frame | None:
+    """The words before and behind the subject; None where it is not mentioned."""
+    before, named, after = around_subject(text, subject)
+    return (plain(before), plain(after).rstrip("?.! ")) if named else None
+
+
+def _first(texts: Iterator[str], count: int, apart_from: Collection[str]) -> list[str]:
+    """The first `count` distinct texts that are not in `apart_from`."""
+    found: dict[str, str] = {}
+    for text in texts:
         if len(found) == count:
             break
-        made = makers[attempt % len(makers)](prompt, subject, drawn)
-        if made.strip() and made != prompt:
-            found[made] = None
-    return list(found)
-
-
-def about_others(prompt: str, subject: str | None, others: Sequence[str], count: int, seed: int) -> list[str]:
-    """The prompt with other subjects in the place of its own; none where it does not name its subject."""
-    candidates = [other for other in others if other != subject]
-    if not subject:
-        return []
-    drawn = random.Random(f"{seed} {prompt}").sample(candidates, min(count, len(candidates)))
-    swapped = (swap_subject(prompt, subject, other) for other in drawn)
-    return [text for text in swapped if text is not None]
-
-
-def _framed(prompt: str, subject: str | None, drawn: random.Random) -> str:
-    return drawn.choice(_FRAMES).format(prompt)
-
-
-def _plain(prompt: str, subject: str | None, drawn: random.Random) -> str:
-    return prompt.rstrip("?.! ").lower() if drawn.random() < 0.5 else prompt.rstrip("?.! ")
-
-
-def _without_a_word(prompt: str, subject: str | None, drawn: random.Random) -> str:
-    parts = _parts(prompt, subject)
-    free = [place for place, part in enumerate(parts) if part != subject]
-    if len(free) < 2:
-        return prompt
-    gone = drawn.sample(free, drawn.choice((1, 2)) if len(free) > 3 else 1)
-    return " ".join(part for place, part in enumerate(parts) if place not in gone)
-
-
-def _shuffled(prompt: str, subject: str | None, drawn: random.Random) -> str:
-    """Cut in two and put together the other way round, as `X of Y` becomes `Y's X`."""
-    parts = _parts(prompt, subject)
-    if len(parts) < 3:
-        return prompt
-    cut = drawn.randrange(1, len(parts))
-    return " ".join(parts[cut:] + parts[:cut])
-
-
-def _parts(prompt: str, subject: str | None) -> list[str]:
-    """Words, with the subject in one piece."""
-    if not subject or subject not in prompt:
-        return prompt.split()
-    before, _, after = prompt.partition(subject)
-    return [*before.split(), subject, *after.split()]
+        if text.strip() and plain(text) not in apart_from:
+            found.setdefault(plain(text), text)
+    return list(found.values())
