@@ -283,6 +283,8 @@ def _candidates(layers: Sequence[str], recipe: Recipe, *, learn: bool) -> Iterat
                 yield Candidate(layer, pooling, "as is")
                 if learn and pooling == "mean":
                     yield Candidate(layer, pooling, "whitened")
+        if learn and wanted in ("auto", "mean"):
+            yield Candidate(layer, "mean", "learned")
         if learn and wanted in ("auto", "learned"):
             yield Candidate(layer, "learned", "learned")
         elif wanted == "learned":
