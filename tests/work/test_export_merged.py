@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from melo_cli.exporting.merging.measuring import load_plain
 from melo_cli.exporting.merging.methods import Differences, kept
 from melo_cli.exporting.merging.sum_of_blocks import SumOfBlocks
 from melo_cli.loading import OpenProject, open_project
-from melo_cli.reporter import SilentReporter
+from melo_cli.reporter import Progress, SilentReporter
 from melo_cli.scoring import target_batch, target_logits
 
 Shared = Callable[[str], OpenProject]
@@ -246,6 +247,39 @@ def test_distillation_brings_all_weights_nearer_to_the_routed_model(
         moved = plain.get_parameter(name) + changes.of(name)
         torch.testing.assert_close(moved, student.get_parameter(name))
         assert not torch.equal(moved, plain.get_parameter(name)) or "word_embeddings" in name
+
+
+@pytest.mark.parametrize(("enough", "steps"), [(0.0, 25), (2.0, 40)])
+def test_distillation_ends_early_once_enough_is_kept(
+    summaries: Callable[[str], EditSummary], enough: float, steps: int
+) -> None:
+    class Counting(SilentReporter):
+        counted = 0
+
+        def advance(self, steps: int = 1, **_: float) -> None:
+            self.counted += steps
+
+        @contextmanager
+        def progress(self, *_: object) -> Iterator[Progress]:
+            yield self
+
+    opened = open_project(summaries("pico_bert").path)
+    lessons = make_lessons(opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0)
+    student = load_plain(opened, opened.routed.base.folder).float()
+    names = [name for name, _ in student.named_parameters()]
+    reporter = Counting()
+    distill(opened, student, lessons, names, steps=40, lr=1e-3, enough=enough, seed=0, reporter=reporter)
+    assert reporter.counted == steps
+
+
+@pytest.mark.parametrize("missing", ["edit_success", "generality", "locality_agreement", "hard_agreement"])
+def test_what_a_merge_keeps_is_the_least_of_what_was_promised(missing: str) -> None:
+    every = ("edit_success", "generality", "locality_agreement", "hard_agreement")
+    routed = {metric: {"generation": 0.8} for metric in every}
+    merged = {metric: {"generation": 0.2 if metric == missing else 0.8} for metric in every}
+    least = 0.25 if missing in every[:2] else 0.2
+    assert kept({"routed": routed, "merged": merged}) == pytest.approx(least)
+    assert kept({"routed": routed, "merged": {**merged, missing: None}}) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("enough", [0.0, 2.0])

@@ -108,9 +108,10 @@ def merge(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> M
 
 
 def kept(figures: Figures) -> float:
-    """How much of the routed model a merged one keeps, as one share: the least of its three virtues.
+    """How much of the routed model a merged one keeps, as one share: the least of its four virtues.
 
-    Edit success and generality count relative to the routed model's; agreement with the base as it is.
+    Edit success and generality count relative to the routed model's; agreement with the base on unrelated
+    prompts and on hard negatives as it is.
     """
     merged, routed = figures["merged"], figures["routed"]
     shares = [
@@ -118,8 +119,11 @@ def kept(figures: Figures) -> float:
         for metric in ("edit_success", "generality")
         if merged[metric] is not None and routed[metric]["generation"]
     ]
-    if merged["locality_agreement"] is not None:
-        shares.append(merged["locality_agreement"]["generation"])
+    shares += [
+        merged[metric]["generation"]
+        for metric in ("locality_agreement", "hard_agreement")
+        if merged[metric] is not None
+    ]
     return min(shares, default=0.0)
 
 
