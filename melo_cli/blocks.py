@@ -29,21 +29,19 @@ class BlockCache:
         self.budget_bytes = budget_bytes
         self._load = load
         self._device = device
+        self._unsaved: dict[str, Mapping[str, LoraSlice]] = {}
         self._cached: OrderedDict[str, DeviceBlock] = OrderedDict()
         self._bytes = 0
 
     def put(self, block_id: str, slices: Mapping[str, LoraSlice]) -> None:
-        """Hold a block that is not in the store yet."""
+        """Have a block that is not in the store yet, until it is dropped."""
         self.drop(block_id)
-        placed = _place(slices, self._device)
-        self._cached[block_id] = placed
-        self._bytes += _size(placed)
+        self._unsaved[block_id] = slices
 
     def drop(self, block_id: str) -> None:
         """Forget a block; nothing happens where it is not held."""
-        placed = self._cached.pop(block_id, None)
-        if placed is not None:
-            self._bytes -= _size(placed)
+        self._unsaved.pop(block_id, None)
+        self._evict(block_id)
 
     def banks(self, block_ids: Sequence[str | None]) -> tuple[dict[str, SliceBank], list[int]]:
         """Join the blocks that a batch needs.
@@ -63,13 +61,21 @@ class BlockCache:
 
     def _get(self, block_id: str) -> DeviceBlock:
         if block_id not in self._cached:
-            self.put(block_id, self._load(block_id).slices)
+            unsaved = self._unsaved.get(block_id)
+            placed = _place(self._load(block_id).slices if unsaved is None else unsaved, self._device)
+            self._cached[block_id] = placed
+            self._bytes += _size(placed)
         self._cached.move_to_end(block_id)
         return self._cached[block_id]
 
     def _shrink(self, keep: int) -> None:
         while self._bytes > self.budget_bytes and len(self._cached) > keep:
-            self.drop(next(iter(self._cached)))
+            self._evict(next(iter(self._cached)))
+
+    def _evict(self, block_id: str) -> None:
+        placed = self._cached.pop(block_id, None)
+        if placed is not None:
+            self._bytes -= _size(placed)
 
 
 def _place(slices: Mapping[str, LoraSlice], device: torch.device) -> DeviceBlock:
