@@ -4,7 +4,7 @@
 
 Routes and blocks come from a project of 10,000 random blocks on the disk. Every way is timed in turn, several
 times over; the tables give medians, and the ratio is the median of the ratios to the plain model of the same
-turn. `first time` reads every row's block from the store, `again` finds them in the cache.
+turn, of processor time with one thread on a CPU. `first time` reads every row's block from the store, `again` finds them in the cache.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import argparse
 import copy
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from counting import clock
 from numpy.typing import NDArray
 from peft import get_peft_model
 from torch import Tensor
@@ -103,7 +103,13 @@ def _forward(
         names = [str(row) for row in range(options.batch)]
         ways[_peft_title(options)] = lambda: adapters(**asked(workload.now), adapter_names=names)
         _require_same(routed(**asked(workload.now)).logits, ways[_peft_title(options)]().logits)
-    _table("forward", ways, workload, options.repeats, _clock(options))
+    _table(
+        "forward",
+        ways,
+        workload,
+        options.repeats,
+        clock(alone=options.device == "cpu" and options.threads == 1),
+    )
 
 
 def _decoding(
@@ -230,24 +236,18 @@ def _require_same(ours: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-def _clock(options: argparse.Namespace) -> Callable[[], float]:
-    """Processor time of one thread on a CPU, where other work takes none of it; elsewhere the wall's."""
-    alone = options.device == "cpu" and options.threads == 1
-    return time.process_time if alone else time.perf_counter
-
-
 def _table(
-    title: str, ways: dict[str, Way], workload: Workload, repeats: int, clock: Callable[[], float]
+    title: str, ways: dict[str, Way], workload: Workload, repeats: int, now: Callable[[], float]
 ) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for run in range(repeats + 1):
         if run:
             workload.next_turn()
         for name, work in ways.items():
-            started = clock()
+            started = now()
             work()
             if run:  # the first one warms up
-                seconds[name].append(clock() - started)
+                seconds[name].append(now() - started)
     plain = seconds["plain model"]
     print(f"| {title} | ms | times the plain model | ms above it |\n| --- | --- | --- | --- |")  # noqa: T201
     for name, taken in seconds.items():
