@@ -3,8 +3,9 @@
     python benchmarks/speed_serving.py --model FOLDER --repeats 15
 
 Routes and blocks come from a project of 10,000 random blocks on the disk. Every way is timed in turn, several
-times over; the tables give medians, and the ratio is the median of the ratios to the plain model of the same
-turn, of processor time with one thread on a CPU. `first time` reads every row's block from the store, `again` finds them in the cache.
+times over, in processor time where one thread of a CPU does the work; the tables give medians, and the ratio
+is the median of the ratios to the plain model of the same turn. `first time` reads every row's block from the
+store, `again` finds them in the cache.
 """
 
 from __future__ import annotations

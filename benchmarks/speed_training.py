@@ -38,7 +38,6 @@ from melo_cli.reporter import SilentReporter
 from melo_cli.scoring import target_batch, target_logits
 from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel, SliceBank
 
-
 _PARTS = ["forward, once", "forward", "backward", "optimizer"]
 
 
