@@ -136,7 +136,7 @@ def _decoding(
         ways,
         workload,
         min(options.repeats, options.decodings),
-        _clock(options),
+        clock(alone=options.device == "cpu" and options.threads == 1),
     )
 
 
