@@ -152,7 +152,8 @@ class DynamicLoraLayer(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The base's: transformers' T5 looks at the dtype of its layers' weights."""
-        weight: Tensor = self.base_layer.weight
+        weight = self.base_layer.weight
+        assert isinstance(weight, Tensor)
         return weight
 
     def forward(self, x: Tensor) -> Tensor:
