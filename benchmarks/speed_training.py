@@ -262,7 +262,8 @@ def _count(
             _ours(base, tuner, recipe, edits, few)
 
     ways = {"published": lambda parts: published.train(0, edits, 4, parts), "melo": ours}
-    rate, copied = product_rate(), copy_rate()
+    now = clock(alone=options.threads == 1)
+    rate, copied = product_rate(now), copy_rate(now)
     print(  # noqa: T201
         f"\nMeasured: {rate / 1e9:.0f} GFLOP/s (matrix product of 1,024), {copied / 1e9:.1f} GB/s (copy).\n\n"
         "| | part of a step | GFLOP | GB read and written | ms | of the product rate | of the copy rate |\n"
@@ -270,7 +271,7 @@ def _count(
     )
     for way, train in ways.items():
         operations, moved = operations_of(train), bytes_of(train)
-        times = Parts(clock(alone=options.threads == 1))
+        times = Parts(now)
         for _ in range(options.repeats):
             train(times)
         for part in sorted(times.taken, key=_PARTS.index):
