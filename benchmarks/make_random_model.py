@@ -47,7 +47,8 @@ def main() -> None:
     specs = [TensorSpec(name, dtype, tuple(weight.shape)) for name, weight in model.named_parameters()]
     arguments.out.mkdir(parents=True)
     model.config.save_pretrained(arguments.out)
-    model.generation_config.save_pretrained(arguments.out)
+    if model.can_generate():
+        model.generation_config.save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
     torch.manual_seed(0)
     write_tensors(arguments.out / "model.safetensors", specs, _drawn, lambda _: None)

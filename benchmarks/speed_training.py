@@ -5,7 +5,9 @@
 
 The published procedure: the whole model forward and backward at each of a fixed number of steps, logits at
 every position, one LoRA matrix over all blocks with Adam over the whole of it, classification inputs padded
-to the model's longest. Both train the same blocks of the same edits from the same start, in turn.
+to the model's longest. Both train the same blocks of the same edits from the same start, in turn. ES is the
+share of edits of which every target token is the model's first choice after training: where it differs, the
+speeds do not compare. With one thread on a CPU, times are processor time.
 """
 
 from __future__ import annotations
@@ -13,27 +15,30 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from counting import Parts, bytes_of, clock, copy_rate, operations_of, product_rate
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from melo_cli.base_model import BaseModel, ModelKind, load_base_model
 from melo_cli.datasets import load_edits
-from melo_cli.editing.optimizers import build_optimizer, build_scheduler
+from melo_cli.editing import training as melo_training
+from melo_cli.editing.optimizers import Schedule, build_optimizer, build_scheduler
 from melo_cli.editing.training import TrainedBlock, initial_parameters, train_block
 from melo_cli.encoding import IGNORED, EncodedEdit
 from melo_cli.loading import encoder_for, resolve_recipe
 from melo_cli.recipe import Recipe, TrainingSection, load_recipe
 from melo_cli.reporter import SilentReporter
-from melo_cli.scoring import target_batch
-from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel
+from melo_cli.scoring import target_batch, target_logits
+from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel, SliceBank
+
+_PARTS = ["forward, once", "forward", "backward", "optimizer"]
 
 
 class WholeMatrix(nn.Module):
@@ -71,7 +76,10 @@ class Published:
             self.model.set_submodule(name, layer)
             self.layers.append(layer)
 
-    def train(self, block: int, edits: Sequence[EncodedEdit], steps: int) -> list[float]:
+    def train(
+        self, block: int, edits: Sequence[EncodedEdit], steps: int, parts: Parts | None = None
+    ) -> list[float]:
+        parts = parts or Parts(lambda: 0.0)
         for layer in self.layers:
             layer.block = block
         parameters = [matrix for layer in self.layers for matrix in (layer.A, layer.B)]
@@ -81,18 +89,25 @@ class Published:
         inputs, labels = self._inputs(edits)
         losses = []
         for _ in range(steps):
-            logits = self.model(**inputs).logits
-            logits = logits[:, :-1] if self.base.kind is ModelKind.CAUSAL else logits
-            loss = nn.functional.cross_entropy(
-                logits.reshape(-1, logits.shape[-1]).float(), labels.flatten(), ignore_index=IGNORED
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if scheduler is not None:
-                scheduler.step()
+            with parts.part("forward"):
+                logits = self.model(**inputs).logits
+                logits = logits[:, :-1] if self.base.kind is ModelKind.CAUSAL else logits
+                loss = nn.functional.cross_entropy(
+                    logits.reshape(-1, logits.shape[-1]).float(), labels.flatten(), ignore_index=IGNORED
+                )
+            with parts.part("backward"):
+                optimizer.zero_grad()
+                loss.backward()
+            with parts.part("optimizer"):
+                optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
             losses.append(loss.item())
         return losses
+
+    def edit_success(self, edits: Sequence[EncodedEdit]) -> float:
+        """Of the block that was trained last."""
+        return _edit_success(replace(self.base, model=self.model), edits)
 
     def _inputs(self, edits: Sequence[EncodedEdit]) -> tuple[dict[str, Any], Tensor]:
         batch = target_batch(self.base, edits)
@@ -106,21 +121,6 @@ class Published:
             missing = self.base.max_length - inputs["input_ids"].shape[1]  # type: ignore[union-attr]
             inputs = {name: nn.functional.pad(value, (0, missing)) for name, value in inputs.items()}  # type: ignore[arg-type]
         return inputs, batch.targets
-
-
-class Bytes(TorchDispatchMode):
-    """Counts the bytes that every operation reads and writes; views are free."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            tensors = [leaf for leaf in tree_leaves((args, kwargs, given)) if isinstance(leaf, Tensor)]
-            self.total += sum(tensor.nbytes for tensor in tensors)
-        return given
 
 
 def main() -> None:
@@ -137,16 +137,38 @@ def main() -> None:
     edits = [
         encoder.edit(edit.prompt, edit.target) for edit in load_edits(section, recipe.task, SilentReporter())
     ]
+    if options.length:
+        edits = [_as_long(edit, options.length) for edit in edits]
     config = DynamicLoraConfig(
         r=recipe.lora.rank, lora_alpha=recipe.lora.alpha, target_modules=list(recipe.lora.target_modules)
     )
     tuner = DynamicLoraModel(base.model, config)
     batches = [edits[start : start + size] for start in range(0, len(edits), size)]
     print(  # noqa: T201
-        f"{base.reference.name_or_path}: {len(batches)} blocks of {size} edits, {options.threads} thread(s)\n"
+        f"{base.reference.name_or_path}: {len(batches)} blocks of {size} edits, prompts of "
+        f"{statistics.median(len(edit.prompt_ids) for edit in edits):.0f} tokens (median), "
+        f"{len(tuner.layers)} target modules, {options.threads} thread(s)\n"
     )
     _compare(base, tuner, recipe, batches, options)
     _count(base, tuner, recipe, batches[0], options)
+
+
+@dataclass
+class Way:
+    """One way of training blocks, and what it took.
+
+    Attributes:
+        train: trains block `k` and gives the losses of its steps.
+        success: ES of the block that was trained last, asked of the edits given.
+    """
+
+    train: Callable[[int], Sequence[float]]
+    success: Callable[[Sequence[EncodedEdit]], float]
+
+    def __post_init__(self) -> None:
+        self.seconds: list[float] = []
+        self.steps: list[int] = []
+        self.successes: list[float] = []
 
 
 def _compare(
@@ -158,36 +180,70 @@ def _compare(
 ) -> None:
     steps = recipe.training.max_steps
     fixed = recipe.training.model_copy(update={"stop_at": None})
-    stopping = fixed.model_copy(update={"stop_at": options.stop_at})
-    ours = lambda edits, training: _ours(base, tuner, recipe, edits, training)  # noqa: E731
-    ways: dict[str, Callable[[int], Sequence[float]]] = {
-        "published procedure": lambda k: published.train(k, batches[k], steps),
-        "melo, as many steps": lambda k: ours(batches[k], fixed).losses,
-        f"melo, stopping at {options.stop_at}": lambda k: ours(batches[k], stopping).losses,
+    now = clock(alone=options.threads == 1)
+    trained: list[TrainedBlock] = []
+
+    def ours(k: int, training: TrainingSection) -> Sequence[float]:
+        trained[:] = [_ours(base, tuner, recipe, batches[k], training)]
+        return trained[0].losses
+
+    own_success = lambda edits: _success_of(base, tuner, trained[0], edits)  # noqa: E731
+    thresholds = options.stop_at or [0.5, 0.7]
+    ways = {
+        "published procedure": Way(
+            lambda k: published.train(k, batches[k], steps), lambda edits: published.edit_success(edits)
+        ),
+        "melo, as many steps": Way(lambda k: ours(k, fixed), own_success),
     }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    taken: dict[str, list[int]] = {way: [] for way in ways}
-    last: dict[str, list[float]] = {way: [] for way in ways}
+    for least in thresholds:
+        stopping = fixed.model_copy(update={"stop_at": least})
+        ways[f"melo, stopping at {least}"] = Way(
+            lambda k, stopping=stopping: ours(k, stopping),  # type: ignore[misc]
+            own_success,
+        )
     for _ in range(options.repeats):
         published = Published(base, recipe, tuner, options.all_blocks)
-        for k in range(len(batches)):
-            for way, train in ways.items():
-                started = time.perf_counter()
-                losses = train(k)
-                seconds[way].append(time.perf_counter() - started)
-                taken[way].append(len(losses))
-                last[way].append(losses[-1])
+        for k, edits in enumerate(batches):
+            for way in ways.values():
+                started = now()
+                losses = way.train(k)
+                way.seconds.append(now() - started)
+                way.steps.append(len(losses))
+                way.successes.append(way.success(edits))
     edits_a_block = statistics.mean(len(batch) for batch in batches)
-    slow = statistics.median(seconds["published procedure"])
-    print(  # noqa: T201
-        "| | seconds a block | edits/s | times | steps | last loss |\n| --- | --- | --- | --- | --- | --- |"
-    )
-    for way in ways:
-        middle = statistics.median(seconds[way])
+    slow = ways["published procedure"].seconds
+    print("| | seconds a block | edits/s | times | steps | ES |\n| --- | --- | --- | --- | --- | --- |")  # noqa: T201
+    for name, way in ways.items():
+        middle = statistics.median(way.seconds)
+        times = statistics.median(theirs / own for theirs, own in zip(slow, way.seconds, strict=True))
         print(  # noqa: T201
-            f"| {way} | {middle:.2f} | {edits_a_block / middle:.2f} | {slow / middle:.1f} "
-            f"| {statistics.mean(taken[way]):.0f} | {statistics.mean(last[way]):.3f} |"
+            f"| {name} | {middle:.2f} | {edits_a_block / middle:.2f} | {times:.1f} "
+            f"| {statistics.mean(way.steps):.0f} | {statistics.mean(way.successes):.2f} |"
         )
+
+
+def _success_of(
+    base: BaseModel, tuner: DynamicLoraModel, block: TrainedBlock, edits: Sequence[EncodedEdit]
+) -> float:
+    banks = {
+        name: SliceBank(torch.tensor(piece.A)[None], torch.tensor(piece.B)[None], torch.tensor([piece.scale]))
+        for name, piece in block.slices.items()
+    }
+    with tuner.using(banks, [0] * len(edits)):
+        return _edit_success(base, edits)
+
+
+@torch.no_grad()
+def _edit_success(base: BaseModel, edits: Sequence[EncodedEdit]) -> float:
+    batch = target_batch(base, edits)
+    right = (target_logits(base, batch).argmax(-1) == batch.targets) | (batch.targets == IGNORED)
+    return right.all(-1).double().mean().item()
+
+
+def _as_long(edit: EncodedEdit, length: int) -> EncodedEdit:
+    """The edit with its prompt's own tokens over and over, up to a length."""
+    ids = edit.prompt_ids * (length // len(edit.prompt_ids) + 1)
+    return replace(edit, prompt_ids=ids[:length])
 
 
 def _count(
@@ -197,34 +253,64 @@ def _count(
     edits: Sequence[EncodedEdit],
     options: argparse.Namespace,
 ) -> None:
-    """Operations and bytes of a step, as the difference of a run of three steps and a run of two."""
+    """Operations, bytes and time of a step, part by part: the first step's forward, then the others'."""
     published = Published(base, recipe, tuner, options.all_blocks)
-    ways: dict[str, Callable[[int], object]] = {
-        "published procedure": lambda steps: published.train(0, edits, steps),
-        "melo": lambda steps: _ours(
-            base,
-            tuner,
-            recipe,
-            edits,
-            recipe.training.model_copy(update={"max_steps": steps, "stop_at": None}),
-        ),
-    }
-    rate, copied = _matmul_rate(), _copy_rate()
+    few = recipe.training.model_copy(update={"max_steps": 4, "stop_at": None})
+
+    def ours(parts: Parts) -> None:
+        with _parts_of_melo(parts):
+            _ours(base, tuner, recipe, edits, few)
+
+    ways = {"published": lambda parts: published.train(0, edits, 4, parts), "melo": ours}
+    now = clock(alone=options.threads == 1)
+    rate, copied = product_rate(now), copy_rate(now)
     print(  # noqa: T201
         f"\nMeasured: {rate / 1e9:.0f} GFLOP/s (matrix product of 1,024), {copied / 1e9:.1f} GB/s (copy).\n\n"
-        "| a step | GFLOP | GB read and written | ms | of the product rate | of the copy rate |\n"
-        "| --- | --- | --- | --- | --- | --- |"
+        "| | part of a step | GFLOP | GB read and written | ms | of the product rate | of the copy rate |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |"
     )
     for way, train in ways.items():
-        flops = _difference(
-            train, lambda: FlopCounterMode(display=False), lambda mode: mode.get_total_flops()
-        )
-        moved = _difference(train, Bytes, lambda mode: mode.total)
-        step = statistics.median(_seconds(train, 6) - _seconds(train, 2) for _ in range(options.repeats)) / 4
-        print(  # noqa: T201
-            f"| {way} | {flops / 1e9:.2f} | {moved / 1e9:.2f} | {step * 1e3:.0f} "
-            f"| {flops / step / rate:.0%} | {moved / step / copied:.0%} |"
-        )
+        operations, moved = operations_of(train), bytes_of(train)
+        times = Parts(now)
+        for _ in range(options.repeats):
+            train(times)
+        for part in sorted(times.taken, key=_PARTS.index):
+            seconds = times.taken[part]
+            flops, carried = operations[part][-1], moved[part][-1]
+            middle = statistics.median(seconds)
+            print(  # noqa: T201
+                f"| {way} | {part} | {flops / 1e9:.3f} | {carried / 1e9:.3f} | {middle * 1e3:.1f} "
+                f"| {flops / middle / rate:.0%} | {carried / middle / copied:.0%} |"
+            )
+
+
+@contextmanager
+def _parts_of_melo(parts: Parts) -> Iterator[None]:
+    """Inside the block, melo's training tells what its parts take."""
+    stack = melo_training._Stack
+    losses, step, optimize = stack.losses, stack.step, Schedule.step
+    began: set[int] = set()
+
+    def forward(self: Any, *arguments: Any) -> Any:
+        name = "forward" if id(self) in began else "forward, once"
+        began.add(id(self))
+        with parts.part(name):
+            return losses(self, *arguments)
+
+    def backward(self: Any, *arguments: Any) -> None:
+        with parts.part("backward"):
+            step(self, *arguments)
+
+    def optimizer(self: Any, *arguments: Any) -> None:
+        with parts.part("optimizer"):
+            optimize(self, *arguments)
+
+    with (
+        patch.object(stack, "losses", forward),
+        patch.object(stack, "step", backward),
+        patch.object(Schedule, "step", optimizer),
+    ):
+        yield
 
 
 def _ours(
@@ -238,41 +324,19 @@ def _ours(
     return train_block(base, tuner, edits, training, rank=lora.rank, scale=lora.scale, seed=recipe.seed)
 
 
-def _difference(
-    train: Callable[[int], object], make: Callable[[], Any], read: Callable[[Any], float]
-) -> float:
-    totals = []
-    for steps in (2, 3):
-        with make() as mode:
-            train(steps)
-        totals.append(read(mode))
-    return totals[1] - totals[0]
-
-
-def _seconds(work: Callable[..., object], *arguments: object) -> float:
-    started = time.perf_counter()
-    work(*arguments)
-    return time.perf_counter() - started
-
-
-def _matmul_rate() -> float:
-    a = torch.randn(1024, 1024)
-    return 2 * 1024**3 / min(_seconds(lambda: a @ a) for _ in range(20))
-
-
-def _copy_rate() -> float:
-    a = torch.randn(2**24)
-    b = torch.empty_like(a)
-    return 2 * a.nbytes / min(_seconds(lambda: b.copy_(a)) for _ in range(10))
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--set", action="append", default=[], help="as of melo edit")
-    parser.add_argument("--stop-at", type=float, default=0.7, help="least probability of a target token")
+    parser.add_argument(
+        "--stop-at",
+        type=float,
+        action="append",
+        help="least probability of a target token; .5 and .7 if not given",
+    )
+    parser.add_argument("--length", type=int, help="tokens a prompt, in place of its own length")
     parser.add_argument("--blocks", type=int, default=3, help="blocks to train")
     parser.add_argument("--all-blocks", type=int, default=20, help="blocks in the published run's matrix")
     parser.add_argument("--repeats", type=int, default=5)

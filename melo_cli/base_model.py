@@ -304,7 +304,7 @@ def _unreachable(section: ModelSection, error: OSError) -> ModelError:
 def _load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     named = section.model_copy(update={"name_or_path": section.tokenizer, "revision": None})
     tokenizer = _load(AutoTokenizer, named if section.tokenizer else section, "tokenizer")
-    words = {token for token in tokenizer.get_vocab() if token not in tokenizer.all_special_tokens}
+    words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
     if len(words) < 2:  # transformers makes up an empty one where there is none
         raise ModelError(
             "it has no tokenizer", where=section.name_or_path, mend="name one with model.tokenizer"

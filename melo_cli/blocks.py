@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,21 +29,19 @@ class BlockCache:
         self.budget_bytes = budget_bytes
         self._load = load
         self._device = device
+        self._unsaved: dict[str, Mapping[str, LoraSlice]] = {}
         self._cached: OrderedDict[str, DeviceBlock] = OrderedDict()
         self._bytes = 0
 
     def put(self, block_id: str, slices: Mapping[str, LoraSlice]) -> None:
-        """Hold a block that is not in the store yet."""
+        """Have a block that is not in the store yet, until it is dropped."""
         self.drop(block_id)
-        placed = {name: _place(piece, self._device) for name, piece in slices.items()}
-        self._cached[block_id] = placed
-        self._bytes += _size(placed)
+        self._unsaved[block_id] = slices
 
     def drop(self, block_id: str) -> None:
         """Forget a block; nothing happens where it is not held."""
-        placed = self._cached.pop(block_id, None)
-        if placed is not None:
-            self._bytes -= _size(placed)
+        self._unsaved.pop(block_id, None)
+        self._evict(block_id)
 
     def banks(self, block_ids: Sequence[str | None]) -> tuple[dict[str, SliceBank], list[int]]:
         """Join the blocks that a batch needs.
@@ -62,22 +61,36 @@ class BlockCache:
 
     def _get(self, block_id: str) -> DeviceBlock:
         if block_id not in self._cached:
-            self.put(block_id, self._load(block_id).slices)
+            unsaved = self._unsaved.get(block_id)
+            placed = _place(self._load(block_id).slices if unsaved is None else unsaved, self._device)
+            self._cached[block_id] = placed
+            self._bytes += _size(placed)
         self._cached.move_to_end(block_id)
         return self._cached[block_id]
 
     def _shrink(self, keep: int) -> None:
         while self._bytes > self.budget_bytes and len(self._cached) > keep:
-            self.drop(next(iter(self._cached)))
+            self._evict(next(iter(self._cached)))
+
+    def _evict(self, block_id: str) -> None:
+        placed = self._cached.pop(block_id, None)
+        if placed is not None:
+            self._bytes -= _size(placed)
 
 
-def _place(piece: LoraSlice, device: torch.device) -> SliceBank:
-    # torch refuses to wrap read-only arrays, and memory-mapped ones are: copy.
-    return SliceBank(
-        torch.tensor(piece.A[None], device=device),
-        torch.tensor(piece.B[None], device=device),
-        torch.tensor([piece.scale], device=device),
-    )
+def _place(slices: Mapping[str, LoraSlice], device: torch.device) -> DeviceBlock:
+    """All of a block in one transfer, and views of it by module."""
+    # torch refuses to wrap read-only arrays, and memory-mapped ones are: this copies.
+    arrays = [array for piece in slices.values() for array in (piece.A, piece.B)]
+    scales = np.array([piece.scale for piece in slices.values()], np.float32)
+    flat = np.concatenate([*(array.ravel() for array in arrays), scales])
+    parts = iter(torch.from_numpy(flat).to(device).split([*(array.size for array in arrays), len(scales)]))
+    shaped = [next(parts).view(1, *array.shape) for array in arrays]
+    scale = next(parts)
+    return {
+        name: SliceBank(shaped[2 * place], shaped[2 * place + 1], scale[place : place + 1])
+        for place, name in enumerate(slices)
+    }
 
 
 def _size(block: DeviceBlock) -> int:
@@ -88,8 +101,11 @@ def _join(banks: Sequence[SliceBank | None]) -> SliceBank:
     """Join one module's banks; smaller ranks and blocks without the module are filled with zeros."""
     present = [bank for bank in banks if bank is not None]
     rank = max(bank.A.shape[1] for bank in present)
-    empty = SliceBank(*(torch.zeros_like(part) for part in (present[0].A, present[0].B, present[0].scale)))
-    filled = [bank if bank is not None else empty for bank in banks]
+    filled = list(present)
+    if len(present) < len(banks):
+        zeros = (torch.zeros_like(part) for part in (present[0].A, present[0].B, present[0].scale))
+        empty = SliceBank(*zeros)
+        filled = [bank if bank is not None else empty for bank in banks]
     return SliceBank(
         torch.cat([_widen(bank.A, 1, rank) for bank in filled]),
         torch.cat([_widen(bank.B, 2, rank) for bank in filled]),

@@ -158,15 +158,24 @@ def pad_prompts(
     Decoder-only models are padded on the left (an answer follows the last token), others on the right.
     """
     side = side or ("left" if base.kind is ModelKind.CAUSAL else "right")
-    length = max(len(prompt) for prompt in prompts)
-    ids = torch.full((len(prompts), length), base.tokenizer.pad_token_id, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        start = length - len(prompt) if side == "left" else 0
-        ids[row, start : start + len(prompt)] = torch.tensor(prompt)
-        mask[row, start : start + len(prompt)] = 1
-    device = base.model.device
-    return with_positions(base, {"input_ids": ids.to(device), "attention_mask": mask.to(device)})
+    ids = padded_rows(prompts, base.tokenizer.pad_token_id, side).to(base.model.device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=ids.device)
+    # Counted from the side that is not filled up.
+    places = torch.arange(ids.shape[1], device=ids.device)
+    places = places.flip(0) if side == "left" else places
+    mask = (places < lengths.unsqueeze(1)).long()
+    return with_positions(base, {"input_ids": ids, "attention_mask": mask})
+
+
+def padded_rows(rows: Sequence[Sequence[int]], filler: int, side: str) -> Tensor:
+    """Rows of tokens as one int64 tensor `[n, length]`, filled up on one side to the longest one."""
+    length = max(len(row) for row in rows)
+    filled = ([filler] * (length - len(row)) for row in rows)
+    if side == "left":
+        whole = [[*filling, *row] for filling, row in zip(filled, rows, strict=True)]
+    else:
+        whole = [[*row, *filling] for filling, row in zip(filled, rows, strict=True)]
+    return torch.tensor(whole, dtype=torch.long)
 
 
 def with_positions(base: BaseModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -140,10 +140,10 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str, token_weights: Tensor | Non
     if pooling == "learned":
         assert token_weights is not None, "calibration learns them"
         scores = (hidden @ token_weights).masked_fill(mask == 0, -torch.inf)
-        return (hidden * scores.softmax(-1).unsqueeze(-1)).sum(1)
+        return _weighted(hidden, scores.softmax(-1))
     if pooling == "mean":
-        weights = mask.to(hidden.dtype).unsqueeze(-1)
-        return (hidden * weights).sum(1) / weights.sum(1)
+        weights = mask.to(hidden.dtype)
+        return _weighted(hidden, weights) / weights.sum(1, keepdim=True)
     positions = torch.arange(mask.shape[1], device=mask.device)
     real = mask.bool()
     if pooling == "last":
@@ -151,3 +151,8 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str, token_weights: Tensor | Non
     else:
         index = positions.masked_fill(~real, mask.shape[1]).amin(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), index]
+
+
+def _weighted(hidden: Tensor, weights: Tensor) -> Tensor:
+    """The sum over tokens of states `[batch, length, d]` times weights `[batch, length]`, as one product."""
+    return torch.bmm(weights.unsqueeze(1), hidden).squeeze(1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from melo_cli.base_model import BaseModel, ModelKind
-from melo_cli.encoding import IGNORED, EncodedEdit, pad_prompts
+from melo_cli.encoding import IGNORED, EncodedEdit, pad_prompts, padded_rows
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,4 @@ def _causal_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch:
 
 
 def _pad_targets(base: BaseModel, edits: Sequence[EncodedEdit], side: str = "right") -> Tensor:
-    length = max(len(edit.target_ids) for edit in edits)
-    targets = torch.full((len(edits), length), IGNORED, dtype=torch.long)
-    for row, edit in enumerate(edits):
-        start = length - len(edit.target_ids) if side == "left" else 0
-        targets[row, start : start + len(edit.target_ids)] = torch.tensor(edit.target_ids)
-    return targets.to(base.model.device)
+    return padded_rows([edit.target_ids for edit in edits], IGNORED, side).to(base.model.device)

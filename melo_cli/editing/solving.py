@@ -12,7 +12,7 @@ from melo_cli.loading import OpenProject
 from melo_cli.recipe import Recipe, TrainingSection
 from store.records import LoraSlice
 
-# The block in hand, before anything else knows of it.
+# Blocks in hand, before anything else knows of them.
 _IN_HAND = "in hand"
 # An answer that goes on past its target is wrong: leave it room to show that.
 _SPARE_TOKENS = 2
@@ -98,11 +98,10 @@ def solve(opened: OpenProject, edits: Sequence[ToSolve], on_step: OnStep | None)
     for attempt in attempts(opened.recipe):
         left = [at for at in range(len(edits)) if at not in found or found[at].block is None]
         parts = [left[start : start + attempt.edits] for start in range(0, len(left), attempt.edits)]
-        for number, (part, trained) in enumerate(
-            zip(parts, _train(opened, edits, parts, attempt, on_step), strict=True)
-        ):
+        trained_blocks = _train(opened, edits, parts, attempt, on_step)
+        answered = _answers(opened, trained_blocks, [[edits[at].encoded for at in part] for part in parts])
+        for number, (part, trained, answers) in enumerate(zip(parts, trained_blocks, answered, strict=True)):
             name = f"attempt {attempt.number}, block {number}"
-            answers = _answers(opened, trained, [edits[at].encoded for at in part])
             right = [same_answer(answer, edits[at].target) for at, answer in zip(part, answers, strict=True)]
             if any(right):
                 solved.blocks[name] = trained.slices
@@ -143,11 +142,21 @@ def _train(
     )
 
 
-def _answers(opened: OpenProject, trained: TrainedBlock, edits: Sequence[EncodedEdit]) -> list[str]:
-    routed = opened.routed
-    routed.blocks.put(_IN_HAND, trained.slices)
-    prompts = [edit.prompt_ids for edit in edits]
+def _answers(
+    opened: OpenProject, trained: Sequence[TrainedBlock], parts: Sequence[Sequence[EncodedEdit]]
+) -> list[list[str]]:
+    """The answers of each block to its own edits, all of them asked together."""
+    blocks = opened.routed.blocks
+    names = [f"{_IN_HAND} {number}" for number in range(len(trained))]
+    edits = [edit for part in parts for edit in part]
+    owners = [name for name, part in zip(names, parts, strict=True) for _ in part]
     try:
-        return opened.asker.answers(prompts, [_IN_HAND] * len(edits), answer_lengths(edits))
+        for name, block in zip(names, trained, strict=True):
+            blocks.put(name, block.slices)
+        answers = iter(
+            opened.asker.answers([edit.prompt_ids for edit in edits], owners, answer_lengths(edits))
+        )
     finally:
-        routed.blocks.drop(_IN_HAND)
+        for name in names:
+            blocks.drop(name)
+    return [[next(answers) for _ in part] for part in parts]

@@ -1,35 +1,36 @@
-"""What a block looks like: the PEFT config of dynamic LoRA."""
+"""What a block looks like, to melo and to PEFT."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from peft import LoraConfig
-from peft.config import PeftConfig
-from peft.utils import PeftType
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 
-@dataclass
-class DynamicLoraConfig(PeftConfig):
+@dataclass(frozen=True)
+class DynamicLoraConfig:
     """Shape and scale of the blocks of one project (MELO, Sec. 3.2; LoRA, arXiv 2106.09685).
 
     A block adds `scale * B @ A @ x` to each target module with `scale = lora_alpha / r`: nothing of
     how many blocks there are enters it.
 
+    Attributes:
+        r: rank of every block.
+        lora_alpha: numerator of the scale.
+        target_modules: full names of the modules that a block adds to.
+
     Raises:
         ValueError: `r` or `lora_alpha` is not positive, or no target module is named.
     """
 
-    r: int = field(default=2, metadata={"help": "Rank of every block."})
-    lora_alpha: float = field(default=40.0, metadata={"help": "Numerator of the scale, alpha / r."})
-    target_modules: list[str] | None = field(
-        default=None, metadata={"help": "Full names of the modules that a block adds to."}
-    )
+    r: int
+    lora_alpha: float
+    target_modules: Sequence[str]
 
     def __post_init__(self) -> None:
-        super().__post_init__()  # type: ignore[no-untyped-call]
-        # What a block is on disk: an ordinary LoRA adapter.
-        self.peft_type = PeftType.LORA
         if self.r < 1:
             raise ValueError(f"r must be at least 1, not {self.r}")
         if self.lora_alpha <= 0:
@@ -54,6 +55,9 @@ def peft_lora_config(
     revision: str | None,
 ) -> LoraConfig:
     """The ordinary PEFT config under which one block is an adapter: `lora_alpha = scale * rank`."""
+    # Half a second that only exporting has to spend.
+    from peft import LoraConfig
+
     alpha = scale * rank
     return LoraConfig(
         r=rank,

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -70,13 +68,17 @@ class ActiveBlocks:
         """The slices of each fired row for one module, gathered at its first pass: decoding makes many.
 
         Returns:
-            A bank of `[fired]` entries, its `B` multiplied with the scale and laid out transposed.
+            A bank of `[fired]` entries, or of one for each group where the rows are grouped; its `B` is
+            multiplied with the scale and laid out transposed.
         """
         if name not in self._gathered:
-            bank, entries = self.banks[name], self.rows.index_select(0, self.fired)
-            scale = bank.scale.index_select(0, entries)
-            B = bank.B.transpose(1, 2).index_select(0, entries) * scale.view(-1, 1, 1)
-            self._gathered[name] = SliceBank(bank.A.index_select(0, entries), B.transpose(1, 2), scale)
+            bank = self.banks[name]
+            A, B, scale = bank.A, bank.B.transpose(1, 2), bank.scale
+            if not self.grouped:
+                entries = self.rows.index_select(0, self.fired)
+                A, B, scale = (part.index_select(0, entries) for part in (A, B, scale))
+            B = (B * scale.view(-1, 1, 1)).contiguous()
+            self._gathered[name] = SliceBank(A, B.transpose(1, 2), scale)
         return self._gathered[name]
 
     def expanded(self, copies: int) -> ActiveBlocks:
@@ -125,29 +127,39 @@ class Routing:
         return self._expanded[copies]
 
 
-class DynamicLoraLayer(nn.Module, BaseTunerLayer):
+class DynamicLoraLayer(nn.Module):
     """Wraps a Linear or Conv1D; its weights stay as they are, and it owns no parameter itself.
 
     Blocks live outside the module tree and come in through `routing`, so that ten thousand of them
     cost the model nothing.
-    """
 
-    adapter_layer_names = ()
-    other_param_names = ()
+    Attributes:
+        base_layer: what is wrapped.
+        name: its full name in the model.
+    """
 
     def __init__(self, base_layer: nn.Module, name: str, routing: Routing) -> None:
         super().__init__()
+        self.in_features, self.out_features = linear_shape(base_layer)
         self.base_layer = base_layer
         self.name = name
         self.routing = routing
-        self._disable_adapters = False
-        self.merged_adapters = []
-        self.in_features, self.out_features = linear_shape(base_layer)
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def get_base_layer(self) -> nn.Module:
+        """What is wrapped, by the name that PEFT's layers give it."""
+        return self.base_layer
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's: transformers' T5 looks at the dtype of its layers' weights."""
+        weight = self.base_layer.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def forward(self, x: Tensor) -> Tensor:
         """`base_layer(x)`, plus `scale * B A x` on the rows that were routed to a block."""
-        result: Tensor = self.base_layer(x, *args, **kwargs)
-        active = None if self._disable_adapters else self.routing.for_batch(x.shape[0])
+        result: Tensor = self.base_layer(x)
+        active = self.routing.for_batch(len(x))
         if active is None or self.name not in active.banks:
             return result
         return add_blocks(result, x, self.name, active)
@@ -157,22 +169,34 @@ def add_blocks(result: Tensor, x: Tensor, name: str, active: ActiveBlocks) -> Te
     """Add each fired row's block to what module `name` gave.
 
     Args:
-        result: `[batch, ..., out]`, what the base module gave.
+        result: `[batch, ..., out]`, what the base module gave; it is written into where no gradient is
+            taken, which spares decoding a copy.
         x: `[batch, ..., in]`, what it was given.
 
     Returns:
         `[batch, ..., out]` in the dtype of `result`; rows of the base are untouched, bit for bit.
     """
-    if active.grouped:
+    if active.grouped and torch.is_grad_enabled():
         bank = active.banks[name]
         groups = x.reshape(len(bank.scale), -1, x.shape[-1]).to(bank.A.dtype)
         return result + grouped_delta(groups, bank.A, bank.B, bank.scale).view(result.shape).to(result.dtype)
     bank = active.gathered(name)
-    inputs = x if active.all_fire else x.index_select(0, active.fired)
-    flat = inputs.reshape(len(inputs), -1, inputs.shape[-1]).to(bank.A.dtype)
-    delta = torch.bmm(torch.bmm(flat, bank.A.transpose(1, 2)), bank.B.transpose(1, 2))
-    delta = delta.view(*inputs.shape[:-1], -1).to(result.dtype)
-    return result + delta if active.all_fire else result.index_add(0, active.fired, delta)
+    whole = result.clone() if torch.is_grad_enabled() else result
+    inputs = x.reshape(len(x), -1, x.shape[-1])
+    if not active.all_fire:
+        inputs = inputs.index_select(0, active.fired)
+    inputs = inputs.view(len(bank.A), -1, x.shape[-1]).to(bank.A.dtype)
+    low, B = torch.bmm(bank.A, inputs.transpose(1, 2)).transpose(1, 2), bank.B.transpose(1, 2)
+    if not active.all_fire:
+        rows = whole.view(len(whole), -1, whole.shape[-1])
+        rows.index_add_(0, active.fired, torch.bmm(low, B).to(rows.dtype))
+        return whole
+    rows = whole.view(len(bank.A), -1, whole.shape[-1])
+    if rows.dtype == B.dtype:
+        rows.baddbmm_(low, B)
+    else:
+        rows.add_(torch.bmm(low, B))
+    return whole
 
 
 def linear_shape(module: nn.Module) -> tuple[int, int]:

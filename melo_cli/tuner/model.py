@@ -1,53 +1,42 @@
-"""The base model with its target modules wrapped: PEFT finds and replaces them, blocks come per pass."""
+"""The base model with its target modules wrapped; blocks come per pass."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
 from melo_cli.tuner.config import DynamicLoraConfig
 from melo_cli.tuner.layer import ActiveBlocks, DynamicLoraLayer, Routing, SliceBank
 
 
-class DynamicLoraModel(BaseTuner):
+class DynamicLoraModel:
     """Dynamic LoRA over a transformers model (MELO, Sec. 3.2).
 
-    All base parameters are frozen. Outside `using` the model answers as the base does.
+    All base parameters are frozen. Outside `using` the model answers as the base does. It is no tuner of
+    PEFT's: importing PEFT takes longer than loading a small model, and only what is exported needs it.
+
+    Attributes:
+        layers: the wrapped target modules by their name in the base model, in module order.
+
+    Raises:
+        AttributeError: the model has no module of that name.
+        TypeError: a target is neither a Linear nor a Conv1D.
     """
 
-    prefix = "lora_"
-    tuner_layer_cls = DynamicLoraLayer
-    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  (PEFT's own declaration)
-
     def __init__(self, model: nn.Module, config: DynamicLoraConfig) -> None:
+        self.model = model
         self._routing = Routing()
-        super().__init__(model, config, "dynamic")
-
-    def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
+        places = {name: place for place, (name, _) in enumerate(model.named_modules())}
+        names = sorted(config.target_modules, key=lambda name: places.get(name, -1))
+        self.layers = {
+            name: DynamicLoraLayer(model.get_submodule(name), name, self._routing) for name in names
+        }
         model.requires_grad_(False)
-
-    def _create_and_replace(
-        self,
-        peft_config: Any,
-        adapter_name: str,
-        target: nn.Module,
-        target_name: str,
-        parent: nn.Module,
-        current_key: str,
-        parameter_name: str | None = None,
-    ) -> None:
-        setattr(parent, target_name, DynamicLoraLayer(target, current_key, self._routing))
-
-    @property
-    def layers(self) -> dict[str, DynamicLoraLayer]:
-        """The wrapped target modules by their name in the base model, in module order."""
-        found = (module for module in self.model.modules() if isinstance(module, DynamicLoraLayer))
-        return {layer.name: layer for layer in found}
+        for name, layer in self.layers.items():
+            model.set_submodule(name, layer)
 
     @property
     def device(self) -> torch.device:
@@ -63,3 +52,8 @@ class DynamicLoraModel(BaseTuner):
         """
         with self._routing.using(ActiveBlocks.of(banks, rows, self.device)):
             yield
+
+    def unload(self) -> None:
+        """Put the target modules back where they were."""
+        for name, layer in self.layers.items():
+            self.model.set_submodule(name, layer.base_layer)

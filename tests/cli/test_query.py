@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,3 +106,16 @@ def test_a_prompt_that_cannot_be_asked(edited: Path, melo: Melo, prompt: str) ->
     run = melo("query", prompt, "--project", "cases")
     assert run.code == 2
     assert "the prompt" in run.error
+
+
+def test_neither_an_answer_nor_an_edit_waits_for_peft(
+    own_edited: Path, environment: Callable[..., dict[str, str]]
+) -> None:
+    edit = ["edit", "--prompt", "Who was born in Köln?", "--target", "Anna", "--project", ".melo/facts"]
+    code = (
+        "import sys\nfrom melo_cli.app import main\n"
+        f"assert [main(line) for line in (['query', {EDITED!r}], {edit})] == [0, 0]\n"
+        "assert 'torch' in sys.modules\n"
+        "assert 'peft' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=own_edited, env=environment(), check=True, timeout=120)

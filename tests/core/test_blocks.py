@@ -58,6 +58,20 @@ def test_a_batch_may_need_more_blocks_than_the_cache_may_hold() -> None:
     assert shelf.fetched == ["1", "2", "3", "4", "3"]
 
 
+def test_blocks_that_are_not_in_the_store_outlast_a_full_cache_and_go_when_they_are_dropped() -> None:
+    shelf = Shelf()
+    held = cache(shelf, blocks=1)
+    for block_id in ("7", "8"):
+        held.put(block_id, {"m": slice_of(0)})
+    for block_id in ("7", "8", "7"):
+        banks, _ = held.banks([block_id])
+        np.testing.assert_array_equal(banks["m"].A[0].numpy(), slice_of(0).A)
+    assert shelf.fetched == []
+    held.drop("7")
+    held.banks(["7"])
+    assert shelf.fetched == ["7"]
+
+
 def test_each_row_gets_its_block_and_rows_of_the_base_get_none() -> None:
     held = cache(Shelf(), blocks=4)
     held.put("9", {"m": slice_of(9, rank=3)})

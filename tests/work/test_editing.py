@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from melo_cli.base_model import BaseModel
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, edit_dataset, edit_single
 from melo_cli.errors import (
@@ -247,6 +248,23 @@ def test_a_stop_before_the_first_batch_leaves_an_empty_project(
     summary = edit("pico_gpt2", rows["pico_gpt2"], tmp_path / "p", should_stop=lambda: True)
     assert (summary.outcomes, summary.left, summary.snapshot) == ([], 6, 0)
     assert Project.open(tmp_path / "p").edits() == []
+
+
+def test_the_edits_of_all_blocks_in_flight_are_answered_in_one_batch(
+    edit: Edit, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    generate = BaseModel.generate
+
+    def counted(self: BaseModel, **arguments: Any) -> Any:
+        asked.append(len(arguments["input_ids"]))
+        return generate(self, **arguments)
+
+    monkeypatch.setattr(BaseModel, "generate", counted)
+    training = {"batch_size": 1, "blocks_in_flight": 6, "retries": 0}
+    summary = edit("pico_t5", rows["pico_t5"], tmp_path / "facts", training=training)
+    assert (len(blocks(tmp_path / "facts")), summary.count("solved")) == (6, 6)
+    assert asked == [6, 6]  # what the base answers, then what each block does
 
 
 def test_editing_again_does_nothing_and_says_so(
