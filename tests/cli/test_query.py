@@ -108,13 +108,13 @@ def test_a_prompt_that_cannot_be_asked(edited: Path, melo: Melo, prompt: str) ->
     assert "the prompt" in run.error
 
 
-def test_neither_an_answer_nor_an_edit_waits_for_peft(
+def test_answers_edits_and_evaluations_do_not_wait_for_peft(
     own_edited: Path, environment: Callable[..., dict[str, str]]
 ) -> None:
     edit = ["edit", "--prompt", "Who was born in Köln?", "--target", "Anna", "--project", ".melo/facts"]
     code = (
         "import sys\nfrom melo_cli.app import main\n"
-        f"assert [main(line) for line in (['query', {EDITED!r}], {edit})] == [0, 0]\n"
+        f"assert [main(line) for line in (['query', {EDITED!r}], {edit}, ['eval'])] == [0, 0, 0]\n"
         "assert 'torch' in sys.modules\n"
         "assert 'peft' not in sys.modules\n"
     )

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft import LoraConfig
-from peft.tuners.lora import LoraModel
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -53,6 +51,10 @@ def _rank_of_all_blocks(opened: OpenProject, batches: int) -> int:
 
 def _adapted(modules: Sequence[nn.Module], rank: int, recipe: Recipe) -> nn.ModuleList:
     """The modules, which stay as they are, inside PEFT's LoRA layers; started from the recipe's seed."""
+    # Half a second that an evaluation without this baseline does not have to spend.
+    from peft import LoraConfig
+    from peft.tuners.lora import LoraModel
+
     held = nn.ModuleList(modules)
     names = [str(number) for number in range(len(modules))]
     alpha: Any = recipe.lora.alpha  # declared whole, but only divided by the rank
