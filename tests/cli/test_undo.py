@@ -132,8 +132,9 @@ def test_log_says_how_many_edits_each_commit_added_and_how_many_took(edited: Pat
     entries = melo("log", "--json").json
     assert [(entry["added"], entry["edit_success"]) for entry in entries] == [(2, 1.0), (2, 1.0), (0, None)]
     lines = melo("log").out.splitlines()
-    assert lines[1].split() == ["snapshot", "made", "action", "recipe", "added", "ES", "live", "command"]
-    assert lines[2].split()[5:9] == ["facts", "2", "100.0%", "4"]
+    columns = ["snapshot", "made", "(UTC)", "action", "recipe", "added", "ES", "live", "command"]
+    assert lines[1].split() == columns
+    assert lines[2].split()[4:8] == ["facts", "2", "100.0%", "4"]
 
 
 def answers(melo: Melo, *more: object) -> Any:
