@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from melo_cli.architecture import embedding_name
 from melo_cli.base_model import BaseModel
-from melo_cli.encoding import pad_prompts
+from melo_cli.encoding import pad_prompts, padded_rows
 from melo_cli.keys import hidden_states
 
 _ROWS = 64
@@ -49,8 +49,7 @@ class Embedded:
     def __init__(self, base: BaseModel, layer: str, prompts: Sequence[Sequence[int]]) -> None:
         device = base.model.device
         self._module = base.model.get_submodule(layer)
-        rows = [torch.tensor(prompt, dtype=torch.long) for prompt in prompts]
-        self._tokens = pad_sequence(rows, batch_first=True).to(device)
+        self._tokens = padded_rows(prompts, 0, "right").to(device)
         self._lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
         self.dim = int(self._module(self._tokens[:1, :1]).shape[-1])
 

@@ -74,7 +74,7 @@ def write_adapter(
         rank=shape.rank,
         scale=shape.scale,
         target_modules=list(shape.modules),
-        fan_in_fan_out=any(isinstance(layers[name].get_base_layer(), Conv1D) for name in shape.modules),
+        fan_in_fan_out=any(isinstance(layers[name].base_layer, Conv1D) for name in shape.modules),
         # Under SEQ_CLS, PEFT would add the classification head to what the adapter must hold.
         task_type=None if base.kind is ModelKind.CLASSIFIER else base.kind.value,
         base_model=base_name,

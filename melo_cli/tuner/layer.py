@@ -145,10 +145,6 @@ class DynamicLoraLayer(nn.Module):
         self.name = name
         self.routing = routing
 
-    def get_base_layer(self) -> nn.Module:
-        """What is wrapped, by the name that PEFT's layers give it."""
-        return self.base_layer
-
     @property
     def weight(self) -> Tensor:
         """The base's: transformers' T5 looks at the dtype of its layers' weights."""

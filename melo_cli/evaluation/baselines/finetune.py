@@ -47,4 +47,4 @@ def _parameters(opened: OpenProject, weights: str) -> list[nn.Parameter]:
     if weights == "all":
         return list(opened.routed.base.model.parameters())
     layers = opened.routed.tuner.layers.values()
-    return [parameter for layer in layers for parameter in layer.get_base_layer().parameters()]
+    return [parameter for layer in layers for parameter in layer.base_layer.parameters()]

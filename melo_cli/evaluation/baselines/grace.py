@@ -175,7 +175,7 @@ def grace_layer(opened: OpenProject, name: str) -> tuple[nn.Module, str]:
         parent = candidates[0].rpartition(".")[0]
         name = [found for found in candidates if found.rpartition(".")[0] == parent][-1]
     module = dict(base.model.named_modules()).get(name)
-    inside = module.get_base_layer() if isinstance(module, DynamicLoraLayer) else module
+    inside = module.base_layer if isinstance(module, DynamicLoraLayer) else module
     if not isinstance(inside, nn.Linear | Conv1D):
         raise _no_layer(f"{name!r} is no linear module of the model")
     return inside, name

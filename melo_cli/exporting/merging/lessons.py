@@ -92,9 +92,11 @@ def make_lessons(
     texts, taught = _unrelated(opened, known, unrelated, reporter)
     texts += [edit.prompt for edit in opened.project.edits() if edit.status == "already_right"]
     measured = _measured(opened, taught, reporter)
-    phrased = _phrased(opened, live, wordings, phrasings_each, measured, drawn)
-    told = [text for edit in live for text in (edit.prompt, *wordings.of(edit.prompt, edit.record.subject))]
-    apart_from = {plain(text) for text in told} | measured
+    told = [(edit, text) for edit in live for text in wordings.of(edit.prompt, edit.record.subject)]
+    phrased = _phrased(opened, live, told, phrasings_each, measured, drawn)
+    apart_from = {
+        plain(text) for text in (*(edit.prompt for edit in live), *(text for _, text in told))
+    } | measured
     far = _as_the_base_answers(opened, _filled(texts, staying, apart_from, drawn), reporter)
     names = [each.subject for each in known if each.subject] + _names(opened, far)
     lookalikes = Lookalikes([edit.record for edit in live], names, texts, wordings, drawn)
@@ -145,13 +147,12 @@ def _measured(opened: OpenProject, taught: Collection[str], reporter: Reporter) 
 def _phrased(
     opened: OpenProject,
     live: Sequence[EditView],
-    wordings: Wordings,
+    told: Sequence[tuple[EditView, str]],
     each: int,
     measured: Collection[str],
     drawn: random.Random,
 ) -> list[Lesson]:
-    """The edits in the wordings that are known, and in made-up ones that the router sends to their blocks."""
-    told = [(edit, text) for edit in live for text in wordings.of(edit.prompt, edit.record.subject)]
+    """The edits as `told` in known wordings, and in made-up ones that the router sends to their blocks."""
     made = [
         (edit, text)
         for edit in live

@@ -23,7 +23,7 @@ class SumOfBlocks:
         self._project = opened.project
         self._blocks = opened.live_blocks()
         self._modules = {
-            f"{name}.weight": (name, isinstance(layer.get_base_layer(), Conv1D))
+            f"{name}.weight": (name, isinstance(layer.base_layer, Conv1D))
             for name, layer in opened.routed.tuner.layers.items()
         }
 
