@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TextIO
 
 from rich import box
@@ -187,6 +188,11 @@ def shortened(text: str, length: int = 60) -> str:
     """The beginning of a text, where the whole would drown a table."""
     shown = printable(text)
     return shown if len(shown) <= length else f"{shown[: length - 3]}..."
+
+
+def to_the_second(moment: datetime) -> str:
+    """A moment as tables show it: `2026-11-24 09:30:00`."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def human_bytes(size: float) -> str:

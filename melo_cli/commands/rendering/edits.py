@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.terminal import Table, Terminal, human_bytes, shortened
+from melo_cli.terminal import Table, Terminal, human_bytes, shortened, to_the_second
 
 if TYPE_CHECKING:
     from melo_cli.editing import EditSummary
@@ -81,7 +81,7 @@ def edit_fields(view: EditView) -> list[tuple[str, str]]:
         ("subject", record.subject or ""),
         *((f"metadata {name}", str(value)) for name, value in record.metadata.items()),
         ("answer", str(record.metrics.get("answer", ""))),
-        ("made", f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("made", f"{to_the_second(record.created_at)} UTC"),
         ("block", record.block or ("none, the base is right" if cluster else "")),
         ("cluster", _place(cluster) if cluster else ""),
         ("radius", f"{cluster.radius:.4g}" if cluster else ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.terminal import Table, human_bytes, shortened
+from melo_cli.terminal import Table, human_bytes, shortened, to_the_second
 
 if TYPE_CHECKING:
     from store.diff import EditChange
@@ -61,7 +61,7 @@ def history_table(history: Sequence[SnapshotInfo]) -> Table:
     rows = [
         (
             str(snapshot.number),
-            f"{snapshot.created_at:{_SECOND}}",
+            to_the_second(snapshot.created_at),
             snapshot.action,
             str(snapshot.recipe.get("name", "")),
             str(added or ""),
@@ -167,7 +167,6 @@ def _snapshot_document(snapshot: SnapshotInfo) -> dict[str, Any]:
     }
 
 
-_SECOND = "%Y-%m-%d %H:%M:%S"
 _OTHER_STATUSES = ("already_right", "failed", "superseded", "reverted")
 
 
@@ -176,7 +175,7 @@ def _words(name: str) -> str:
 
 
 def _made(snapshot: SnapshotInfo) -> str:
-    return f"{snapshot.created_at:{_SECOND}} UTC"
+    return f"{to_the_second(snapshot.created_at)} UTC"
 
 
 def _sections(project: Project) -> dict[str, Any]:
