@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from melo_cli.answering import same_answer
+from melo_cli.calibration import SeenPrompts
 from melo_cli.datasets import EditRequest
 from melo_cli.editing.plan import settings_digest
 from melo_cli.editing.solving import OnStep, Solution, Solved, ToSolve, answer_lengths, solve
 from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import PromptError
 from melo_cli.loading import OpenProject
-from melo_cli.variants import made_rephrase
+from melo_cli.variants import made_rephrase, plain
+from melo_cli.wordings import Wordings
 from store.records import NewEdit
 from store.writer import Writer
 
@@ -56,13 +58,22 @@ class Editor:
     Args:
         opened: the project with its base model.
         writer: the project's lock, held.
+        wordings: other ways to put prompts, for training.
     """
 
     def __init__(
-        self, opened: OpenProject, writer: Writer, *, versions: Mapping[str, str], command: str
+        self,
+        opened: OpenProject,
+        writer: Writer,
+        wordings: Wordings,
+        *,
+        versions: Mapping[str, str],
+        command: str,
     ) -> None:
         self._open = opened
         self._writer = writer
+        self._wordings = wordings
+        self._seen = SeenPrompts(opened.project.key_map)
         self._versions = versions
         self._command = command
 
@@ -87,16 +98,27 @@ class Editor:
         return self._commit(rows, solved)
 
     def _to_solve(self, request: EditRequest, encoded: EncodedEdit) -> ToSolve:
-        """The edit with variants of its prompt, drawn from the seed and the prompt alone."""
-        recipe = self._open.recipe
-        drawn = random.Random(f"{recipe.seed}:{request.prompt}")
-        texts = [
-            made_rephrase(request.prompt, request.subject, drawn) for _ in range(recipe.training.variants)
-        ]
-        variants = [self._variant(text, request, encoded) for text in texts]
+        """The edit with variants of its prompt."""
+        variants = [self._variant(text, request) for text in self._phrased(request)]
         return ToSolve(encoded, request.target, [variant for variant in variants if variant is not None])
 
-    def _variant(self, text: str, request: EditRequest, encoded: EncodedEdit) -> EncodedEdit | None:
+    def _phrased(self, request: EditRequest) -> list[str]:
+        """The prompt in other words, known ones first; the seed and the prompt decide which.
+
+        A rephrase that evaluation will ask of this edit is left out, even if it is known of another subject.
+        """
+        recipe = self._open.recipe
+        count = recipe.training.variants
+        drawn = random.Random(f"{recipe.seed}:{request.prompt}")
+        asked = {plain(text) for text in request.rephrases if not self._seen(text)}
+        known = [
+            text for text in self._wordings.of(request.prompt, request.subject) if plain(text) not in asked
+        ]
+        told = drawn.sample(sorted(known), min(count, len(known)))
+        made = (made_rephrase(request.prompt, request.subject, drawn) for _ in range(count - len(told)))
+        return [*told, *made]
+
+    def _variant(self, text: str, request: EditRequest) -> EncodedEdit | None:
         """None where the model does not take a text that has grown longer than the prompt."""
         try:
             return self._open.encoder.edit(text, request.target)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from melo_cli.calibration import Calibration
+from melo_cli.calibration import Calibration, learnable
 from melo_cli.datasets import EditRequest, load_edits
 from melo_cli.editing.editor import Editor, EditOutcome
 from melo_cli.editing.opening import open_or_create
@@ -19,6 +19,7 @@ from melo_cli.loading import OpenProject, open_project
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Progress, Reporter
 from melo_cli.versions import library_versions
+from melo_cli.wordings import Wordings
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ def _run(
 ) -> EditSummary:
     outcomes: list[EditOutcome] = []
     training = opened.recipe.training
+    known = learnable(opened.project, opened.recipe, reporter, todo) if training.variants else []
     with opened.project.writer() as writer:
-        editor = Editor(opened, writer, versions=library_versions(), command=command)
+        editor = Editor(opened, writer, Wordings(known), versions=library_versions(), command=command)
         started = time.monotonic()
         with reporter.progress("editing", len(todo), "edits") as progress:
             for batch in batches(todo, training.batch_size * training.blocks_in_flight):

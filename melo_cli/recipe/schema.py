@@ -264,8 +264,9 @@ class TrainingSection(_Section):
 
     Attributes:
         batch_size: edits that share one block.
-        variants: for each edit, how many made rephrases of its prompt are trained with it: a block that has
-            seen one wording alone answers others worse.
+        variants: for each edit, how many rephrases of its prompt are trained with it, since a block that has
+            seen one wording alone answers others worse: wordings that calibration has seen of this or another
+            subject, and made ones for what is missing.
         max_steps: optimizer steps a block.
         blocks_in_flight: blocks trained side by side in one pass, with the result of one after the other,
             and committed together.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from melo_cli.base_model import BaseModel
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, edit_dataset, edit_single
+from melo_cli.editing.solving import Solved, ToSolve, solve
 from melo_cli.errors import (
     BaseMismatchError,
     DatasetError,
@@ -265,6 +266,44 @@ def test_the_edits_of_all_blocks_in_flight_are_answered_in_one_batch(
     summary = edit("pico_t5", rows["pico_t5"], tmp_path / "facts", training=training)
     assert (len(blocks(tmp_path / "facts")), summary.count("solved")) == (6, 6)
     assert asked == [6, 6]  # what the base answers, then what each block does
+
+
+def test_blocks_are_trained_on_wordings_known_of_other_subjects_and_not_on_what_is_measured(
+    edit: Edit, write_rows: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of two known wordings of the question one is the rephrase that evaluation asks of this edit."""
+    known = {
+        "prompt": "Where does France lie?",
+        "target": "Paris",
+        "rephrases": ["France lies in", "Find France"],
+        "subject": "France",
+    }
+    row = {
+        "prompt": "Where does Britain lie?",
+        "target": "London",
+        "rephrases": ["Find Britain"],
+        "subject": "Britain",
+    }
+    trained: list[list[tuple[int, ...]]] = []
+
+    def noted(opened: OpenProject, edits: Sequence[ToSolve], on_step: Any) -> Solved:
+        trained.extend([variant.prompt_ids for variant in each.variants] for each in edits)
+        return solve(opened, edits, on_step)
+
+    monkeypatch.setattr("melo_cli.editing.editor.solve", noted)
+    rows = write_rows(tmp_path / "known.jsonl", [known])
+    path = edit(
+        "pico_t5",
+        [row],
+        tmp_path / "project",
+        dataset={"calibration": str(rows)},
+        training={"variants": 3},
+    ).path
+    encoder = open_project(path).encoder
+    [variants] = trained
+    assert len(variants) == 3
+    assert variants[0] == encoder.prompt("Britain lies in")
+    assert encoder.prompt("Find Britain") not in variants
 
 
 def test_editing_again_does_nothing_and_says_so(

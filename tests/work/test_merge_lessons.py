@@ -9,9 +9,10 @@ from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary
 from melo_cli.evaluation import collect_probes
 from melo_cli.exporting.merging.lessons import make_lessons
-from melo_cli.exporting.merging.phrasings import Lookalikes, Wordings
+from melo_cli.exporting.merging.phrasings import Lookalikes
 from melo_cli.loading import open_project
 from melo_cli.reporter import SilentReporter
+from melo_cli.wordings import Wordings
 
 FRANCE = EditRequest(
     "What is the capital of France?", "Lyon", ("Which city governs France?",), subject="France"

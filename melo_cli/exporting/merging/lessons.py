@@ -7,15 +7,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from melo_cli.base_model import ModelKind
-from melo_cli.calibration import SeenPrompts
-from melo_cli.datasets import EditRequest, load_calibration
+from melo_cli.calibration import SeenPrompts, learnable
+from melo_cli.datasets import EditRequest
 from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import PromptError
 from melo_cli.evaluation import collect_probes
-from melo_cli.exporting.merging.phrasings import Lookalikes, Wordings, phrasings
+from melo_cli.exporting.merging.phrasings import Lookalikes, phrasings
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
 from melo_cli.variants import plain
+from melo_cli.wordings import Wordings
 from store.records import EditView
 
 # Of prompts that read like edits, so many an edit, within so many times what is asked for.
@@ -87,7 +88,7 @@ def make_lessons(
     """
     drawn = random.Random(seed)
     live = [edit for edit in opened.project.edits() if edit.status == "live"]
-    known = _known(opened, reporter)
+    known = learnable(opened.project, opened.recipe, reporter)
     wordings = Wordings(known)
     texts, taught = _unrelated(opened, known, unrelated, reporter)
     texts += [edit.prompt for edit in opened.project.edits() if edit.status == "already_right"]
@@ -105,18 +106,6 @@ def make_lessons(
     near = _as_the_base_answers(opened, alike, reporter)
     prompts = [Lesson(opened.encoder.edit(edit.prompt, edit.target), edit.block) for edit in live]
     return Lessons(prompts, phrased, near, far, taught)
-
-
-def _known(opened: OpenProject, reporter: Reporter) -> list[EditRequest]:
-    """Prompts with rephrases that calibration has seen: the project's, and those of `dataset.calibration`."""
-    seen = SeenPrompts(opened.project.key_map)
-    records = [edit.record for edit in opened.project.edits()]
-    stored = [
-        EditRequest(each.prompt, each.target, tuple(filter(seen, each.rephrases)), subject=each.subject)
-        for each in records
-    ]
-    dataset = opened.recipe.dataset
-    return stored + (load_calibration(dataset, opened.recipe.task, reporter) if dataset is not None else [])
 
 
 def _unrelated(

@@ -7,47 +7,15 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from melo_cli.variants import Questions, Statement, around_subject, made_rephrase, plain, swap_subject
+from melo_cli.variants import Questions, Statement, made_rephrase, plain, swap_subject
+from melo_cli.wordings import Wordings, frame
 
 # Of the prompts that read like an edit, so many ask something else of its subject.
 _OTHER_QUESTION = 0.25
 # Draws for each prompt that is wanted, before fewer have to do.
 _TRIES = 4
-
-Frame = tuple[str, str]
-
-
-class Wordings:
-    """Ways to put a question that are known of one subject, carried over to every other.
-
-    `When was Vostok 1 launched?`, known as another wording of `What is the launch date of Vostok 1?`, asks
-    the same of any subject. Questions are the same where the words around their subjects are.
-
-    Args:
-        known: statements with rephrases that may be learned from.
-    """
-
-    def __init__(self, known: Iterable[Statement]) -> None:
-        self._alike: dict[Frame, dict[Frame, tuple[str, str]]] = defaultdict(dict)
-        for each in known:
-            framed = {
-                frame: (text, str(each.subject))
-                for text in (each.prompt, *each.rephrases)
-                if (frame := _frame(text, each.subject)) is not None
-            }
-            for frame in framed:
-                self._alike[frame].update(framed)
-
-    def of(self, prompt: str, subject: str | None) -> list[str]:
-        """The prompt in every other wording that is known; none where it does not name its subject."""
-        frame = _frame(prompt, subject)
-        if frame is None:
-            return []
-        others = (place for name, place in self._alike.get(frame, {}).items() if name != frame)
-        moved = (swap_subject(text, theirs, str(subject)) for text, theirs in others)
-        return [text for text in moved if text is not None]
 
 
 def phrasings(prompt: str, subject: str | None, count: int, drawn: random.Random) -> list[str]:
@@ -93,7 +61,7 @@ class Lookalikes:
         return _first(made, count, apart_from)
 
     def _one(self, edit: Statement) -> str | None:
-        if _frame(edit.prompt, edit.subject) is None:
+        if frame(edit.prompt, edit.subject) is None:
             return self._crossed(edit.prompt)
         if self._drawn.random() < _OTHER_QUESTION:
             return self._other_question(edit)
@@ -129,12 +97,6 @@ class Lookalikes:
     def _crossed(self, prompt: str) -> str:
         words, others = prompt.split(), self._drawn.choice(self._edits).prompt.split()
         return " ".join([*words[: len(words) // 2], *others[len(others) // 2 :]])
-
-
-def _frame(text: str, subject: str | None) -> Frame | None:
-    """The words before and behind the subject; None where it is not mentioned."""
-    before, named, after = around_subject(text, subject)
-    return (plain(before), plain(after).rstrip("?.! ")) if named else None
 
 
 def _first(texts: Iterator[str], count: int, apart_from: Collection[str]) -> list[str]:

@@ -1,0 +1,30 @@
+"""Which rephrases blocks and merged models may learn from: those that no evaluation asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from melo_cli.calibration.project import stored_requests
+from melo_cli.calibration.seen import SeenPrompts
+from melo_cli.datasets import EditRequest, load_calibration
+from melo_cli.recipe import Recipe
+from melo_cli.reporter import Reporter
+from store.project import Project
+
+
+def learnable(
+    project: Project, recipe: Recipe, reporter: Reporter, requests: Sequence[EditRequest] = ()
+) -> list[EditRequest]:
+    """Edits with the rephrases that calibration has seen, and the rows of `dataset.calibration`.
+
+    Args:
+        requests: edits that are still to be made, beside those of the project.
+
+    Raises:
+        DatasetError: `dataset.calibration` cannot be read.
+    """
+    seen = SeenPrompts(project.key_map)
+    edits = [*stored_requests(project), *requests]
+    rows = load_calibration(recipe.dataset, recipe.task, reporter) if recipe.dataset is not None else []
+    return [*(replace(each, rephrases=tuple(filter(seen, each.rephrases))) for each in edits), *rows]
