@@ -9,7 +9,7 @@ variant on the folds that it was not fitted on. Prints Markdown tables; shares i
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,14 +46,19 @@ class Bench:
     folds: Sequence[Fold]
     made: Sequence[Fold]
 
+    def keys(self, candidate: Candidate, folds: Sequence[Fold] | None = None) -> list[KeyTransform]:
+        """A key for each fold, fitted on what that fold learns from; `folds` teach, where they are given."""
+        taught = self.folds if folds is None else folds
+        return [fitted(candidate, self.states, fold.lesson, self.recipe) for fold in taught]
+
     def distances(
-        self, fit: Callable[[Fold, Fold], KeyTransform], rule: Rule = up_to_the_nearest_foreign_key
+        self, keys: Sequence[KeyTransform], rule: Rule = up_to_the_nearest_foreign_key
     ) -> Distances:
         """Over all folds; `rule` says which neurons may answer."""
         return together(
             [
-                measure(fit(fold, made), self.states, fold.trial, rule=rule)
-                for fold, made in zip(self.folds, self.made, strict=True)
+                measure(key, self.states, fold.trial, rule=rule)
+                for key, fold in zip(keys, self.folds, strict=True)
             ]
         )
 
@@ -70,32 +75,31 @@ class Bench:
 def main() -> None:
     """Measure and print."""
     bench = _bench(_arguments())
-    learned = _fitting(bench, Candidate("", "learned", "learned"))
-    given = bench.distances(learned)
-    lines = [_HEAD, *(bench.row(name, bench.distances(_fitting(bench, key))) for name, key in _KEYS.items())]
-    lines.append(bench.row("token weights and projection", given))
-    own = bench.distances(lambda _, made: learned(made, made))
+    keys = {name: bench.keys(candidate) for name, candidate in _KEYS.items()}
+    given = bench.distances(keys[_LEARNED])
+    lines = [_HEAD, *(bench.row(name, bench.distances(fitted_keys)) for name, fitted_keys in keys.items())]
+    own = bench.distances(bench.keys(_KEYS[_LEARNED], bench.made))
     lines.append(bench.row("the same, from rephrases that calibration makes", own))
-    lines += ["", _HEAD, *(bench.row(name, bench.distances(learned, rule)) for name, rule in _RULES.items())]
+    for name in (_PROJECTED, _LEARNED):
+        lines += ["", f"{name}:", "", _HEAD]
+        lines += [bench.row(rule, bench.distances(keys[name], _RULES[rule])) for rule in _RULES]
     lines += ["", _HEAD]
     for share in (0.02, 0.05, 0.1, 0.2, 0.3, 1.0):
         lines.append(bench.row(f"same subject at most {100 * share:.0f}%", given, same_subject=share))
     print("\n".join(lines))  # noqa: T201
 
 
-def _fitting(bench: Bench, candidate: Candidate) -> Callable[[Fold, Fold], KeyTransform]:
-    return lambda fold, _: fitted(candidate, bench.states, fold.lesson, bench.recipe)
-
-
 _HEAD = (
     "| | radius | reach | nearest right | unrelated | hard | same subject |\n"
     "| --- | --- | --- | --- | --- | --- | --- |"
 )
+_PROJECTED, _LEARNED = "mean, projection", "token weights and projection"
 _KEYS = {
     "last token": Candidate("", "last", "as is"),
     "mean": Candidate("", "mean", "as is"),
     "mean, whitened": Candidate("", "mean", "whitened"),
-    "mean, projection": Candidate("", "mean", "learned"),
+    _PROJECTED: Candidate("", "mean", "learned"),
+    _LEARNED: Candidate("", "learned", "learned"),
 }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from melo_cli.calibration.prompts import Pair
-from melo_cli.calibration.states import TokenStates
+from melo_cli.calibration.states import Pooled, TokenStates
 from melo_cli.keys import KeyTransform, pool
 
 _TEMPERATURE = 0.05
@@ -76,6 +76,9 @@ def contrastive(
         pooling, unit=True, token_weights=weights if pooling == "learned" else None, projection=projection
     )
     rows = _rows(states, lesson)
+    if pooling != "learned":
+        places = sorted(lesson.places())
+        states = Pooled(pooled_states(states, places, pooling), places)
     for _ in range(steps):
         batch = [lesson.pairs[drawn.randrange(len(lesson.pairs))] for _ in range(min(rows, _PAIRS))]
         loss = _loss(states, transform, batch, lesson.unrelated, drawn)

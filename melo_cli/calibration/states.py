@@ -7,7 +7,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from melo_cli.architecture import embedding_name
 from melo_cli.base_model import BaseModel
@@ -61,16 +60,39 @@ class Embedded:
 
 
 class _Kept:
-    """States that were worked out before: float32 `[length, d]` by place, where the model is."""
+    """States that were worked out before, where the model is.
 
-    def __init__(self, states: dict[int, Tensor]) -> None:
-        self._states = states
-        self.dim = int(next(iter(states.values())).shape[-1])
+    Args:
+        states: float32 `[tokens, d]`, of one prompt after the other.
+        starts, lengths: int64 `[prompts]`, where the tokens of each place are.
+    """
+
+    def __init__(self, states: Tensor, starts: Tensor, lengths: Tensor) -> None:
+        self._states, self._starts, self._lengths = states, starts, lengths
+        self.dim = states.shape[-1]
 
     def batch(self, places: Sequence[int]) -> tuple[Tensor, Tensor]:
-        rows = [self._states[place] for place in places]
-        lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
-        return pad_sequence(rows, batch_first=True), _mask(lengths)
+        asked = torch.tensor(places, device=self._starts.device)
+        mask = _mask(self._lengths[asked])
+        tokens = self._starts[asked].unsqueeze(1) + torch.arange(mask.shape[1], device=mask.device)
+        return self._states[tokens.clamp(max=len(self._states) - 1)], mask
+
+
+class Pooled:
+    """One state a prompt, as its only token: for what pools the same states again and again.
+
+    Args:
+        states: float32 `[n, d]`, of these places in turn.
+    """
+
+    def __init__(self, states: Tensor, places: Sequence[int]) -> None:
+        self._states = states
+        self._row = dict(zip(places, range(len(places)), strict=True))
+        self.dim = states.shape[-1]
+
+    def batch(self, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+        rows = torch.tensor([self._row[place] for place in places], device=self._states.device)
+        return self._states[rows].unsqueeze(1), torch.ones((len(places), 1), device=rows.device)
 
 
 def _mask(lengths: Tensor) -> Tensor:
@@ -81,13 +103,21 @@ def _mask(lengths: Tensor) -> Tensor:
 def _kept(
     base: BaseModel, layers: Sequence[str], prompts: Sequence[Sequence[int]], places: Collection[int]
 ) -> dict[str, _Kept]:
-    found: dict[str, dict[int, Tensor]] = {layer: {} for layer in layers}
     order = sorted(places, key=lambda place: len(prompts[place]))
+    counts = torch.tensor([len(prompts[place]) for place in order])
+    device = base.model.device
+    lengths = torch.zeros(len(prompts), dtype=torch.long)
+    starts = torch.zeros(len(prompts), dtype=torch.long)
+    lengths[order], starts[order] = counts, counts.cumsum(0) - counts
+    found: dict[str, Tensor] = {}
+    filled = 0
     for start in range(0, len(order), _ROWS):
-        some = order[start : start + _ROWS]
-        inputs = pad_prompts(base, [prompts[place] for place in some])
+        inputs = pad_prompts(base, [prompts[place] for place in order[start : start + _ROWS]])
         real = inputs["attention_mask"].bool()
+        tokens = int(real.sum())
         for layer, hidden in hidden_states(base, layers, inputs).items():
-            for row, place in enumerate(some):
-                found[layer][place] = hidden[row, real[row]].float().clone()
-    return {layer: _Kept(states) for layer, states in found.items()}
+            if layer not in found:
+                found[layer] = torch.empty((int(counts.sum()), hidden.shape[-1]), device=device)
+            found[layer][filled : filled + tokens] = hidden[real]
+        filled += tokens
+    return {layer: _Kept(states, starts.to(device), lengths.to(device)) for layer, states in found.items()}
