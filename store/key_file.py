@@ -8,6 +8,7 @@ keys read so made 600 MB resident out of a file of 650 MB.
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ READ_FROM = 1 << 24
 
 
 class KeyFile:
-    """Rows of float32 in a file that stays open.
+    """Rows of float32 in a file that stays open as long as this object lives.
 
     Args:
         start: where in the file the first row begins, in bytes.
@@ -36,7 +37,8 @@ class KeyFile:
         self._start = start
         self._dim = dim
         with refusals(path):
-            self._file = path.open("rb", buffering=0)
+            self._handle = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._handle)
 
     def __getitem__(self, rows: Numbers) -> Vector:
         """The rows [n] as a new array [n, dim].
@@ -49,7 +51,7 @@ class KeyFile:
         size = result.strides[0]
         with refusals(self._path):
             for row, at in zip(result, rows.tolist(), strict=True):
-                if os.preadv(self._file.fileno(), [row], self._start + at * size) != size:
+                if os.preadv(self._handle, [row], self._start + at * size) != size:
                     raise DamagedProjectError(
                         "the file has become shorter", where=str(self._path), mend="run 'melo verify'"
                     )
