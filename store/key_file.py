@@ -40,17 +40,18 @@ class KeyFile:
             self._handle = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._handle)
 
-    def __getitem__(self, rows: Numbers) -> Vector:
-        """The rows [n] as a new array [n, dim].
+    def __getitem__(self, rows: Numbers | slice) -> Vector:
+        """The rows [n], or those from a start to before a stop, as a new array [n, dim].
 
         Raises:
             DamagedProjectError: the file has been cut since it was opened.
             StorageError: it cannot be read.
         """
-        result: Vector = np.empty((len(rows), self._dim), np.float32)
+        wanted = range(rows.start, rows.stop) if isinstance(rows, slice) else rows.tolist()
+        result: Vector = np.empty((len(wanted), self._dim), np.float32)
         size = result.strides[0]
         with refusals(self._path):
-            for row, at in zip(result, rows.tolist(), strict=True):
+            for row, at in zip(result, wanted, strict=True):
                 if os.preadv(self._handle, [row], self._start + at * size) != size:
                     raise DamagedProjectError(
                         "the file has become shorter", where=str(self._path), mend="run 'melo verify'"

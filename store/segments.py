@@ -144,7 +144,8 @@ class Edits:
         wanted = np.asarray(numbers, np.int64)
         if len(wanted) == 1:
             segment = self._segment(self._position(int(wanted[0])))
-            one: NDArray[Any] = getattr(segment, column)[wanted - segment.first]
+            row = int(wanted[0]) - segment.first
+            one: NDArray[Any] = getattr(segment, column)[row : row + 1]
             return one
         result = np.empty((len(wanted), *shape), dtype)
         positions = self._firsts.searchsorted(wanted, side="right") - 1
