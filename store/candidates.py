@@ -77,6 +77,8 @@ Measure: TypeAlias = Callable[[Numbers, Numbers], Floats]
 
 def holding(pairs: Pairs, margins: Floats, measure: Measure) -> Candidates:
     """Those pairs whose cluster may hold its point, up to the point's margin [n] outside the ball."""
+    if not len(pairs.row):
+        return NO_CANDIDATES
     near = pairs.of(np.flatnonzero(pairs.lower <= pairs.clusters["radius"] + margins[pairs.row]))
     return near.measured(measure(near.row, near.slots))
 

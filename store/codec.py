@@ -84,14 +84,14 @@ def write_batches(path: Path, schema: Any, batches: Sequence[Any]) -> Written:
     return write_file(path, produce)
 
 
-def open_batches(path: Path, size: int, *, sha256: str | None = None) -> Any:
-    """Memory-map an Arrow IPC file; the reader hands out record batches without a copy.
+def mapped(path: Path, size: int, *, sha256: str | None = None) -> Any:
+    """Memory-map a file as an Arrow buffer.
 
     Args:
         sha256: also read the whole file and hold it against this checksum.
 
     Raises:
-        DamagedProjectError: the file is gone, or not of this size, or another one, or no Arrow file.
+        DamagedProjectError: the file is gone, or not of this size, or another one.
         StorageError: it may not be read.
     """
     if not path.is_file():
@@ -106,8 +106,22 @@ def open_batches(path: Path, size: int, *, sha256: str | None = None) -> Any:
             buffer = file.read_buffer()
     if sha256 is not None and hashlib.sha256(buffer).hexdigest() != sha256:
         raise DamagedProjectError("its checksum does not fit", where=str(path), mend="run 'melo verify'")
+    return buffer
+
+
+def reader_of(buffer: Any, path: Path) -> Any:
+    """A reader of a mapped Arrow IPC file, which hands out record batches without a copy.
+
+    Raises:
+        DamagedProjectError: it is no Arrow file.
+    """
     with damage(path):
         return ipc.open_file(buffer)
+
+
+def open_batches(path: Path, size: int, *, sha256: str | None = None) -> Any:
+    """Memory-map an Arrow IPC file and open it; see `mapped` and `reader_of`."""
+    return reader_of(mapped(path, size, sha256=sha256), path)
 
 
 def read_batch(reader: Any, at: int, schema: Any, path: Path) -> Any:

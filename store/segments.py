@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from store import codec, layout
 from store.clusters import Floats, Neuron, Numbers
+from store.key_file import READ_FROM, KeyFile
 from store.records import ROUTING, STATUSES, EditRecord, FileEntry, Status, Vector, block_id, edit_id
 from store.tables.edits import key_column, schema_of
 
@@ -24,6 +25,10 @@ class Segment:
         batch: a checked record batch with the columns of `store.tables.edits`.
         first: the number of its first edit.
         path: what to name when something in it does not fit.
+
+    Attributes:
+        keys: all keys, as a view of the mapped file.
+        key_rows: the same, for taking some rows.
     """
 
     def __init__(self, batch: Any, first: int, path: Path) -> None:
@@ -41,6 +46,7 @@ class Segment:
             self.dim = int(keys.type.list_size)
             flat = codec.numbers(keys.values)
             self.keys: Vector = flat.reshape(self.rows, self.dim)
+            self.key_rows: Vector | KeyFile = self.keys
             self.radii: Floats = batch.column("radius").fill_null(0.0).to_numpy(zero_copy_only=True)
             self.blocks: Numbers = batch.column("block").fill_null(0).to_numpy(zero_copy_only=True)
 
@@ -100,7 +106,7 @@ class Edits:
         return longer
 
     def keys(self, numbers: Sequence[int] | Numbers) -> Vector:
-        return cast("Vector", self._gather(numbers, "keys", np.float32, (self.dim or 0,)))
+        return cast("Vector", self._gather(numbers, "key_rows", np.float32, (self.dim or 0,)))
 
     def radii(self, numbers: Sequence[int] | Numbers) -> Floats:
         return cast("Floats", self._gather(numbers, "radii", np.float64, ()))
@@ -135,11 +141,12 @@ class Edits:
     def _gather(
         self, numbers: Sequence[int] | Numbers, column: str, dtype: type[np.generic], shape: tuple[int, ...]
     ) -> NDArray[Any]:
-        if len(numbers) == 1:
-            segment = self._segment(self._position(int(numbers[0])))
-            one: NDArray[Any] = getattr(segment, column)[int(numbers[0]) - segment.first][None]
-            return one
         wanted = np.asarray(numbers, np.int64)
+        if len(wanted) == 1:
+            segment = self._segment(self._position(int(wanted[0])))
+            row = int(wanted[0]) - segment.first
+            one: NDArray[Any] = getattr(segment, column)[row : row + 1]
+            return one
         result = np.empty((len(wanted), *shape), dtype)
         positions = self._firsts.searchsorted(wanted, side="right") - 1
         for at in set(positions.tolist()):
@@ -183,7 +190,8 @@ def open_segment(root: Path, entry: FileEntry, dim: int | None) -> Segment:
         DamagedProjectError: the file is gone, cut or changed.
     """
     path = layout.inside(root, entry.path)
-    reader = codec.open_batches(path, entry.size)
+    buffer = codec.mapped(path, entry.size)
+    reader = codec.reader_of(buffer, path)
     with codec.damage(path):
         found = reader.schema.field("key").type
         size = found.list_size if pa.types.is_fixed_size_list(found) else -1
@@ -194,7 +202,10 @@ def open_segment(root: Path, entry: FileEntry, dim: int | None) -> Segment:
         batch = codec.read_batch(reader, 0, schema_of(size), path)
         if batch.num_rows != entry.rows:
             raise ValueError(f"it holds {batch.num_rows} edits in place of {entry.rows}")
-    return Segment(batch, entry.first, path)
+    segment = Segment(batch, entry.first, path)
+    if entry.size >= READ_FROM and segment.dim:
+        segment.key_rows = KeyFile(path, segment.keys.ctypes.data - buffer.address, segment.dim)
+    return segment
 
 
 def _record(row: dict[str, Any], key: Vector | None, created_at: datetime) -> EditRecord:

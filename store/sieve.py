@@ -2,8 +2,8 @@
 
 An HNSW graph misses some: measured on 100,000 points that fill 64 dimensions evenly, one neighbour in ten
 (M 16, ef 96), and one in 500 at four times the price. One matrix product with the first `COARSE` numbers of
-every sketch costs 0.2 ms there and leaves about one center besides those looked for. Where it leaves more
-than one center in `_MANY`, as with large radii, a product with whole sketches follows.
+every sketch costs 0.1 ms there and leaves one center in 1,000 for a look at its whole sketch. Where it leaves
+more than one in `_MANY`, as with large radii, a product with whole sketches follows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from store.found import MATRIX_ERROR, Floats, Found, Labels, Rows, squared_norms
 from store.records import Vector
 from store.sketch import lower_bounds
 
-COARSE = 16
+COARSE = 11  # with their norm a multiple of four, which matrix products take at a time
 
 _CELLS = 1 << 20
 _PAIRS = 1 << 16

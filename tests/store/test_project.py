@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -10,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from store import index, index_file
+from store import index, index_file, segments
 from store.errors import (
     BaseMismatchError,
+    DamagedProjectError,
     InvalidEditError,
     KeyShapeError,
     ProjectExistsError,
@@ -322,6 +324,22 @@ def test_a_large_store_answers_from_the_graph(project, make, quick_disk, monkeyp
     nearby = keys + make.random.normal(size=keys.shape).astype(np.float32) * 0.2
     exact = [int(np.argmin(np.linalg.norm(keys - key, axis=1))) for key in nearby]
     assert [route.nearest.edit_id for route in again.lookup(nearby)] == [f"e{at + 1:06d}" for at in exact]
+
+
+def test_keys_of_a_large_file_are_read_from_the_disk(project, make, monkeypatch):
+    monkeypatch.setattr(segments, "READ_FROM", 1)
+    edits = make.edits(6)
+    make.commit(project, edits[:4])
+    make.commit(project, edits[4:])
+    keys = np.stack([edit.key for edit in edits])
+    again = Project.open(project.path)
+    assert fired(again.lookup(keys)) == [f"e{at:06d}" for at in range(1, 7)]
+    assert [fired(again.lookup(key[None])) for key in keys] == [[f"e{at:06d}"] for at in range(1, 7)]
+    assert np.array_equal(again.edit("e000005").record.key, keys[4])
+    for file in (project.path / "edits").iterdir():
+        os.truncate(file, 8)
+    with pytest.raises(DamagedProjectError, match="shorter.*melo verify"):
+        again.lookup(keys)
 
 
 def test_a_copy_is_one_snapshot_that_stands_alone(project, make, tmp_path, quick_disk):
