@@ -84,7 +84,9 @@ def distill(
     """
     drawn = random.Random(seed)
     learner = replace(opened.routed.base, model=student)
-    (near_held_out, near), (far_held_out, far) = (_parted(group, drawn) for group in (lessons.near, lessons.far))
+    (near_held_out, near), (far_held_out, far) = (
+        _parted(group, drawn) for group in (lessons.near, lessons.far)
+    )
     held_out = [lessons.prompts, near_held_out, far_held_out]
     decks = [_Deck(group, drawn) for group in (lessons.prompts, lessons.phrased, near, far)]
     named = dict(student.named_parameters())
