@@ -33,13 +33,18 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """All probes of one evaluation, in the order in which the edits were made."""
+    """All probes of one evaluation, in the order in which the edits were made.
+
+    Attributes:
+        seen_unrelated: unrelated prompts that calibration has used; they are not asked.
+    """
 
     edits: list[Probe]
     rephrases: list[Probe]
     unrelated: list[Probe]
     hard: list[Probe]
     accurate: list[Probe]
+    seen_unrelated: list[Probe]
 
     def groups(self) -> list[list[Probe]]:
         """The five groups, in the order of `results.KINDS`."""
@@ -95,6 +100,7 @@ def collect_probes(
         fresh["unrelated prompts"],
         fresh["hard negatives"],
         _accurate(opened, reporter),
+        [probe for probe in unrelated if seen(probe.prompt)],
     )
 
 

@@ -489,6 +489,7 @@ def test_what_calibration_has_seen_is_left_out_but_edits_never_are(
     assert texts(probes.edits) == texts(every.edits)
     assert texts(probes.rephrases) == ["In Paris which court is it?"]
     assert texts(probes.unrelated) == ["who studied law"]
+    assert set(texts(probes.seen_unrelated)) == {"He was born in Cologne", "What is the river?"}
     assert texts(probes.hard) == ["Which court is in Rome?"]
     told = "left out, because calibration has seen them: 1 rephrases, 2 unrelated prompts"
     assert reporter.infos == [told]

@@ -84,10 +84,11 @@ def distill(
     """
     drawn = random.Random(seed)
     learner = replace(opened.routed.base, model=student)
-    held_out = [drawn.sample(group, min(_HELD_OUT, len(group) // 4)) for group in (lessons.near, lessons.far)]
-    kept = {id(lesson) for group in held_out for lesson in group}
-    groups = [lessons.prompts, lessons.phrased, lessons.near, lessons.far]
-    decks = [_Deck([lesson for lesson in group if id(lesson) not in kept], drawn) for group in groups]
+    (near_held_out, near), (far_held_out, far) = (
+        _parted(group, drawn) for group in (lessons.near, lessons.far)
+    )
+    held_out = [lessons.prompts, near_held_out, far_held_out]
+    decks = [_Deck(group, drawn) for group in (lessons.prompts, lessons.phrased, near, far)]
     named = dict(student.named_parameters())
     trained = [named[name].requires_grad_(True) for name in parameters]
     optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
@@ -100,9 +101,16 @@ def distill(
             optimizer.zero_grad()
             schedule.step()
             progress.advance(loss=loss)
-            if step % _LOOK == 0 and _least(learner, [lessons.prompts, *held_out]) >= enough:
+            if step % _LOOK == 0 and _least(learner, held_out) >= enough:
                 break
     student.requires_grad_(False)
+
+
+def _parted(group: Sequence[Lesson], drawn: random.Random) -> tuple[list[Lesson], list[Lesson]]:
+    """Lessons that are held out, and the others."""
+    mixed = drawn.sample(group, len(group))
+    count = min(_HELD_OUT, len(group) // 4)
+    return mixed[:count], mixed[count:]
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from melo_cli.datasets import EditRequest
 from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import PromptError
 from melo_cli.evaluation import collect_probes
+from melo_cli.evaluation.probes import ProbeSet
 from melo_cli.exporting.merging.phrasings import Lookalikes, phrasings
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
@@ -90,9 +91,10 @@ def make_lessons(
     live = [edit for edit in opened.project.edits() if edit.status == "live"]
     known = learnable(opened.project, opened.recipe, reporter)
     wordings = Wordings(known)
-    texts, taught = _unrelated(opened, known, unrelated, reporter)
+    probes = collect_probes(opened, reporter, seen=SeenPrompts(opened.project.key_map))
+    texts, taught = _unrelated(opened, known, unrelated, probes)
     texts += [edit.prompt for edit in opened.project.edits() if edit.status == "already_right"]
-    measured = _measured(opened, taught, reporter)
+    measured = _measured(probes, taught)
     told = [(edit, text) for edit in live for text in wordings.of(edit.prompt, edit.record.subject)]
     phrased = _phrased(opened, live, told, phrasings_each, measured, drawn)
     apart_from = {
@@ -109,26 +111,24 @@ def make_lessons(
 
 
 def _unrelated(
-    opened: OpenProject, known: Sequence[EditRequest], given: Sequence[str], reporter: Reporter
+    opened: OpenProject, known: Sequence[EditRequest], given: Sequence[str], probes: ProbeSet
 ) -> tuple[list[str], frozenset[str]]:
     """Text that is to stay, and what of it an evaluation would have asked."""
-    own = [probe.prompt for probe in collect_probes(opened, reporter, hard=False).unrelated]
+    asked = [probe.prompt for probe in probes.unrelated]
+    seen = [probe.prompt for probe in probes.seen_unrelated]
     if given:
-        return list(given), frozenset(given) & frozenset(own)
-    seen = SeenPrompts(opened.project.key_map)
+        return list(given), frozenset(given) & frozenset(asked + seen)
     apart = {plain(edit.prompt) for edit in opened.project.edits()}
     facts = [
         text for each in known if plain(each.prompt) not in apart for text in (each.prompt, *each.rephrases)
     ]
-    free = [*filter(seen, own), *facts]
-    if free:
-        return free, frozenset()
-    return own[::2], frozenset(own[::2])
+    if seen or facts:
+        return seen + facts, frozenset()
+    return asked[::2], frozenset(asked[::2])
 
 
-def _measured(opened: OpenProject, taught: Collection[str], reporter: Reporter) -> set[str]:
+def _measured(probes: ProbeSet, taught: Collection[str]) -> set[str]:
     """What an evaluation asks beside the edits, as plain texts."""
-    probes = collect_probes(opened, reporter, seen=SeenPrompts(opened.project.key_map))
     asked = (*probes.rephrases, *probes.unrelated, *probes.hard)
     return {plain(probe.prompt) for probe in asked if probe.prompt not in taught}
 
