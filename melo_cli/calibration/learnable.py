@@ -14,17 +14,23 @@ from store.project import Project
 
 
 def learnable(
-    project: Project, recipe: Recipe, reporter: Reporter, requests: Sequence[EditRequest] = ()
+    project: Project, rows: Sequence[EditRequest], requests: Sequence[EditRequest] = ()
 ) -> list[EditRequest]:
-    """Edits with the rephrases that calibration has seen, and the rows of `dataset.calibration`.
+    """Edits with the rephrases that calibration has seen, and the rows that it was given beside them.
 
     Args:
+        rows: those of `dataset.calibration` (`calibration_rows`).
         requests: edits that are still to be made, beside those of the project.
-
-    Raises:
-        DatasetError: `dataset.calibration` cannot be read.
     """
     seen = SeenPrompts(project.key_map)
     edits = [*stored_requests(project), *requests]
-    rows = load_calibration(recipe.dataset, recipe.task, reporter) if recipe.dataset is not None else []
     return [*(replace(each, rephrases=tuple(filter(seen, each.rephrases))) for each in edits), *rows]
+
+
+def calibration_rows(recipe: Recipe, reporter: Reporter) -> list[EditRequest]:
+    """The rows of `dataset.calibration`; none where the recipe names no such data.
+
+    Raises:
+        DatasetError: they cannot be read.
+    """
+    return load_calibration(recipe.dataset, recipe.task, reporter) if recipe.dataset is not None else []

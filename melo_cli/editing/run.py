@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from melo_cli.calibration import Calibration, learnable
+from melo_cli.calibration import Calibration, calibration_rows, learnable
 from melo_cli.datasets import EditRequest, load_edits
 from melo_cli.editing.editor import Editor, EditOutcome
 from melo_cli.editing.opening import open_or_create
 from melo_cli.editing.optimizers import check_training_section
 from melo_cli.editing.plan import batches, recorded_edits, remaining, settings_digest
-from melo_cli.errors import RecipeError
+from melo_cli.errors import DatasetError, RecipeError
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Progress, Reporter
@@ -79,7 +79,8 @@ def edit_dataset(
     before = len(requests) - len(todo)
     if before:
         reporter.info(f"{before} of {len(requests)} edits are in the project already")
-    summary = _run(opened, todo, before, reporter, command, should_stop)
+    rows = calibration_rows(opened.recipe, reporter) if opened.recipe.training.variants else []
+    summary = _run(opened, todo, rows, before, reporter, command, should_stop)
     return replace(summary, calibration=calibration)
 
 
@@ -88,15 +89,25 @@ def edit_single(
 ) -> EditSummary:
     """Make one edit in the project at `path`, with its own recipe.
 
+    The data set that the project was made of need not be at hand.
+
     Raises:
         MeloError: there is no such project, or the edit does not fit the model.
     """
-    return _run(open_project(path, base=base), [request], 0, reporter, command, lambda: False)
+    opened = open_project(path, base=base)
+    rows: list[EditRequest] = []
+    if opened.recipe.training.variants:
+        try:
+            rows = calibration_rows(opened.recipe, reporter)
+        except DatasetError as error:
+            reporter.warn(f"{error}; the edit is trained without the wordings of dataset.calibration")
+    return _run(opened, [request], rows, 0, reporter, command, lambda: False)
 
 
 def _run(
     opened: OpenProject,
     todo: Sequence[EditRequest],
+    rows: Sequence[EditRequest],
     before: int,
     reporter: Reporter,
     command: str,
@@ -104,9 +115,9 @@ def _run(
 ) -> EditSummary:
     outcomes: list[EditOutcome] = []
     training = opened.recipe.training
-    known = learnable(opened.project, opened.recipe, reporter, todo) if training.variants else []
+    wordings = Wordings(learnable(opened.project, rows, todo))
     with opened.project.writer() as writer:
-        editor = Editor(opened, writer, Wordings(known), versions=library_versions(), command=command)
+        editor = Editor(opened, writer, wordings, versions=library_versions(), command=command)
         started = time.monotonic()
         with reporter.progress("editing", len(todo), "edits") as progress:
             for batch in batches(todo, training.batch_size * training.blocks_in_flight):

@@ -566,6 +566,27 @@ def test_a_single_edit_goes_onto_a_project_with_its_own_recipe(
     assert again.outcomes[0].status == "already_right"
 
 
+def test_a_single_edit_does_without_data_that_are_gone_and_says_so(
+    edit: Edit, rows: Rows, write_rows: Callable[..., Path], reporter: Any, tmp_path: Path
+) -> None:
+    known = write_rows(tmp_path / "known.jsonl", rows["pico_gpt2"])
+    path = tmp_path / "project"
+    edit(
+        "pico_gpt2",
+        rows["pico_gpt2"][:1],
+        path,
+        dataset={"calibration": str(known)},
+        training={"variants": 1},
+    )
+    known.unlink()
+    request = EditRequest("what river runs through Cologne", "Smith")
+    summary = edit_single(request, path, reporter, command="melo edit --prompt ...")
+    assert summary.outcomes[0].status == "solved"
+    [warning] = reporter.warnings
+    assert str(known) in warning
+    assert "without the wordings of dataset.calibration" in warning
+
+
 def test_a_single_edit_that_does_not_fit_leaves_the_project_as_it_was(
     copied: Callable[[str], Path], reporter: Any, files_of: Callable[[Path], Any], tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from melo_cli.base_model import ModelKind
-from melo_cli.calibration import SeenPrompts, learnable
+from melo_cli.calibration import SeenPrompts, calibration_rows, learnable
 from melo_cli.datasets import EditRequest
 from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import PromptError
@@ -89,7 +89,7 @@ def make_lessons(
     """
     drawn = random.Random(seed)
     live = [edit for edit in opened.project.edits() if edit.status == "live"]
-    known = learnable(opened.project, opened.recipe, reporter)
+    known = learnable(opened.project, calibration_rows(opened.recipe, reporter))
     wordings = Wordings(known)
     probes = collect_probes(opened, reporter, seen=SeenPrompts(opened.project.key_map))
     texts, taught = _unrelated(opened, known, unrelated, probes)
