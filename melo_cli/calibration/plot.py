@@ -11,16 +11,14 @@ from melo_cli.errors import StorageError
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 
 
-def plot_sweep(found: Calibration, path: Path) -> bool:
-    """Draw the sweep; False where matplotlib, which comes with an extra, is not installed.
+def plot_sweep(found: Calibration, path: Path) -> None:
+    """Draw the sweep.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
+    from matplotlib.figure import Figure  # takes half a second, which no answer should wait for
+
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     _draw(axes, found)
@@ -28,7 +26,6 @@ def plot_sweep(found: Calibration, path: Path) -> bool:
         figure.savefig(path, dpi=150)
     except OSError as error:
         raise StorageError(f"the plot cannot be written ({error.strerror})", where=str(path)) from error
-    return True
 
 
 def _draw(axes: Any, found: Calibration) -> None:

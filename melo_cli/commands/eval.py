@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -82,8 +81,6 @@ def evaluate(
     for option, path in (("--plot", plot), ("--report", report), ("--results", results)):
         if path is not None:
             _check_output(option, path)
-    if plot is not None:
-        _require_matplotlib()
     chosen = choose_project(project, task=task)
     terminal.heading(f"project {chosen}")
     from melo_cli.evaluation import evaluate as measure
@@ -135,8 +132,3 @@ def _check_output(option: str, path: Path) -> None:
         raise MeloError(f"it cannot be written ({error.strerror})", where=where) from error
     if is_new:
         path.unlink()
-
-
-def _require_matplotlib() -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MeloError("plots need matplotlib", where="--plot", mend='pip install "melo-cli[plot]"')

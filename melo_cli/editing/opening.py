@@ -59,7 +59,7 @@ def open_or_create(
         with project.writer() as writer:
             put_in_force(writer, key_map, resolved, None, versions=library_versions(), command=command)
             project = writer.project
-        _plot(found, path, reporter)
+        plot_sweep(found, path / PLOT)
     return assemble(project, resolved, base), found
 
 
@@ -95,13 +95,8 @@ def calibrate_again(
     asker = assemble(project, resolved, loaded, key_map).asker
     with project.writer() as writer:
         put_in_force(writer, key_map, resolved, asker, versions=library_versions(), command=command)
-    _plot(found, path, reporter)
+    plot_sweep(found, path / PLOT)
     return found
-
-
-def _plot(found: Calibration, path: Path, reporter: Reporter) -> None:
-    if not plot_sweep(found, path / PLOT):
-        reporter.info('no plot of the calibration: that needs pip install "melo-cli[plot]"')
 
 
 def _kept(project: Project | None, base: BaseModel, path: Path) -> Recipe | None:

@@ -81,7 +81,6 @@ def test_two_projects_of_the_task(own_edited: Path, melo: Melo) -> None:
 
 
 def test_a_plot(edited: Path, tmp_path: Path, melo: Melo) -> None:
-    pytest.importorskip("matplotlib")
     for ending, magic in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         run = melo("eval", "--task", "zsre", "--plot", tmp_path / f"retention.{ending}")
         assert run.code == 0
@@ -151,17 +150,6 @@ def test_a_file_that_cannot_be_written_fails_before_the_work(
         "",
         f"{option} {path}: it cannot be written (Is a directory)",
     )
-
-
-def test_without_matplotlib_a_plot_fails_before_the_work(
-    edited: Path, tmp_path: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    never_evaluated(monkeypatch)
-    run = melo("eval", "--task", "zsre", "--plot", tmp_path / "a.png")
-    assert (run.code, run.out) == (2, "")
-    assert run.error == '--plot: plots need matplotlib; pip install "melo-cli[plot]"'
-    assert not (tmp_path / "a.png").exists()
 
 
 def test_a_wrong_baseline_fails_before_the_work(

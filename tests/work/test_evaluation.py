@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -713,11 +712,3 @@ def test_a_plot_that_cannot_be_written_is_one_line(
         plot_retention(reports("pico_gpt2"), tmp_path / name)
     assert caught.value.where == str(tmp_path / name)
     assert "\n" not in str(caught.value)
-
-
-def test_without_matplotlib_the_plot_says_how_to_get_it(
-    reports: Callable[[str], EvalReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MeloError, match=r'plots need matplotlib; pip install "melo-cli\[plot\]"'):
-        plot_retention(reports("pico_gpt2"), tmp_path / "retention.png")
