@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 _FAILURES_SHOWN = 10
 _TO_TRY = (
-    "to try in another project: more steps (training.max_steps), a higher rank (lora.rank), "
-    "smaller batches (training.batch_size)"
+    "to try these again: the same command with more steps (--set training.max_steps=...), "
+    "a higher rank (lora.rank), smaller batches (training.batch_size)"
 )
 
 
