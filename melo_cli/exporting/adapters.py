@@ -52,11 +52,12 @@ def export_peft(
     with new_folder(folder, overwrite=overwrite, record=opened.describe("peft")) as work:
         (work / ADAPTERS).mkdir()
         if shape is not None:
-            with reporter.progress("writing adapters", len(block_ids), "blocks") as progress:
+            size = shape.values * dtype.itemsize
+            with reporter.progress("writing adapters", size * len(block_ids), "bytes") as progress:
                 for block_id in block_ids:
                     block = opened.project.block(block_id)
                     write_adapter(opened, block, shape, work / ADAPTERS / block_id, base_name, dtype)
-                    progress.advance()
+                    progress.advance(size)
         write_router(opened, work / ROUTER, block_ids)
         write_serving(opened, work, shape, block_ids, base_name)
         if check:

@@ -27,6 +27,11 @@ class BlockShape:
     scale: float
     modules: Mapping[str, tuple[int, int]]
 
+    @property
+    def values(self) -> int:
+        """How many numbers one block holds."""
+        return self.rank * sum(inputs + outputs for inputs, outputs in self.modules.values())
+
     @classmethod
     def of(cls, project: Project, block_ids: Sequence[str], targets: Sequence[str]) -> BlockShape | None:
         """The shape that holds all these blocks, modules in the order of `targets`; None of no block."""

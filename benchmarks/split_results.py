@@ -1,0 +1,84 @@
+"""An evaluation split by what may stand in an edit's way: others of its subject, others that contradict it.
+
+    melo eval --results RESULTS.parquet
+    python benchmarks/split_results.py PROJECT RESULTS.parquet
+
+An edit is contradicted where another one asks the same of the same subject in other words and wants another
+answer: as `melo_cli.variants.Questions` tells, by the words around the subject. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from melo_cli.evaluation.results import Result
+from melo_cli.projects import open_store
+from melo_cli.variants import Questions, plain
+from store.records import EditView
+
+
+def main() -> None:
+    """Split, and print."""
+    options = _options()
+    edits = open_store(options.project).edits()
+    live = [edit for edit in edits if edit.status in ("live", "already_right")]
+    results = [Result(**row) for row in pq.read_table(options.results).to_pylist()]
+    subject_of, contradicted = _company(live)
+    groups: list[tuple[str, Callable[[str], bool]]] = [
+        ("the only edit of its subject", lambda edit: subject_of[edit] == 1),
+        ("two edits of its subject", lambda edit: subject_of[edit] == 2),
+        ("three or more", lambda edit: subject_of[edit] > 2),
+        ("no other edit contradicts it", lambda edit: edit not in contradicted),
+        ("another edit contradicts it", lambda edit: edit in contradicted),
+    ]
+    print("| edits | n | edit success | rephrases | generality |\n| --- | --- | --- | --- | --- |")  # noqa: T201
+    for name, belongs in groups:
+        of_edits = _of(results, "edit", belongs)
+        of_rephrases = _of(results, "rephrase", belongs)
+        figures = (len(of_edits), _share(of_edits), len(of_rephrases), _share(of_rephrases))
+        print(f"| {name} | {' | '.join(str(figure) for figure in figures)} |")  # noqa: T201
+    superseded = sum(edit.status == "superseded" for edit in edits)
+    print(f"\n{superseded} superseded by a later edit of the same prompt")  # noqa: T201
+
+
+def _company(live: Sequence[EditView]) -> tuple[dict[str, int], set[str]]:
+    """How many edits there are of each edit's subject, and the edits that another one contradicts."""
+    about: dict[str, list[EditView]] = defaultdict(list)
+    for edit in live:
+        about[plain(edit.record.subject or edit.prompt)].append(edit)
+    questions = Questions([edit.record for edit in live])
+    counts, contradicted = {}, set()
+    for group in about.values():
+        for edit in group:
+            counts[edit.edit_id] = len(group)
+            others = (other for other in group if plain(other.target) != plain(edit.target))
+            if any(questions.alike(edit.record, other.record) for other in others):
+                contradicted.add(edit.edit_id)
+    return counts, contradicted
+
+
+def _of(results: Sequence[Result], kind: str, belongs: Callable[[str], bool]) -> list[bool]:
+    rows = [row for row in results if row.kind == kind and row.edit_id is not None]
+    return [bool(row.edited_right) for row in rows if belongs(str(row.edit_id))]
+
+
+def _share(right: Sequence[bool]) -> str:
+    return f"{sum(right) / len(right):.3f}" if right else ""
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("project", type=Path)
+    parser.add_argument("results", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
