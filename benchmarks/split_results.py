@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -36,11 +36,15 @@ def main() -> None:
         ("no other edit contradicts it", lambda edit: edit not in contradicted),
         ("another edit contradicts it", lambda edit: edit in contradicted),
     ]
-    print("| edits | n | edit success | rephrases | generality |\n| --- | --- | --- | --- | --- |")  # noqa: T201
+    columns = ("edits", "n", "edit success", "rephrases", "generality", "nearest edit right")
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")  # noqa: T201
     for name, belongs in groups:
-        of_edits = _of(results, "edit", belongs)
-        of_rephrases = _of(results, "rephrase", belongs)
-        figures = (len(of_edits), _share(of_edits), len(of_rephrases), _share(of_rephrases))
+        asked, reworded = (_of(results, kind, belongs) for kind in ("edit", "rephrase"))
+        figures = (
+            *(len(asked), _share(row.edited_right for row in asked)),
+            *(len(reworded), _share(row.edited_right for row in reworded)),
+            _share(row.nearest_right for row in reworded),
+        )
         print(f"| {name} | {' | '.join(str(figure) for figure in figures)} |")  # noqa: T201
     superseded = sum(edit.status == "superseded" for edit in edits)
     print(f"\n{superseded} superseded by a later edit of the same prompt")  # noqa: T201
@@ -62,13 +66,13 @@ def _company(live: Sequence[EditView]) -> tuple[dict[str, int], set[str]]:
     return counts, contradicted
 
 
-def _of(results: Sequence[Result], kind: str, belongs: Callable[[str], bool]) -> list[bool]:
-    rows = [row for row in results if row.kind == kind and row.edit_id is not None]
-    return [bool(row.edited_right) for row in rows if belongs(str(row.edit_id))]
+def _of(results: Sequence[Result], kind: str, belongs: Callable[[str], bool]) -> list[Result]:
+    return [row for row in results if row.kind == kind and row.edit_id is not None and belongs(row.edit_id)]
 
 
-def _share(right: Sequence[bool]) -> str:
-    return f"{sum(right) / len(right):.3f}" if right else ""
+def _share(right: Iterable[bool | None]) -> str:
+    told = [bool(each) for each in right]
+    return f"{sum(told) / len(told):.3f}" if told else ""
 
 
 def _options() -> argparse.Namespace:

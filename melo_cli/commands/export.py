@@ -68,8 +68,6 @@ def export(
     merge_method: Annotated[
         Method | None,
         typer.Option(help="How to merge; auto, the default, takes the cheapest that keeps nearly the most."),
-            help="How to merge; auto, the default, tries the cheapest first and takes one that keeps nearly the most."
-        ),
     ] = None,
     merge_steps: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Steps of --merge-method distill.")
