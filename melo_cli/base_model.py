@@ -21,6 +21,7 @@ from transformers.utils.hub import cached_file
 
 from melo_cli.errors import ModelError, TrustError
 from melo_cli.fingerprint import fingerprint
+from melo_cli.hub_cache import is_hub_id
 from melo_cli.recipe import ModelSection
 from melo_cli.weights import take_into_memory
 from store.records import BaseReference
@@ -257,11 +258,7 @@ def _resolve_folder(section: ModelSection) -> Path:
     path = Path(section.name_or_path).expanduser()
     if path.is_dir():
         return path.resolve()
-    if (
-        path.is_absolute()
-        or section.name_or_path.startswith((".", "~"))
-        or section.name_or_path.count("/") > 1
-    ):
+    if not is_hub_id(section.name_or_path):
         raise ModelError(
             "there is no such folder", where=section.name_or_path, mend="check model.name_or_path"
         )
