@@ -19,8 +19,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
-from melo_cli.errors import ModelError
+from melo_cli.errors import ModelError, TrustError
 from melo_cli.fingerprint import fingerprint
+from melo_cli.hub_cache import is_hub_id
 from melo_cli.recipe import ModelSection
 from melo_cli.weights import take_into_memory
 from store.records import BaseReference
@@ -113,7 +114,8 @@ def load_base_model(section: ModelSection, task: str, *, weights: bool = True) -
             and not to be run, and `folder` holds the files.
 
     Raises:
-        ModelError: no such model, no safetensors weights, a kind that does not fit `task`, no such device.
+        TrustError: no safetensors weights, or code of its own, without the recipe's leave.
+        ModelError: no such model, a kind that does not fit `task`, no such device.
     """
     _quiet_transformers()
     folder = _resolve_folder(section)
@@ -256,11 +258,7 @@ def _resolve_folder(section: ModelSection) -> Path:
     path = Path(section.name_or_path).expanduser()
     if path.is_dir():
         return path.resolve()
-    if (
-        path.is_absolute()
-        or section.name_or_path.startswith((".", "~"))
-        or section.name_or_path.count("/") > 1
-    ):
+    if not is_hub_id(section.name_or_path):
         raise ModelError(
             "there is no such folder", where=section.name_or_path, mend="check model.name_or_path"
         )
@@ -281,13 +279,18 @@ def _load(auto_class: Any, section: ModelSection, part: str, **options: Any) -> 
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         if "trust_remote_code" in str(error):
-            mend = "it brings its own code: set model.trust_remote_code=true if you trust it"
-            raise ModelError(f"its {part} cannot be loaded", where=section.name_or_path, mend=mend) from error
+            raise TrustError(
+                f"its {part} cannot be loaded, as it brings its own code",
+                where=section.name_or_path,
+                setting="trust_remote_code",
+                mend="add {switch} if you trust that code",
+            ) from error
         if "safetensors" in str(error) and not section.allow_pickle:
-            raise ModelError(
+            raise TrustError(
                 "it has no safetensors weights",
                 where=section.name_or_path,
-                mend="convert them, or set model.allow_pickle=true if you trust where the pickle comes from",
+                setting="allow_pickle",
+                mend="convert its weights, or add {switch} if you trust where the pickled ones come from",
             ) from error
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"its {part} cannot be loaded ({reason})", where=section.name_or_path) from error

@@ -29,6 +29,24 @@ class ModelError(MeloError):
     """A model cannot be loaded, or does not fit the task or the recipe."""
 
 
+class TrustError(ModelError):
+    """A model asks for trust that is not given: its weights are pickled, or it brings code of its own.
+
+    Args:
+        setting: the key of a recipe's `model` section that gives the trust.
+        mend: with `{switch}` for what to add to the command line: the recipe's key, unless the command has no
+            recipe and calls `name_option`.
+    """
+
+    def __init__(self, what: str, *, where: str, setting: str, mend: str) -> None:
+        super().__init__(what, where=where, mend=mend.format(switch=f"--set model.{setting}=true"))
+        self._option = mend.format(switch=f"--{setting.replace('_', '-')}")
+
+    def name_option(self) -> None:
+        """Name the command's own option (`--allow-pickle` for `allow_pickle`), not the recipe's key."""
+        self.mend = self._option
+
+
 class PromptError(MeloError):
     """A prompt is empty or longer than the model takes."""
 
@@ -60,5 +78,6 @@ __all__ = [
     "PromptError",
     "RecipeError",
     "StorageError",
+    "TrustError",
     "UnknownEditError",
 ]

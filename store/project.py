@@ -10,8 +10,9 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from store import checks, documents, fileio, layout, lock, manifest, routes
+from store import checks, compact, documents, fileio, layout, lock, manifest, routes
 from store.clusters import Cluster
+from store.compact import Merge
 from store.documents import Head, Snapshot
 from store.errors import ProjectExistsError
 from store.records import (
@@ -212,6 +213,14 @@ class Project:
     def files(self) -> list[FileEntry]:
         """The files that make up this snapshot."""
         return [self._state.pointer.entry(), *self._state.files]
+
+    def mergeable(self) -> list[Merge]:
+        """What compaction would merge now, as the snapshot's list of files tells it; no file is read.
+
+        A snapshot that is not the newest is never compacted.
+        """
+        is_newest = self._state.pointer == self._state.head.newest
+        return compact.merges(self._state) if is_newest else []
 
     def copy_to(self, folder: Path) -> None:
         """Write this snapshot alone to a new folder, as a project that knows nothing of what came before.

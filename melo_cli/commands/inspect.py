@@ -16,16 +16,27 @@ def inspect(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
     ] = False,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option("--allow-pickle", help="Load PyTorch's pickled weights where there are no safetensors."),
+    ] = False,
     every_block: Annotated[bool, typer.Option("--all", help="Do not fold the blocks that repeat.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List what can be the key layer and the targets of a MODEL, with shapes and defaults."""
     terminal = Terminal(json=as_json)
     from melo_cli.base_model import load_base_model
+    from melo_cli.errors import TrustError
     from melo_cli.recipe import ModelSection
 
-    section = ModelSection(name_or_path=model, device="cpu", trust_remote_code=trust_remote_code)
-    loaded = load_base_model(section, "custom")
+    section = ModelSection(
+        name_or_path=model, device="cpu", trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
+    )
+    try:
+        loaded = load_base_model(section, "custom")
+    except TrustError as error:
+        error.name_option()
+        raise
     if as_json:
         terminal.document(inspection_document(model, loaded))
     else:

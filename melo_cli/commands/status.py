@@ -9,7 +9,11 @@ from melo_cli.terminal import Terminal
 
 
 def status(project: ProjectOption = None, at: AtOption = None, as_json: JsonOption = False) -> None:
-    """Show what a project holds: its base model, edits, blocks and size."""
+    """Show what a project holds: its base model, edits, blocks and size.
+
+    Where many small commits have left so many small files that `melo gc`
+    would merge some, it says so.
+    """
     terminal = Terminal(json=as_json)
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")

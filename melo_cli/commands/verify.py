@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption
-from melo_cli.commands.rendering.upkeep import findings_table, repair_document, repair_fields
+from melo_cli.commands.rendering.upkeep import (
+    findings_table,
+    repair_document,
+    repair_fields,
+    show_base_check,
+    verify_document,
+)
 from melo_cli.errors import MeloError
 from melo_cli.projects import choose_project, store_path
 from melo_cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from store.repair import Repair
-    from store.verify import Finding
 
 
 def verify(
@@ -31,8 +35,9 @@ def verify(
 ) -> None:
     """Check every file of a project, and what its edits, blocks and index say of each other.
 
-    The base model is held against its fingerprint where its folder is here,
-    or is named with --base.
+    The base model is held against its fingerprint where it is here: in its
+    folder, the one named with --base, or the hub's local cache. Where it is
+    not, it is not checked, and nothing is downloaded.
 
     With --repair, what can be made again from the rest is made again: the
     clusters, the index, what became of edits. Edits whose text or block is
@@ -44,6 +49,7 @@ def verify(
         raise MeloError("it answers nothing", where="--yes", mend="add --repair")
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
+    from melo_cli.base_check import check_base
     from store.verify import verify as check
 
     root = store_path(chosen.path)
@@ -58,16 +64,18 @@ def verify(
             terminal.table(findings_table(left, "still wrong"))
     else:
         left = findings
-    wrong_base = _base_problem(terminal, root, base or _beside(root, chosen.path))
-    if wrong_base is not None:
-        findings, left = [*findings, wrong_base], [*left, wrong_base]
-        if not as_json:
-            terminal.table(findings_table([wrong_base], "base model"))
+    checked = check_base(root, base or _beside(root, chosen.path))
+    if checked.finding is not None:
+        findings, left = [*findings, checked.finding], [*left, checked.finding]
     if as_json:
-        found = [asdict(finding) for finding in findings]
-        terminal.document({"findings": found, "repair": repair_document(done)} if repair else found)
-    elif not left:
-        terminal.note("nothing is wrong")
+        document = verify_document(findings, checked)
+        terminal.document(document | {"repair": repair_document(done)} if repair else document)
+    else:
+        show_base_check(terminal, checked)
+        if not left:
+            terminal.note(
+                "nothing is wrong" if checked.unchecked is None else "nothing is wrong with the rest"
+            )
     if left:
         raise typer.Exit(1)
 
@@ -75,29 +83,6 @@ def verify(
 def _beside(root: Path, path: Path) -> str | None:
     """The base model of an exported folder, which lies around its project."""
     return str(path) if root != path else None
-
-
-def _base_problem(terminal: Terminal, root: Path, given: str | None) -> Finding | None:
-    """Whether the base model is another one than the project was made on."""
-    from melo_cli.fingerprint import fingerprint
-    from store.errors import BaseMismatchError, DamagedProjectError
-    from store.manifest import read_head
-    from store.records import BaseReference
-    from store.verify import Finding
-
-    try:
-        reference = read_head(root).base
-    except DamagedProjectError:
-        return None
-    folder = Path(given or reference.name_or_path).expanduser()
-    if not folder.is_dir():
-        terminal.info(f"{folder} is no folder here, so the base model is not checked; name it with --base")
-        return None
-    try:
-        reference.require_same(BaseReference(str(folder), None, fingerprint(folder)))
-    except BaseMismatchError as error:
-        return Finding(str(folder), error.what, "every answer of an edit, until the base model is back")
-    return None
 
 
 def _repair(terminal: Terminal, root: Path, command: str, *, yes: bool) -> Repair:

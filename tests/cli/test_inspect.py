@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 Melo = Callable[..., Any]
 
@@ -36,3 +40,52 @@ def test_json_lists_every_module(pico_bert: Path, melo: Melo) -> None:
 def test_no_such_model(here: Path, melo: Melo) -> None:
     run = melo("inspect", "./nope")
     assert (run.code, run.error) == (2, "./nope: there is no such folder; check model.name_or_path")
+
+
+@pytest.fixture
+def pickled(here: Path, pico_gpt2: Path) -> Path:
+    """A model with PyTorch's pickled weights alone."""
+    import torch
+    from safetensors.torch import load_file
+
+    folder = here / "pickled"
+    shutil.copytree(pico_gpt2, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    return folder
+
+
+def test_pickled_weights_are_read_where_the_option_allows_it(pickled: Path, melo: Melo) -> None:
+    run = melo("inspect", "pickled")
+    assert (run.code, run.error) == (
+        2,
+        "pickled: it has no safetensors weights; convert its weights, or add --allow-pickle if you trust"
+        " where the pickled ones come from",
+    )
+    run = melo("inspect", "pickled", "--allow-pickle", "--json")
+    assert (run.code, run.json["kind"]) == (0, "CAUSAL_LM")
+
+
+def test_edit_names_the_key_of_the_recipe_that_allows_it(
+    pickled: Path, melo: Melo, write_recipe: Callable[..., None]
+) -> None:
+    write_recipe(pickled.parent, "small", pickled, "custom")
+    run = melo("edit", "small.yaml")
+    assert run.code == 2
+    assert "or add --set model.allow_pickle=true if you trust" in run.error
+    assert melo("edit", "small.yaml", "--set", "model.allow_pickle=true").code == 0
+    assert melo("query", "By whom was it opened?").code == 0, "the project keeps its recipe"
+
+
+def test_a_model_with_its_own_code_names_the_option(here: Path, pico_gpt2: Path, melo: Melo) -> None:
+    shutil.copytree(pico_gpt2, here / "own")
+    settings = json.loads((here / "own/config.json").read_text(encoding="utf-8"))
+    settings |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (here / "own/config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (here / "own/own.py").write_text("raise SystemExit('it ran')\n", encoding="utf-8")
+    run = melo("inspect", "own")
+    assert (run.code, run.error) == (
+        2,
+        "own: its config cannot be loaded, as it brings its own code; add --trust-remote-code if you trust"
+        " that code",
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -11,10 +13,14 @@ from typing import Any
 
 import pytest
 
+from melo_cli.fingerprint import fingerprint
 from store.errors import StoreWarning
+from store.project import Project
+from store.records import BaseReference
 
 Make = Callable[..., Any]
 Melo = Callable[..., Any]
+NOWHERE = "http://127.0.0.1:9"  # in place of the hub: whoever asks it is refused
 
 
 @pytest.fixture
@@ -127,7 +133,7 @@ def test_control_characters_of_data_do_not_reach_a_terminal(
 def test_none_of_them_needs_torch(facts: Path, environment: Callable[..., dict[str, str]]) -> None:
     code = (
         "import sys\nfrom melo_cli.app import main\n"
-        "assert [main(line) for line in (['status'], ['log'], ['show', 'e000001'])] == [0, 0, 0]\n"
+        "assert [main(line) for line in (['status'], ['log'], ['show', 'e000001'], ['verify'])] == [0] * 4\n"
         "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)\n"
     )
     here = facts.parents[1]
@@ -135,7 +141,7 @@ def test_none_of_them_needs_torch(facts: Path, environment: Callable[..., dict[s
 
 
 def test_verify_names_a_damaged_file_and_what_is_lost(own_edited: Path, melo: Melo) -> None:
-    assert melo("verify", "--json").json == []
+    assert melo("verify", "--json").json["findings"] == []
     damaged = next(own_edited.rglob("blocks/*.arrow"))
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
@@ -153,9 +159,87 @@ def test_verify_holds_the_base_model_against_its_fingerprint(
     run = melo("verify", "--project", "facts", "--base", pico_bert)
     assert run.code == 1
     assert "has another config and another weights" in run.out
-    assert melo("verify", "--project", "facts", "--base", pico_bert, "--json").json[0]["file"] == str(
-        pico_bert
-    )
-    run = melo("verify", "--project", "facts", "--base", "none")
-    assert run.code == 0
-    assert run.err == "melo: none is no folder here, so the base model is not checked; name it with --base\n"
+    document = melo("verify", "--project", "facts", "--base", pico_bert, "--json").json
+    assert document["findings"][0]["file"] == str(pico_bert)
+    assert document["base"] == {"checked": True, "folder": str(pico_bert), "why_not": None}
+
+
+def test_verify_says_that_the_base_model_is_not_here(own_edited: Path, melo: Melo) -> None:
+    for place, why in (
+        ("./gone", "there is no folder gone here; name it with --base"),
+        (
+            "two words",
+            "two words is no folder here, and not whole in the hub's local cache; name a folder with --base",
+        ),
+    ):
+        run = melo("verify", "--project", "facts", "--base", place)
+        assert (run.code, " ".join(run.out.splitlines()[1:]), run.err) == (
+            0,
+            f"base model not checked: {why} nothing is wrong with the rest",
+            "",
+        )
+        document = melo("verify", "--project", "facts", "--base", place, "--json").json
+        assert document == {"findings": [], "base": {"checked": False, "folder": None, "why_not": why}}
+
+
+class TestVerifyOfAHubModel:
+    """`melo verify` where the base model is one of the hub: it looks into the local cache, and no further."""
+
+    @pytest.fixture
+    def snapshot(self, here: Path, pico_gpt2: Path) -> Path:
+        """A model in the hub's cache, as the hub's library lays it down."""
+        model = here / "hub/models--some--model"
+        shutil.copytree(pico_gpt2, model / "snapshots/abc")
+        (model / "refs").mkdir()
+        (model / "refs/main").write_text("abc")
+        return model / "snapshots/abc"
+
+    @pytest.fixture
+    def verify(self, snapshot: Path, melo_process: Melo) -> Callable[..., Any]:
+        """Run `melo verify` on a project whose base model is `some/model`, as it is in the cache now."""
+        base = BaseReference("some/model", None, fingerprint(snapshot))
+        here = snapshot.parents[3]
+        Project.create(
+            here / ".melo/facts", name="facts", base=base, recipe={"task": "custom"}, seed=0, versions={}
+        )
+
+        def run(*arguments: object, **changes: str) -> Any:
+            environment = {"HF_HUB_CACHE": str(here / "hub"), "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": NOWHERE}
+            return melo_process("verify", *arguments, cwd=here, **(environment | changes))
+
+        return run
+
+    def test_it_is_checked_where_the_cache_has_it(self, verify: Melo, snapshot: Path) -> None:
+        run = verify()
+        assert (run.code, run.out.splitlines()[1:], run.err) == (0, ["nothing is wrong"], "")
+        assert verify("--json").json["base"]["folder"] == str(snapshot)
+
+    def test_another_one_in_the_cache_is_found(self, verify: Melo, snapshot: Path) -> None:
+        settings = json.loads((snapshot / "config.json").read_text(encoding="utf-8"))
+        (snapshot / "config.json").write_text(json.dumps(settings | {"n_head": 2}), encoding="utf-8")
+        run = verify()
+        assert run.code == 1
+        assert "the project edits some/model, and " in run.out
+        assert "has another config" in run.out
+        assert "nothing is wrong" not in run.out
+
+    def test_where_the_cache_has_it_not_that_is_said(self, verify: Melo, tmp_path: Path) -> None:
+        run = verify(HF_HUB_CACHE=str(tmp_path / "empty"))
+        assert (run.code, " ".join(run.out.splitlines()[1:]), run.err) == (
+            0,
+            "base model not checked: some/model is no folder here, and not whole in the hub's local cache;"
+            " name a folder with --base nothing is wrong with the rest",
+            "",
+        )
+        document = verify("--json", HF_HUB_CACHE=str(tmp_path / "empty")).json
+        assert (document["findings"], document["base"]["checked"]) == ([], False)
+
+    def test_half_a_download_is_no_other_model(self, verify: Melo, snapshot: Path) -> None:
+        (snapshot / "model.safetensors").rename(snapshot / "model-00001-of-00002.safetensors")
+        shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+        index = snapshot / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": shards}), encoding="utf-8")
+        run = verify()
+        assert (run.code, run.out.splitlines()[1].split(":")[0]) == (0, "base model not checked")
+        index.write_text("{}", encoding="utf-8")
+        assert verify().error == f"{snapshot}: {index.name} cannot be read ('weight_map')"

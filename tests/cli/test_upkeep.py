@@ -78,6 +78,22 @@ class TestGarbage:
         assert (entry["action"], entry["command"]) == ("compact", "melo gc --keep 1 --json")
         assert (entry["added"], entry["edit_success"]) == (None, None)
 
+    def test_status_tells_when_there_is_something_to_merge(
+        self, facts: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert "small files" not in melo("status").out
+        assert melo("status", "--json").json["mergeable"] == []
+        monkeypatch.setattr(compact, "MANY", 2)
+        assert melo("status").out.splitlines()[-1].split("  ", 1) == [
+            "small files",
+            "9; `melo gc` would make 3 of them",
+        ]
+        told = melo("status", "--json").json["mergeable"]
+        assert "small files" not in melo("status", "--at", 2).out, "the past is not compacted"
+        done = melo("gc", "--json").json["merged"]
+        assert told == [{**merge, "files": len(merge["files"])} for merge in done]
+        assert "small files" not in melo("status").out
+
     def test_none_is_not_a_number_to_keep(self, facts: Path, melo: Melo) -> None:
         assert melo("gc", "--keep", 0).code == 2
 
@@ -112,7 +128,7 @@ class TestRepair:
         assert lines[2].startswith("edits/000002.arrow  the file has ")
         assert "edits lost                e000003" in lines
         assert "snapshots no longer kept  4" in lines
-        assert lines[-1] == "nothing is wrong"
+        assert lines[-1] == "nothing is wrong with the rest", "the base model is not here"
         assert melo("show", "e000003", "--json").json["status"] == "reverted"
         assert melo("show", "e000001", "--json").json["status"] == "live", "e000003 had superseded it"
         assert melo("verify").code == 0
@@ -121,7 +137,8 @@ class TestRepair:
         document = melo("verify", "--repair", "--yes", "--json").json
         assert [finding["file"] for finding in document["findings"]] == ["edits/000002.arrow"]
         assert (document["repair"]["lost"], document["repair"]["unanswered"]) == (["e000003"], [])
-        assert melo("verify", "--repair", "--yes", "--json").json == {"findings": [], "repair": None}
+        document = melo("verify", "--repair", "--yes", "--json").json
+        assert (document["findings"], document["repair"]) == ([], None)
 
     def test_with_nobody_to_ask_it_changes_nothing(self, damaged: Path, melo: Melo, files_of: Make) -> None:
         before = files_of(damaged)

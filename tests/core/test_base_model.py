@@ -64,7 +64,7 @@ def test_pickled_weights_need_a_word(pico_gpt2: Path, recipe_for: RecipeFor, tmp
     weights = load_file(folder / "model.safetensors")
     torch.save(weights, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="no safetensors weights; .*model.allow_pickle=true"):
+    with pytest.raises(ModelError, match="no safetensors weights; .*--set model.allow_pickle=true"):
         load(recipe_for, folder, "custom")
     assert load(recipe_for, folder, "custom", allow_pickle=True).kind is ModelKind.CAUSAL
 

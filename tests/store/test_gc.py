@@ -89,6 +89,7 @@ class TestCompaction:
 
     def test_files_are_merged_and_every_snapshot_reads_as_before(self, full, make):
         expected = {at: answers(Project.open(full.path, at=at)) for at in (1, 20, 40)}
+        told = Project.open(full.path).mergeable()
         before = {path: path.read_bytes() for path in files(full) if path.suffix == ".arrow"}
         done = collect(full.path, versions=make.versions, command="melo gc")
         assert {merge.role: len(merge.files) for merge in done.merged} == {
@@ -96,8 +97,10 @@ class TestCompaction:
             "blocks": 37,
             "clusters": 38,
         }
+        assert tuple(told) == done.merged
         assert (done.dropped, done.garbage) == (0, ())
         again = Project.open(full.path)
+        assert (again.mergeable(), Project.open(full.path, at=40).mergeable()) == ([], [])
         assert (again.snapshot, again.info.action, again.info.command) == (41, "compact", "melo gc")
         assert again.info.counts == full.info.counts
         listed = sorted(entry.path for entry in again.files() if entry.role not in ("states", "snapshot"))

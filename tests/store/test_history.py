@@ -27,9 +27,24 @@ from store.records import ROUTING, BaseReference, KeyMap, LoraSlice, NewEdit, Ro
 from store.space import ClusterSet
 
 DIM = 2
-SLICES = {"m": LoraSlice(np.ones((1, 2), np.float32), np.ones((2, 1), np.float32), 1.0)}
 VERSIONS = {"torch": "2.13"}
 GRID = np.array([[x, y] for x in range(-3, 4) for y in (-2, 0, 2)], np.float32) * np.float32(1.01)
+
+
+def slices_like_no_other(number):
+    """A block's content that differs from that of every other number, mostly in shape as well."""
+    rank = 1 + number % 3
+    values = number + np.arange(4 * rank, dtype=np.float32).reshape(2, 2, rank) / 64
+    return {"m": LoraSlice(values[0].T, values[1], float(number))}
+
+
+def same_slices(one, two):
+    return one.keys() == two.keys() and all(
+        part.scale == two[name].scale
+        and np.array_equal(part.A, two[name].A)
+        and np.array_equal(part.B, two[name].B)
+        for name, part in one.items()
+    )
 
 
 def apart(a, b):
@@ -37,15 +52,19 @@ def apart(a, b):
 
 
 class Model:
-    """Edits in order; what answers is worked out from those that are not reverted."""
+    """Edits in order; what answers is worked out from those that are not reverted.
 
-    def __init__(self, edits=(), reverted=(), key_map=None):
+    The blocks go by the names that the edits have for them, which no other commit uses.
+    """
+
+    def __init__(self, edits=(), reverted=(), key_map=None, blocks=()):
         self.edits = list(edits)
         self.reverted = set(reverted)
         self.key_map = key_map
+        self.blocks = dict(blocks)
 
     def copy(self):
-        return Model(self.edits, self.reverted, self.key_map)
+        return Model(self.edits, self.reverted, self.key_map, self.blocks)
 
     def replaces(self, newer, older):
         margin = float(tolerances(newer.key[None])[0])
@@ -103,6 +122,7 @@ def described(project):
 def check_routes(project, clusters, model, points):
     routes = project.lookup(points)
     assert project.lookup(points, nearest=False) == [Route(route.held, None) for route in routes]
+    blocks = set()
     for point, route in zip(points, routes, strict=True):
         members = [(apart(model.edits[n - 1].key, point), n, c) for c in clusters for n in c.members]
         margin = float(tolerances(point[None])[0])
@@ -120,8 +140,11 @@ def check_routes(project, clusters, model, points):
             twins = [n for _, n, _ in chosen if np.array_equal(model.edits[n - 1].key, key)]
             assert number == max(twins), "of equal keys the newest answers"
             assert (found.block is None) == (model.edits[number - 1].status == "already_right")
+            blocks.add((found.block, model.edits[number - 1].block))
             (home,) = [c for c in clusters if number in c.members]
             assert (found.cluster, found.radius) == (home.number, home.radius)
+    for stored, given in blocks - {(None, None)}:
+        assert same_slices(project.block(stored).slices, model.blocks[given])
 
 
 drawn_key = st.tuples(st.integers(-3, 3), st.integers(-2, 2)).map(lambda xy: np.array(xy, np.float32))
@@ -133,10 +156,11 @@ drawn_edit = st.builds(
     label=st.tuples(st.integers(0, 2)),
     key=drawn_key,
     radius=drawn_radius,
-    block=st.just("new"),
+    block=st.sampled_from(["one", "one", "two"]),
     status=st.sampled_from(["solved"] * 6 + ["failed"]),
 )
 drawn_right = drawn_edit.map(lambda edit: replace(edit, status="already_right", block=None))
+drawn_batch = st.lists(drawn_edit | drawn_edit | drawn_edit | drawn_right, min_size=1, max_size=5)
 
 
 class History(RuleBasedStateMachine):
@@ -153,15 +177,26 @@ class History(RuleBasedStateMachine):
         self.past = [self.model.copy()]
         self.oldest = 0
 
-    @rule(edits=st.lists(drawn_edit | drawn_edit | drawn_edit | drawn_right, min_size=1, max_size=5))
-    def commit(self, edits):
+    @rule(batches=st.lists(drawn_batch, min_size=1, max_size=3))
+    def commit(self, batches):
         with self.project.writer() as writer:
-            staged = writer.stage(edits, {"new": SLICES})
-            routes = staged.lookup(GRID)
-            staged.commit(recipe={}, seed=0, versions=VERSIONS)
-            assert writer.project.lookup(GRID) == routes
-            assert described(writer.project) == described(Project.open(self.project.path))
+            for edits in batches:
+                self.commit_with(writer, edits)
+
+    def commit_with(self, writer, edits):
+        number = len(self.past)
+        edits = [replace(edit, block=edit.block and f"{edit.block} of {number}") for edit in edits]
+        blocks = {
+            f"one of {number}": slices_like_no_other(2 * number),
+            f"two of {number}": slices_like_no_other(2 * number + 1),
+        }
+        staged = writer.stage(edits, blocks)
+        routes = staged.lookup(GRID)
+        staged.commit(recipe={}, seed=0, versions=VERSIONS)
+        assert writer.project.lookup(GRID) == routes
+        assert described(writer.project) == described(Project.open(self.project.path))
         self.model.edits += edits
+        self.model.blocks |= blocks
         self.past.append(self.model.copy())
 
     @precondition(lambda self: self.model.edits)
@@ -206,7 +241,7 @@ class History(RuleBasedStateMachine):
                 versions=VERSIONS,
             )
             assert described(writer.project) == described(Project.open(self.project.path))
-        self.model = Model(edits, self.model.reverted, len(self.past))
+        self.model = Model(edits, self.model.reverted, len(self.past), self.model.blocks)
         self.past.append(self.model.copy())
 
     @rule(keep=st.sampled_from([None, None, 1, 2, 5]))
@@ -259,7 +294,7 @@ class History(RuleBasedStateMachine):
 @pytest.mark.parametrize("graph_from", [1000, 3])
 def test_a_project_is_what_its_edits_make_of_it(graph_from, quick_disk, monkeypatch):
     monkeypatch.setattr(index, "GRAPH_FROM", graph_from)
-    monkeypatch.setattr(compact, "MANY", 3)
+    monkeypatch.setattr(compact, "MANY", 2)
     History.TestCase.settings = settings(
         max_examples=12, stateful_step_count=12, deadline=None, phases=[Phase.reuse, Phase.generate]
     )

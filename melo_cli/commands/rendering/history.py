@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from melo_cli.terminal import Table, human_bytes, shortened, to_the_second
 
 if TYPE_CHECKING:
+    from store.compact import Merge
     from store.diff import EditChange
     from store.project import Project
     from store.records import SnapshotInfo
@@ -27,6 +28,7 @@ def status_fields(project: Project) -> list[tuple[str, str]]:
         ("key", f"{recipe['key']['layer']}, {recipe['key']['pooling']}, radius {recipe['key']['radius']:g}"),
         ("block", f"rank {recipe['lora']['rank']}, alpha {recipe['lora']['alpha']:g}"),
         ("size", human_bytes(project.size_bytes())),
+        ("small files", _small_files(project.mergeable())),
     ]
     return [(name, value) for name, value in pairs if value]
 
@@ -47,6 +49,10 @@ def status_document(project: Project) -> dict[str, Any]:
         "counts": dict(project.info.counts),
         "key_dim": project.key_dim,
         "bytes": project.size_bytes(),
+        "mergeable": [
+            {"role": merge.role, "files": len(merge.files), "bytes": merge.size}
+            for merge in project.mergeable()
+        ],
         "versions": dict(project.info.versions),
         "recipe": dict(project.recipe),
     }
@@ -172,6 +178,12 @@ _OTHER_STATUSES = ("already_right", "failed", "superseded", "reverted")
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _small_files(merges: Sequence[Merge]) -> str:
+    """The hint that compaction is worth it; nothing where it would do nothing."""
+    files = sum(len(merge.files) for merge in merges)
+    return f"{files}; `melo gc` would make {len(merges)} of them" if merges else ""
 
 
 def _made(snapshot: SnapshotInfo) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from melo_cli.terminal import Table, Terminal, human_bytes
 
 if TYPE_CHECKING:
+    from melo_cli.base_check import BaseCheck
     from store.gc import Collected
     from store.repair import Repair
     from store.verify import Finding
@@ -52,6 +53,26 @@ def findings_table(findings: Sequence[Finding], title: str | None = None) -> Tab
     """`melo verify`: one row a broken file."""
     rows = [(finding.file, finding.problem, finding.lost) for finding in findings]
     return Table(("file", "problem", "lost"), rows, title)
+
+
+def show_base_check(terminal: Terminal, checked: BaseCheck) -> None:
+    """`melo verify`: that the base model is another one, or why that is not known."""
+    if checked.finding is not None:
+        terminal.table(findings_table([checked.finding], "base model"))
+    if checked.unchecked is not None:
+        terminal.note(f"base model not checked: {checked.unchecked}")
+
+
+def verify_document(findings: Sequence[Finding], checked: BaseCheck) -> dict[str, Any]:
+    """`melo verify --json`."""
+    return {
+        "findings": [asdict(finding) for finding in findings],
+        "base": {
+            "checked": checked.unchecked is None,
+            "folder": None if checked.folder is None else str(checked.folder),
+            "why_not": checked.unchecked,
+        },
+    }
 
 
 def repair_fields(repair: Repair) -> list[tuple[str, str]]:
