@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import kl_div
-from transformers import AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from melo_cli.editing import EditSummary
 from melo_cli.encoding import IGNORED
 from melo_cli.errors import ArtefactError, ExportError, ProjectError
 from melo_cli.exporting import ExportSummary, Floors, MergeSettings, export_merged
+from melo_cli.exporting.merging import distill as distilling
 from melo_cli.exporting.merging import methods
 from melo_cli.exporting.merging.closed_form import solve
 from melo_cli.exporting.merging.distill import distill, share_kept
@@ -62,6 +63,13 @@ def merged_by_sum(opened: OpenProject) -> Any:
     for name in blocks.parameters:
         model.get_parameter(name).data += blocks.of(name)
     return model
+
+
+def written(model: Any, tokenizer: Any, prompt: str) -> str:
+    """A model's greedy answer, by transformers alone."""
+    inputs = tokenizer(prompt, return_tensors="pt")
+    ids = model.generate(**inputs, do_sample=False, max_new_tokens=12)[0]
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 def told(opened: OpenProject, model: Any, lessons: Sequence[Lesson]) -> float:
@@ -247,6 +255,28 @@ def test_distillation_brings_all_weights_nearer_to_the_routed_model(
         moved = plain.get_parameter(name) + changes.of(name)
         torch.testing.assert_close(moved, student.get_parameter(name))
         assert not torch.equal(moved, plain.get_parameter(name)) or "word_embeddings" in name
+
+
+def test_a_distilled_checkpoint_answers_its_edits_by_transformers_alone(
+    summaries: Callable[[str], EditSummary],
+    reporter: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(distilling, "_ROWS", (6, 8, 4, 4))  # small steps are enough for few edits
+    opened = open_project(summaries("pico_t5").path)
+    how = MergeSettings(
+        method="distill", unrelated=tuple(UNRELATED), phrasings=2, staying=8, steps=100, lr=1e-2
+    )
+    summary = export_merged(
+        opened, tmp_path / "out", reporter, settings=how, dtype=torch.float32, apart=False
+    )
+    assert summary.method == "distill"
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    answers = [written(model, tokenizer, edit.prompt) for edit in opened.project.edits()]
+    assert answers == [edit.target for edit in opened.project.edits()]
+    assert summary.figures["merged"]["edit_success"]["generation"] == 1.0
 
 
 @pytest.mark.parametrize(("enough", "steps"), [(0.0, 25), (2.0, 40)])
