@@ -13,7 +13,7 @@ from store import codec, index_file, layout, lock, manifest
 from store.clusters import distances
 from store.deltas import ClusterRows, ClusterTable
 from store.documents import Head, Pointer, Snapshot
-from store.errors import DamagedProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
+from store.errors import ProjectLockedError, StorageError, StoreWarning, UnknownEditError
 from store.fates import NO_FATES, FateRow, Fates
 from store.index import CenterIndex
 from store.records import (
@@ -65,15 +65,7 @@ class State:
         Raises:
             ProjectNotFoundError, FormatVersionError, DamagedProjectError, UnknownEditError: see `manifest`.
         """
-        head = manifest.read_head(root)
-        while True:
-            try:
-                pointer, chain = manifest.find(root, head, at)
-                return cls(root, head, pointer, chain)
-            except DamagedProjectError:
-                before, head = head, manifest.read_head(root)
-                if head == before:
-                    raise  # nobody removed files in this moment: they are broken
+        return manifest.read_from(root, lambda head: cls(root, head, *manifest.find(root, head, at)))
 
     def _read(self, files: tuple[FileEntry, ...]) -> None:
         """Take in everything that the files of the snapshot hold; edits, keys and blocks when asked for."""
