@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from melo_cli.base_model import BaseModel, ModelKind, load_base_model
 from melo_cli.datasets import load_edits
 from melo_cli.editing import training as melo_training
-from melo_cli.editing.optimizers import Schedule, build_optimizer, build_scheduler
+from melo_cli.editing.optimizers import build_optimizer, build_scheduler
 from melo_cli.editing.training import TrainedBlock, initial_parameters, train_block
 from melo_cli.encoding import IGNORED, EncodedEdit
 from melo_cli.loading import encoder_for, resolve_recipe
@@ -288,7 +288,7 @@ def _count(
 def _parts_of_melo(parts: Parts) -> Iterator[None]:
     """Inside the block, melo's training tells what its parts take."""
     stack = melo_training._Stack
-    losses, step, optimize = stack.losses, stack.step, Schedule.step
+    losses, take_gradients, step = stack.losses, stack.take_gradients, stack.step
     began: set[int] = set()
 
     def forward(self: Any, *arguments: Any) -> Any:
@@ -299,16 +299,16 @@ def _parts_of_melo(parts: Parts) -> Iterator[None]:
 
     def backward(self: Any, *arguments: Any) -> None:
         with parts.part("backward"):
-            step(self, *arguments)
+            take_gradients(self, *arguments)
 
     def optimizer(self: Any, *arguments: Any) -> None:
         with parts.part("optimizer"):
-            optimize(self, *arguments)
+            step(self, *arguments)
 
     with (
         patch.object(stack, "losses", forward),
-        patch.object(stack, "step", backward),
-        patch.object(Schedule, "step", optimizer),
+        patch.object(stack, "take_gradients", backward),
+        patch.object(stack, "step", optimizer),
     ):
         yield
 

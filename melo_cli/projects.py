@@ -13,6 +13,7 @@ from melo_cli.errors import ProjectError, ProjectNotFoundError
 from melo_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
+    from store.overview import Overview
     from store.project import Project
 
 FOLDER = ".melo"
@@ -98,6 +99,17 @@ def open_store(path: Path, at: int | None = None) -> Project:
     from store.project import Project
 
     return Project.open(_inner(path), at=at)
+
+
+def open_overview(path: Path, at: int | None = None) -> Overview:
+    """What the JSON files of the project at `path` say, read without its edits, keys and blocks.
+
+    Raises:
+        MeloError: one of them is damaged, it is of a newer format, or has no such snapshot.
+    """
+    from store.overview import Overview
+
+    return Overview.open(_inner(path), at=at)
 
 
 def _read(path: Path) -> _Found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import textwrap
 import time
@@ -16,21 +17,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TextIO
-
-from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.panel import Panel
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as RichProgress
-from rich.table import Table as RichTable
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, TextIO
 
 from melo_cli.errors import MeloError
+from melo_cli.reporter import Progress
+
+if TYPE_CHECKING:
+    from melo_cli.drawing import Drawing
 
 # Seconds between two lines of progress where there is no terminal to draw a bar on.
 _LINE_EVERY = 10.0
 _NOTE_WIDTH = 80
+# With one of these set, rich may take a pipe for a terminal.
+_TERMINAL_WISHES = ("FORCE_COLOR", "TTY_COMPATIBLE")
 # Figures of the work that are shares, shown in percent.
 _SHARES = {"solved"}
 # Joiners that Persian, Indic scripts and emoji need; the other invisible characters are shown as escapes.
@@ -80,8 +79,8 @@ class Terminal:
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
-        self._out = Console(markup=False, highlight=False, emoji=False)
-        self._err = Console(stderr=True, markup=False, highlight=False, emoji=False)
+        self._out = _drawing(sys.stdout)
+        self._err = _drawing(sys.stderr)
 
     def heading(self, text: str) -> None:
         """A line that says what a result is about; beside a JSON document it is a message."""
@@ -102,22 +101,22 @@ class Terminal:
 
     def table(self, table: Table) -> None:
         """Rows under headings."""
-        if self._out.is_terminal:
-            self._out.print(_rich_table(table))
+        if self._out is not None:
+            self._out.table(table)
         else:
             _write(sys.stdout, plain_table(table))
 
     def fields(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Names and values, one a line."""
-        if self._out.is_terminal:
-            self._out.print(_rich_fields(pairs))
+        if self._out is not None:
+            self._out.fields(pairs)
         else:
             _write(sys.stdout, plain_fields(pairs))
 
     def block(self, block: Block) -> None:
         """Named lines about one thing, closed by an empty line."""
-        if self._out.is_terminal:
-            self._out.print(_rich_block(block))
+        if self._out is not None:
+            self._out.block(block)
         else:
             _write(sys.stdout, plain_fields([block.heading, *block.facts, *block.beside]) + "\n")
 
@@ -138,33 +137,33 @@ class Terminal:
         Raises:
             MeloError: the answer is no, or there is nobody to ask.
         """
-        if not (sys.stdin.isatty() and self._err.is_terminal):
+        if self._err is None or not sys.stdin.isatty():
             raise MeloError("nobody is here to answer", where=question, mend=otherwise)
-        if self._err.input(Text(f"melo: {question} [y/N] ")).strip().lower() not in ("y", "yes"):
+        if self._err.answer(f"melo: {question} [y/N] ").strip().lower() not in ("y", "yes"):
             raise MeloError("nothing has been changed", where=question, mend=otherwise)
 
     @contextmanager
-    def progress(self, label: str, total: int, unit: str) -> Iterator[_Bar | _Lines]:
+    def progress(self, label: str, total: int, unit: str) -> Iterator[Progress]:
         """A bar on a terminal, else a line now and then, and one at the end."""
-        pace = _Pace(total, unit)
-        if self._err.is_terminal:
-            with _rich_progress(self._err) as shown:
-                yield _Bar(pace, shown, label)
+        pace = Pace(total, unit)
+        if self._err is not None:
+            with self._err.bar(pace, label) as bar:
+                yield bar
         else:
             lines = _Lines(pace, label)
             yield lines
             lines.close()
 
     def _line(self, text: str, style: str) -> None:
-        if self._out.is_terminal:
-            self._out.print(Text(printable(text), style=style), soft_wrap=True)
+        if self._out is not None:
+            self._out.line((printable(text), style))
         else:
             _write(sys.stdout, printable(text))
 
     def _message(self, message: str, style: str) -> None:
         text = f"melo: {printable(message)}"
-        if self._err.is_terminal:
-            self._err.print(Text(text, style=style), soft_wrap=True)
+        if self._err is not None:
+            self._err.line((text, style))
         else:
             _write(sys.stderr, text)
 
@@ -172,9 +171,9 @@ class Terminal:
 def print_error(message: str) -> None:
     """The one line of an error, on stderr."""
     text = printable(message)
-    err = Console(stderr=True, markup=False, highlight=False, emoji=False)
-    if err.is_terminal:
-        err.print(Text.assemble(("melo: error: ", "bold red"), text), soft_wrap=True)
+    err = _drawing(sys.stderr)
+    if err is not None:
+        err.line(("melo: error: ", "bold red"), (text, ""))
     else:
         _write(sys.stderr, f"melo: error: {text}")
 
@@ -232,7 +231,7 @@ def plain_fields(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 @dataclass
-class _Pace:
+class Pace:
     """How far a job is, and how fast it goes."""
 
     total: int
@@ -278,23 +277,10 @@ class _Pace:
         return [part for part in (self.counted(), self.speed(), self.time(), *figures) if part]
 
 
-class _Bar:
-    """Progress as one line that is drawn again and again."""
-
-    def __init__(self, pace: _Pace, shown: RichProgress, label: str) -> None:
-        self._pace = pace
-        self._shown = shown
-        self._task = shown.add_task(label, total=pace.total, told="  ".join(pace.told()))
-
-    def advance(self, steps: int = 1, **figures: float) -> None:
-        self._pace.advance(steps, figures)
-        self._shown.update(self._task, completed=self._pace.done, told="  ".join(self._pace.told()))
-
-
 class _Lines:
     """Progress as lines of text, for logs."""
 
-    def __init__(self, pace: _Pace, label: str) -> None:
+    def __init__(self, pace: Pace, label: str) -> None:
         self._pace = pace
         self._label = label
         self._told = pace.started
@@ -316,66 +302,14 @@ class _Lines:
         _write(sys.stderr, f"melo: {self._label}: {', '.join(self._pace.told())}")
 
 
-def _rich_progress(console: Console) -> RichProgress:
-    return RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[told]}"),
-        console=console,
-        expand=True,
-    )
+def _drawing(stream: TextIO) -> Drawing | None:
+    """What draws on a terminal; None for a pipe, which needs no rich and is spared the time of loading it."""
+    if not stream.isatty() and not any(name in os.environ for name in _TERMINAL_WISHES):
+        return None
+    from melo_cli.drawing import Drawing
 
-
-def _rich_table(table: Table) -> RenderableType:
-    shown = RichTable(
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        title=_title(table),
-        title_justify="left",
-    )
-    for name in table.columns:
-        shown.add_column(
-            name,
-            justify="right" if name in table.right else "left",
-            overflow="fold",
-            no_wrap=name in table.right or (bool(table.cut) and name not in table.cut),
-        )
-    for row in table.rows:
-        shown.add_row(
-            *(_cell(cell, name in table.cut) for name, cell in zip(table.columns, row, strict=True))
-        )
-    return shown
-
-
-def _cell(text: str, cut: bool) -> Text:
-    """A cell; the column of one that may be cut is free to shrink, since only the cell keeps to its line."""
-    return Text(printable(text), no_wrap=True, overflow="ellipsis") if cut else Text(printable(text))
-
-
-def _title(table: Table) -> Text | None:
-    return Text(printable(table.title), style="bold") if table.title else None
-
-
-def _rich_fields(pairs: Sequence[tuple[str, str]]) -> RenderableType:
-    grid = RichTable.grid(padding=(0, 2))
-    grid.add_column(style="cyan", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in pairs:
-        grid.add_row(name, Text(printable(value)))
-    return grid
-
-
-def _rich_block(block: Block) -> RenderableType:
-    parts: list[RenderableType] = [Text(printable(block.heading[1]), style="bold"), _rich_fields(block.facts)]
-    if block.beside:
-        answers = RichTable(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, show_edge=False, padding=(0, 1))
-        for name, _ in block.beside:
-            answers.add_column(name, ratio=1, overflow="fold")
-        answers.add_row(*(Text(printable(text)) for _, text in block.beside))
-        parts.append(answers)
-    return Panel(Group(*parts))
+    drawing = Drawing(stderr=stream is sys.stderr)
+    return drawing if drawing.at_terminal else None
 
 
 def _shown(character: str) -> str:

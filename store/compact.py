@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from store.changes import Change
 from store.deltas import ClusterDelta
+from store.merges import Merge
 from store.records import FileEntry
 from store.rewrite import all_put
 from store.segments import Segment, joined
 from store.space import ClusterSet, version_of
 from store.state import State
-
-MANY = 32
-"""So many files of a role are worth merging."""
-
-_SMALL = 1 << 26
-_AT_MOST = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """Files of one role that become one file."""
-
-    role: str
-    files: tuple[FileEntry, ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(entry.size for entry in self.files)
-
-
-def merges(state: State) -> list[Merge]:
-    """What is worth merging in a snapshot.
-
-    Of edits and blocks the longest run of small files, so that a large file is not written again and again.
-    Clusters and fates are small, and a merged file drops what later commits changed.
-    """
-    runs = {role: _longest_run(state.entries(role)) for role in ("edits", "blocks")}
-    runs |= {role: state.entries(role) for role in ("clusters", "states")}
-    return [Merge(role, tuple(files)) for role, files in runs.items() if len(files) >= MANY]
 
 
 def compacted(state: State, found: Sequence[Merge]) -> Change:
@@ -82,15 +53,3 @@ def _as_they_are(clusters: ClusterSet) -> ClusterDelta:
     """All clusters with their versions, so that the index stays what it is."""
     put = all_put(clusters).put
     return ClusterDelta(put, (), [version_of(clusters.label(cluster.number)) for cluster in put])
-
-
-def _longest_run(entries: Sequence[FileEntry]) -> list[FileEntry]:
-    """The longest run of files that are small and together not too large to be held in memory."""
-    best: list[FileEntry] = []
-    run: list[FileEntry] = []
-    for entry in entries:
-        run = [*run, entry] if entry.size <= _SMALL else []
-        while sum(each.size for each in run) > _AT_MOST:
-            run = run[1:]
-        best = run if len(run) > len(best) else best
-    return best

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from store import compact, fileio, index, index_file, layout, manifest
-from store.compact import Merge
+from store import fileio, index, index_file, layout, manifest
 from store.documents import Pointer, Snapshot
+from store.merges import Merge, merges
 from store.project import Project
 from store.state import State
 from store.writer import Writer
@@ -74,7 +74,7 @@ def collect(
     with Project.open(root).writer() as writer:
         state = writer.project._state
         history = list(manifest.walk(root, state.head))
-        merged = compact.merges(state)
+        merged = merges(state.files)
         before = state.head.oldest
         newest = state.pointer.number + bool(merged)
         oldest = before if keep is None else max(before, newest - keep + 1)

@@ -12,9 +12,10 @@ Where a snapshot is ``complete``, its list is the whole list, and reading stops 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from store import documents, fileio, layout
 from store.documents import Head, Pointer, Snapshot
@@ -24,6 +25,8 @@ from store.records import FileEntry, SnapshotInfo
 COMPLETE_EVERY = 64
 
 _MAX_HEAD = 1 << 20
+
+T = TypeVar("T")
 
 
 def read_head(root: Path) -> Head:
@@ -44,6 +47,23 @@ def read_head(root: Path) -> Head:
             content = file.read(_MAX_HEAD + 1)
     with _damage(path):
         return documents.head_of(content, root)
+
+
+def read_from(root: Path, read: Callable[[Head], T]) -> T:
+    """What `read` makes of the newest head; once more where files were removed while it read.
+
+    Raises:
+        ProjectNotFoundError, FormatVersionError, DamagedProjectError: as `read_head`.
+        DamagedProjectError: `read` raised it, and the head is still the same.
+    """
+    head = read_head(root)
+    while True:
+        try:
+            return read(head)
+        except DamagedProjectError:
+            before, head = head, read_head(root)
+            if head == before:
+                raise  # nobody removed files in this moment: they are broken
 
 
 def read_snapshot(root: Path, pointer: Pointer) -> Snapshot:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from store import checks, compact, documents, fileio, layout, lock, manifest, routes
+from store import checks, documents, fileio, layout, lock, manifest, routes
 from store.clusters import Cluster
-from store.compact import Merge
 from store.documents import Head, Snapshot
 from store.errors import ProjectExistsError
+from store.overview import Overview
 from store.records import (
     EFFECTIVE_STATUSES,
     JSON,
@@ -33,13 +33,14 @@ from store.state import State
 from store.writer import Writer
 
 
-class Project:
+class Project(Overview):
     """One snapshot of a project. It never changes, whatever is committed meanwhile, and never waits.
 
     Only the project of a `Writer` moves on, with each of the writer's commits.
     """
 
     def __init__(self, state: State) -> None:
+        super().__init__(state)
         self._state = state
 
     @classmethod
@@ -101,36 +102,6 @@ class Project:
         return (Path(path) / layout.MANIFEST).is_file()
 
     @property
-    def path(self) -> Path:
-        return self._state.root
-
-    @property
-    def name(self) -> str:
-        return self._state.head.name
-
-    @property
-    def base(self) -> BaseReference:
-        return self._state.head.base
-
-    @property
-    def info(self) -> SnapshotInfo:
-        return self._state.snapshot.info
-
-    @property
-    def snapshot(self) -> int:
-        return self.info.number
-
-    @property
-    def recipe(self) -> Mapping[str, JSON]:
-        """The resolved recipe of the latest commit."""
-        return self.info.recipe
-
-    @property
-    def key_dim(self) -> int | None:
-        """Size of a key; None before the first neuron."""
-        return self._state.snapshot.key_dim
-
-    @property
     def key_map(self) -> KeyMap | None:
         """How a pooled hidden state becomes a key, where calibration has learnt it; read anew each time.
 
@@ -138,11 +109,6 @@ class Project:
             DamagedProjectError: its file is broken.
         """
         return self._state.key_map()
-
-    @property
-    def edit_counts(self) -> Mapping[str, int]:
-        """How many edits there are of each of `EFFECTIVE_STATUSES`."""
-        return {status: self.info.counts[status] for status in EFFECTIVE_STATUSES}
 
     def edits(self) -> list[EditView]:
         """All edits, oldest first; keys are views of the memory-mapped files."""
@@ -201,26 +167,9 @@ class Project:
             return [Route(None, None)] * len(points)
         return routes.lookup(self._state.clusters, self._state.edits, points, nearest=nearest)
 
-    def history(self) -> list[SnapshotInfo]:
-        """All snapshots up to this one, oldest first."""
-        every = manifest.history(self.path, self._state.head)
-        return [info for info in every if info.number <= self.snapshot][::-1]
-
-    def size_bytes(self) -> int:
-        """Bytes of all files of the project on the disk."""
-        return fileio.size_on_disk(self.path)
-
     def files(self) -> list[FileEntry]:
         """The files that make up this snapshot."""
         return [self._state.pointer.entry(), *self._state.files]
-
-    def mergeable(self) -> list[Merge]:
-        """What compaction would merge now, as the snapshot's list of files tells it; no file is read.
-
-        A snapshot that is not the newest is never compacted.
-        """
-        is_newest = self._state.pointer == self._state.head.newest
-        return compact.merges(self._state) if is_newest else []
 
     def copy_to(self, folder: Path) -> None:
         """Write this snapshot alone to a new folder, as a project that knows nothing of what came before.

@@ -6,15 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeAlias, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from store.errors import BaseMismatchError, UnknownEditError
 
+if TYPE_CHECKING:  # reading a manifest takes these records, and no numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
-Vector: TypeAlias = NDArray[np.float32]
+Vector: TypeAlias = "NDArray[np.float32]"
 Status: TypeAlias = Literal["solved", "already_right", "failed", "superseded"]
 STATUSES: tuple[str, ...] = get_args(Status)
 ROUTING: tuple[str, ...] = ("solved", "already_right")

@@ -13,9 +13,10 @@ from store import codec, index_file, layout, lock, manifest
 from store.clusters import distances
 from store.deltas import ClusterRows, ClusterTable
 from store.documents import Head, Pointer, Snapshot
-from store.errors import DamagedProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
+from store.errors import ProjectLockedError, StorageError, StoreWarning, UnknownEditError
 from store.fates import NO_FATES, FateRow, Fates
 from store.index import CenterIndex
+from store.merges import of_role
 from store.records import (
     Block,
     ClusterInfo,
@@ -65,15 +66,7 @@ class State:
         Raises:
             ProjectNotFoundError, FormatVersionError, DamagedProjectError, UnknownEditError: see `manifest`.
         """
-        head = manifest.read_head(root)
-        while True:
-            try:
-                pointer, chain = manifest.find(root, head, at)
-                return cls(root, head, pointer, chain)
-            except DamagedProjectError:
-                before, head = head, manifest.read_head(root)
-                if head == before:
-                    raise  # nobody removed files in this moment: they are broken
+        return manifest.read_from(root, lambda head: cls(root, head, *manifest.find(root, head, at)))
 
     def _read(self, files: tuple[FileEntry, ...]) -> None:
         """Take in everything that the files of the snapshot hold; edits, keys and blocks when asked for."""
@@ -110,7 +103,7 @@ class State:
 
     def entries(self, role: str) -> list[FileEntry]:
         """The files of a role in the order of what they hold."""
-        return sorted((entry for entry in self.files if entry.role == role), key=lambda entry: entry.first)
+        return of_role(self.files, role)
 
     def paths(self, *roles: str) -> frozenset[str]:
         """The files of some roles by name."""

@@ -12,6 +12,7 @@ from store.commit import write_commit
 from store.documents import Head, Snapshot
 from store.errors import FormatVersionError
 from store.fates import FateRow
+from store.merges import merges
 from store.overlay import changed
 from store.records import JSON, FileEntry, KeyMap, LoraSlice, NewEdit, SnapshotInfo, Vector, edit_id
 from store.staging import Staged, stage
@@ -165,7 +166,7 @@ class Writer:
             DamagedProjectError: a file is broken.
             StorageError: the file system refused; the project is as it was.
         """
-        found = compact.merges(self._state)
+        found = merges(self._state.files)
         if not found:
             return self._state.snapshot.info
         detail: dict[str, JSON] = {"merged": {merge.role: len(merge.files) for merge in found}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from melo_cli.commands._options import JsonOption, ProjectOption
 from melo_cli.commands.rendering.history import history_document, history_table
-from melo_cli.projects import choose_project, open_store
+from melo_cli.projects import choose_project, open_overview
 from melo_cli.terminal import Terminal
 
 
@@ -17,7 +17,7 @@ def log(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     terminal = Terminal(json=as_json)
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
-    history = open_store(chosen.path).history()
+    history = open_overview(chosen.path).history()
     if as_json:
         terminal.document(history_document(history))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from melo_cli.commands._options import AtOption, JsonOption, ProjectOption
 from melo_cli.commands.rendering.history import status_document, status_fields
-from melo_cli.projects import choose_project, open_store
+from melo_cli.projects import choose_project, open_overview
 from melo_cli.terminal import Terminal
 
 
@@ -17,7 +17,7 @@ def status(project: ProjectOption = None, at: AtOption = None, as_json: JsonOpti
     terminal = Terminal(json=as_json)
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
-    opened = open_store(chosen.path, at)
+    opened = open_overview(chosen.path, at)
     if as_json:
         terminal.document(status_document(opened))
     else:

@@ -30,11 +30,11 @@ class Schedule:
             else None
         )
 
-    def step(self, loss: Tensor) -> None:
+    def step(self, loss: float) -> None:
         """Move the parameters by their gradients, then the learning rate; a plateau is one of `loss`."""
         self.optimizer.step()
         if isinstance(self._scheduler, ReduceLROnPlateau):
-            self._scheduler.step(loss.item())
+            self._scheduler.step(loss)
         elif self._scheduler is not None:
             self._scheduler.step()
 

@@ -150,20 +150,46 @@ def _fly(
     with routing, fused_activations(base.model), fixed_part_run_once(base.model):
         while 2 * len(alive) > len(blocks):
             means, worst = stack.losses(base)
+            told = _Told(torch.stack([means.detach(), worst.neg().exp()]))
+            ahead = _runs_ahead(means)
+            if ahead:  # it takes the gradients while the host waits for the forward pass alone
+                stack.take_gradients(means)
+            now, least = told.read()
             if training.stop_at is not None:
-                least = worst.neg().exp().tolist()
                 alive = [k for k in alive if not (blocks[k].losses and least[k] >= training.stop_at)]
                 if not alive:
                     break
-            stack.step(means, alive)
-            # Read once the step is under way: a GPU has its work before it is waited for.
-            now = means.tolist()
+            if not ahead:
+                stack.take_gradients(means)
+            stack.step(now, alive)
             for k in alive:
                 blocks[k].losses.append(now[k])
             if on_step is not None:
                 on_step(math.fsum(now[k] for k in alive) / len(alive))
             alive = [k for k in alive if len(blocks[k].losses) < training.max_steps]
     return [blocks[k] for k in alive]
+
+
+class _Told:
+    """Figures on their way to the host; the device goes on with what comes behind them."""
+
+    def __init__(self, figures: Tensor) -> None:
+        self._figures = figures.to("cpu", non_blocking=figures.is_cuda)
+        self._arrival = torch.cuda.Event() if figures.is_cuda else None
+        if self._arrival is not None:
+            self._arrival.record()
+
+    def read(self) -> list[list[float]]:
+        """The figures, once they are there."""
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        figures: list[list[float]] = self._figures.tolist()
+        return figures
+
+
+def _runs_ahead(tensor: Tensor) -> bool:
+    """Whether the device works on while the host reads: then gradients nobody may need cost no time."""
+    return tensor.is_cuda
 
 
 class _Stack:
@@ -203,16 +229,19 @@ class _Stack:
         worst = token_losses.detach().where(self._own, -torch.inf).amax(-1)
         return self._shares @ token_losses, worst
 
-    def step(self, means: Tensor, alive: Sequence[int]) -> None:
-        """Move the blocks `alive`, each by the gradient of its own loss; the others stay where they are."""
+    def take_gradients(self, means: Tensor) -> None:
+        """The gradient of each block's own loss."""
         for whole in self._stacked:
             whole.grad = None
         means.sum().backward()
+
+    def step(self, losses: Sequence[float], alive: Sequence[int]) -> None:
+        """Move the blocks `alive`, each by its own gradient; the others stay where they are."""
         for k in alive:
             block = self._blocks[k]
             for parameter, whole in zip(block.parameters, self._stacked, strict=True):
                 parameter.grad = whole.grad[k : k + 1] if whole.grad is not None else None
-            block.schedule.step(means[k])
+            block.schedule.step(losses[k])
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:

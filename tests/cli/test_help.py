@@ -24,7 +24,7 @@ COMMANDS = (
     "show",
 )
 COMMANDS += ("inspect", "recipes", "status", "log", "show", "diff", "revert", "verify", "gc", "migrate")
-HEAVY = ("torch", "transformers", "peft", "pyarrow", "hnswlib", "datasets")
+HEAVY = ("torch", "transformers", "peft", "pyarrow", "hnswlib", "datasets", "numpy", "rich")
 
 
 def test_help_imports_nothing_heavy(environment: Callable[..., dict[str, str]]) -> None:

@@ -140,6 +140,48 @@ def test_none_of_them_needs_torch(facts: Path, environment: Callable[..., dict[s
     subprocess.run([sys.executable, "-c", code], cwd=here, env=environment(), check=True, timeout=60)
 
 
+# A command line with options of the same kinds, and none of melo behind it: newer versions of typer load
+# pydantic for any option.
+BARE = """
+import sys, typer
+app = typer.Typer()
+@app.command()
+def bare(name: str = typer.Option(None), at: int = typer.Option(None, min=0), flag: bool = False) -> None: ...
+app([], standalone_mode=False)
+"""
+
+
+@pytest.mark.parametrize("verb", ["status", "log"])
+def test_status_and_log_load_no_library_but_what_typer_loads(
+    facts: Path, environment: Callable[..., dict[str, str]], verb: str
+) -> None:
+    def libraries(code: str) -> set[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code}\nprint('MODULES', *sys.modules)"],
+            cwd=facts.parents[1],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        names = done.stdout.rpartition("MODULES ")[2].split()
+        return {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+
+    ours = libraries(f"import sys\nfrom melo_cli.app import main\nassert main([{verb!r}]) == 0")
+    assert ours - libraries(BARE) == {"melo_cli", "store"}
+
+
+def test_status_and_log_say_what_they_know_of_a_project_whose_edits_are_damaged(
+    facts: Path, melo: Melo
+) -> None:
+    before = melo("status").out.splitlines()[:-1], melo("log").out
+    for path in [*facts.glob("clusters/*"), *facts.glob("edits/*"), *facts.glob("states/*")]:
+        path.unlink()
+    assert (melo("status").out.splitlines()[:-1], melo("log").out) == before
+    assert melo("show", "e000001").code == 2
+
+
 def test_verify_names_a_damaged_file_and_what_is_lost(own_edited: Path, melo: Melo) -> None:
     assert melo("verify", "--json").json["findings"] == []
     damaged = next(own_edited.rglob("blocks/*.arrow"))

@@ -95,7 +95,7 @@ def test_the_scheduler_of_the_recipe_sets_the_learning_rate() -> None:
     for _ in range(5):
         rates.append(schedule.optimizer.param_groups[0]["lr"])
         (parameter**2).sum().backward()
-        schedule.step(parameter.detach())
+        schedule.step(parameter.item())
     assert rates == [0.8, 0.8, 0.4, 0.4, 0.2]
 
 
@@ -110,7 +110,7 @@ def test_reduce_on_plateau_is_told_the_loss() -> None:
     schedule = Schedule(section, [parameter])
     for _ in range(3):
         parameter.grad = torch.zeros(1)
-        schedule.step(torch.tensor(1.0))
+        schedule.step(1.0)
     assert schedule.optimizer.param_groups[0]["lr"] < 1.0
 
 

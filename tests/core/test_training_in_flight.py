@@ -82,6 +82,24 @@ def test_each_block_stops_on_its_own_and_moves_no_more(pico: Pico) -> None:
             np.testing.assert_allclose(other.slices[name].B, piece.B, atol=2e-3)
 
 
+@pytest.mark.parametrize("in_flight", [1, 4])
+def test_a_device_that_runs_ahead_gives_the_same_blocks(
+    pico: Pico, monkeypatch: pytest.MonkeyPatch, in_flight: int
+) -> None:
+    """As on a GPU: gradients are taken before it is known which blocks still need them."""
+    opened = pico("pico_bert")
+    training = settings(opened, blocks_in_flight=in_flight)
+    waiting = train_all(opened, "pico_bert", training)
+    monkeypatch.setattr("melo_cli.editing.training._runs_ahead", lambda _: True)
+    ahead = train_all(opened, "pico_bert", training)
+    assert max(len(block.losses) for block in ahead) < 40
+    for one, other in zip(waiting, ahead, strict=True):
+        assert one.losses == other.losses
+        for name, piece in one.slices.items():
+            np.testing.assert_array_equal(other.slices[name].A, piece.A)
+            np.testing.assert_array_equal(other.slices[name].B, piece.B)
+
+
 def test_no_more_blocks_than_asked_for_are_in_one_pass(pico: Pico) -> None:
     opened = pico("pico_gpt2")
     rows: list[int] = []

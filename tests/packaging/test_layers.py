@@ -11,7 +11,7 @@ from pathlib import Path
 
 import store
 
-HEAVY = {"torch", "transformers", "peft", "pyarrow", "hnswlib"}
+HEAVY = {"torch", "transformers", "peft", "pyarrow", "hnswlib", "numpy", "pydantic", "rich"}
 STORE_MAY_IMPORT = {"store", "numpy", "pyarrow", "hnswlib", "filelock"} | sys.stdlib_module_names
 
 IMPORT_COMMAND_LINE = """

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store import compact, fileio, index, manifest
+from store import fileio, index, manifest, merges
 from store.errors import StorageError, StoreWarning
 from store.gc import collect
 from store.migrate import migrate
@@ -149,7 +149,7 @@ def content(project):
 def prepared(project, make, quick_disk, monkeypatch):
     """A project with a graph and garbage, so that every command has something to do."""
     monkeypatch.setattr(index, "GRAPH_FROM", 6)
-    monkeypatch.setattr(compact, "MANY", 3)
+    monkeypatch.setattr(merges, "MANY", 3)
     with project.writer() as writer:
         for numbers in (range(4), range(4, 7), range(7, 10)):
             make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=4.0) for at in numbers])

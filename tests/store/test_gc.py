@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from store import compact, index
+from store import index, merges
 from store.errors import DamagedProjectError, ProjectLockedError, UnknownEditError
 from store.gc import collect
 from store.project import Project
@@ -131,8 +131,8 @@ class TestCompaction:
     def test_large_files_are_left_alone(self, full, make, monkeypatch):
         sizes = {entry.path: entry.size for entry in full.files() if entry.role == "edits"}
         large = max(sizes, key=lambda path: (sizes[path], path))
-        monkeypatch.setattr(compact, "_SMALL", sizes[large] - 1)
-        monkeypatch.setattr(compact, "MANY", 8)
+        monkeypatch.setattr(merges, "_SMALL", sizes[large] - 1)
+        monkeypatch.setattr(merges, "MANY", 8)
         done = collect(full.path, versions=make.versions)
         merged = {entry.path for merge in done.merged if merge.role == "edits" for entry in merge.files}
         assert merged and large not in merged
@@ -183,7 +183,7 @@ class TestDropping:
         assert verify(full.path) == []
 
     def test_kept_snapshots_keep_the_files_that_older_ones_wrote(self, full, make, monkeypatch):
-        monkeypatch.setattr(compact, "MANY", 1000)
+        monkeypatch.setattr(merges, "MANY", 1000)
         expected = {at: answers(Project.open(full.path, at=at)) for at in (38, 39, 40)}
         done = collect(full.path, versions=make.versions, keep=3)
         assert (done.oldest, done.garbage) == (38, ()), "snapshot 40 is made of all the files so far"

@@ -18,7 +18,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from store import compact, fileio, index
+from store import fileio, index, merges
 from store.clusters import Neuron, insert, tolerances
 from store.errors import UnknownEditError
 from store.gc import collect
@@ -294,7 +294,7 @@ class History(RuleBasedStateMachine):
 @pytest.mark.parametrize("graph_from", [1000, 3])
 def test_a_project_is_what_its_edits_make_of_it(graph_from, quick_disk, monkeypatch):
     monkeypatch.setattr(index, "GRAPH_FROM", graph_from)
-    monkeypatch.setattr(compact, "MANY", 2)
+    monkeypatch.setattr(merges, "MANY", 2)
     History.TestCase.settings = settings(
         max_examples=12, stateful_step_count=12, deadline=None, phases=[Phase.reuse, Phase.generate]
     )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from melo_cli.terminal import Table, human_bytes, shortened, to_the_second
 
 if TYPE_CHECKING:
-    from store.compact import Merge
     from store.diff import EditChange
+    from store.merges import Merge
+    from store.overview import Overview
     from store.project import Project
     from store.records import SnapshotInfo
 
 
-def status_fields(project: Project) -> list[tuple[str, str]]:
+def status_fields(project: Overview) -> list[tuple[str, str]]:
     """`melo status`: what a project holds, in named lines."""
     counts, recipe = project.info.counts, _sections(project)
     pairs = [
@@ -33,7 +34,7 @@ def status_fields(project: Project) -> list[tuple[str, str]]:
     return [(name, value) for name, value in pairs if value]
 
 
-def status_document(project: Project) -> dict[str, Any]:
+def status_document(project: Overview) -> dict[str, Any]:
     """`melo status --json`."""
     return {
         "project": project.name,
@@ -190,5 +191,5 @@ def _made(snapshot: SnapshotInfo) -> str:
     return f"{to_the_second(snapshot.created_at)} UTC"
 
 
-def _sections(project: Project) -> dict[str, Any]:
+def _sections(project: Overview) -> dict[str, Any]:
     return dict(project.recipe)

@@ -47,7 +47,7 @@ def fit(
         schedule.optimizer.zero_grad(set_to_none=True)
         loss = losses.mean()
         loss.backward()
-        schedule.step(loss)
+        schedule.step(loss.item())
     return training.max_steps
 
 
