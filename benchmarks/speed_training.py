@@ -1,7 +1,7 @@
 """Seconds a block: the published procedure against melo, side by side, as Markdown tables.
 
     python benchmarks/speed_training.py benchmarks/recipes/zsre_t5.yaml --set model.name_or_path=FOLDER \
-        --set dataset.edits=FILE --stop-at 0.7 --blocks 3 --repeats 5
+        --set dataset.edits=FILE --blocks 3 --repeats 5
 
 The published procedure: the whole model forward and backward at each of a fixed number of steps, logits at
 every position, one LoRA matrix over all blocks with Adam over the whole of it, classification inputs padded
@@ -188,7 +188,7 @@ def _compare(
         return trained[0].losses
 
     own_success = lambda edits: _success_of(base, tuner, trained[0], edits)  # noqa: E731
-    thresholds = options.stop_at or [0.5, 0.7]
+    thresholds = options.stop_at or [recipe.training.stop_at or 0.8]
     ways = {
         "published procedure": Way(
             lambda k: published.train(k, batches[k], steps), lambda edits: published.edit_success(edits)
@@ -334,7 +334,7 @@ def _options() -> argparse.Namespace:
         "--stop-at",
         type=float,
         action="append",
-        help="least probability of a target token; .5 and .7 if not given",
+        help="least probability of a target token; the recipe's own if not given",
     )
     parser.add_argument("--length", type=int, help="tokens a prompt, in place of its own length")
     parser.add_argument("--blocks", type=int, default=3, help="blocks to train")
