@@ -14,7 +14,7 @@ from melo_cli.exporting.base_copy import base_config
 # Of a prompt's mean embedding, so many features at most are kept.
 _FEATURES = 127
 # Dimensions in which tokens are told apart in the decoder.
-_CODE = 24
+CODE = 24
 # How much steeper than a ReLU's a smooth neuron's input is made, so that it bends as sharply.
 _SHARPNESS = {"relu": 1.0, "gelu": 40.0, "gelu_new": 40.0}
 
@@ -61,7 +61,7 @@ class Layout:
     @property
     def one(self) -> int:
         """Column of a constant, of the scale of the codes."""
-        return self.code + _CODE
+        return self.code + CODE
 
     @property
     def start(self) -> int:
@@ -72,11 +72,6 @@ class Layout:
     def position(self) -> int:
         """First of the two columns that tell how far the first token is away."""
         return self.start + 1
-
-    @property
-    def codes(self) -> slice:
-        """Columns of the token's code."""
-        return slice(self.code, self.code + _CODE)
 
     @property
     def total(self) -> int:

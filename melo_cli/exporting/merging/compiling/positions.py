@@ -33,7 +33,7 @@ def curve(config: object, length: int) -> Tensor:
 
 
 def tangent(points: Tensor, position: int) -> Tensor | None:
-    """A direction `[2]` in which the whole curve lies behind the point at `position`; None if there is none."""
+    """A direction `[2]` in which the whole curve lies behind the point at `position`; None without one."""
     sides = [points[other] - points[position] for other in (position - 1, position + 1) if other >= 0]
     ahead = -sum(side / side.norm() for side in sides)
     across = [torch.stack([-side[1], side[0]]) / side.norm() for side in sides]

@@ -14,13 +14,13 @@ from torch.nn.functional import normalize
 from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.compiling.detectors import Detectors
-from melo_cli.exporting.merging.compiling.layout import Layout
-from melo_cli.exporting.merging.compiling.positions import RATES, buckets, curve, tangent
+from melo_cli.exporting.merging.compiling.layout import CODE, Layout
+from melo_cli.exporting.merging.compiling.positions import RATES, curve, tangent
 
 # Size of what is added beside the embeddings: small enough to leave every root mean square as it is, and
 # large enough for half precision.
 _SCALE = 3e-3
-# What a wrong token before takes from a score, and how much stronger than the decoder's own state a score of 1 is.
+# What a wrong token before takes from a score, and how much stronger than the state a score of 1 answers.
 _MISMATCH, _STRENGTH = 6.0, 20.0
 # Tokens whose codes are nearer than this count as one.
 _NEAR_CODES = 1 - 2 / _MISMATCH
@@ -68,7 +68,7 @@ class Widened:
         self._added: dict[str, list[tuple[tuple[int, ...], Tensor]]] = defaultdict(list)
         weights = {name: weight.detach().cpu() for name, weight in model.named_parameters()}
         drawn = torch.Generator().manual_seed(_SEED)
-        self._codes = normalize(torch.randn(self._config.vocab_size, _width(layout), generator=drawn), dim=1)
+        self._codes = normalize(torch.randn(self._config.vocab_size, CODE, generator=drawn), dim=1)
         self._embed(weights["shared.weight"])
         self._read_prompt(detectors)
         self._hand_on()
@@ -116,9 +116,7 @@ class Widened:
         start[self._config.decoder_start_token_id] = 1
         columns = torch.zeros(len(shared), layout.total - layout.width)
         columns[:, layout.size - layout.width] = size
-        columns[:, layout.codes.start - layout.width : layout.codes.stop - layout.width] = self._codes[
-            : len(shared)
-        ]
+        columns[:, layout.code - layout.width : layout.one - layout.width] = self._codes
         columns[:, layout.one - layout.width] = 1
         columns[:, layout.start - layout.width] = size * start
         self._put("shared.weight", (0, layout.width), columns * self._scale)
@@ -144,7 +142,8 @@ class Widened:
         self._put(f"{attention}.o.weight", (layout.prompt, layout.inner), self._kept())
 
     def _kept(self) -> Tensor:
-        return torch.eye(self._layout.features + 1) * self._scale
+        same: Tensor = torch.eye(self._layout.features + 1) * self._scale
+        return same
 
     def _tell_positions(self) -> None:
         layout, layer = self._layout, "decoder.block.0.layer.0"
@@ -183,23 +182,25 @@ class Widened:
                 self._neurons(answers[edit], detectors.weight[edit], detectors.bias[edit], points)
                 for edit in edits
             ]
-            inputs = torch.cat(rows) * layout.sharpness
             said = words[[token for edit in edits for token in answers[edit]]]
             outputs = said.T * _STRENGTH * self._sizes.last * math.sqrt(layout.width)
-            dense = f"{block}.DenseReluDense"
-            self._put(
-                f"{dense}.wo.weight", (0, layout.hidden), outputs / (1 if layout.gated else layout.sharpness)
-            )
-            self._put(
-                f"{dense}.{'wi_0' if layout.gated else 'wi'}.weight", (layout.hidden, layout.prompt), inputs
-            )
-            if layout.gated:
-                ones = torch.full((len(inputs), 1), 1 / layout.sharpness)
-                self._put(f"{dense}.wi_1.weight", (layout.hidden, layout.one), ones)
+            self._put_neurons(f"{block}.DenseReluDense", torch.cat(rows), outputs)
+
+    def _put_neurons(self, dense: str, inputs: Tensor, outputs: Tensor) -> None:
+        layout = self._layout
+        sharp = inputs * layout.sharpness
+        if layout.gated:
+            ones = torch.full((len(inputs), 1), 1 / layout.sharpness)
+            self._put(f"{dense}.wi_1.weight", (layout.hidden, layout.one), ones)
+        else:
+            outputs = outputs / layout.sharpness
+        name = "wi_0" if layout.gated else "wi"
+        self._put(f"{dense}.{name}.weight", (layout.hidden, layout.prompt), sharp)
+        self._put(f"{dense}.wo.weight", (0, layout.hidden), outputs)
 
     def _neurons(self, answer: tuple[int, ...], weight: Tensor, bias: Tensor, points: Tensor) -> Tensor:
-        """Inputs `[tokens, added columns]` of the neurons of one edit: its score, where the token before is the
-        one that comes before, and much less elsewhere."""
+        """Inputs `[tokens, added columns]` of one edit's neurons: its score, after the token that comes before,
+        and much less after others."""
         layout = self._layout
         before = (self._config.decoder_start_token_id, *answer[:-1])
         codes = self._codes[list(before)]
@@ -220,10 +221,6 @@ class Widened:
             rows[place, at["position"] : at["position"] + 2] = direction.float()
             rows[place, at["one"]] -= (direction @ points[place]).float()
         return rows
-
-
-def _width(layout: Layout) -> int:
-    return layout.codes.stop - layout.codes.start
 
 
 def _grown(name: str, shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
