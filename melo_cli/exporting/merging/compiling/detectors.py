@@ -21,6 +21,8 @@ _FIRING, _QUIET, _LEAD = 0.3, 0.1, 0.3
 _SOFTNESS = 0.05
 # Weights of what fires, and of what must not, beside the edits' own prompts.
 _OWN_WEIGHT, _OTHER_WEIGHT, _STAY = 3.0, 10.0, 1.0
+# What an edit's own prompt weighs beside one of its wordings, which another edit may have for its prompt.
+_PROMPT_WEIGHT = 6.0
 # Where a score starts: between a prompt's own (1) and that of unrelated text (0).
 _BIAS = -0.5
 
@@ -107,7 +109,8 @@ def _fit(
         rows = torch.randperm(len(firing), generator=drawn)[:_ROWS]
         others = torch.randperm(len(staying), generator=drawn)[:_ROWS]
         scores = firing[rows] @ weight.T + bias
-        loss = _of_edits(scores, examples.owners[rows], examples.alike)
+        weights = torch.where(rows < len(bias), _PROMPT_WEIGHT, 1.0)
+        loss = _of_edits(scores, examples.owners[rows], examples.alike, weights)
         loss = loss + _OTHER_WEIGHT * _soft(staying[others] @ weight.T + bias - _QUIET).sum() / len(others)
         loss = loss + _STAY * ((weight - start) ** 2).sum() / size**2 / len(start)
         optimizer.zero_grad()
@@ -118,15 +121,15 @@ def _fit(
     return weight.detach(), bias.detach()
 
 
-def _of_edits(scores: Tensor, owners: Tensor, alike: Tensor) -> Tensor:
+def _of_edits(scores: Tensor, owners: Tensor, alike: Tensor, weights: Tensor) -> Tensor:
     """Each edit's prompts fire it, by a lead over the others, which stay quiet."""
     own = one_hot(owners, len(alike)).bool()
     other = ~alike[owners]
     score = scores[own][:, None]
-    fires = _soft(_FIRING - score).sum()
-    quiet = (_soft(scores - _QUIET) * other).sum()
-    leads = (_soft(scores - score + _LEAD) * other).sum()
-    return 6 * (_OWN_WEIGHT * fires + quiet + leads) / len(owners)
+    fires = _soft(_FIRING - score)[:, 0]
+    quiet = (_soft(scores - _QUIET) * other).sum(1)
+    leads = (_soft(scores - score + _LEAD) * other).sum(1)
+    return 6 * ((_OWN_WEIGHT * fires + quiet + leads) * weights).sum() / weights.sum()
 
 
 def _soft(value: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from melo_cli.base_model import BaseModel
 from melo_cli.encoding import IGNORED
@@ -45,7 +46,9 @@ def compiled(
 @torch.no_grad()
 def as_model(plain: PreTrainedModel, changes: Widened) -> PreTrainedModel:
     """The larger model in memory, without its file."""
-    config = T5Config.from_dict(plain.config.to_dict() | dict(changes.settings))
+    config = copy.deepcopy(plain.config)
+    for name, value in changes.settings.items():
+        setattr(config, name, value)
     model = T5ForConditionalGeneration(config).eval().requires_grad_(False)
     for name, weight in plain.named_parameters():
         model.get_parameter(name).copy_(changes.apply(name, weight.float().cpu()))

@@ -98,7 +98,7 @@ class Widened:
         if not parameter.endswith("layer_norm.weight"):
             return 1.0
         # Tied logits are divided by the root of d_model, which has grown.
-        tied = parameter == "decoder.final_layer_norm.weight" and self._config.tie_word_embeddings
+        tied = parameter == "decoder.final_layer_norm.weight" and _divided(self._config)
         return 1.0 if tied else self._layout.shrink
 
     def _put(self, parameter: str, place: tuple[int, ...], part: Tensor) -> None:
@@ -199,8 +199,8 @@ class Widened:
         self._put(f"{dense}.wo.weight", (0, layout.hidden), outputs)
 
     def _neurons(self, answer: tuple[int, ...], weight: Tensor, bias: Tensor, points: Tensor) -> Tensor:
-        """Inputs `[tokens, added columns]` of one edit's neurons: its score, after the token that comes before,
-        and much less after others."""
+        """Inputs `[tokens, added columns]` of one edit's neurons: its score, after the token that comes
+        before, and much less after others."""
         layout = self._layout
         before = (self._config.decoder_start_token_id, *answer[:-1])
         codes = self._codes[list(before)]
@@ -238,3 +238,8 @@ def _grown(name: str, shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]
     if len(shape) == 1:
         return (shape[0] + layout.total - layout.width,)
     return (shape[0] + rows, shape[1] + columns)
+
+
+def _divided(config: Any) -> bool:
+    """Whether the last states are divided by the root of `d_model` before the output layer."""
+    return bool(getattr(config, "scale_decoder_outputs", config.tie_word_embeddings))
