@@ -66,12 +66,13 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
 
 def answering(model: T5ForConditionalGeneration, target: tuple[int, ...], layer: int = 3) -> Any:
     """`model` with one edit that every prompt fires, whose neurons stand in a decoder layer."""
-    layout = layout_for(model.config, len(target))
-    width, features = model.config.d_model, layout.features
+    config: Any = model.config
+    layout = layout_for(config, len(target))
+    width, features = config.d_model, layout.features
     nothing = torch.zeros(width, features)
     always = Detectors(nothing, torch.zeros(features), torch.zeros(1, features), torch.ones(1))
-    sizes = Sizes(20.0, (20.0,) * model.config.num_decoder_layers, 20.0)
-    placed = [[0] if place == layer else [] for place in range(model.config.num_decoder_layers)]
+    sizes = Sizes(20.0, (20.0,) * config.num_decoder_layers, 20.0)
+    placed = [[0] if place == layer else [] for place in range(config.num_decoder_layers)]
     return as_model(model, Widened(model, layout, always, [target], placed, sizes))
 
 

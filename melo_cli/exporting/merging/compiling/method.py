@@ -46,7 +46,7 @@ def compiled(
 @torch.no_grad()
 def as_model(plain: PreTrainedModel, changes: Widened) -> PreTrainedModel:
     """The larger model in memory, without its file."""
-    config = copy.deepcopy(plain.config)
+    config: Any = copy.deepcopy(plain.config)
     for name, value in changes.settings.items():
         setattr(config, name, value)
     model = T5ForConditionalGeneration(config).eval().requires_grad_(False)

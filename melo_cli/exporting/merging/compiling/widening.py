@@ -21,7 +21,7 @@ from melo_cli.exporting.merging.compiling.positions import RATES, curve, tangent
 # large enough for half precision.
 _SCALE = 3e-3
 # What a wrong token before takes from a score, and how much stronger than the state a score of 1 answers.
-_MISMATCH, _STRENGTH = 6.0, 20.0
+_MISMATCH, _STRENGTH = 6.0, 60.0
 # Tokens whose codes are nearer than this count as one.
 _NEAR_CODES = 1 - 2 / _MISMATCH
 _SEED = 0
