@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from artefacts import fresh, inputs_of, logits
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from melo_cli.editing import EditSummary
@@ -32,6 +33,10 @@ UNRELATED = (
     "does a petitioner apply in Britain",
     "who runs a wikipedia city",
 )
+SIZES = (
+    *("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers"),
+    *("initializer_factor", "pad_token_id", "eos_token_id", "decoder_start_token_id"),
+)
 HOW = MergeSettings(method="compile", unrelated=UNRELATED, phrasings=2, staying=40)
 
 
@@ -39,22 +44,23 @@ HOW = MergeSettings(method="compile", unrelated=UNRELATED, phrasings=2, staying=
 def gated(models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A T5 of the later kind: gated GELU, and an output layer of its own."""
     folder = Path(shutil.copytree(models("pico_t5"), tmp_path_factory.mktemp("models") / "gated"))
-    config = T5Config.from_pretrained(folder, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    known = T5Config.from_pretrained(folder).to_dict()
+    like = {name: known[name] for name in SIZES}
+    config = T5Config(**like, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
     torch.manual_seed(0)
     T5ForConditionalGeneration(config).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def gated_project(
-    edit: Callable[..., EditSummary],
-    rows: dict[str, list[dict[str, Any]]],
-    gated: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The shared edits on `gated`."""
-    path = tmp_path_factory.mktemp("projects") / "gated"
-    return edit("pico_t5", rows["pico_t5"], path, model={"name_or_path": str(gated)}).path
+def repeated(models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`pico_t5` from a checkpoint that holds its embeddings under each of their names, not all equal."""
+    folder = Path(shutil.copytree(models("pico_t5"), tmp_path_factory.mktemp("models") / "repeated"))
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.embed_tokens.weight"] = weights["shared.weight"].clone()
+    weights["lm_head.weight"] = weights["shared.weight"] + 0.1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
@@ -76,22 +82,20 @@ def answering(model: T5ForConditionalGeneration, target: tuple[int, ...], layer:
     return as_model(model, Widened(model, layout, always, [target], placed, sizes))
 
 
-@pytest.mark.parametrize("kind", ["relu", "gated"])
+@pytest.mark.parametrize("base", ["pico_t5", "gated", "repeated"])
 def test_a_compiled_checkpoint_answers_its_edits_and_is_the_base_elsewhere(
-    summaries: Callable[[str], EditSummary],
-    models: Callable[[str], Path],
+    edit: Callable[..., EditSummary],
+    rows: dict[str, list[dict[str, Any]]],
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    kind: str,
+    base: str,
 ) -> None:
-    if kind == "relu":
-        path, base = summaries("pico_t5").path, models("pico_t5")
-    else:
-        path, base = request.getfixturevalue("gated_project"), request.getfixturevalue("gated")
+    folder = request.getfixturevalue(base)
+    path = edit("pico_t5", rows["pico_t5"], tmp_path / "p", model={"name_or_path": str(folder)}).path
     opened = open_project(path)
     summary = export_merged(opened, tmp_path / "out", SilentReporter(), settings=HOW, apart=False)
     assert summary.method == "compile"
-    ours, plain = fresh("pico_t5", tmp_path / "out"), fresh("pico_t5", base)
+    ours, plain = fresh("pico_t5", tmp_path / "out"), fresh("pico_t5", folder)
     assert type(ours) is T5ForConditionalGeneration
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     edits = [view for view in opened.project.edits() if view.status == "live"]

@@ -19,7 +19,7 @@ from melo_cli.exporting.merging.compiling.positions import RATES, curve, tangent
 
 # Size of what is added beside the embeddings: small enough to leave every root mean square as it is, and
 # large enough for half precision.
-_SCALE = 3e-3
+_SCALE = 1e-3
 # What a wrong token before takes from a score, and how much stronger than the state a score of 1 answers.
 _MISMATCH, _STRENGTH = 6.0, 60.0
 # Tokens whose codes are nearer than this count as one.
@@ -69,7 +69,11 @@ class Widened:
         weights = {name: weight.detach().cpu() for name, weight in model.named_parameters()}
         drawn = torch.Generator().manual_seed(_SEED)
         self._codes = normalize(torch.randn(self._config.vocab_size, CODE, generator=drawn), dim=1)
-        self._embed(weights["shared.weight"])
+        self._scale = _SCALE * self._lengths(weights["shared.weight"]).mean().item()
+        # Some checkpoints hold the embeddings more than once.
+        for name in ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
+            if name in weights:
+                self._embed(name, weights[name])
         self._read_prompt(detectors)
         self._hand_on()
         self._tell_positions()
@@ -108,18 +112,21 @@ class Widened:
         """Give columns of `_SCALE` the size `values` after a layer norm that divides by 1."""
         self._put(parameter, (column,), values * self._layout.shrink / self._scale)
 
-    def _embed(self, shared: Tensor) -> None:
+    def _embed(self, parameter: str, embeddings: Tensor) -> None:
         layout = self._layout
-        size = (shared.pow(2).mean(1) + self._config.layer_norm_epsilon).sqrt()
-        self._scale = _SCALE * size.mean().item()
-        start = torch.zeros(len(shared))
-        start[self._config.decoder_start_token_id] = 1
-        columns = torch.zeros(len(shared), layout.total - layout.width)
-        columns[:, layout.size - layout.width] = size
+        lengths = self._lengths(embeddings)
+        columns = torch.zeros(len(embeddings), layout.total - layout.width)
+        columns[:, layout.size - layout.width] = lengths
         columns[:, layout.code - layout.width : layout.one - layout.width] = self._codes
         columns[:, layout.one - layout.width] = 1
-        columns[:, layout.start - layout.width] = size * start
-        self._put("shared.weight", (0, layout.width), columns * self._scale)
+        start = self._config.decoder_start_token_id
+        columns[start, layout.start - layout.width] = lengths[start]
+        self._put(parameter, (0, layout.width), columns * self._scale)
+
+    def _lengths(self, embeddings: Tensor) -> Tensor:
+        """What a layer norm divides each embedding by."""
+        squares = embeddings.float().pow(2).mean(1)
+        return (squares + self._config.layer_norm_epsilon).sqrt()
 
     def _read_prompt(self, detectors: Detectors) -> None:
         """The encoder's first layer: the mean of all tokens' features, and of a one, at every token."""
@@ -135,10 +142,12 @@ class Widened:
     def _hand_on(self) -> None:
         """The encoder's last norm and the decoder's first cross-attention: the same at every answer token."""
         layout = self._layout
-        given = torch.full((layout.features + 1,), self._sizes.encoder)
-        self._norm("encoder.final_layer_norm.weight", layout.prompt, given)
+        # What a norm divides by is made up for half here, half in what reads it: neither gets out of range.
+        half = math.sqrt(self._sizes.encoder)
+        count = layout.features + 1
+        self._norm("encoder.final_layer_norm.weight", layout.prompt, torch.full((count,), half))
         attention = "decoder.block.0.layer.1.EncDecAttention"
-        self._put(f"{attention}.v.weight", (layout.inner, layout.prompt), torch.eye(layout.features + 1))
+        self._put(f"{attention}.v.weight", (layout.inner, layout.prompt), torch.eye(count) * half)
         self._put(f"{attention}.o.weight", (layout.prompt, layout.inner), self._kept())
 
     def _kept(self) -> Tensor:
@@ -174,7 +183,8 @@ class Widened:
         points = curve(self._config, max(len(answer) for answer in answers) + 1)
         for layer, edits in enumerate(placed):
             block = f"decoder.block.{layer}.layer.2"
-            added = torch.full((layout.total - layout.prompt,), self._sizes.decoder[layer])
+            half = math.sqrt(self._sizes.decoder[layer])
+            added = torch.full((layout.total - layout.prompt,), half)
             self._norm(f"{block}.layer_norm.weight", layout.prompt, added)
             if not edits:
                 continue
@@ -184,13 +194,13 @@ class Widened:
             ]
             said = words[[token for edit in edits for token in answers[edit]]]
             outputs = said.T * _STRENGTH * self._sizes.last * math.sqrt(layout.width)
-            self._put_neurons(f"{block}.DenseReluDense", torch.cat(rows), outputs)
+            self._put_neurons(f"{block}.DenseReluDense", torch.cat(rows) * half, outputs, half)
 
-    def _put_neurons(self, dense: str, inputs: Tensor, outputs: Tensor) -> None:
+    def _put_neurons(self, dense: str, inputs: Tensor, outputs: Tensor, half: float) -> None:
         layout = self._layout
         sharp = inputs * layout.sharpness
         if layout.gated:
-            ones = torch.full((len(inputs), 1), 1 / layout.sharpness)
+            ones = torch.full((len(inputs), 1), half / layout.sharpness)
             self._put(f"{dense}.wi_1.weight", (layout.hidden, layout.one), ones)
         else:
             outputs = outputs / layout.sharpness
