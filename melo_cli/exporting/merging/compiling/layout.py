@@ -16,7 +16,7 @@ _FEATURES = 127
 # Dimensions in which tokens are told apart in the decoder.
 CODE = 24
 # How much steeper than a ReLU's a smooth neuron's input is made, so that it bends as sharply.
-_SHARPNESS = {"relu": 1.0, "gelu": 40.0, "gelu_new": 40.0}
+_SHARPNESS = {"relu": 1.0, "gelu": 150.0, "gelu_new": 150.0}
 
 
 @dataclass(frozen=True)
