@@ -37,6 +37,7 @@ class Method(StrEnum):
     AUTO = "auto"
     SUM = "sum"
     CLOSED_FORM = "closed-form"
+    COMPILE = "compile"
     DISTILL = "distill"
 
 

@@ -95,6 +95,11 @@ def test_only_the_edits_that_are_named_go_in(own_edited: Path, melo: Melo) -> No
             ("--merge", "--unrelated", "no.txt"),
             "no.txt: it cannot be read (No such file or directory); check --unrelated",
         ),
+        (
+            ("--merge", "--merge-method", "compile", "--project", ".melo/cases"),
+            "--merge-method compile: it compiles into encoder-decoder T5 models alone, with ReLU or GELU: "
+            "this is BertForSequenceClassification (bert); use --merge-method distill, or --format routed",
+        ),
     ],
 )
 def test_an_option_that_the_artefact_has_no_use_for_is_an_error(

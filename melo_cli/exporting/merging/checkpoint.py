@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,22 +22,52 @@ _INDEX = "model.safetensors.index.json"
 
 
 class WeightChanges(Protocol):
-    """What is added to the base's weights."""
+    """What becomes of the base's weights, one by one."""
 
     @property
     def parameters(self) -> Collection[str]:
         """Names of the changed parameters in the model."""
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What changes in the config."""
+
+    def shape(self, parameter: str, was: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one after the change."""
+
+    def apply(self, parameter: str, weight: Tensor) -> Tensor:
+        """One after the change, from what it is in the base, float32, which may be overwritten."""
+
+
+class Additions(ABC):
+    """`WeightChanges` that are added, and change no shape."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Collection[str]:
+        """Names of the changed parameters in the model."""
+
+    @abstractmethod
     def of(self, parameter: str) -> Tensor:
         """The change of one, float32, in its own shape."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {}
+
+    def shape(self, parameter: str, was: tuple[int, ...]) -> tuple[int, ...]:
+        return was
+
+    def apply(self, parameter: str, weight: Tensor) -> Tensor:
+        return weight.add_(self.of(parameter))
 
 
 def write_checkpoint(
     base: BaseModel, changes: WeightChanges, work: Path, dtype: torch.dtype | None, reporter: Reporter
 ) -> None:
-    """Write `base + changes` as safetensors in the shards of the base, with config and tokenizer.
+    """Write the changed base as safetensors in the shards of the base, with config and tokenizer.
 
-    Sums are made in float32 and cast once. In memory is one tensor at a time, with its change.
+    Changes are made in float32 and cast once. In memory is one tensor at a time, with its change.
 
     Args:
         dtype: of the weights; that of the checkpoint if None.
@@ -48,10 +79,10 @@ def write_checkpoint(
     paths = weight_files(base.folder)
     shards = [open_shard(path) for path in paths]
     changed = stored_names(base, changes.parameters, [name for shard in shards for name in shard.tensors])
-    specs = [[_spec(spec, dtype) for spec in shard.tensors.values()] for shard in shards]
+    specs = [[_spec(spec, dtype, changes, changed) for spec in shard.tensors.values()] for shard in shards]
     names = _file_names(paths)
     total = sum(spec.nbytes for shard in specs for spec in shard)
-    copy_settings(base, work, {} if dtype is None else _dtype_settings(dtype))
+    copy_settings(base, work, {**changes.settings, **({} if dtype is None else _dtype_settings(dtype))})
     with reporter.progress("writing", total, "bytes") as progress:
         for name, shard, wanted in zip(names, shards, specs, strict=True):
             _write_shard(work / name, shard, wanted, changes, changed, progress.advance)
@@ -87,7 +118,7 @@ def _write_shard(
     def pieces(spec: TensorSpec) -> Iterator[Tensor]:
         weight = shard.read(spec.name)
         if spec.name in changed:
-            weight = weight.float().add_(changes.of(changed[spec.name]))
+            weight = changes.apply(changed[spec.name], weight.float())
         yield weight.to(spec.dtype)
 
     write_tensors(path, specs, pieces, advance)
@@ -121,9 +152,13 @@ def _same(stored: str, parameter: str) -> bool:
     return stored == parameter or parameter.endswith(f".{stored}") or stored.endswith(f".{parameter}")
 
 
-def _spec(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:
+def _spec(
+    spec: TensorSpec, dtype: torch.dtype | None, changes: WeightChanges, changed: Mapping[str, str]
+) -> TensorSpec:
     kept = dtype is None or not spec.dtype.is_floating_point
-    return spec if kept else TensorSpec(spec.name, dtype or spec.dtype, spec.shape)
+    parameter = changed.get(spec.name)
+    shape = spec.shape if parameter is None else changes.shape(parameter, spec.shape)
+    return TensorSpec(spec.name, spec.dtype if kept else dtype or spec.dtype, shape)
 
 
 def _dtype_settings(dtype: torch.dtype) -> dict[str, str]:

@@ -22,6 +22,8 @@ from store.records import EditView
 
 # Of prompts that read like edits, so many an edit, within so many times what is asked for.
 _NEAR_EACH, _MOST_NEAR = 20, 4
+# Times as many where the base is not asked about them.
+_MORE_UNANSWERED = 3
 _LONGEST_NAME = 4
 
 
@@ -75,6 +77,7 @@ def make_lessons(
     phrasings_each: int,
     staying: int,
     seed: int,
+    answered: bool = True,
 ) -> Lessons:
     """Make prompts and ask them of base and router.
 
@@ -86,6 +89,7 @@ def make_lessons(
             seen; without those, every second one of the project, and the others alone measure then.
         phrasings_each: made-up wordings of each edit, beside those that are known.
         staying: prompts of either kind that are to stay, at least.
+        answered: ask the base about those; without, they have no answer, and more of them are made.
     """
     drawn = random.Random(seed)
     live = [edit for edit in opened.project.edits() if edit.status == "live"]
@@ -100,12 +104,14 @@ def make_lessons(
     apart_from = {
         plain(text) for text in (*(edit.prompt for edit in live), *(text for _, text in told))
     } | measured
-    far = _as_the_base_answers(opened, _filled(texts, staying, apart_from, drawn), reporter)
+    answer = _as_the_base_answers if answered else _without_answers
+    far = answer(opened, _filled(texts, staying, apart_from, drawn), reporter)
     names = [each.subject for each in known if each.subject] + _names(opened, far)
     lookalikes = Lookalikes([edit.record for edit in live], names, texts, wordings, drawn)
     each = -(-min(max(staying, _NEAR_EACH * len(live)), _MOST_NEAR * staying) // len(live))
+    each *= 1 if answered else _MORE_UNANSWERED
     alike = [text for edit in live for text in lookalikes.of(edit.record, each, apart_from)]
-    near = _as_the_base_answers(opened, alike, reporter)
+    near = answer(opened, alike, reporter)
     prompts = [Lesson(opened.encoder.edit(edit.prompt, edit.target), edit.block) for edit in live]
     return Lessons(prompts, phrased, near, far, taught)
 
@@ -189,6 +195,10 @@ def _as_the_base_answers(opened: OpenProject, prompts: Sequence[str], reporter: 
         for prompt, answer in zip(asked, answers, strict=True)
         if answer or opened.encoder.stop_id is not None
     ]
+
+
+def _without_answers(opened: OpenProject, prompts: Sequence[str], _reporter: Reporter) -> list[Lesson]:
+    return [Lesson(_with_answer(opened, prompt, ""), None) for prompt in prompts if _fits(opened, prompt)]
 
 
 def _with_answer(opened: OpenProject, prompt: str, answer: str) -> EncodedEdit:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from melo_cli.exporting.merging.checkpoint import WeightChanges
+from melo_cli.exporting.merging.checkpoint import Additions, WeightChanges
 from melo_cli.exporting.merging.closed_form import closed_form
+from melo_cli.exporting.merging.compiling.layout import compilable, require_compilable
+from melo_cli.exporting.merging.compiling.method import as_model, compiled
 from melo_cli.exporting.merging.distill import distill
 from melo_cli.exporting.merging.lessons import Lessons, make_lessons
 from melo_cli.exporting.merging.measuring import Figures, load_plain, measure_model
@@ -20,11 +22,11 @@ from melo_cli.exporting.merging.sum_of_blocks import SumOfBlocks
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
 
-Method = Literal["auto", "sum", "closed-form", "distill"]
+Method = Literal["auto", "sum", "closed-form", "compile", "distill"]
 Trained = Literal["all", "targets"]
 
 # What `auto` tries, cheapest first, and how many probes of each kind it compares on.
-_TRIED: tuple[Method, ...] = ("sum", "closed-form", "distill")
+_TRIED: tuple[Method, ...] = ("sum", "closed-form", "compile", "distill")
 _COMPARED_ON = 200
 # A dearer method must keep this much more, and is not tried where a cheaper one keeps so much.
 _WORTH = 0.01
@@ -72,8 +74,8 @@ class Merge:
     taught: Collection[str] = field(default_factory=frozenset)
 
 
-class Differences:
-    """`WeightChanges`: what a student in memory has over the base it was copied from."""
+class Differences(Additions):
+    """What a student in memory has over the base it was copied from."""
 
     def __init__(self, student: PreTrainedModel, parameters: Sequence[str]) -> None:
         self._student = dict(student.named_parameters())
@@ -94,17 +96,24 @@ def merge(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> M
     """
     if settings.method == "sum":
         return Merge("sum", SumOfBlocks(opened), _described("sum", settings))
-    lessons = make_lessons(
+    if settings.method == "compile":
+        require_compilable(opened.routed.base)
+    lessons = _lessons(opened, settings, reporter, answered=settings.method != "compile")
+    if settings.method == "auto":
+        return _best(opened, lessons, settings, reporter)
+    return _taught(opened, lessons, settings.method, settings, reporter)[0]
+
+
+def _lessons(opened: OpenProject, settings: MergeSettings, reporter: Reporter, *, answered: bool) -> Lessons:
+    return make_lessons(
         opened,
         reporter,
         unrelated=settings.unrelated,
         phrasings_each=settings.phrasings,
         staying=settings.staying,
         seed=settings.seed,
+        answered=answered,
     )
-    if settings.method == "auto":
-        return _best(opened, lessons, settings, reporter)
-    return _taught(opened, lessons, settings.method, settings, reporter)[0]
 
 
 def kept(figures: Figures) -> float:
@@ -131,6 +140,8 @@ def _best(opened: OpenProject, lessons: Lessons, settings: MergeSettings, report
     """Try the methods, cheapest first, until one keeps enough; take the cheapest that keeps like the best."""
     tried: list[tuple[float, Merge]] = []
     for method in _TRIED:
+        if method == "compile" and not compilable(opened.routed.base):
+            continue
         started = time.monotonic()
         found, student = _taught(opened, lessons, method, settings, reporter)
         seconds = time.monotonic() - started
@@ -152,6 +163,10 @@ def _taught(
 ) -> tuple[Merge, PreTrainedModel]:
     """A method's weights, and the model that has them."""
     student = load_plain(opened, opened.routed.base.folder).float()
+    if method == "compile":
+        widened = compiled(opened, student, lessons, settings.seed, reporter)
+        merged = Merge(method, widened, _described(method, settings), lessons.taught)
+        return merged, as_model(student, widened)
     parameters = [f"{name}.weight" for name in opened.routed.tuner.layers]
     if method == "distill" and settings.trained == "all":
         parameters = [name for name, _ in student.named_parameters()]
@@ -176,7 +191,7 @@ def _taught(
 
 
 @torch.no_grad()
-def _add(student: PreTrainedModel, changes: WeightChanges) -> None:
+def _add(student: PreTrainedModel, changes: Additions) -> None:
     for name in changes.parameters:
         weight = student.get_parameter(name)
         weight.add_(changes.of(name).to(weight.device))
@@ -194,6 +209,11 @@ def _described(method: Method, settings: MergeSettings) -> str:
         "learned from the edits in their own and in other words, from the same questions about other "
         "subjects, and from unrelated text"
     )
+    if method == "compile":
+        return (
+            "Compiled: the model is a little larger than the base, tells the edits' prompts by what was "
+            f"{learned}, and answers them as asked; elsewhere it is the base."
+        )
     if method == "closed-form":
         return f"Each target module has the least-squares change that does what the router did, {learned}."
     trained = "all the weights" if settings.trained == "all" else "the target modules"

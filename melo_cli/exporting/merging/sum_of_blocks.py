@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
+from melo_cli.exporting.merging.checkpoint import Additions
 from melo_cli.loading import OpenProject
 from store.project import Project
 
@@ -16,8 +17,8 @@ from store.project import Project
 _AT_ONCE = 64
 
 
-class SumOfBlocks:
-    """`WeightChanges`: for each target module the sum of `scale * B @ A` over the live blocks."""
+class SumOfBlocks(Additions):
+    """For each target module the sum of `scale * B @ A` over the live blocks."""
 
     def __init__(self, opened: OpenProject) -> None:
         self._project = opened.project

@@ -1,0 +1,147 @@
+"""Which models can be compiled, and where in the larger one stands what is added."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from melo_cli.base_model import BaseModel
+from melo_cli.errors import ExportError
+from melo_cli.exporting.base_copy import base_config
+
+# Of a prompt's mean embedding, so many features at most are kept.
+_FEATURES = 127
+# Dimensions in which tokens are told apart in the decoder.
+CODE = 24
+# How much steeper than a ReLU's a smooth neuron's input is made, so that it bends as sharply.
+_SHARPNESS = {"relu": 1.0, "gelu": 150.0, "gelu_new": 150.0}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of the base and of the larger model, and the columns of what is added.
+
+    Attributes:
+        width, inner, hidden: the base's `d_model`, `num_heads * d_kv` and `d_ff`: what is added comes after.
+        features: of a prompt, that detectors read.
+        heads: attention heads that are added to each layer.
+        neurons: that are added to each feed-forward.
+        sharpness: by which a neuron's input is multiplied; 1 for a ReLU.
+        gated: feed-forwards have two inputs.
+    """
+
+    width: int
+    inner: int
+    hidden: int
+    base_heads: int
+    head_size: int
+    features: int
+    heads: int
+    neurons: int
+    sharpness: float
+    gated: bool
+
+    @property
+    def size(self) -> int:
+        """Column of a token embedding's root mean square: it undoes the layer norm before attention."""
+        return self.width
+
+    @property
+    def prompt(self) -> int:
+        """First column of the prompt's features; after the last of them is a one of the same scale."""
+        return self.width + 1
+
+    @property
+    def code(self) -> int:
+        """First column of the token's code."""
+        return self.prompt + self.features + 1
+
+    @property
+    def one(self) -> int:
+        """Column of a constant, of the scale of the codes."""
+        return self.code + CODE
+
+    @property
+    def start(self) -> int:
+        """Column that marks the decoder's first token."""
+        return self.one + 1
+
+    @property
+    def position(self) -> int:
+        """First of the two columns that tell how far the first token is away."""
+        return self.start + 1
+
+    @property
+    def total(self) -> int:
+        """The larger model's `d_model`."""
+        return self.position + 2
+
+    @property
+    def second(self) -> int:
+        """First row of the second half of the added heads."""
+        return self.inner + self.heads // 2 * self.head_size
+
+    @property
+    def shrink(self) -> float:
+        """What makes up, in a layer norm's weight, for the mean of squares over more dimensions."""
+        return math.sqrt(self.width / self.total)
+
+    def settings(self, epsilon: float) -> dict[str, Any]:
+        """What changes in the config of a base with this `layer_norm_epsilon`."""
+        return {
+            "d_model": self.total,
+            "num_heads": self.base_heads + self.heads,
+            "d_ff": self.hidden + self.neurons,
+            "layer_norm_epsilon": epsilon * self.width / self.total,
+        }
+
+
+def layout_for(config: Any, neurons: int) -> Layout:
+    """The layout of a T5 with room for so many neurons in each feed-forward."""
+    # Two groups of heads, as the decoder needs two patterns of attention.
+    heads = max(2, math.ceil((_FEATURES + 1) / config.d_kv))
+    return Layout(
+        width=config.d_model,
+        inner=config.num_heads * config.d_kv,
+        hidden=config.d_ff,
+        base_heads=config.num_heads,
+        head_size=config.d_kv,
+        features=min(config.d_model, heads * config.d_kv - 1, _FEATURES),
+        heads=heads,
+        neurons=neurons,
+        sharpness=_SHARPNESS[config.dense_act_fn],
+        gated=config.is_gated_act,
+    )
+
+
+def require_compilable(base: BaseModel) -> None:
+    """Refuse a model that the added parts do not fit.
+
+    Raises:
+        ExportError: it is no T5, or its feed-forwards have another activation.
+    """
+    why = _why_not(base_config(base))
+    if why is not None:
+        raise ExportError(
+            f"it compiles into encoder-decoder T5 models alone, with ReLU or GELU: {why}",
+            where="--merge-method compile",
+            mend="use --merge-method distill, or --format routed",
+        )
+
+
+def compilable(base: BaseModel) -> bool:
+    """Whether the added parts fit the model."""
+    return _why_not(base_config(base)) is None
+
+
+def _why_not(config: Mapping[str, Any]) -> str | None:
+    kind, generates = config.get("model_type"), config.get("is_encoder_decoder", True)
+    named = config.get("architectures") or ["T5ForConditionalGeneration"]
+    if kind != "t5" or not generates or named != ["T5ForConditionalGeneration"]:
+        return f"this is {', '.join(named)} ({kind})"
+    projection = str(config.get("feed_forward_proj", "relu")).removeprefix("gated-")
+    if projection not in _SHARPNESS:
+        return f"this one has {projection}"
+    return None
