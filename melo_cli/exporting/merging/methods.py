@@ -26,11 +26,15 @@ Method = Literal["auto", "sum", "closed-form", "compile", "distill"]
 Trained = Literal["all", "targets"]
 
 # What `auto` tries, cheapest first, and how many probes of each kind it compares on.
-_TRIED: tuple[Method, ...] = ("sum", "closed-form", "compile", "distill")
+_TRIED: tuple[Method, ...] = ("sum", "compile", "closed-form", "distill")
 _COMPARED_ON = 200
+# They need no answers of the base to what is to stay, which take long to ask.
+_UNANSWERED = ("sum", "compile")
 # A dearer method must keep this much more, and is not tried where a cheaper one keeps so much.
 _WORTH = 0.01
-_ENOUGH = 0.97
+_ENOUGH = 0.9
+# A distillation ends where this share of each kind of lesson is answered as taught.
+_LEARNED = 0.97
 # Steps of a distillation.
 _FEWEST_STEPS, _MOST_STEPS = 150, 2000
 
@@ -98,9 +102,9 @@ def merge(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> M
         return Merge("sum", SumOfBlocks(opened), _described("sum", settings))
     if settings.method == "compile":
         require_compilable(opened.routed.base)
-    lessons = _lessons(opened, settings, reporter, answered=settings.method != "compile")
     if settings.method == "auto":
-        return _best(opened, lessons, settings, reporter)
+        return _best(opened, settings, reporter)
+    lessons = _lessons(opened, settings, reporter, answered=settings.method not in _UNANSWERED)
     return _taught(opened, lessons, settings.method, settings, reporter)[0]
 
 
@@ -136,13 +140,18 @@ def kept(figures: Figures) -> float:
     return min(shares, default=0.0)
 
 
-def _best(opened: OpenProject, lessons: Lessons, settings: MergeSettings, reporter: Reporter) -> Merge:
+def _best(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> Merge:
     """Try the methods, cheapest first, until one keeps enough; take the cheapest that keeps like the best."""
+    known: dict[bool, Lessons] = {}
     tried: list[tuple[float, Merge]] = []
     for method in _TRIED:
         if method == "compile" and not compilable(opened.routed.base):
             continue
         started = time.monotonic()
+        answered = method not in _UNANSWERED
+        if answered not in known:
+            known[answered] = _lessons(opened, settings, reporter, answered=answered)
+        lessons = known[answered]
         found, student = _taught(opened, lessons, method, settings, reporter)
         seconds = time.monotonic() - started
         share = kept(measure_model(opened, student, _COMPARED_ON, lessons.taught, reporter))
@@ -183,7 +192,7 @@ def _taught(
             parameters,
             steps=settings.steps or _steps(len(lessons.prompts)),
             lr=settings.lr,
-            enough=_ENOUGH,
+            enough=_LEARNED,
             seed=settings.seed,
             reporter=reporter,
         )
