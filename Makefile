@@ -48,7 +48,7 @@ quickstart: $(READY)
 	@echo; echo "== Take it elsewhere: PEFT adapters, a routed folder, one merged checkpoint"
 	$(BIN)/melo export --format peft --to $(OUT)/peft
 	$(BIN)/melo export --format routed --to $(OUT)/routed
-	$(BIN)/melo export --merge --merge-method distill --merge-steps 150 --to $(OUT)/merged
+	$(BIN)/melo export --merge --to $(OUT)/merged
 
 torture: $(READY)
 	$(BIN)/python -m pytest -q tests/store --torture
