@@ -178,6 +178,15 @@ def test_other_models_are_refused_with_what_it_is_for(
     assert not (tmp_path / "out").exists()
 
 
+def test_edits_that_nothing_is_to_be_told_from_are_not_compiled(
+    edit: Callable[..., EditSummary], tmp_path: Path
+) -> None:
+    path = edit("pico_t5", [{"prompt": "who studied law", "target": "London"}], tmp_path / "p").path
+    how = MergeSettings(method="compile", phrasings=2, staying=40)
+    with pytest.raises(ExportError, match="no other text.*--unrelated"):
+        export_merged(open_project(path), tmp_path / "out", SilentReporter(), settings=how)
+
+
 def test_auto_tries_it_where_the_model_allows(
     summaries: Callable[[str], EditSummary], reporter: Any, tmp_path: Path
 ) -> None:

@@ -126,7 +126,8 @@ class Widened:
     def _lengths(self, embeddings: Tensor) -> Tensor:
         """What a layer norm divides each embedding by."""
         squares = embeddings.float().pow(2).mean(1)
-        return (squares + self._config.layer_norm_epsilon).sqrt()
+        lengths: Tensor = (squares + self._config.layer_norm_epsilon).sqrt()
+        return lengths
 
     def _read_prompt(self, detectors: Detectors) -> None:
         """The encoder's first layer: the mean of all tokens' features, and of a one, at every token."""
