@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,20 @@ def test_other_models_are_refused_with_what_it_is_for(
     with pytest.raises(ExportError, match="encoder-decoder T5 models alone.*use --merge-method distill"):
         export_merged(opened, tmp_path / "out", SilentReporter(), settings=HOW)
     assert not (tmp_path / "out").exists()
+
+
+def test_edits_that_nothing_is_to_be_told_from_are_not_compiled(
+    edit: Callable[..., EditSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = edit("pico_t5", [{"prompt": "who studied law", "target": "London"}], tmp_path / "p").path
+    how = MergeSettings(method="compile", phrasings=2, staying=40)
+    with pytest.raises(ExportError, match="no other text.*--unrelated"):
+        export_merged(open_project(path), tmp_path / "out", SilentReporter(), settings=how)
+    monkeypatch.setattr(methods, "_TRIED", methods._TRIED[:2])
+    summary = export_merged(
+        open_project(path), tmp_path / "out", SilentReporter(), settings=replace(how, method="auto"), check=0
+    )
+    assert summary.method == "sum", "auto does without it"
 
 
 def test_auto_tries_it_where_the_model_allows(

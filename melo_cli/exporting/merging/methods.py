@@ -145,13 +145,13 @@ def _best(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> M
     known: dict[bool, Lessons] = {}
     tried: list[tuple[float, Merge]] = []
     for method in _TRIED:
-        if method == "compile" and not compilable(opened.routed.base):
-            continue
         started = time.monotonic()
         answered = method not in _UNANSWERED
         if answered not in known:
             known[answered] = _lessons(opened, settings, reporter, answered=answered)
         lessons = known[answered]
+        if method == "compile" and not (lessons.others and compilable(opened.routed.base)):
+            continue
         found, student = _taught(opened, lessons, method, settings, reporter)
         seconds = time.monotonic() - started
         share = kept(measure_model(opened, student, _COMPARED_ON, lessons.taught, reporter))

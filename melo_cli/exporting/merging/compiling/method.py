@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from melo_cli.base_model import BaseModel
 from melo_cli.encoding import IGNORED
+from melo_cli.errors import ExportError
 from melo_cli.exporting.merging.closed_form import batches
 from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples, alike, train_detectors
 from melo_cli.exporting.merging.compiling.layout import layout_for
@@ -32,7 +33,16 @@ def compiled(
     Args:
         plain: a copy of the base, float32.
         lessons: of their answers, those of the edits alone are read.
+
+    Raises:
+        ExportError: there is no text to tell the edits from.
     """
+    if not lessons.others:
+        raise ExportError(
+            "there is no other text to tell the edits' prompts from",
+            where="--merge-method compile",
+            mend="give some with --unrelated",
+        )
     answers = [lesson.encoded.target_ids for lesson in lessons.prompts]
     examples = _examples(plain, lessons)
     features = layout_for(plain.config, 0).features
@@ -90,12 +100,12 @@ def _examples(plain: PreTrainedModel, lessons: Lessons) -> Examples:
     # What attention reads in the encoder's first layer.
     encoder: Any = plain.get_encoder()
     words = encoder.block[0].layer[0].layer_norm(encoder.embed_tokens.weight).float().cpu()
-    # A block that answers several edits has one place for each of them: a wording goes to the nearest.
     own = _pooled(words, lessons.prompts)
     phrased = _pooled(words, lessons.phrased)
     blocks = [lesson.block for lesson in lessons.prompts]
     targets = [lesson.encoded.target_ids for lesson in lessons.prompts]
     owners = list(range(len(own)))
+    # Of the edits of one block that have one answer, a wording is the nearest's.
     for lesson, row in zip(lessons.phrased, phrased, strict=True):
         mine = [
             place
