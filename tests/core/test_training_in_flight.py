@@ -112,9 +112,10 @@ def test_no_more_blocks_than_asked_for_are_in_one_pass(pico: Pico) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_base_in_half_precision_trains_blocks_in_single(pico: Pico, kind: str) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_base_in_half_precision_trains_blocks_in_single(pico: Pico, kind: str, dtype: torch.dtype) -> None:
     opened = pico(kind)
-    opened.routed.base.model.to(torch.bfloat16)
+    opened.routed.base.model.to(dtype)
     routed = opened.routed
     edits = encoded(opened, kind)[0]
     training = settings(opened, max_steps=60, stop_at=None)
