@@ -43,9 +43,11 @@ def cached_checkpoint(name: str, revision: str | None) -> Path | None:
 
 def _whole(find: Callable[[str], Path | None], weights: str) -> bool:
     """Whether weights are there, in one file or in all the shards that their index names."""
+    if find(weights) is not None:
+        return True
     index = find(f"{weights}.index.json")
-    if index is None or find(weights) is not None:
-        return find(weights) is not None
+    if index is None:
+        return False
     try:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         return all(find(shard) is not None for shard in shards)

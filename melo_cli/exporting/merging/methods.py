@@ -142,15 +142,17 @@ def kept(figures: Figures) -> float:
 
 def _best(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> Merge:
     """Try the methods, cheapest first, until one keeps enough; take the cheapest that keeps like the best."""
+    compiles = compilable(opened.routed.base)
     known: dict[bool, Lessons] = {}
     tried: list[tuple[float, Merge]] = []
     for method in _TRIED:
         started = time.monotonic()
-        answered = method not in _UNANSWERED
+        # Where nothing is compiled, one set of lessons serves all.
+        answered = not (compiles and method in _UNANSWERED)
         if answered not in known:
             known[answered] = _lessons(opened, settings, reporter, answered=answered)
         lessons = known[answered]
-        if method == "compile" and not (lessons.others and compilable(opened.routed.base)):
+        if method == "compile" and not (compiles and lessons.others):
             continue
         found, student = _taught(opened, lessons, method, settings, reporter)
         seconds = time.monotonic() - started
