@@ -32,25 +32,20 @@ def query(
     Raises:
         PromptError: a prompt is empty or too long.
     """
-    asker = opened.asker
     encoded = [opened.encoder.prompt(prompt) for prompt in prompts]
-    lengths = [max_new_tokens or opened.recipe.generation.max_new_tokens] * len(prompts)
-    routes = asker.routes(encoded)
-    base = asker.answers(encoded, [None] * len(prompts), lengths)
-    edited = [*base]
-    fired = [index for index, route in enumerate(routes) if route.fired is not None]
-    blocks = [_block(routes[index]) for index in fired]
-    answers = asker.answers([encoded[i] for i in fired], blocks, [lengths[i] for i in fired])
-    for index, answer in zip(fired, answers, strict=True):
-        edited[index] = answer
+    length = max_new_tokens or opened.recipe.generation.max_new_tokens
+    routes = opened.asker.routes(encoded)
+    fired = {at: route.fired.block for at, route in enumerate(routes) if route.fired is not None}
+    # Base and edited answers together: a batch may mix blocks, and costs little more than one of them.
+    asked = [*encoded, *(encoded[at] for at in fired)]
+    blocks = [*[None] * len(encoded), *fired.values()]
+    answers = opened.asker.answers(asked, blocks, [length] * len(asked))
+    base = answers[: len(encoded)]
+    edited = dict(zip(fired, answers[len(encoded) :], strict=True))
     return [
-        QueryAnswer(prompts[i], routes[i], _edit_prompt(opened, routes[i].nearest), base[i], edited[i])
-        for i in range(len(prompts))
+        QueryAnswer(prompt, route, _edit_prompt(opened, route.nearest), base[at], edited.get(at, base[at]))
+        for at, (prompt, route) in enumerate(zip(prompts, routes, strict=True))
     ]
-
-
-def _block(route: Route) -> str | None:
-    return route.fired.block if route.fired is not None else None
 
 
 def _edit_prompt(opened: OpenProject, neighbour: Neighbour | None) -> str | None:

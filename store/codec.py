@@ -149,6 +149,25 @@ def numbers(column: Any) -> NDArray[Any]:
     return result
 
 
+def valid(column: Any) -> NDArray[np.bool_]:
+    """Which places of a column are not empty, bool [n]."""
+    # pyarrow's own function for it lies in a module that takes long to import.
+    bitmap = column.buffers()[0]
+    if bitmap is None:
+        return np.ones(len(column), np.bool_)
+    bits = np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little")
+    return bits[column.offset : column.offset + len(column)].astype(np.bool_)
+
+
+def filled(column: Any) -> NDArray[Any]:
+    """A column of plain numbers, 0 where a place is empty; a view where none is."""
+    if not column.null_count:
+        return numbers(column)
+    values = np.frombuffer(column.buffers()[1], column.type.to_pandas_dtype())
+    here = values[column.offset : column.offset + len(column)]
+    return np.where(valid(column), here, here.dtype.type(0))
+
+
 def ragged(column: Any) -> Ragged:
     """A list column as a view."""
     offsets = np.asarray(column.offsets.to_numpy(zero_copy_only=True), np.int64)

@@ -40,15 +40,15 @@ class Segment:
             expected = np.arange(first, first + self.rows)
             if not np.array_equal(codec.numbers(batch.column("number")), expected):
                 raise ValueError("the edits in it have other numbers")
-            if set(batch.column("status").unique().to_pylist()) - set(STATUSES):
+            if set(self.column("status")) - set(STATUSES):
                 raise ValueError("an edit has an unknown status")
             keys = batch.column("key")
             self.dim = int(keys.type.list_size)
             flat = codec.numbers(keys.values)
             self.keys: Vector = flat.reshape(self.rows, self.dim)
             self.key_rows: Vector | KeyFile = self.keys
-            self.radii: Floats = batch.column("radius").fill_null(0.0).to_numpy(zero_copy_only=True)
-            self.blocks: Numbers = batch.column("block").fill_null(0).to_numpy(zero_copy_only=True)
+            self.radii: Floats = codec.filled(batch.column("radius"))
+            self.blocks: Numbers = codec.filled(batch.column("block"))
 
     def neuron(self, row: int) -> Neuron:
         """The neuron of an edit that has one."""
@@ -62,7 +62,7 @@ class Segment:
 
     def neurons(self) -> list[int]:
         """Numbers of the edits that became neurons when they were committed."""
-        has_key = self.batch.column("key").is_valid().to_pylist()
+        has_key = codec.valid(self.batch.column("key"))
         statuses = self.column("status")
         return [self.first + row for row in range(self.rows) if has_key[row] and statuses[row] in ROUTING]
 
@@ -73,7 +73,7 @@ class Segment:
             times = part.column("created_at").view(pa.int64()).to_pylist()
             names = [name for name in part.schema.names if name not in ("key", "created_at")]
             columns = [part.column(name).to_pylist() for name in names]
-            has_key = part.column("key").is_valid().to_pylist()
+            has_key = codec.valid(part.column("key"))
             for at, values in enumerate(zip(*columns, strict=True)):
                 key = self.keys[start + at] if has_key[at] else None
                 yield _record(dict(zip(names, values, strict=True)), key, codec.utc(times[at]))
