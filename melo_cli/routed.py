@@ -23,8 +23,8 @@ from store.records import Block, Route
 class EditSource(Protocol):
     """Where routes and blocks come from: an open project, or an exported one."""
 
-    def lookup(self, keys: NDArray[np.float32]) -> list[Route]:
-        """Routes of keys `[n, d]`, by one index search."""
+    def lookup(self, keys: NDArray[np.float32], *, nearest: bool = True) -> list[Route]:
+        """Routes of keys `[n, d]`, by one index search; `Route.nearest` where it is asked for."""
 
     def block(self, block_id: str) -> Block:
         """One block's slices."""
@@ -37,7 +37,7 @@ class RoutedModel:
     tokens before the first layer runs for the answer, and holds for every step, beam and sample.
 
     Attributes:
-        routes: the route of each prompt of the last call.
+        routes: the route of each prompt of the last call; who answers, not what is nearest.
         tokenizer: the base model's tokenizer.
         config: the base model's config.
     """
@@ -60,9 +60,9 @@ class RoutedModel:
         return self.tuner.device
 
     def route(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> list[Route]:
-        """Routes of prompts `[batch, length]`, padded on either side."""
+        """Who answers prompts `[batch, length]`, padded on either side; `Route.nearest` is left out."""
         mask = self._mask(input_ids, attention_mask)
-        return self.source.lookup(self.keys({"input_ids": input_ids, "attention_mask": mask}))
+        return self.source.lookup(self.keys({"input_ids": input_ids, "attention_mask": mask}), nearest=False)
 
     @contextmanager
     def using(self, block_ids: Sequence[str | None]) -> Iterator[None]:

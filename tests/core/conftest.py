@@ -28,8 +28,9 @@ class LaidRoutes:
     blocks: dict[str, Block] = field(default_factory=dict)
     key_map: KeyMap | None = None
 
-    def lookup(self, keys: NDArray[np.float32]) -> list[Route]:
-        return [self._route(key) for key in keys]
+    def lookup(self, keys: NDArray[np.float32], *, nearest: bool = True) -> list[Route]:
+        routes = [self._route(key) for key in keys]
+        return routes if nearest else [Route(route.fired, None) for route in routes]
 
     def block(self, block_id: str) -> Block:
         return self.blocks[block_id]

@@ -127,13 +127,14 @@ def test_the_route_is_fixed_at_prefill(pico: Pico, monkeypatch: pytest.MonkeyPat
     lookups = []
     inner = opened.routed.source.lookup
 
-    def counted(keys):  # type: ignore[no-untyped-def]
-        lookups.append(len(keys))
-        return inner(keys)
+    def counted(keys, *, nearest):  # type: ignore[no-untyped-def]
+        lookups.append((len(keys), nearest))
+        return inner(keys, nearest=nearest)
 
     monkeypatch.setattr(opened.routed.source, "lookup", counted)
     opened.routed.generate(**batch(opened, PROMPTS, "left"), max_new_tokens=8, do_sample=False)
-    assert lookups == [len(PROMPTS)]
+    # Once, and for who answers alone: to name what is nearest takes longer.
+    assert lookups == [(len(PROMPTS), False)]
 
 
 def test_a_failed_pass_leaves_no_route_behind(pico: Pico) -> None:
