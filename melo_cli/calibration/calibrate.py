@@ -170,7 +170,7 @@ def calibrate(
         assert best is not None, "the embeddings are always tried"
         layer = best.candidate.layer
         every = token_states(base, [layer], encoded, range(len(encoded)))[layer]
-        chosen = _measured(best.candidate, every, made, recipe)
+        chosen = best if sweeping is made else _measured(best.candidate, every, made, recipe)
         transform = fitted(best.candidate, every, whole, recipe)
         progress.advance()
     reporter.info(f"calibrated in {time.monotonic() - started:.0f} s")
