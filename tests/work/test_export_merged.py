@@ -330,6 +330,9 @@ def test_auto_takes_the_cheapest_of_those_that_keep_most(
     best = max(told.values())
     assert summary.method == next(method for method, share in told.items() if share >= best - 0.01)
     assert kept(summary.figures) == pytest.approx(told[summary.method], abs=1e-3)
+    # The same prompts chose it: who reads its figures is told.
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert ("Chosen among 3 ways" in card) == (enough != 0.0)
 
 
 @settings(max_examples=20, deadline=None)

@@ -28,32 +28,39 @@ def measure(opened: OpenProject, request: dict[str, Any], reporter: Reporter) ->
             most (None: all); `taught`, unrelated prompts that the merge learned from, which measure nothing.
     """
     loaded = load_plain(opened, Path(request["folder"]))
-    return measure_model(opened, loaded, request["count"], request["taught"], reporter)
+    return Measure(opened, request["count"], request["taught"], reporter).of(loaded)
 
 
-def measure_model(
-    opened: OpenProject,
-    merged: PreTrainedModel,
-    count: int | None,
-    taught: Collection[str],
-    reporter: Reporter,
-) -> Figures:
-    """The same for a model in memory."""
-    kind = opened.routed.base.kind
-    # As `melo eval`: what calibration has seen, a merge may have learned from.
-    seen = SeenPrompts(opened.project.key_map)
-    probes = some_probes(collect_probes(opened, reporter, seen=seen), count, taught)
-    routed = answer_probes(opened, probes, reporter)
-    # Beside the opened project, so that its own model stays as it is.
-    other = assemble(opened.project, opened.recipe, replace(opened.routed.base, model=merged))
-    answered = answer_again(other, routed, ask_anew, reporter)
-    other.routed.tuner.unload()
-    return {
-        "base": metrics(routed, kind, edited=False),
-        "routed": metrics(routed, kind, edited=True),
-        # A merged model has no router: nothing fires in it.
-        "merged": metrics(answered, kind, edited=True) | dict.fromkeys(_ROUTER),
-    }
+class Measure:
+    """Base and routed model are asked once, every merged model then.
+
+    Args:
+        count, taught: as of `measure`.
+    """
+
+    def __init__(
+        self, opened: OpenProject, count: int | None, taught: Collection[str], reporter: Reporter
+    ) -> None:
+        self._opened, self._reporter = opened, reporter
+        # As `melo eval`: what calibration has seen, a merge may have learned from.
+        seen = SeenPrompts(opened.project.key_map)
+        probes = some_probes(collect_probes(opened, reporter, seen=seen), count, taught)
+        self._routed = answer_probes(opened, probes, reporter)
+
+    def of(self, merged: PreTrainedModel) -> Figures:
+        """METRICS of `base`, `routed` and `merged`, a model in memory."""
+        opened = self._opened
+        kind = opened.routed.base.kind
+        # Beside the opened project, so that its own model stays as it is.
+        other = assemble(opened.project, opened.recipe, replace(opened.routed.base, model=merged))
+        answered = answer_again(other, self._routed, ask_anew, self._reporter)
+        other.routed.tuner.unload()
+        return {
+            "base": metrics(self._routed, kind, edited=False),
+            "routed": metrics(self._routed, kind, edited=True),
+            # A merged model has no router: nothing fires in it.
+            "merged": metrics(answered, kind, edited=True) | dict.fromkeys(_ROUTER),
+        }
 
 
 def load_plain(opened: OpenProject, folder: Path) -> PreTrainedModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -17,7 +17,7 @@ from melo_cli.exporting.merging.compiling.layout import compilable, require_comp
 from melo_cli.exporting.merging.compiling.method import as_model, compiled
 from melo_cli.exporting.merging.distill import distill
 from melo_cli.exporting.merging.lessons import Lessons, make_lessons
-from melo_cli.exporting.merging.measuring import Figures, load_plain, measure_model
+from melo_cli.exporting.merging.measuring import Figures, Measure, load_plain
 from melo_cli.exporting.merging.sum_of_blocks import SumOfBlocks
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
@@ -145,6 +145,7 @@ def _best(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> M
     compiles = compilable(opened.routed.base)
     known: dict[bool, Lessons] = {}
     tried: list[tuple[float, Merge]] = []
+    measured: Measure | None = None
     for method in _TRIED:
         started = time.monotonic()
         # Where nothing is compiled, one set of lessons serves all.
@@ -156,13 +157,16 @@ def _best(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> M
             continue
         found, student = _taught(opened, lessons, method, settings, reporter)
         seconds = time.monotonic() - started
-        share = kept(measure_model(opened, student, _COMPARED_ON, lessons.taught, reporter))
+        measured = measured or Measure(opened, _COMPARED_ON, lessons.taught, reporter)
+        share = kept(measured.of(student))
         reporter.info(f"{method}: keeps {share:.3f}, {seconds:.1f} s")
         tried.append((share, found))
         if share >= _ENOUGH:
             break
     best = max(share for share, _ in tried)
-    return next(found for share, found in tried if share >= best - _WORTH)
+    chosen = next(found for share, found in tried if share >= best - _WORTH)
+    among = f"Chosen among {len(tried)} ways, on up to {_COMPARED_ON} of each kind of prompts below."
+    return replace(chosen, described=f"{chosen.described} {among}") if len(tried) > 1 else chosen
 
 
 def _taught(
