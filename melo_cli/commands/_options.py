@@ -62,4 +62,11 @@ BlockCacheOption = Annotated[
         help="Memory for blocks that were used lately, on the device.",
     ),
 ]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+]
+PickleOption = Annotated[
+    bool,
+    typer.Option("--allow-pickle", help="Load PyTorch's pickled weights where there are no safetensors."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

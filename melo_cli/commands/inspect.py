@@ -6,20 +6,15 @@ from typing import Annotated
 
 import typer
 
-from melo_cli.commands._options import JsonOption
+from melo_cli.commands._options import JsonOption, PickleOption, TrustOption
 from melo_cli.commands.rendering.modules import inspection_document, show_inspection
 from melo_cli.terminal import Terminal
 
 
 def inspect(
     model: Annotated[str, typer.Argument(help="A model's folder or hub id.")],
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
-    ] = False,
-    allow_pickle: Annotated[
-        bool,
-        typer.Option("--allow-pickle", help="Load PyTorch's pickled weights where there are no safetensors."),
-    ] = False,
+    trust_remote_code: TrustOption = False,
+    allow_pickle: PickleOption = False,
     every_block: Annotated[bool, typer.Option("--all", help="Do not fold the blocks that repeat.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from melo_cli.commands._options import AtOption, BaseOption, ProjectOption, require_texts
+from melo_cli.commands._options import (
+    AtOption,
+    BaseOption,
+    PickleOption,
+    ProjectOption,
+    TrustOption,
+    require_texts,
+)
 from melo_cli.errors import MeloError, PromptError
 from melo_cli.projects import choose_project
 
@@ -38,18 +45,31 @@ def route(
     ] = None,
     at: AtOption = None,
     base: BaseOption = None,
+    trust_remote_code: TrustOption = False,
+    allow_pickle: PickleOption = False,
 ) -> None:
     """Say which adapter answers each prompt, or base: one JSON object a line.
 
     The base model runs as far as the key layer and no further; where
     that is its input embeddings, only these are loaded. A prompt that
     cannot be asked gets an error in its line, and makes the exit code 1.
+    What its base model may do is in a project's recipe; an exported
+    router is told by --trust-remote-code and --allow-pickle.
     """
     if router is not None and (project is not None or at is not None):
         raise MeloError(
             "a router and a project do not go together", where="--router", mend="leave out --project and --at"
         )
-    found = _open(router, project, at, base)
+    if router is None:
+        if trust_remote_code or allow_pickle:
+            raise MeloError(
+                "they are for an exported router",
+                where="--trust-remote-code, --allow-pickle",
+                mend="leave them out: a project's recipe says what its base model may do",
+            )
+        found = _of_project(project, at, base)
+    else:
+        found = _of_export(router, base, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
     failed = False
     for prompts in [texts] if texts else _lines_of_stdin():
         routes = found.route(prompts)
@@ -60,15 +80,22 @@ def route(
         raise typer.Exit(1)
 
 
-def _open(router: Path | None, project: str | None, at: int | None, base: str | None) -> PromptRouter:
-    if router is not None:
-        from melo_cli.exporting.prompt_router import router_of_export
-
-        return router_of_export(router, base=base)
+def _of_project(project: str | None, at: int | None, base: str | None) -> PromptRouter:
     chosen = choose_project(project)
     from melo_cli.exporting.prompt_router import router_of_project
 
     return router_of_project(chosen.path, at=at, base=base)
+
+
+def _of_export(folder: Path, base: str | None, **trust: bool) -> PromptRouter:
+    from melo_cli.errors import TrustError
+    from melo_cli.exporting.prompt_router import router_of_export
+
+    try:
+        return router_of_export(folder, base=base, **trust)
+    except TrustError as error:
+        error.name_option()
+        raise
 
 
 def _document(route: PromptRoute) -> dict[str, str | float | None]:

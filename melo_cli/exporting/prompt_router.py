@@ -119,14 +119,18 @@ def router_of_project(path: Path, *, at: int | None = None, base: str | None = N
     return PromptRouter(load, recipe.key.layer, recipe.model.dtype, key_map, _of_store(opened.project))
 
 
-def router_of_export(folder: Path, *, base: str | None = None) -> PromptRouter:
+def router_of_export(
+    folder: Path, *, base: str | None = None, trust_remote_code: bool = False, allow_pickle: bool = False
+) -> PromptRouter:
     """The router of a `peft` export: the exact search in its `router/`.
 
     Args:
         folder: the export, or its `router/`.
         base: folder or hub id of the base model, where it is no longer where the project found it.
+        trust_remote_code, allow_pickle: as of a recipe's `model`, for the base.
 
     Raises:
+        TrustError: the base asks for trust that is not given.
         ExportError: there is no router.
         BaseMismatchError: the base is another one than the project's.
     """
@@ -145,6 +149,8 @@ def router_of_export(folder: Path, *, base: str | None = None) -> PromptRouter:
         revision=None if base else reference.revision,
         tokenizer=tokens["name_or_path"],
         dtype=held["dtype"],
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
     )
 
     def load(weights: bool) -> tuple[BaseModel, Encoder]:

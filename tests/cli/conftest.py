@@ -318,3 +318,16 @@ def at_terminal(environment: Callable[..., dict[str, str]]) -> Callable[..., AtT
         return AtTerminal(arguments, cwd, environment(**(plain | changes)))
 
     return start
+
+
+@pytest.fixture
+def pickled(here: Path, pico_gpt2: Path) -> Path:
+    """A model with PyTorch's pickled weights alone."""
+    import torch
+    from safetensors.torch import load_file
+
+    folder = here / "pickled"
+    shutil.copytree(pico_gpt2, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    return folder

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 Melo = Callable[..., Any]
 
 
@@ -40,19 +38,6 @@ def test_json_lists_every_module(pico_bert: Path, melo: Melo) -> None:
 def test_no_such_model(here: Path, melo: Melo) -> None:
     run = melo("inspect", "./nope")
     assert (run.code, run.error) == (2, "./nope: there is no such folder; check model.name_or_path")
-
-
-@pytest.fixture
-def pickled(here: Path, pico_gpt2: Path) -> Path:
-    """A model with PyTorch's pickled weights alone."""
-    import torch
-    from safetensors.torch import load_file
-
-    folder = here / "pickled"
-    shutil.copytree(pico_gpt2, folder)
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-    return folder
 
 
 def test_pickled_weights_are_read_where_the_option_allows_it(pickled: Path, melo: Melo) -> None:

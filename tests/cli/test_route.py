@@ -53,3 +53,20 @@ def test_what_is_no_router_is_bad_input(edited: Path, melo: Melo) -> None:
     )
     run = melo("route", "--project", "facts", stdin=b"\xff\n")
     assert (run.code, run.error) == (2, "stdin:1: it is not UTF-8; save it as UTF-8")
+
+
+def test_an_exported_router_is_told_to_read_a_pickled_base(
+    here: Path, pickled: Path, melo: Melo, write_recipe: Callable[..., None]
+) -> None:
+    write_recipe(here, "small", pickled, "custom")
+    allowed = ("--set", "model.allow_pickle=true", "--set", "key.layer=transformer.h.0")
+    assert melo("edit", "small.yaml", *allowed).code == 0
+    assert melo("export", "--format", "peft", "--to", "out", "--check", 0).code == 0
+    run = melo("route", PROMPTS[0], "--router", "out")
+    assert run.code == 2
+    assert "or add --allow-pickle if you trust" in run.error
+    run = melo("route", PROMPTS[0], "--router", "out", "--allow-pickle")
+    assert run.code == 0
+    assert routes(run) == routes(melo("route", PROMPTS[0], "--project", "small"))
+    run = melo("route", PROMPTS[0], "--project", "small", "--allow-pickle")
+    assert (run.code, run.error.partition(":")[0]) == (2, "--trust-remote-code, --allow-pickle")
