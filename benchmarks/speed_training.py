@@ -18,6 +18,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,7 +31,7 @@ from melo_cli.base_model import BaseModel, ModelKind, load_base_model
 from melo_cli.datasets import load_edits
 from melo_cli.editing import training as melo_training
 from melo_cli.editing.optimizers import build_optimizer, build_scheduler
-from melo_cli.editing.training import TrainedBlock, initial_parameters, train_block
+from melo_cli.editing.training import TrainedBlock, initial_parameters, train_block, train_blocks
 from melo_cli.encoding import IGNORED, EncodedEdit
 from melo_cli.loading import encoder_for, resolve_recipe
 from melo_cli.recipe import Recipe, TrainingSection, load_recipe
@@ -149,6 +150,9 @@ def main() -> None:
         f"{statistics.median(len(edit.prompt_ids) for edit in edits):.0f} tokens (median), "
         f"{len(tuner.layers)} target modules, {options.threads} thread(s)\n"
     )
+    if options.in_flight:
+        _in_flight(base, tuner, recipe, batches, options)
+        return
     _compare(base, tuner, recipe, batches, options)
     _count(base, tuner, recipe, batches[0], options)
 
@@ -220,6 +224,41 @@ def _compare(
             f"| {name} | {middle:.2f} | {edits_a_block / middle:.2f} | {times:.1f} "
             f"| {statistics.mean(way.steps):.0f} | {statistics.mean(way.successes):.2f} |"
         )
+
+
+def _in_flight(
+    base: BaseModel,
+    tuner: DynamicLoraModel,
+    recipe: Recipe,
+    batches: Sequence[Sequence[EncodedEdit]],
+    options: argparse.Namespace,
+) -> None:
+    """All blocks, so many of them in one pass at a time, against the published procedure's one by one."""
+    now = clock(alone=options.threads == 1)
+    lora, steps = recipe.lora, recipe.training.max_steps
+
+    def published() -> None:
+        theirs = Published(base, recipe, tuner, options.all_blocks)
+        for k, edits in enumerate(batches):
+            theirs.train(k, edits, steps)
+
+    def ours(count: int) -> None:
+        training = recipe.training.model_copy(update={"blocks_in_flight": count})
+        train_blocks(base, tuner, batches, training, rank=lora.rank, scale=lora.scale, seed=recipe.seed)
+
+    ways: dict[str, Callable[[], None]] = {"published procedure": published}
+    ways |= {f"melo, {count} in flight": partial(ours, count) for count in options.in_flight}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(options.repeats):
+        for name, train in ways.items():
+            started = now()
+            train()
+            seconds[name].append((now() - started) / len(batches))
+    slow = seconds["published procedure"]
+    print("| | seconds a block | times |\n| --- | --- | --- |")  # noqa: T201
+    for name, taken in seconds.items():
+        times = statistics.median(theirs / own for theirs, own in zip(slow, taken, strict=True))
+        print(f"| {name} | {statistics.median(taken):.3f} | {times:.1f} |")  # noqa: T201
 
 
 def _success_of(
@@ -338,6 +377,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--length", type=int, help="tokens a prompt, in place of its own length")
     parser.add_argument("--blocks", type=int, default=3, help="blocks to train")
+    parser.add_argument(
+        "--in-flight", type=int, nargs="+", help="compare so many blocks in one pass, in place of all else"
+    )
     parser.add_argument("--all-blocks", type=int, default=20, help="blocks in the published run's matrix")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
