@@ -4,8 +4,10 @@
 
 Every command runs in a process of its own, in turn, several times over, with its output in a pipe; so does a
 process that only loads the project's base model with transformers. The table gives medians, by the wall and
-in processor time; "above loading" is the median of the differences to the loading of the same turn. A first
-turn, which brings the files into memory, does not count.
+in processor time. "Above loading": a process loads the base twice, the second time with all that this imports
+there already, and then runs `melo query`, which loads it once more; counted is what that takes beyond the
+second time, the imports that are melo's own with it. A first turn, which brings the files into memory, does
+not count.
 """
 
 from __future__ import annotations
@@ -22,19 +24,40 @@ from pathlib import Path
 from melo_cli.projects import open_overview
 
 _LOADING = "loading the base model"
+_ABOVE_LOADING = "melo query, above loading"
 _LOAD = """
 import sys, transformers
-path, revision = sys.argv[1], sys.argv[2] or None
-config = transformers.AutoConfig.from_pretrained(path, revision=revision)
-if any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
-    auto_class = transformers.AutoModelForSequenceClassification
-elif config.is_encoder_decoder:
-    auto_class = transformers.AutoModelForSeq2SeqLM
-else:
-    auto_class = transformers.AutoModelForCausalLM
-transformers.AutoTokenizer.from_pretrained(path, revision=revision)
-auto_class.from_pretrained(path, revision=revision)
+path, revision, *command = sys.argv[1:]
+revision = revision or None
+
+def load():
+    config = transformers.AutoConfig.from_pretrained(path, revision=revision)
+    if any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+        auto_class = transformers.AutoModelForSequenceClassification
+    elif config.is_encoder_decoder:
+        auto_class = transformers.AutoModelForSeq2SeqLM
+    else:
+        auto_class = transformers.AutoModelForCausalLM
+    transformers.AutoTokenizer.from_pretrained(path, revision=revision)
+    auto_class.from_pretrained(path, revision=revision)
+
+load()
 """
+_ABOVE = (
+    _LOAD
+    + """
+from time import perf_counter, process_time
+clocks = [(perf_counter(), process_time())]
+load()
+clocks.append((perf_counter(), process_time()))
+from melo_cli.app import main
+code = main(command)
+clocks.append((perf_counter(), process_time()))
+spent = [[after - before for before, after in zip(*pair)] for pair in zip(clocks, clocks[1:])]
+print(*(own - other for other, own in zip(*spent)))
+sys.exit(code)
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -49,20 +72,19 @@ def main() -> None:
     """Time every command and print the table."""
     options = _options()
     commands = _commands(options)
-    taken: dict[str, list[Taken]] = {name: [] for name in commands}
+    taken: dict[str, list[Taken]] = {name: [] for name in [*commands, _ABOVE_LOADING]}
+    above = [sys.executable, "-c", _ABOVE, *commands[_LOADING][-2:], *commands["melo query"][3:]]
     for turn in range(options.repeats + 1):
-        for name, command in commands.items():
-            seconds = _run(command)
-            if turn:
-                taken[name].append(seconds)
+        seconds = {name: _run(command)[0] for name, command in commands.items()}
+        seconds[_ABOVE_LOADING] = Taken(*map(float, _run(above)[1].split()[-2:]))
+        if turn:
+            for name, each in seconds.items():
+                taken[name].append(each)
     print(f"| {options.repeats} turns | wall, s | processor, s |\n| --- | --- | --- |")  # noqa: T201
     for name, runs in taken.items():
-        _row(name, runs)
-    apart = zip(taken["melo query"], taken[_LOADING], strict=True)
-    _row(
-        "melo query, above loading",
-        [Taken(own.wall - other.wall, own.processor - other.processor) for own, other in apart],
-    )
+        wall = statistics.median(run.wall for run in runs)
+        processor = statistics.median(run.processor for run in runs)
+        print(f"| {name} | {wall:.2f} | {processor:.2f} |")  # noqa: T201
 
 
 def _commands(options: argparse.Namespace) -> dict[str, list[str]]:
@@ -79,23 +101,20 @@ def _commands(options: argparse.Namespace) -> dict[str, list[str]]:
     }
 
 
-def _run(command: list[str]) -> Taken:
-    started = time.perf_counter()
+def _run(command: list[str]) -> tuple[Taken, str]:
+    """What a process took, and what it wrote."""
     # As installed: Python keeps what it has compiled of a module.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = time.perf_counter()
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    written = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
     wall = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}")
-    return Taken(wall, used.ru_utime + used.ru_stime)
-
-
-def _row(name: str, runs: list[Taken]) -> None:
-    wall = statistics.median(run.wall for run in runs)
-    processor = statistics.median(run.processor for run in runs)
-    print(f"| {name} | {wall:.2f} | {processor:.2f} |")  # noqa: T201
+    return Taken(wall, used.ru_utime + used.ru_stime), written
 
 
 def _options() -> argparse.Namespace:
