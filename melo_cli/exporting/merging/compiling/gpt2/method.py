@@ -16,8 +16,10 @@ from melo_cli.exporting.merging.compiling.examples import make_examples
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for
 from melo_cli.exporting.merging.compiling.gpt2.places import Answered, answered
 from melo_cli.exporting.merging.compiling.gpt2.pooling import Pooling
+from melo_cli.exporting.merging.compiling.gpt2.proofreading import out_of_place
+from melo_cli.exporting.merging.compiling.gpt2.stream import Stream
 from melo_cli.exporting.merging.compiling.gpt2.widening import GPT2Sizes, WidenedGPT2
-from melo_cli.exporting.merging.compiling.neurons import neurons_of, share_out, together
+from melo_cli.exporting.merging.compiling.neurons import share_out, together
 from melo_cli.exporting.merging.compiling.states import mean_sizes
 from melo_cli.exporting.merging.lessons import Lesson, Lessons
 from melo_cli.reporter import Reporter
@@ -35,15 +37,23 @@ def compiled_gpt2(
     Args:
         plain: a copy of the base, float32.
     """
+    layout = layout_for(plain.config, 0)
     examples = make_examples(lessons, Pooling(plain))
-    features = layout_for(plain.config, 0).features
-    detectors = train_detectors(examples, features, seed, reporter, _FIT, means=2)
+    detectors = train_detectors(examples, layout.features, seed, reporter, _FIT, means=2)
+    stream = Stream(plain, layout, detectors)
     edits = _answered(lessons, examples.owners.tolist())
+    inputs = _proofread(stream, edits, [lesson.encoded.prompt_ids for lesson in lessons.others])
     counts = [len(edit.places) for edit in edits]
     placed = share_out(counts, together(detectors, examples), plain.config.n_layer)
-    layout = layout_for(plain.config, max(neurons_of(counts, group) for group in placed))
     sizes = _sizes(replace(base, model=plain), lessons.prompts)
-    return WidenedGPT2(plain, layout, detectors, edits, placed, sizes)
+    return WidenedGPT2(plain, stream, edits, inputs, placed, sizes)
+
+
+def _proofread(stream: Stream, edits: Sequence[Answered], staying: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """The inputs of each edit's neurons; those that fire out of place are narrowed."""
+    inputs = [stream.neurons(edit, place) for place, edit in enumerate(edits)]
+    narrow = out_of_place(stream, edits, inputs, staying)
+    return [stream.neurons(edit, place, narrow[place]) for place, edit in enumerate(edits)]
 
 
 def _answered(lessons: Lessons, owners: Sequence[int]) -> list[Answered]:
