@@ -97,7 +97,9 @@ def train_detectors(
     with reporter.progress("learning detectors", passes * fit.steps, "steps") as progress:
         weight, bias = _fit(examples, center, whiten, fit, seed, progress.advance)
         if passes == 2:
-            whiten = whiten @ torch.block_diag(*(_most_used(part, features) for part in weight.split(each, 1)))
+            whiten = whiten @ torch.block_diag(
+                *(_most_used(part, features) for part in weight.split(each, 1))
+            )
             weight, bias = _fit(examples, center, whiten, fit, seed, progress.advance)
     return Detectors(whiten, -center @ whiten, weight, bias)
 
@@ -108,7 +110,8 @@ def _whitening(staying: Tensor, ridge: float) -> Tensor:
     spread = apart.T @ apart / len(staying)
     spread += ridge * spread.diagonal().mean() * torch.eye(len(spread))
     values, vectors = torch.linalg.eigh(spread)
-    return vectors / values.sqrt()
+    whiten: Tensor = vectors / values.sqrt()
+    return whiten
 
 
 def _most_used(weight: Tensor, features: int) -> Tensor:

@@ -20,7 +20,8 @@ def make_examples(lessons: Lessons, pooled: Pooled) -> Examples:
     phrased = pooled(lessons.phrased) if lessons.phrased else own[:0]
     owners = list(range(len(own)))
     owners += [
-        _owner(lesson, lessons.prompts, own, row) for lesson, row in zip(lessons.phrased, phrased, strict=True)
+        _owner(lesson, lessons.prompts, own, row)
+        for lesson, row in zip(lessons.phrased, phrased, strict=True)
     ]
     targets = [lesson.encoded.target_ids for lesson in lessons.prompts]
     firing = torch.cat([own, phrased])

@@ -1,4 +1,4 @@
-"""What compiled neurons of every architecture have in common: codes of tokens, words, and who stands where."""
+"""What the neurons of every architecture have in common, and who stands in which layer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples
 CODE = 24
 # How much steeper than a ReLU's a smooth neuron's input is made, so that it bends as sharply.
 SHARPNESS: Mapping[str, float] = {"relu": 1.0, "gelu": 150.0, "gelu_new": 150.0}
-# Size of what is added beside the embeddings: small enough to leave what a norm divides by as it is, and large
-# enough for half precision.
+# Size of what is added beside the embeddings: small enough to leave what a norm divides by as it is, and
+# large enough for half precision.
 SCALE = 1e-3
 # How much stronger than the state a score of 1 answers.
 STRENGTH = 60.0

@@ -13,7 +13,7 @@ from melo_cli.exporting.merging.compiling.neurons import CODE, SHARPNESS
 
 # Of each mean of a prompt's embeddings, so many features at most are kept.
 _FEATURES = 64
-# The second mean is over the first tokens alone: a name at the beginning of a long prompt weighs enough there.
+# The second mean is of the first tokens alone: a name at the beginning of a long prompt weighs enough there.
 EARLY = 16
 # How many tokens before the present one a neuron knows.
 BEFORE = 2
@@ -81,10 +81,16 @@ class GPT2Layout:
         return self.late + 1
 
     @property
+    def still(self) -> int:
+        """Column that nothing is written to. A layer norm takes off the mean, which in half precision is not
+        quite that of the base's columns: what it leaves here is what it has taken from all the others."""
+        return self.inverse + 1
+
+    @property
     def balance(self) -> int:
         """Column of what makes the sum of all that is added zero: the mean that a layer norm takes off stays
         that of the base's columns."""
-        return self.inverse + 1
+        return self.still + 1
 
     @property
     def total(self) -> int:
@@ -94,7 +100,7 @@ class GPT2Layout:
 
     @property
     def _groups(self) -> list[int]:
-        """Heads before each group of them, and behind the last: all tokens, the first ones, one before, ..."""
+        """Heads before each group of them, and in all: all tokens, the first ones, one before, two before."""
         mean, code = (math.ceil(size / self.head_size) for size in (self.features, CODE + 1))
         sizes = [mean, mean, *[code] * BEFORE]
         return [sum(sizes[:place]) for place in range(len(sizes) + 1)]
@@ -151,4 +157,8 @@ def why_not(config: Mapping[str, Any]) -> str | None:
     if config.get("pruned_heads"):
         return "this one has pruned heads"
     size = known.n_embd // known.n_head
-    return None if size >= _SMALLEST_HEAD else f"this one's heads have {size} dimensions, of {_SMALLEST_HEAD} needed"
+    return (
+        None
+        if size >= _SMALLEST_HEAD
+        else f"this one's heads have {size} dimensions, of {_SMALLEST_HEAD} needed"
+    )

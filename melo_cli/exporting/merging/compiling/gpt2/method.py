@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -62,10 +63,7 @@ def _answered(lessons: Lessons, owners: Sequence[int]) -> list[Answered]:
         # Made-up wordings end anywhere.
         if not lesson.made_up:
             wordings[owner].append(lesson.encoded)
-    return [
-        answered(lesson.encoded, known)
-        for lesson, known in zip(lessons.prompts, wordings, strict=True)
-    ]
+    return [answered(lesson.encoded, known) for lesson, known in zip(lessons.prompts, wordings, strict=True)]
 
 
 def _sizes(learner: BaseModel, lessons: Sequence[Lesson]) -> GPT2Sizes:
@@ -75,7 +73,9 @@ def _sizes(learner: BaseModel, lessons: Sequence[Lesson]) -> GPT2Sizes:
     def counted(batch: TargetBatch) -> list[Tensor]:
         # Of the places where answers are read: the last of a batch that is padded on the left.
         known = batch.targets != IGNORED
-        whole = known.new_zeros(batch.inputs["input_ids"].shape)
+        ids = batch.inputs["input_ids"]
+        assert isinstance(ids, Tensor)
+        whole = torch.zeros_like(ids, dtype=torch.bool)
         whole[:, -known.shape[1] :] = known
         return [whole] * len(norms)
 

@@ -29,6 +29,6 @@ class Pooling:
         return read.float().cpu()
 
     def __call__(self, lessons: Sequence[Lesson]) -> Tensor:
-        """The mean of all tokens of each prompt and that of the first, one after the other `[lessons, 2 d]`."""
+        """The mean of all tokens of each prompt, and after it that of the first `[lessons, 2 d]`."""
         read = (self.read(lesson.encoded.prompt_ids) for lesson in lessons)
         return torch.stack([torch.cat([each.mean(0), each[:EARLY].mean(0)]) for each in read])

@@ -25,7 +25,8 @@ def turning_rates(count: int, positions: int) -> tuple[Tensor, float]:
 def _cosines(rates: Tensor, positions: int) -> Tensor:
     """The sum of the cosines `[draws, positions - 1]` at each distance but 0."""
     distances = torch.arange(1, max(2, positions), dtype=torch.float64)
-    return torch.stack([torch.outer(distances, each).cos().sum(1) for each in rates])
+    found = [torch.outer(distances, each).cos().sum(1) for each in rates]
+    return torch.stack(found)
 
 
 def points(rates: Tensor, positions: int) -> Tensor:
@@ -35,8 +36,10 @@ def points(rates: Tensor, positions: int) -> Tensor:
 
 
 def turned_back(rates: Tensor, steps: int) -> Tensor:
-    """A matrix `[2 * circles, 2 * circles]` that takes each position's points (rows) to those so many before."""
-    turns = []
-    for angle in (rates * steps).tolist():
-        turns.append(torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]))
-    return torch.block_diag(*turns)
+    """A matrix that takes each position's points, as a row, to those of the position so many before."""
+    turns = [
+        torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        for angle in (rates * steps).tolist()
+    ]
+    matrix: Tensor = torch.block_diag(*turns)
+    return matrix

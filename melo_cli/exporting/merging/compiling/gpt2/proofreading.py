@@ -22,8 +22,8 @@ def out_of_place(
 ) -> list[set[Place]]:
     """Of each edit, the places whose neurons fire where something else is to be said.
 
-    A score says of a text what it says of the edit's prompt only if it ends in the beginning of the answer. Where
-    merely the last few tokens are the same, it may be anything.
+    A score says of a text what it says of the edit's prompt only if the text ends in the beginning of the
+    answer. Where merely the last few tokens are the same, it may be anything.
 
     Args:
         inputs: of each edit's neurons, see `Stream.neurons`.

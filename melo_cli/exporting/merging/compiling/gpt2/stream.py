@@ -28,7 +28,7 @@ class Stream:
     Attributes:
         codes: of tokens, `[vocabulary, CODE]`.
         rates, gap: of the points that stand for positions, see `turning_rates`.
-        places: what stands with each position: its points, whether it is late, and one over the tokens so far.
+        places: what stands with each position: its points, whether it is late, one over the tokens so far.
     """
 
     def __init__(self, plain: PreTrainedModel, layout: GPT2Layout, detectors: Detectors) -> None:
@@ -48,7 +48,10 @@ class Stream:
         early, late = self._features(ids).cumsum(0).split(layout.features, 1)
         codes = torch.cat([self.codes[list(ids)], torch.ones(len(ids), 1)], 1)
         # The first tokens have none before them, and what stands there is nobody's code.
-        before = [codes.roll(steps, 0).index_fill(0, torch.arange(min(steps, len(ids))), 0) for steps in range(BEFORE + 1)]
+        before = [
+            codes.roll(steps, 0).index_fill(0, torch.arange(min(steps, len(ids))), 0)
+            for steps in range(BEFORE + 1)
+        ]
         return torch.cat([early / count, late / count.clamp(max=EARLY), *before, self.places[: len(ids)]], 1)
 
     def neurons(self, answered: Answered, edit: int, narrow: Collection[Place] = ()) -> Tensor:
@@ -79,14 +82,15 @@ class Stream:
     def _scores(self, answered: Answered, edit: int) -> Tensor:
         """The score that the prompt had, from the means over prompt and beginning of the answer.
 
-        With `n` tokens so far, of which `j` are the answer's, the sum of features over the prompt is `n` times
-        the mean less the sum over those `j`: linear in the mean and `1 / n`. So the score of any prompt keeps
-        its sign; but for the second mean, and for `1 / n` of few tokens, the edit's own length is assumed.
+        With `n` tokens so far, of which `j` are the answer's, the sum of features over the prompt is `n`
+        times the mean less the sum over those `j`: linear in the mean and `1 / n`. So the score of any prompt
+        keeps its sign; but for the second mean, and for `1 / n` of few tokens, the edit's own length is
+        assumed.
         """
         features, length = self.layout.features, len(answered.edit.prompt_ids)
         weight, bias = self.detectors.weight[edit], self.detectors.bias[edit]
         one, inverse = self._at("one"), self._at("inverse")
-        rows = torch.zeros(len(answered.places), self.layout.balance - self.layout.width)
+        rows = torch.zeros(len(answered.places), self.layout.still - self.layout.width)
         so_far = self._answer_scores(answered, weight)
         for row, place in zip(rows, answered.places, strict=True):
             count, j = length + place.after, place.after

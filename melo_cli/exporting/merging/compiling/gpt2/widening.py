@@ -23,6 +23,8 @@ from melo_cli.exporting.merging.compiling.words import directions
 _PREFERENCE = 100.0
 # Its output goes into the stream, which the base's layer norms see without its mean.
 _WRITERS = ("wte.weight", "wpe.weight", "c_proj.weight", "c_proj.bias")
+# What reads it, and is not to see what else a layer norm has taken from the added columns.
+_READERS = ("c_attn.weight", "c_fc.weight")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class WidenedGPT2(Widened):
         grown = super().apply(parameter, weight)
         if parameter.endswith(_WRITERS):
             grown[..., self._layout.balance] = -grown[..., self._layout.width :].sum(-1)
+        if parameter.endswith(_READERS):
+            grown[self._layout.still] = -grown[self._layout.width :].sum(0)
         return grown
 
     def _keep(self, parameter: str, weight: Tensor, grown: Tensor) -> None:
@@ -115,7 +119,7 @@ class WidenedGPT2(Widened):
         """The first layer's attention: both means at every token, and the tokens before it."""
         layout, layer = self._layout, "transformer.h.0"
         self._norm(f"{layer}.ln_1.weight", layout.code, layout.one + 1, self._sizes.embedded)
-        self._norm(f"{layer}.ln_1.weight", layout.position, layout.inverse, self._sizes.embedded)
+        self._norm(f"{layer}.ln_1.weight", layout.position, layout.still + 1, self._sizes.embedded)
         per_mean = layout.features
         halves = self._stream.detectors.projection.split([layout.width] * 2)
         for which, half in enumerate(halves):

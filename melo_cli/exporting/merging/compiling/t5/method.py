@@ -24,7 +24,9 @@ from melo_cli.reporter import Reporter
 from melo_cli.scoring import TargetBatch
 
 
-def compiled_t5(base: BaseModel, plain: PreTrainedModel, lessons: Lessons, seed: int, reporter: Reporter) -> Widened:
+def compiled_t5(
+    base: BaseModel, plain: PreTrainedModel, lessons: Lessons, seed: int, reporter: Reporter
+) -> Widened:
     """The base with what tells its edits' prompts, and what answers them, built around it.
 
     Args:
