@@ -195,14 +195,16 @@ def test_edits_that_nothing_is_to_be_told_from_are_not_compiled(
     assert summary.method == "sum", "auto does without it"
 
 
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2"])
 def test_auto_tries_it_where_the_model_allows(
     summaries: Callable[[str], EditSummary],
     reporter: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
     monkeypatch.setattr(methods, "_TRIED", methods._TRIED[:2])  # the dearer ones have tests of their own
-    opened = open_project(summaries("pico_t5").path)
+    opened = open_project(summaries(kind).path)
     how = MergeSettings(method="auto", unrelated=UNRELATED, phrasings=2, staying=8)
     export_merged(opened, tmp_path / "out", reporter, settings=how, check=0)
     tried = [line.partition(":")[0] for line in reporter.infos if " keeps " in line]
