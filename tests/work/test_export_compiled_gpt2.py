@@ -21,6 +21,7 @@ from melo_cli.errors import ExportError
 from melo_cli.exporting import MergeSettings, export_merged
 from melo_cli.exporting.merging.compiling.detectors import Detectors
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for, why_not
+from melo_cli.exporting.merging.compiling.gpt2.method import edits_of
 from melo_cli.exporting.merging.compiling.gpt2.places import Answered, Place, answered
 from melo_cli.exporting.merging.compiling.gpt2.positions import points, turned_back, turning_rates
 from melo_cli.exporting.merging.compiling.gpt2.proofreading import out_of_place
@@ -28,6 +29,7 @@ from melo_cli.exporting.merging.compiling.gpt2.stream import Stream
 from melo_cli.exporting.merging.compiling.gpt2.widening import GPT2Sizes, WidenedGPT2
 from melo_cli.exporting.merging.compiling.method import as_model
 from melo_cli.exporting.merging.compiling.words import directions
+from melo_cli.exporting.merging.lessons import Lesson, Lessons
 from melo_cli.loading import open_project
 from melo_cli.reporter import SilentReporter
 
@@ -233,6 +235,13 @@ def test_known_wordings_may_end_otherwise_and_be_answered_in_other_tokens() -> N
     }
     assert Place((1, 2, 4), 1, 5) in places
     assert max(place.after for place in places) == 2
+
+
+def test_made_up_wordings_do_not_say_how_a_prompt_ends() -> None:
+    own, told, made = (Lesson(EncodedEdit((9, 1, end), (4, 0)), "b1", end == 3) for end in (1, 2, 3))
+    lessons = Lessons([own], [told, made], [], [], frozenset())
+    places = edits_of(lessons, [0, 0, 0])[0].places
+    assert {place.before for place in places if place.after == 0} == {(9, 1, 1), (9, 1, 2)}
 
 
 def test_neurons_that_would_speak_in_other_texts_are_found_and_then_know_their_position(

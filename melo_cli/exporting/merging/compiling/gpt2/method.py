@@ -42,7 +42,7 @@ def compiled_gpt2(
     examples = make_examples(lessons, Pooling(plain))
     detectors = train_detectors(examples, layout.features, seed, reporter, _FIT, means=2)
     stream = Stream(plain, layout, detectors)
-    edits = _answered(lessons, examples.owners.tolist())
+    edits = edits_of(lessons, examples.owners.tolist())
     inputs = _proofread(stream, edits, [lesson.encoded.prompt_ids for lesson in lessons.others])
     counts = [len(edit.places) for edit in edits]
     placed = share_out(counts, together(detectors, examples), plain.config.n_layer)
@@ -57,7 +57,12 @@ def _proofread(stream: Stream, edits: Sequence[Answered], staying: Sequence[tupl
     return [stream.neurons(edit, place, narrow[place]) for place, edit in enumerate(edits)]
 
 
-def _answered(lessons: Lessons, owners: Sequence[int]) -> list[Answered]:
+def edits_of(lessons: Lessons, owners: Sequence[int]) -> list[Answered]:
+    """What each edit answers, and to which endings of its prompt.
+
+    Args:
+        owners: whose the prompts of `lessons.edits` are.
+    """
     wordings: list[list[EncodedEdit]] = [[] for _ in lessons.prompts]
     for owner, lesson in zip(owners[len(wordings) :], lessons.phrased, strict=True):
         # Made-up wordings end anywhere.
