@@ -319,7 +319,5 @@ def test_a_model_of_another_class_is_refused(
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["GPT2DoubleHeadsModel"]}))
     object.__setattr__(opened.routed.base, "folder", folder)
-    with pytest.raises(
-        ExportError, match=r"GPT2DoubleHeadsModel \(gpt2\).*--merge-method distill"
-    ):
+    with pytest.raises(ExportError, match=r"GPT2DoubleHeadsModel \(gpt2\).*--merge-method distill"):
         export_merged(opened, tmp_path / "out", SilentReporter(), settings=HOW)

@@ -63,9 +63,10 @@ class Stream:
         """
         length = len(answered.edit.prompt_ids)
         rows = self._scores(answered, edit)
-        for row, place in zip(rows, answered.places, strict=True):
+        confused = self._confused(answered.places)
+        for row, place, doubtful in zip(rows, answered.places, confused, strict=True):
             self._recognise(row, place.before)
-            if place in narrow or any(self._confused(place, other) for other in answered.places):
+            if place in narrow or doubtful:
                 self._stand_at(row, length + place.after - 1)
             # Where no wording's answer can be so near the beginning, as few tokens may have any mean.
             if place.after >= EARLY or length > 2 * EARLY:
@@ -129,12 +130,17 @@ class Stream:
         row[self._at("late")] += 2 * _MISMATCH
         row[self._at("one")] -= 2 * _MISMATCH
 
-    def _confused(self, place: Place, other: Place) -> bool:
-        """Whether another place says something else after what looks like the same tokens."""
-        if place.token == other.token or len(place.before) != len(other.before):
-            return False
-        same = (self.codes[list(place.before)] * self.codes[list(other.before)]).sum(1)
-        return bool(_MISMATCH * (1 - same).sum() < _NEAR)
+    def _confused(self, places: Sequence[Place]) -> list[bool]:
+        """Of each place, whether another says something else after what looks like the same tokens."""
+        codes = torch.zeros(len(places), BEFORE + 1, CODE)
+        for row, place in zip(codes, places, strict=True):
+            row[: len(place.before)] = self.codes[list(place.before)]
+        lengths = torch.tensor([len(place.before) for place in places])
+        tokens = torch.tensor([place.token for place in places])
+        apart = _MISMATCH * (lengths - codes.flatten(1) @ codes.flatten(1).T)
+        alike = (apart < _NEAR) & (lengths == lengths[:, None]) & (tokens != tokens[:, None])
+        confused: list[bool] = alike.any(1).tolist()
+        return confused
 
     def _at(self, column: str) -> int:
         found: int = getattr(self.layout, column) - self.layout.width
