@@ -186,6 +186,26 @@ def test_after_other_tokens_nothing_is_said(models: Callable[[str], Path]) -> No
         torch.testing.assert_close(model(torch.tensor([text])).logits, wanted, rtol=0, atol=1e-4)
 
 
+def test_a_mean_that_the_base_leaves_by_rounding_is_not_seen(models: Callable[[str], Path]) -> None:
+    target = (7, 9, 8, 3, 0)
+    model = answering(fresh(KIND, models(KIND)), answered(EncodedEdit((5, 6, 4), target), ()), 1)
+    stack = model.transformer
+    with torch.no_grad():
+        stack.wpe.weight[:, :32] += 1e-3
+        stack.h[0].mlp.c_proj.bias[:32] += 1e-3
+    ids = model.generate(torch.tensor([[5, 6, 4]]), do_sample=False, max_new_tokens=5, pad_token_id=0)
+    assert tuple(ids[0, 3:].tolist()) == target
+
+
+def test_of_few_tokens_no_mean_fires_a_neuron_for_many(models: Callable[[str], Path]) -> None:
+    edit = answered(EncodedEdit(tuple(range(10, 50)), (7, 9, 0)), ())
+    stream = a_stream(fresh(KIND, models(KIND)), 5.0)
+    row = stream.neurons(edit, 0)[1]
+    assert edit.places[1].before == (48, 49, 7)
+    assert stream.columns((1, 2, 48, 49, 7))[-1] @ row < 0
+    assert stream.columns((*range(60, 80), 48, 49, 7))[-1] @ row > 0
+
+
 def test_the_added_columns_hold_what_the_neurons_are_made_for(models: Callable[[str], Path]) -> None:
     base = fresh(KIND, models(KIND))
     edit = answered(EncodedEdit((5, 6, 4), (7, 0)), ())
@@ -207,7 +227,7 @@ def test_the_added_columns_hold_what_the_neurons_are_made_for(models: Callable[[
     torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("length", [20, 60])
+@pytest.mark.parametrize("length", [5, 20, 60])
 def test_the_score_of_a_prompt_holds_at_every_token_of_its_answer(
     models: Callable[[str], Path], length: int
 ) -> None:
