@@ -20,6 +20,7 @@ from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import ExportError
 from melo_cli.exporting import MergeSettings, export_merged
 from melo_cli.exporting.merging.compiling.detectors import Detectors
+from melo_cli.exporting.merging.compiling.examples import make_examples
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for, why_not
 from melo_cli.exporting.merging.compiling.gpt2.method import edits_of
 from melo_cli.exporting.merging.compiling.gpt2.places import Answered, Place, answered
@@ -176,6 +177,25 @@ def test_an_answer_that_repeats_itself_is_said_in_its_order(
     how: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": len(target) + 2, "pad_token_id": 0}
     for found in (model.generate(padded, do_sample=False, **how), model.generate(padded, num_beams=3, **how)):
         assert tuple(found[0, padded.shape[1] :][: len(target)].tolist()) == target
+
+
+def test_the_last_tokens_of_a_long_answer_are_as_sure_as_the_first(models: Callable[[str], Path]) -> None:
+    base, prompt, target = fresh(KIND, models(KIND)), (5,), tuple(range(100, 200))
+    ends, begins = (
+        answering(base, answered(EncodedEdit(prompt, answer), ()), 3) for answer in (target, target[::-1])
+    )
+    with torch.no_grad():
+        last = ends(torch.tensor([[*prompt, *target[:-1]]])).logits[0, -1].softmax(-1)
+        first = begins(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+    assert float(last[199]) == pytest.approx(float(first[199]), rel=0.01)
+
+
+def test_a_wording_that_is_answered_in_other_tokens_belongs_to_the_edit_of_its_block() -> None:
+    own = [Lesson(EncodedEdit((end,), (4, 0)), block) for end, block in ((1, "b1"), (2, "b2"))]
+    wording = Lesson(EncodedEdit((3,), (5, 0)), "b2")
+    lessons = Lessons(own, [wording], [], own, frozenset())
+    examples = make_examples(lessons, lambda some: torch.zeros(len(some), 2))
+    assert examples.owners.tolist() == [0, 1, 1]
 
 
 def test_after_other_tokens_nothing_is_said(models: Callable[[str], Path]) -> None:
