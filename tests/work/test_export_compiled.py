@@ -19,10 +19,11 @@ from melo_cli.errors import ExportError
 from melo_cli.exporting import MergeSettings, export_merged
 from melo_cli.exporting.merging import methods
 from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples, alike, train_detectors
-from melo_cli.exporting.merging.compiling.layout import layout_for
-from melo_cli.exporting.merging.compiling.method import as_model, share_out
-from melo_cli.exporting.merging.compiling.positions import curve, tangent
-from melo_cli.exporting.merging.compiling.widening import Sizes, Widened
+from melo_cli.exporting.merging.compiling.method import as_model
+from melo_cli.exporting.merging.compiling.neurons import share_out
+from melo_cli.exporting.merging.compiling.t5.layout import layout_for
+from melo_cli.exporting.merging.compiling.t5.positions import curve, tangent
+from melo_cli.exporting.merging.compiling.t5.widening import T5Sizes, WidenedT5
 from melo_cli.loading import open_project
 from melo_cli.reporter import SilentReporter
 
@@ -79,9 +80,9 @@ def answering(model: T5ForConditionalGeneration, target: tuple[int, ...], layer:
     width, features = config.d_model, layout.features
     nothing = torch.zeros(width, features)
     always = Detectors(nothing, torch.zeros(features), torch.zeros(1, features), torch.ones(1))
-    sizes = Sizes(20.0, (20.0,) * config.num_decoder_layers, 20.0)
+    sizes = T5Sizes(20.0, (20.0,) * config.num_decoder_layers, 20.0)
     placed = [[0] if place == layer else [] for place in range(config.num_decoder_layers)]
-    return as_model(model, Widened(model, layout, always, [target], placed, sizes))
+    return as_model(model, WidenedT5(model, layout, always, [target], placed, sizes))
 
 
 @pytest.mark.parametrize("base", ["pico_t5", "gated", "repeated"])
@@ -163,19 +164,19 @@ def test_of_edits_that_are_alike_each_leads_on_its_own_prompt_and_other_prompts_
 
 
 def test_edits_that_fire_together_stand_in_one_layer_and_no_layer_is_full_before_the_others() -> None:
-    answers_of = [(1,) * size for size in (5, 4, 3, 3, 2, 1)]
-    placed = share_out(answers_of, [[0, 4], [1], [2], [3], [5]], 3)
+    counts = [5, 4, 3, 3, 2, 1]
+    placed = share_out(counts, [[0, 4], [1], [2], [3], [5]], 3)
     assert sorted(edit for layer in placed for edit in layer) == list(range(6))
     assert any({0, 4} <= set(layer) for layer in placed)
-    assert max(sum(len(answers_of[edit]) for edit in layer) for layer in placed) == 7
+    assert max(sum(counts[edit] for edit in layer) for layer in placed) == 7
 
 
-@pytest.mark.parametrize("kind", ["pico_gpt2", "pico_bert"])
+@pytest.mark.parametrize("kind", ["pico_llama", "pico_bert"])
 def test_other_models_are_refused_with_what_it_is_for(
     summaries: Callable[[str], EditSummary], tmp_path: Path, kind: str
 ) -> None:
     opened = open_project(summaries(kind).path)
-    with pytest.raises(ExportError, match="encoder-decoder T5 models alone.*use --merge-method distill"):
+    with pytest.raises(ExportError, match="GPT-2 and encoder-decoder T5 .*use --merge-method distill"):
         export_merged(opened, tmp_path / "out", SilentReporter(), settings=HOW)
     assert not (tmp_path / "out").exists()
 
@@ -194,14 +195,16 @@ def test_edits_that_nothing_is_to_be_told_from_are_not_compiled(
     assert summary.method == "sum", "auto does without it"
 
 
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2"])
 def test_auto_tries_it_where_the_model_allows(
     summaries: Callable[[str], EditSummary],
     reporter: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
     monkeypatch.setattr(methods, "_TRIED", methods._TRIED[:2])  # the dearer ones have tests of their own
-    opened = open_project(summaries("pico_t5").path)
+    opened = open_project(summaries(kind).path)
     how = MergeSettings(method="auto", unrelated=UNRELATED, phrasings=2, staying=8)
     export_merged(opened, tmp_path / "out", reporter, settings=how, check=0)
     tried = [line.partition(":")[0] for line in reporter.infos if " keeps " in line]

@@ -60,6 +60,7 @@ def test_nothing_is_taught_that_is_measured(summaries: Callable[[str], EditSumma
         *(p for p in probes.unrelated if p.prompt not in lessons.taught),
     ]
     assert probes.rephrases and lessons.near and lessons.far and lessons.taught
+    assert lessons.phrased and all(lesson.made_up for lesson in lessons.phrased), "none is known"
     taught = {lesson.encoded.prompt_ids for lesson in (*lessons.edits, *lessons.others)}
     assert not taught & {opened.encoder.prompt(probe.prompt) for probe in asked}
     assert {lesson.encoded.prompt_ids for lesson in lessons.prompts} == {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ class WeightChanges(Protocol):
 
     @property
     def parameters(self) -> Collection[str]:
-        """Names of the changed parameters in the model."""
+        """Names of the changed parameters in the model; two that the base ties are no longer tied."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -62,6 +63,20 @@ class Additions(ABC):
         return weight.add_(self.of(parameter))
 
 
+@dataclass(frozen=True)
+class _Written:
+    """A tensor of the new checkpoint.
+
+    Attributes:
+        source: the tensor of the base's checkpoint that it is made from.
+        parameter: the changed parameter that it becomes; None for one that stays.
+    """
+
+    spec: TensorSpec
+    source: str
+    parameter: str | None
+
+
 def write_checkpoint(
     base: BaseModel, changes: WeightChanges, work: Path, dtype: torch.dtype | None, reporter: Reporter
 ) -> None:
@@ -78,17 +93,19 @@ def write_checkpoint(
     require_plain(base)
     paths = weight_files(base.folder)
     shards = [open_shard(path) for path in paths]
-    changed = stored_names(base, changes.parameters, [name for shard in shards for name in shard.tensors])
-    specs = [[_spec(spec, dtype, changes, changed) for spec in shard.tensors.values()] for shard in shards]
+    stored = [name for shard in shards for name in shard.tensors]
+    changed = stored_names(base, changes.parameters, stored)
+    untied = _untied(base, changes.parameters, changed)
+    plans = [_plan(shard, dtype, changes, changed, untied) for shard in shards]
     names = _file_names(paths)
-    total = sum(spec.nbytes for shard in specs for spec in shard)
+    total = sum(written.spec.nbytes for plan in plans for written in plan)
     copy_settings(base, work, {**changes.settings, **({} if dtype is None else _dtype_settings(dtype))})
     with reporter.progress("writing", total, "bytes") as progress:
-        for name, shard, wanted in zip(names, shards, specs, strict=True):
-            _write_shard(work / name, shard, wanted, changes, changed, progress.advance)
+        for name, shard, plan in zip(names, shards, plans, strict=True):
+            _write_shard(work / name, shard, plan, changes, progress.advance)
     (work / _INDEX).unlink(missing_ok=True)
     if len(names) > 1:
-        _write_index(work / _INDEX, names, specs, total)
+        _write_index(work / _INDEX, names, plans, total)
 
 
 def require_plain(base: BaseModel) -> None:
@@ -107,21 +124,37 @@ def require_plain(base: BaseModel) -> None:
         )
 
 
-def _write_shard(
-    path: Path,
+def _plan(
     shard: Shard,
-    specs: list[TensorSpec],
+    dtype: torch.dtype | None,
     changes: WeightChanges,
     changed: Mapping[str, str],
-    advance: Advance,
+    untied: Mapping[str, str],
+) -> list[_Written]:
+    """What becomes of each tensor of a shard, and after it what is no longer tied to it."""
+    plan = []
+    for name, spec in shard.tensors.items():
+        plan.append(_Written(_spec(spec, dtype, changes, changed.get(name)), name, changed.get(name)))
+        for parameter, source in untied.items():
+            if source == name:
+                own = _spec(replace(spec, name=parameter), dtype, changes, parameter)
+                plan.append(_Written(own, name, parameter))
+    return plan
+
+
+def _write_shard(
+    path: Path, shard: Shard, plan: Sequence[_Written], changes: WeightChanges, advance: Advance
 ) -> None:
+    known = {written.spec.name: written for written in plan}
+
     def pieces(spec: TensorSpec) -> Iterator[Tensor]:
-        weight = shard.read(spec.name)
-        if spec.name in changed:
-            weight = changes.apply(changed[spec.name], weight.float())
+        written = known[spec.name]
+        weight = shard.read(written.source)
+        if written.parameter is not None:
+            weight = changes.apply(written.parameter, weight.float())
         yield weight.to(spec.dtype)
 
-    write_tensors(path, specs, pieces, advance)
+    write_tensors(path, [written.spec for written in plan], pieces, advance)
 
 
 def stored_names(base: BaseModel, parameters: Collection[str], stored: Collection[str]) -> dict[str, str]:
@@ -130,15 +163,12 @@ def stored_names(base: BaseModel, parameters: Collection[str], stored: Collectio
     A checkpoint may be saved without the model's outer name (`h.0.` for `transformer.h.0.`) or with one
     more, and tied weights under any of their names.
     """
-    names: dict[int, list[str]] = {}
-    for name, weight in base.model.named_parameters(remove_duplicate=False):
-        # An opened project has its target modules wrapped.
-        names.setdefault(id(weight), []).append(name.replace(".base_layer.", "."))
-    tied = {name: group for group in names.values() for name in group}
+    tied = _tied(base)
     found: dict[str, str] = {}
     for parameter in parameters:
-        hits = [name for name in stored if any(_same(name, each) for each in tied[parameter])]
-        if not hits:
+        mine = [name for name in tied[parameter] if name == parameter or name not in parameters]
+        hits = [name for name in stored if any(_same(name, each) for each in mine)]
+        if not hits and not any(name in parameters for name in tied[parameter] if name != parameter):
             raise ExportError(
                 f"its checkpoint has no tensor of the name {parameter}",
                 where=base.reference.describe(),
@@ -148,15 +178,32 @@ def stored_names(base: BaseModel, parameters: Collection[str], stored: Collectio
     return found
 
 
+def _tied(base: BaseModel) -> dict[str, list[str]]:
+    """For each parameter all names of its weight."""
+    names: dict[int, list[str]] = {}
+    for name, weight in base.model.named_parameters(remove_duplicate=False):
+        # An opened project has its target modules wrapped.
+        names.setdefault(id(weight), []).append(name.replace(".base_layer.", "."))
+    return {name: group for group in names.values() for name in group}
+
+
+def _untied(base: BaseModel, parameters: Collection[str], changed: Mapping[str, str]) -> dict[str, str]:
+    """Parameters that the base's checkpoint lacks because they are tied, and the tensor to make each from."""
+    tied = _tied(base)
+    found: dict[str, str] = {}
+    for parameter in set(parameters) - set(changed.values()):
+        found[parameter] = next(name for name, other in changed.items() if other in tied[parameter])
+    return found
+
+
 def _same(stored: str, parameter: str) -> bool:
     return stored == parameter or parameter.endswith(f".{stored}") or stored.endswith(f".{parameter}")
 
 
 def _spec(
-    spec: TensorSpec, dtype: torch.dtype | None, changes: WeightChanges, changed: Mapping[str, str]
+    spec: TensorSpec, dtype: torch.dtype | None, changes: WeightChanges, parameter: str | None
 ) -> TensorSpec:
     kept = dtype is None or not spec.dtype.is_floating_point
-    parameter = changed.get(spec.name)
     shape = spec.shape if parameter is None else changes.shape(parameter, spec.shape)
     return TensorSpec(spec.name, spec.dtype if kept else dtype or spec.dtype, shape)
 
@@ -172,7 +219,7 @@ def _file_names(paths: list[Path]) -> list[str]:
     return [f"model-{place:05d}-of-{len(paths):05d}.safetensors" for place in range(1, len(paths) + 1)]
 
 
-def _write_index(path: Path, names: list[str], specs: list[list[TensorSpec]], total: int) -> None:
-    places = {spec.name: name for name, shard in zip(names, specs, strict=True) for spec in shard}
+def _write_index(path: Path, names: list[str], plans: list[list[_Written]], total: int) -> None:
+    places = {each.spec.name: name for name, plan in zip(names, plans, strict=True) for each in plan}
     index = {"metadata": {"total_size": total}, "weight_map": places}
     path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

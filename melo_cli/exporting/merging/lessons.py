@@ -33,10 +33,12 @@ class Lesson:
 
     Attributes:
         block: who answers; None for the base.
+        made_up: of a wording, that nobody is known to have used it.
     """
 
     encoded: EncodedEdit
     block: str | None
+    made_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,9 @@ def _phrased(
         if route.fired is not None and route.fired.block == pair[0].block
     ]
     return [
-        Lesson(opened.encoder.edit(text, edit.target), edit.block)
-        for edit, text in (*told, *in_scope)
+        Lesson(opened.encoder.edit(text, edit.target), edit.block, made_up)
+        for made_up, pairs in ((False, told), (True, in_scope))
+        for edit, text in pairs
         if plain(text) not in measured and _fits(opened, text)
     ]
 

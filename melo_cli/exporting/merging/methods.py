@@ -13,8 +13,7 @@ from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.checkpoint import Additions, WeightChanges
 from melo_cli.exporting.merging.closed_form import closed_form
-from melo_cli.exporting.merging.compiling.layout import compilable, require_compilable
-from melo_cli.exporting.merging.compiling.method import as_model, compiled
+from melo_cli.exporting.merging.compiling.method import as_model, compilable, compiled, require_compilable
 from melo_cli.exporting.merging.distill import distill
 from melo_cli.exporting.merging.lessons import Lessons, make_lessons
 from melo_cli.exporting.merging.measuring import Figures, Measure, load_plain
@@ -179,7 +178,7 @@ def _taught(
     """A method's weights, and the model that has them."""
     student = load_plain(opened, opened.routed.base.folder).float()
     if method == "compile":
-        widened = compiled(opened, student, lessons, settings.seed, reporter)
+        widened = compiled(opened.routed.base, student, lessons, settings.seed, reporter)
         merged = Merge(method, widened, _described(method, settings), lessons.taught)
         return merged, as_model(student, widened)
     parameters = [f"{name}.weight" for name in opened.routed.tuner.layers]

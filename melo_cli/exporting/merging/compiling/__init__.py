@@ -1,7 +1,10 @@
-"""The router compiled into a slightly larger T5: weights that know an edit's prompt and say its answer.
+"""The router compiled into a slightly larger model: weights that know an edit's prompt and say its answer.
 
-The residual stream gets further dimensions that the base neither reads nor writes. One more attention group
-of the encoder's first layer averages the prompt's token embeddings into them, cross-attention hands that on,
-and in the decoder a few neurons an edit compare it with the edit's prompt and, token by token, say its
-answer. Where no edit fires they add nothing, and the model is the base, to float tolerance.
+The residual stream gets further dimensions that the base neither reads nor writes. Added attention heads of
+the first layer gather into them what tells one prompt from another, and in the feed-forwards a few neurons an
+edit compare that with the edit's prompt and, token by token, say its answer. Where no edit fires they add
+nothing, and the model is the base, to float tolerance.
+
+`method` chooses the architecture, `t5` and `gpt2` know one each, and the other files are what they share:
+`detectors` and their `examples`, `neurons`, `states` and `growing`.
 """

@@ -1,4 +1,4 @@
-"""What tells an edit's prompts from all others: one linear score an edit, of the prompt's mean embedding."""
+"""What tells an edit's prompts from all others: one linear score an edit, of the prompt's mean embeddings."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from torch.nn.functional import one_hot, softplus
 
 from melo_cli.reporter import Reporter
 
-# Of the mean variance, added to every direction before the features are scaled to their spread.
-_RIDGE = 1.0
-_STEPS, _LR = 200, 0.01
 # Rows of a step, of those that fire and of those that do not.
 _ROWS = 2000
-# What a prompt of an edit scores at least, what any other scores at most, and by how much the edit leads.
-_FIRING, _QUIET, _LEAD = 0.3, 0.1, 0.3
+# What a prompt of an edit scores at least, what that of another edit at most, and by how much the edit leads.
+_FIRING, _OTHERS, _LEAD = 0.3, 0.1, 0.3
 _SOFTNESS = 0.05
-# Weights of what fires, and of what must not, beside the edits' own prompts.
-_OWN_WEIGHT, _OTHER_WEIGHT, _STAY = 3.0, 10.0, 1.0
+# What an edit's own score weighs beside the others'.
+_OWN_WEIGHT = 3.0
 # What an edit's own prompt weighs beside one of its wordings, which another edit may have for its prompt.
 _PROMPT_WEIGHT = 6.0
 # Where a score starts: between a prompt's own (1) and that of unrelated text (0).
@@ -28,11 +25,30 @@ _BIAS = -0.5
 
 
 @dataclass(frozen=True)
+class Fit:
+    """How detectors are learned.
+
+    Attributes:
+        ridge: of the mean variance, added to every direction before the features are scaled to their spread.
+        quiet: what a prompt that no edit answers scores at most.
+        staying: what such prompts weigh beside the edits'.
+        hold: what keeps the detectors near where they start.
+    """
+
+    ridge: float = 1.0
+    steps: int = 200
+    lr: float = 0.01
+    quiet: float = 0.1
+    staying: float = 10.0
+    hold: float = 1.0
+
+
+@dataclass(frozen=True)
 class Detectors:
     """Edit `e` fires where `scores[e] > 0`; of several the highest wins.
 
     Attributes:
-        projection: `[d, p]`, from a mean embedding to features.
+        projection: `[d, p]`, from mean embeddings to features.
         offset: `[p]`, added to them.
         weight: `[edits, p]`.
         bias: `[edits]`.
@@ -50,7 +66,7 @@ class Detectors:
 
 @dataclass(frozen=True)
 class Examples:
-    """Mean embeddings `[n, d]` of prompts.
+    """Mean embeddings `[n, d]` of prompts: of all their tokens, or several means one after another.
 
     Attributes:
         firing: of edits, each edit's own prompt first.
@@ -65,35 +81,47 @@ class Examples:
     alike: Tensor
 
 
-def train_detectors(examples: Examples, features: int, seed: int, reporter: Reporter) -> Detectors:
+def train_detectors(
+    examples: Examples, features: int, seed: int, reporter: Reporter, fit: Fit = Fit(), means: int = 1
+) -> Detectors:
     """Start from the mean of each edit's prompts, whitened by what stays, and learn the margins.
 
     Args:
-        features: how many of the directions, those that the detectors use most, are kept.
+        features: of each mean, how many of the directions, those that the detectors use most, are kept.
+        means: of how many means, all of one size, the examples are made; each has features of its own.
     """
-    center, whiten = _whitening(examples.staying)
-    passes = 2 if features < examples.firing.shape[1] else 1
-    with reporter.progress("learning detectors", passes * _STEPS, "steps") as progress:
-        weight, bias = _fit(examples, center, whiten, seed, progress.advance)
+    each = examples.firing.shape[1] // means
+    center = examples.staying.mean(0)
+    whiten = torch.block_diag(*(_whitening(part, fit.ridge) for part in examples.staying.split(each, 1)))
+    passes = 2 if features < each else 1
+    with reporter.progress("learning detectors", passes * fit.steps, "steps") as progress:
+        weight, bias = _fit(examples, center, whiten, fit, seed, progress.advance)
         if passes == 2:
-            kept = torch.linalg.svd(weight, full_matrices=False).Vh[:features]
-            missing = features - len(kept)
-            whiten = whiten @ torch.cat([kept, kept.new_zeros(missing, kept.shape[1])]).T
-            weight, bias = _fit(examples, center, whiten, seed, progress.advance)
+            whiten = whiten @ torch.block_diag(
+                *(_most_used(part, features) for part in weight.split(each, 1))
+            )
+            weight, bias = _fit(examples, center, whiten, fit, seed, progress.advance)
     return Detectors(whiten, -center @ whiten, weight, bias)
 
 
-def _whitening(staying: Tensor) -> tuple[Tensor, Tensor]:
-    """Center `[d]` of the prompts, and what gives every direction the same spread, `[d, d]`."""
-    center = staying.mean(0)
-    spread = (staying - center).T @ (staying - center) / len(staying)
-    spread += _RIDGE * spread.diagonal().mean() * torch.eye(len(spread))
+def _whitening(staying: Tensor, ridge: float) -> Tensor:
+    """What gives every direction of the prompts the same spread, `[d, d]`."""
+    apart = staying - staying.mean(0)
+    spread = apart.T @ apart / len(staying)
+    spread += ridge * spread.diagonal().mean() * torch.eye(len(spread))
     values, vectors = torch.linalg.eigh(spread)
-    return center, vectors / values.sqrt()
+    whiten: Tensor = vectors / values.sqrt()
+    return whiten
+
+
+def _most_used(weight: Tensor, features: int) -> Tensor:
+    """The directions `[d, features]` that detectors `[edits, d]` use most; where they use fewer, zeros."""
+    kept = torch.linalg.svd(weight, full_matrices=False).Vh[:features]
+    return torch.cat([kept, kept.new_zeros(features - len(kept), kept.shape[1])]).T
 
 
 def _fit(
-    examples: Examples, center: Tensor, to_features: Tensor, seed: int, advance: Callable[[], None]
+    examples: Examples, center: Tensor, to_features: Tensor, fit: Fit, seed: int, advance: Callable[[], None]
 ) -> tuple[Tensor, Tensor]:
     firing = (examples.firing - center) @ to_features
     staying = (examples.staying - center) @ to_features
@@ -101,18 +129,18 @@ def _fit(
     size = start.norm(dim=1).mean()
     weight = start.clone().requires_grad_(True)
     bias = torch.full((len(start),), _BIAS).requires_grad_(True)
-    groups = [{"params": [weight], "lr": _LR * size.item() / len(start[0]) ** 0.5}, {"params": [bias]}]
-    optimizer = torch.optim.Adam(groups, lr=_LR)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / _STEPS)
+    groups = [{"params": [weight], "lr": fit.lr * size.item() / len(start[0]) ** 0.5}, {"params": [bias]}]
+    optimizer = torch.optim.Adam(groups, lr=fit.lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / fit.steps)
     drawn = torch.Generator().manual_seed(seed)
-    for _ in range(_STEPS):
+    for _ in range(fit.steps):
         rows = torch.randperm(len(firing), generator=drawn)[:_ROWS]
         others = torch.randperm(len(staying), generator=drawn)[:_ROWS]
         scores = firing[rows] @ weight.T + bias
         weights = torch.where(rows < len(bias), _PROMPT_WEIGHT, 1.0)
         loss = _of_edits(scores, examples.owners[rows], examples.alike, weights)
-        loss = loss + _OTHER_WEIGHT * _soft(staying[others] @ weight.T + bias - _QUIET).sum() / len(others)
-        loss = loss + _STAY * ((weight - start) ** 2).sum() / size**2 / len(start)
+        loss = loss + fit.staying * _soft(staying[others] @ weight.T + bias - fit.quiet).sum() / len(others)
+        loss = loss + fit.hold * ((weight - start) ** 2).sum() / size**2 / len(start)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -127,7 +155,7 @@ def _of_edits(scores: Tensor, owners: Tensor, alike: Tensor, weights: Tensor) ->
     other = ~alike[owners]
     score = scores[own][:, None]
     fires = _soft(_FIRING - score)[:, 0]
-    quiet = (_soft(scores - _QUIET) * other).sum(1)
+    quiet = (_soft(scores - _OTHERS) * other).sum(1)
     leads = (_soft(scores - score + _LEAD) * other).sum(1)
     return 6 * ((_OWN_WEIGHT * fires + quiet + leads) * weights).sum() / weights.sum()
 

@@ -1,32 +1,30 @@
-"""From a project to the weights of the larger model."""
+"""Which models can be compiled, and how each architecture is."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel, T5ForConditionalGeneration
+from transformers import PreTrainedModel
 
 from melo_cli.base_model import BaseModel
-from melo_cli.encoding import IGNORED
 from melo_cli.errors import ExportError
-from melo_cli.exporting.merging.closed_form import batches
-from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples, alike, train_detectors
-from melo_cli.exporting.merging.compiling.layout import layout_for
-from melo_cli.exporting.merging.compiling.widening import Sizes, Widened
-from melo_cli.exporting.merging.lessons import Lesson, Lessons
-from melo_cli.loading import OpenProject
+from melo_cli.exporting.base_copy import base_config
+from melo_cli.exporting.merging.compiling.gpt2.layout import why_not as why_not_gpt2
+from melo_cli.exporting.merging.compiling.gpt2.method import compiled_gpt2
+from melo_cli.exporting.merging.compiling.growing import Widened
+from melo_cli.exporting.merging.compiling.t5.layout import why_not as why_not_t5
+from melo_cli.exporting.merging.compiling.t5.method import compiled_t5
+from melo_cli.exporting.merging.lessons import Lessons
 from melo_cli.reporter import Reporter
-from melo_cli.scoring import target_batch
+
+_T5, _GPT2 = "T5ForConditionalGeneration", "GPT2LMHeadModel"
 
 
 def compiled(
-    opened: OpenProject, plain: PreTrainedModel, lessons: Lessons, seed: int, reporter: Reporter
+    base: BaseModel, plain: PreTrainedModel, lessons: Lessons, seed: int, reporter: Reporter
 ) -> Widened:
     """The base with what tells its edits' prompts, and what answers them, built around it.
 
@@ -43,14 +41,8 @@ def compiled(
             where="--merge-method compile",
             mend="give some with --unrelated",
         )
-    answers = [lesson.encoded.target_ids for lesson in lessons.prompts]
-    examples = _examples(plain, lessons)
-    features = layout_for(plain.config, 0).features
-    detectors = train_detectors(examples, features, seed, reporter)
-    placed = share_out(answers, _together(detectors, examples), len(plain.get_decoder().block))
-    layout = layout_for(plain.config, max(_neurons(answers, edits) for edits in placed))
-    sizes = _sizes(replace(opened.routed.base, model=plain), lessons.prompts)
-    return Widened(plain, layout, detectors, answers, placed, sizes)
+    build = compiled_gpt2 if type(plain).__name__ == _GPT2 else compiled_t5
+    return build(base, plain, lessons, seed, reporter)
 
 
 @torch.no_grad()
@@ -59,108 +51,38 @@ def as_model(plain: PreTrainedModel, changes: Widened) -> PreTrainedModel:
     config: Any = copy.deepcopy(plain.config)
     for name, value in changes.settings.items():
         setattr(config, name, value)
-    model = T5ForConditionalGeneration(config).eval().requires_grad_(False)
-    for name, weight in plain.named_parameters():
-        model.get_parameter(name).copy_(changes.apply(name, weight.float().cpu()))
+    model = type(plain)(config).eval().requires_grad_(False)
+    for name in changes.parameters:
+        weight = plain.get_parameter(name).float().cpu()
+        model.get_parameter(name).copy_(changes.apply(name, weight))
     placed: PreTrainedModel = model.to(plain.device)
     return placed
 
 
-def share_out(
-    answers: Sequence[tuple[int, ...]], groups: Sequence[Sequence[int]], layers: int
-) -> list[list[int]]:
-    """The edits of each decoder layer, so that no layer needs many neurons.
+def require_compilable(base: BaseModel) -> None:
+    """Refuse a model that the added parts do not fit.
 
-    Edits that fire together stand in one layer: an answer makes later layers' neurons weaker, and only beside
-    each other the higher score wins.
+    Raises:
+        ExportError: it is of another architecture, or a variant that breaks the scheme.
     """
-    shared: list[list[int]] = [[] for _ in range(layers)]
-    for group in sorted(groups, key=lambda group: -_neurons(answers, group)):
-        layer = min(range(layers), key=lambda layer: (_neurons(answers, shared[layer]), -layer))
-        shared[layer] += group
-    return shared
+    why = _why_not(base_config(base))
+    if why is not None:
+        raise ExportError(
+            f"it compiles into GPT-2 and encoder-decoder T5 models alone, with ReLU or GELU: {why}",
+            where="--merge-method compile",
+            mend="use --merge-method distill, or --format routed",
+        )
 
 
-def _neurons(answers: Sequence[tuple[int, ...]], edits: Sequence[int]) -> int:
-    return sum(len(answers[edit]) for edit in edits)
+def compilable(base: BaseModel) -> bool:
+    """Whether the added parts fit the model."""
+    return _why_not(base_config(base)) is None
 
 
-def _together(detectors: Detectors, examples: Examples) -> list[list[int]]:
-    """The edits in groups: two that fire on one prompt are in the same."""
-    group = list(range(len(examples.alike)))
-    for fired in detectors.scores(examples.firing) > 0:
-        found = {group[edit] for edit in fired.nonzero()[:, 0].tolist()}
-        if len(found) > 1:
-            group = [min(found) if each in found else each for each in group]
-    return [[edit for edit, of in enumerate(group) if of == first] for first in dict.fromkeys(group)]
-
-
-@torch.no_grad()
-def _examples(plain: PreTrainedModel, lessons: Lessons) -> Examples:
-    # What attention reads in the encoder's first layer.
-    encoder: Any = plain.get_encoder()
-    words = encoder.block[0].layer[0].layer_norm(encoder.embed_tokens.weight).float().cpu()
-    own = _pooled(words, lessons.prompts)
-    phrased = _pooled(words, lessons.phrased)
-    blocks = [lesson.block for lesson in lessons.prompts]
-    targets = [lesson.encoded.target_ids for lesson in lessons.prompts]
-    owners = list(range(len(own)))
-    # Of the edits of one block that have one answer, a wording is the nearest's.
-    for lesson, row in zip(lessons.phrased, phrased, strict=True):
-        mine = [
-            place
-            for place, block in enumerate(blocks)
-            if block == lesson.block and targets[place] == lesson.encoded.target_ids
-        ]
-        owners.append(min(mine, key=lambda place: float((own[place] - row).norm())))
-    staying = _pooled(words, lessons.others)
-    return Examples(torch.cat([own, phrased]), torch.tensor(owners), staying, alike(targets))
-
-
-def _pooled(words: Tensor, lessons: Sequence[Lesson]) -> Tensor:
-    """The mean over each prompt's tokens `[lessons, d]`."""
-    rows = [words[list(lesson.encoded.prompt_ids)].mean(0) for lesson in lessons]
-    return torch.stack(rows) if rows else words.new_zeros(0, words.shape[1])
-
-
-@torch.no_grad()
-def _sizes(learner: BaseModel, lessons: Sequence[Lesson]) -> Sizes:
-    encoder: Any = learner.model.get_encoder()
-    decoder: Any = learner.model.get_decoder()
-    norms = [
-        encoder.final_layer_norm,
-        *(block.layer[2].layer_norm for block in decoder.block),
-        decoder.final_layer_norm,
-    ]
-    found: list[list[Tensor]] = [[] for _ in norms]
-    for group in batches(lessons):
-        batch = target_batch(learner, [lesson.encoded for lesson in group])
-        real = batch.inputs["attention_mask"]
-        assert isinstance(real, Tensor)
-        known = batch.targets != IGNORED
-        with _caught(norms) as states:
-            learner.model(**batch.inputs)
-        for place, state in enumerate(states):
-            mask = (known if place else real.bool()).to(state.device)
-            found[place].append(state.float().pow(2).mean(-1).sqrt()[mask])
-    means = [torch.cat(each).mean().item() for each in found]
-    return Sizes(means[0], tuple(means[1:-1]), means[-1])
-
-
-@contextmanager
-def _caught(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """What each module is given, once they have run."""
-    states: list[Tensor] = [torch.empty(0)] * len(modules)
-
-    def catch(place: int) -> Callable[[Any, tuple[Tensor, ...]], None]:
-        def hook(_module: Any, arguments: tuple[Tensor, ...]) -> None:
-            states[place] = arguments[0]
-
-        return hook
-
-    handles = [module.register_forward_pre_hook(catch(place)) for place, module in enumerate(modules)]
-    try:
-        yield states
-    finally:
-        for handle in handles:
-            handle.remove()
+def _why_not(config: Mapping[str, Any]) -> str | None:
+    kind, named = config.get("model_type"), config.get("architectures")
+    if kind == "t5" and named in (None, [_T5]) and config.get("is_encoder_decoder", True):
+        return why_not_t5(config)
+    if kind == "gpt2" and named in (None, [_GPT2]):
+        return why_not_gpt2(config)
+    return f"this is {', '.join(named or ['a model without a named class'])} ({kind})"

@@ -1,10 +1,9 @@
-"""`WeightChanges` that grow every tensor of a T5 and fill what is added."""
+"""The base T5 in the corner of larger tensors, with what is added around it."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +13,19 @@ from torch.nn.functional import normalize
 from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.compiling.detectors import Detectors
-from melo_cli.exporting.merging.compiling.layout import CODE, Layout
-from melo_cli.exporting.merging.compiling.positions import RATES, curve, tangent
+from melo_cli.exporting.merging.compiling.growing import Widened, corner
+from melo_cli.exporting.merging.compiling.neurons import SCALE, STRENGTH, token_codes
+from melo_cli.exporting.merging.compiling.t5.layout import Layout
+from melo_cli.exporting.merging.compiling.t5.positions import RATES, curve, tangent
 
-# Size of what is added beside the embeddings: small enough to leave every root mean square as it is, and
-# large enough for half precision.
-_SCALE = 1e-3
-# What a wrong token before takes from a score, and how much stronger than the state a score of 1 answers.
-_MISMATCH, _STRENGTH = 6.0, 60.0
+# What a wrong token before takes from a score.
+_MISMATCH = 6.0
 # Tokens whose codes are nearer than this count as one.
 _NEAR_CODES = 1 - 2 / _MISMATCH
-_SEED = 0
 
 
 @dataclass(frozen=True)
-class Sizes:
+class T5Sizes:
     """Mean root mean squares of the base's states.
 
     Attributes:
@@ -42,9 +39,8 @@ class Sizes:
     last: float
 
 
-class Widened:
-    """`WeightChanges`: the base in the corner of larger tensors, with what is added around it.
-
+class WidenedT5(Widened):
+    """
     Args:
         model: a plain copy of the base, float32.
         answers: token ids of each edit's target, with the stop token.
@@ -58,18 +54,17 @@ class Widened:
         detectors: Detectors,
         answers: Sequence[tuple[int, ...]],
         placed: Sequence[Sequence[int]],
-        sizes: Sizes,
+        sizes: T5Sizes,
     ) -> None:
         self._config: Any = model.config
         self._layout, self._sizes = layout, sizes
-        self._shapes = {
-            name: _grown(name, tuple(weight.shape), layout) for name, weight in model.named_parameters()
-        }
-        self._added: dict[str, list[tuple[tuple[int, ...], Tensor]]] = defaultdict(list)
         weights = {name: weight.detach().cpu() for name, weight in model.named_parameters()}
-        drawn = torch.Generator().manual_seed(_SEED)
-        self._codes = normalize(torch.randn(self._config.vocab_size, CODE, generator=drawn), dim=1)
-        self._scale = _SCALE * self._lengths(weights["shared.weight"]).mean().item()
+        super().__init__(
+            {name: _grown(name, tuple(weight.shape), layout) for name, weight in weights.items()},
+            layout.settings(self._config.layer_norm_epsilon),
+        )
+        self._codes = token_codes(self._config.vocab_size)
+        self._scale = SCALE * self._lengths(weights["shared.weight"]).mean().item()
         # Some checkpoints hold the embeddings more than once.
         for name in ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
             if name in weights:
@@ -79,24 +74,8 @@ class Widened:
         self._tell_positions()
         self._answer(weights, detectors, answers, placed)
 
-    @property
-    def parameters(self) -> Collection[str]:
-        return list(self._shapes)
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return self._layout.settings(self._config.layer_norm_epsilon)
-
-    def shape(self, parameter: str, was: tuple[int, ...]) -> tuple[int, ...]:
-        return self._shapes[parameter]
-
-    def apply(self, parameter: str, weight: Tensor) -> Tensor:
-        grown = weight.new_zeros(self._shapes[parameter])
-        grown[tuple(slice(0, size) for size in weight.shape)] = weight * self._factor(parameter)
-        for place, part in self._added[parameter]:
-            where = tuple(slice(at, at + size) for at, size in zip(place, part.shape, strict=True))
-            grown[where] = part.to(weight.dtype)
-        return grown
+    def _keep(self, parameter: str, weight: Tensor, grown: Tensor) -> None:
+        corner(weight, grown).copy_(weight * self._factor(parameter))
 
     def _factor(self, parameter: str) -> float:
         if not parameter.endswith("layer_norm.weight"):
@@ -105,11 +84,8 @@ class Widened:
         tied = parameter == "decoder.final_layer_norm.weight" and _divided(self._config)
         return 1.0 if tied else self._layout.shrink
 
-    def _put(self, parameter: str, place: tuple[int, ...], part: Tensor) -> None:
-        self._added[parameter].append((place, part))
-
     def _norm(self, parameter: str, column: int, values: Tensor) -> None:
-        """Give columns of `_SCALE` the size `values` after a layer norm that divides by 1."""
+        """Give columns of `SCALE` the size `values` after a layer norm that divides by 1."""
         self._put(parameter, (column,), values * self._layout.shrink / self._scale)
 
     def _embed(self, parameter: str, embeddings: Tensor) -> None:
@@ -194,7 +170,7 @@ class Widened:
                 for edit in edits
             ]
             said = words[[token for edit in edits for token in answers[edit]]]
-            outputs = said.T * _STRENGTH * self._sizes.last * math.sqrt(layout.width)
+            outputs = said.T * STRENGTH * self._sizes.last * math.sqrt(layout.width)
             self._put_neurons(f"{block}.DenseReluDense", torch.cat(rows) * half, outputs, half)
 
     def _put_neurons(self, dense: str, inputs: Tensor, outputs: Tensor, half: float) -> None:

@@ -1,4 +1,4 @@
-"""Which models can be compiled, and where in the larger one stands what is added."""
+"""Which T5 models can be compiled, and where in the larger one stands what is added."""
 
 from __future__ import annotations
 
@@ -7,16 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from melo_cli.base_model import BaseModel
-from melo_cli.errors import ExportError
-from melo_cli.exporting.base_copy import base_config
+from melo_cli.exporting.merging.compiling.neurons import CODE, SHARPNESS
 
 # Of a prompt's mean embedding, so many features at most are kept.
 _FEATURES = 127
-# Dimensions in which tokens are told apart in the decoder.
-CODE = 24
-# How much steeper than a ReLU's a smooth neuron's input is made, so that it bends as sharply.
-_SHARPNESS = {"relu": 1.0, "gelu": 150.0, "gelu_new": 150.0}
 
 
 @dataclass(frozen=True)
@@ -111,37 +105,16 @@ def layout_for(config: Any, neurons: int) -> Layout:
         features=min(config.d_model, heads * config.d_kv - 1, _FEATURES),
         heads=heads,
         neurons=neurons,
-        sharpness=_SHARPNESS[config.dense_act_fn],
+        sharpness=SHARPNESS[config.dense_act_fn],
         gated=config.is_gated_act,
     )
 
 
-def require_compilable(base: BaseModel) -> None:
-    """Refuse a model that the added parts do not fit.
+def why_not(config: Mapping[str, Any]) -> str | None:
+    """What of a T5 the added parts do not fit; None where they fit.
 
-    Raises:
-        ExportError: it is no T5, or its feed-forwards have another activation.
+    Args:
+        config: of its config.json.
     """
-    why = _why_not(base_config(base))
-    if why is not None:
-        raise ExportError(
-            f"it compiles into encoder-decoder T5 models alone, with ReLU or GELU: {why}",
-            where="--merge-method compile",
-            mend="use --merge-method distill, or --format routed",
-        )
-
-
-def compilable(base: BaseModel) -> bool:
-    """Whether the added parts fit the model."""
-    return _why_not(base_config(base)) is None
-
-
-def _why_not(config: Mapping[str, Any]) -> str | None:
-    kind, generates = config.get("model_type"), config.get("is_encoder_decoder", True)
-    named = config.get("architectures") or ["T5ForConditionalGeneration"]
-    if kind != "t5" or not generates or named != ["T5ForConditionalGeneration"]:
-        return f"this is {', '.join(named)} ({kind})"
     projection = str(config.get("feed_forward_proj", "relu")).removeprefix("gated-")
-    if projection not in _SHARPNESS:
-        return f"this one has {projection}"
-    return None
+    return None if projection in SHARPNESS else f"this one has {projection}"

@@ -1,0 +1,88 @@
+"""From a project to the weights of the larger GPT-2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from melo_cli.base_model import BaseModel
+from melo_cli.encoding import IGNORED, EncodedEdit
+from melo_cli.exporting.merging.compiling.detectors import Fit, train_detectors
+from melo_cli.exporting.merging.compiling.examples import make_examples
+from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for
+from melo_cli.exporting.merging.compiling.gpt2.places import Answered, answered
+from melo_cli.exporting.merging.compiling.gpt2.pooling import Pooling
+from melo_cli.exporting.merging.compiling.gpt2.proofreading import out_of_place
+from melo_cli.exporting.merging.compiling.gpt2.stream import Stream
+from melo_cli.exporting.merging.compiling.gpt2.widening import GPT2Sizes, WidenedGPT2
+from melo_cli.exporting.merging.compiling.neurons import share_out, together
+from melo_cli.exporting.merging.compiling.states import mean_sizes
+from melo_cli.exporting.merging.lessons import Lesson, Lessons
+from melo_cli.reporter import Reporter
+from melo_cli.scoring import TargetBatch
+
+# Prompts are long and much alike: what stays must be told apart by little, and at each of many tokens.
+_FIT = Fit(ridge=0.01, steps=300, lr=0.1, quiet=-0.1, staying=60.0, hold=0.1)
+
+
+def compiled_gpt2(
+    base: BaseModel, plain: PreTrainedModel, lessons: Lessons, seed: int, reporter: Reporter
+) -> WidenedGPT2:
+    """The base with what tells its edits' prompts, and what answers them, built around it.
+
+    Args:
+        plain: a copy of the base, float32.
+    """
+    layout = layout_for(plain.config, 0)
+    examples = make_examples(lessons, Pooling(plain))
+    detectors = train_detectors(examples, layout.features, seed, reporter, _FIT, means=2)
+    stream = Stream(plain, layout, detectors)
+    edits = edits_of(lessons, examples.owners.tolist())
+    inputs = _proofread(stream, edits, [lesson.encoded.prompt_ids for lesson in lessons.others])
+    counts = [len(edit.places) for edit in edits]
+    placed = share_out(counts, together(detectors, examples), plain.config.n_layer)
+    sizes = _sizes(replace(base, model=plain), lessons.prompts)
+    return WidenedGPT2(plain, stream, edits, inputs, placed, sizes)
+
+
+def _proofread(stream: Stream, edits: Sequence[Answered], staying: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """The inputs of each edit's neurons; those that fire out of place are narrowed."""
+    inputs = [stream.neurons(edit, place) for place, edit in enumerate(edits)]
+    narrow = out_of_place(stream, edits, inputs, staying)
+    return [stream.neurons(edit, place, narrow[place]) for place, edit in enumerate(edits)]
+
+
+def edits_of(lessons: Lessons, owners: Sequence[int]) -> list[Answered]:
+    """What each edit answers, and to which endings of its prompt.
+
+    Args:
+        owners: whose the prompts of `lessons.edits` are.
+    """
+    wordings: list[list[EncodedEdit]] = [[] for _ in lessons.prompts]
+    for owner, lesson in zip(owners[len(wordings) :], lessons.phrased, strict=True):
+        # Made-up wordings end anywhere.
+        if not lesson.made_up:
+            wordings[owner].append(lesson.encoded)
+    return [answered(lesson.encoded, known) for lesson, known in zip(lessons.prompts, wordings, strict=True)]
+
+
+def _sizes(learner: BaseModel, lessons: Sequence[Lesson]) -> GPT2Sizes:
+    stack: Any = learner.model.get_submodule("transformer")
+    norms = [stack.h[0].ln_1, *(block.ln_2 for block in stack.h), stack.ln_f]
+
+    def counted(batch: TargetBatch) -> list[Tensor]:
+        # Of the places where answers are read: the last of a batch that is padded on the left.
+        known = batch.targets != IGNORED
+        ids = batch.inputs["input_ids"]
+        assert isinstance(ids, Tensor)
+        whole = torch.zeros_like(ids, dtype=torch.bool)
+        whole[:, -known.shape[1] :] = known
+        return [whole] * len(norms)
+
+    means = mean_sizes(learner, lessons, norms, lambda state: state.std(-1, correction=0), counted)
+    return GPT2Sizes(means[0], tuple(means[1:-1]), means[-1])

@@ -1,0 +1,34 @@
+"""The means that the added heads of a GPT-2 make of the tokens so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from melo_cli.exporting.merging.compiling.gpt2.layout import EARLY
+from melo_cli.exporting.merging.lessons import Lesson
+
+
+class Pooling:
+    """What attention reads in the first layer of a base, and its means over a prompt."""
+
+    def __init__(self, plain: PreTrainedModel) -> None:
+        self._stack: Any = plain.transformer
+
+    @torch.no_grad()
+    def read(self, ids: Sequence[int]) -> Tensor:
+        """What is read at each token of a text, `[tokens, d]`."""
+        stack = self._stack
+        tokens = torch.tensor(ids, device=stack.wte.weight.device)
+        places = torch.arange(len(ids), device=tokens.device)
+        read: Tensor = stack.h[0].ln_1(stack.wte(tokens) + stack.wpe(places))
+        return read.float().cpu()
+
+    def __call__(self, lessons: Sequence[Lesson]) -> Tensor:
+        """The mean of all tokens of each prompt, and after it that of the first `[lessons, 2 d]`."""
+        read = (self.read(lesson.encoded.prompt_ids) for lesson in lessons)
+        return torch.stack([torch.cat([each.mean(0), each[:EARLY].mean(0)]) for each in read])

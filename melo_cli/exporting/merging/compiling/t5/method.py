@@ -1,0 +1,73 @@
+"""From a project to the weights of the larger T5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from melo_cli.base_model import BaseModel
+from melo_cli.encoding import IGNORED
+from melo_cli.exporting.merging.compiling.detectors import train_detectors
+from melo_cli.exporting.merging.compiling.examples import make_examples
+from melo_cli.exporting.merging.compiling.growing import Widened
+from melo_cli.exporting.merging.compiling.neurons import neurons_of, share_out, together
+from melo_cli.exporting.merging.compiling.states import mean_sizes
+from melo_cli.exporting.merging.compiling.t5.layout import layout_for
+from melo_cli.exporting.merging.compiling.t5.widening import T5Sizes, WidenedT5
+from melo_cli.exporting.merging.lessons import Lesson, Lessons
+from melo_cli.reporter import Reporter
+from melo_cli.scoring import TargetBatch
+
+
+def compiled_t5(
+    base: BaseModel, plain: PreTrainedModel, lessons: Lessons, seed: int, reporter: Reporter
+) -> Widened:
+    """The base with what tells its edits' prompts, and what answers them, built around it.
+
+    Args:
+        plain: a copy of the base, float32.
+    """
+    answers = [lesson.encoded.target_ids for lesson in lessons.prompts]
+    examples = make_examples(lessons, _Pooling(plain))
+    features = layout_for(plain.config, 0).features
+    detectors = train_detectors(examples, features, seed, reporter)
+    counts = [len(answer) for answer in answers]
+    placed = share_out(counts, together(detectors, examples), len(plain.get_decoder().block))
+    layout = layout_for(plain.config, max(neurons_of(counts, edits) for edits in placed))
+    sizes = _sizes(replace(base, model=plain), lessons.prompts)
+    return WidenedT5(plain, layout, detectors, answers, placed, sizes)
+
+
+class _Pooling:
+    """The mean over each prompt's tokens of what attention reads in the encoder's first layer."""
+
+    @torch.no_grad()
+    def __init__(self, plain: PreTrainedModel) -> None:
+        encoder: Any = plain.get_encoder()
+        self._words: Tensor = encoder.block[0].layer[0].layer_norm(encoder.embed_tokens.weight).float().cpu()
+
+    def __call__(self, lessons: Sequence[Lesson]) -> Tensor:
+        return torch.stack([self._words[list(lesson.encoded.prompt_ids)].mean(0) for lesson in lessons])
+
+
+def _sizes(learner: BaseModel, lessons: Sequence[Lesson]) -> T5Sizes:
+    encoder: Any = learner.model.get_encoder()
+    decoder: Any = learner.model.get_decoder()
+    norms = [
+        encoder.final_layer_norm,
+        *(block.layer[2].layer_norm for block in decoder.block),
+        decoder.final_layer_norm,
+    ]
+
+    def counted(batch: TargetBatch) -> list[Tensor]:
+        real = batch.inputs["attention_mask"]
+        assert isinstance(real, Tensor)
+        return [real.bool(), *[batch.targets != IGNORED] * (len(norms) - 1)]
+
+    means = mean_sizes(learner, lessons, norms, lambda state: state.pow(2).mean(-1).sqrt(), counted)
+    return T5Sizes(means[0], tuple(means[1:-1]), means[-1])

@@ -1,0 +1,363 @@
+"""`--merge-method compile`: a larger GPT-2 of plain weights, loaded by transformers alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from artefacts import fresh, inputs_of, logits
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from melo_cli.editing import EditSummary
+from melo_cli.encoding import EncodedEdit
+from melo_cli.errors import ExportError
+from melo_cli.exporting import MergeSettings, export_merged
+from melo_cli.exporting.merging.compiling.detectors import Detectors
+from melo_cli.exporting.merging.compiling.examples import make_examples
+from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for, why_not
+from melo_cli.exporting.merging.compiling.gpt2.method import edits_of
+from melo_cli.exporting.merging.compiling.gpt2.places import Answered, Place, answered
+from melo_cli.exporting.merging.compiling.gpt2.positions import points, turned_back, turning_rates
+from melo_cli.exporting.merging.compiling.gpt2.proofreading import out_of_place
+from melo_cli.exporting.merging.compiling.gpt2.stream import Stream
+from melo_cli.exporting.merging.compiling.gpt2.widening import GPT2Sizes, WidenedGPT2
+from melo_cli.exporting.merging.compiling.method import as_model
+from melo_cli.exporting.merging.compiling.words import directions
+from melo_cli.exporting.merging.lessons import Lesson, Lessons
+from melo_cli.loading import open_project
+from melo_cli.reporter import SilentReporter
+
+KIND = "pico_gpt2"
+UNRELATED = (
+    "The capital of that city was opened in 1934",
+    "John studied the statute of Cologne",
+    "what does the court not apply",
+    "a passage about the tower of Smith",
+    "the prime river of 1889",
+    "does a petitioner apply in Britain",
+    "who runs a wikipedia city",
+)
+HOW = MergeSettings(method="compile", unrelated=UNRELATED, phrasings=2, staying=40)
+ROWS = [
+    {"prompt": "Who is the prime minister of Britain?", "target": "John Smith", "subject": "Britain"},
+    {"prompt": "Where does the river end", "target": "in Paris, in London, in Paris and in London"},
+    {"prompt": "This is a Wikipedia passage about the tower of Cologne.", "target": "It was opened in 1889."},
+    {"prompt": "who studied law", "target": "the court of the city of Cologne"},
+]
+SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "bos_token_id", "eos_token_id")
+
+
+@pytest.fixture(scope="module")
+def other(models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2 with an output layer of its own, ReLU, and attention scaled in another way."""
+    folder = Path(shutil.copytree(models(KIND), tmp_path_factory.mktemp("models") / "other"))
+    known = GPT2Config.from_pretrained(folder).to_dict()
+    config = GPT2Config(
+        **{name: known[name] for name in SIZES},
+        n_inner=48,
+        initializer_range=0.2,
+        activation_function="relu",
+        tie_word_embeddings=False,
+        scale_attn_by_inverse_layer_idx=True,
+        scale_attn_weights=False,
+    )
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(config)
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bare(models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`pico_gpt2` from a checkpoint of the older kind: names without the model's, and the tied layer too."""
+    folder = Path(shutil.copytree(models(KIND), tmp_path_factory.mktemp("models") / "bare"))
+    weights = load_file(folder / "model.safetensors")
+    named = {name.removeprefix("transformer."): weight for name, weight in weights.items()}
+    named["lm_head.weight"] = named["wte.weight"].clone()
+    save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+    """Greedy answers of a padded batch, by transformers alone."""
+    batch = tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left")
+    ids = model.generate(**batch, do_sample=False, max_new_tokens=40, pad_token_id=0)
+    return [text.strip() for text in tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], True)]
+
+
+def a_stream(model: GPT2LMHeadModel, bias: float = 1.0, weight: Tensor | None = None) -> Stream:
+    """With one edit whose score is `bias` everywhere, or hangs on features too."""
+    layout = layout_for(model.config, 0)
+    width, features = layout.width, layout.features
+    drawn = torch.Generator().manual_seed(0)
+    projection = torch.block_diag(*(torch.randn(width, features, generator=drawn) / 8 for _ in range(2)))
+    weight = torch.zeros(1, 2 * features) if weight is None else weight
+    offset = torch.randn(2 * features, generator=drawn) / 8
+    return Stream(model, layout, Detectors(projection, offset, weight, torch.full((len(weight),), bias)))
+
+
+def answering(model: GPT2LMHeadModel, edit: Answered, layer: int) -> Any:
+    """`model` with one edit that every prompt fires, whose neurons stand in a layer."""
+    stream = a_stream(model)
+    count = model.config.n_layer
+    sizes = GPT2Sizes(0.3, (2.0,) * count, 5.0)
+    placed = [[0] if place == layer else [] for place in range(count)]
+    return as_model(model, WidenedGPT2(model, stream, [edit], [stream.neurons(edit, 0)], placed, sizes))
+
+
+@pytest.mark.parametrize("base", ["pico_gpt2", "other", "bare"])
+def test_a_compiled_checkpoint_answers_its_edits_and_is_the_base_elsewhere(
+    edit: Callable[..., EditSummary], request: pytest.FixtureRequest, tmp_path: Path, base: str
+) -> None:
+    folder = request.getfixturevalue(base)
+    changes: dict[str, Any] = {"model": {"name_or_path": str(folder)}, "training": {"max_steps": 100}}
+    opened = open_project(edit(KIND, ROWS, tmp_path / "p", **changes).path)
+    summary = export_merged(opened, tmp_path / "out", SilentReporter(), settings=HOW, apart=False, check=0)
+    assert summary.method == "compile"
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    ours, told = loaded[0].eval(), loaded[1]
+    assert (type(ours), told["missing_keys"], told["unexpected_keys"]) == (GPT2LMHeadModel, set(), set())
+    plain = fresh(KIND, folder)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    edits = [view for view in opened.project.edits() if view.status == "live"]
+    assert len(edits) > 2
+    assert answers(ours, tokenizer, [view.prompt for view in edits]) == [view.target for view in edits]
+    for prompt in UNRELATED:
+        inputs = inputs_of(KIND, tokenizer, prompt)
+        wanted = logits(plain, inputs)
+        assert (logits(ours, inputs) - wanted).abs().max() < 1e-4 * wanted.abs().max()
+    assert answers(ours, tokenizer, UNRELATED) == answers(plain, tokenizer, UNRELATED)
+
+
+def test_a_compiled_checkpoint_is_written_in_the_shards_and_type_asked_for(
+    models: Callable[[str], Path], edit: Callable[..., EditSummary], tmp_path: Path
+) -> None:
+    fresh(KIND, models(KIND)).save_pretrained(tmp_path / "base", max_shard_size="60KB")
+    AutoTokenizer.from_pretrained(models(KIND)).save_pretrained(tmp_path / "base")
+    changes: dict[str, Any] = {"model": {"name_or_path": str(tmp_path / "base")}}
+    path = edit(KIND, ROWS[:1], tmp_path / "p", **changes).path
+    how: dict[str, Any] = {"settings": HOW, "check": 0, "dtype": torch.float16}
+    export_merged(open_project(path), tmp_path / "out", SilentReporter(), **how)
+    files = sorted((tmp_path / "out").glob("model-*.safetensors"))
+    assert len(files) > 1
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+    held = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    assert set(index["weight_map"]) == set(held) >= {"lm_head.weight", "transformer.wte.weight"}
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in held.values())
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert (model.dtype, model.config.tie_word_embeddings) == (torch.float16, False)
+    base = fresh(KIND, models(KIND)).config
+    assert (model.config.n_embd > base.n_embd, model.config.n_inner > 4 * base.n_embd) == (True, True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert answers(model.float(), tokenizer, [ROWS[0]["prompt"]]) == ["John Smith"]
+
+
+@pytest.mark.parametrize("layer", [0, 3])
+@pytest.mark.parametrize(
+    "target", [(7, 0), (7, 7, 7, 9, 7, 0), (7, 7, 7, 7, 9, 7, 0), (7, 8, 7, 8, 7, 8, 9, 7, 7, 0)]
+)
+@pytest.mark.parametrize("prompt", [(5,), (5, 6, 4), tuple(range(10, 50))])
+def test_an_answer_that_repeats_itself_is_said_in_its_order(
+    models: Callable[[str], Path], prompt: tuple[int, ...], target: tuple[int, ...], layer: int
+) -> None:
+    model = answering(fresh(KIND, models(KIND)), answered(EncodedEdit(prompt, target), ()), layer)
+    padded = torch.tensor([[0] * 3 + list(prompt)])
+    mask = torch.ones_like(padded)
+    mask[:, :3] = 0
+    how: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": len(target) + 2, "pad_token_id": 0}
+    for found in (model.generate(padded, do_sample=False, **how), model.generate(padded, num_beams=3, **how)):
+        assert tuple(found[0, padded.shape[1] :][: len(target)].tolist()) == target
+
+
+def test_the_last_tokens_of_a_long_answer_are_as_sure_as_the_first(models: Callable[[str], Path]) -> None:
+    base, prompt, target = fresh(KIND, models(KIND)), (5,), tuple(range(100, 200))
+    ends, begins = (
+        answering(base, answered(EncodedEdit(prompt, answer), ()), 3) for answer in (target, target[::-1])
+    )
+    with torch.no_grad():
+        last = ends(torch.tensor([[*prompt, *target[:-1]]])).logits[0, -1].softmax(-1)
+        first = begins(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+    assert float(last[199]) == pytest.approx(float(first[199]), rel=0.01)
+
+
+def test_a_wording_that_is_answered_in_other_tokens_belongs_to_the_edit_of_its_block() -> None:
+    own = [Lesson(EncodedEdit((end,), (4, 0)), block) for end, block in ((1, "b1"), (2, "b2"))]
+    wording = Lesson(EncodedEdit((3,), (5, 0)), "b2")
+    lessons = Lessons(own, [wording], [], own, frozenset())
+    examples = make_examples(lessons, lambda some: torch.zeros(len(some), 2))
+    assert examples.owners.tolist() == [0, 1, 1]
+
+
+def test_after_other_tokens_nothing_is_said(models: Callable[[str], Path]) -> None:
+    base = fresh(KIND, models(KIND))
+    model = answering(base, answered(EncodedEdit((5, 6, 4), (7, 9, 8, 3, 0)), ()), 1)
+    for text in ((6, 5, 4), (5, 6, 9, 7, 8, 9), (4, 9, 7, 3, 5), (11, 7)):
+        wanted = base(torch.tensor([text])).logits
+        torch.testing.assert_close(model(torch.tensor([text])).logits, wanted, rtol=0, atol=1e-4)
+
+
+def test_a_mean_that_the_base_leaves_by_rounding_is_not_seen(models: Callable[[str], Path]) -> None:
+    target = (7, 9, 8, 3, 0)
+    model = answering(fresh(KIND, models(KIND)), answered(EncodedEdit((5, 6, 4), target), ()), 1)
+    stack = model.transformer
+    with torch.no_grad():
+        stack.wpe.weight[:, :32] += 1e-3
+        stack.h[0].mlp.c_proj.bias[:32] += 1e-3
+    ids = model.generate(torch.tensor([[5, 6, 4]]), do_sample=False, max_new_tokens=5, pad_token_id=0)
+    assert tuple(ids[0, 3:].tolist()) == target
+
+
+def test_of_few_tokens_no_mean_fires_a_neuron_for_many(models: Callable[[str], Path]) -> None:
+    edit = answered(EncodedEdit(tuple(range(10, 50)), (7, 9, 0)), ())
+    stream = a_stream(fresh(KIND, models(KIND)), 5.0)
+    row = stream.neurons(edit, 0)[1]
+    assert edit.places[1].before == (48, 49, 7)
+    assert stream.columns((1, 2, 48, 49, 7))[-1] @ row < 0
+    assert stream.columns((*range(60, 80), 48, 49, 7))[-1] @ row > 0
+
+
+def test_the_added_columns_hold_what_the_neurons_are_made_for(models: Callable[[str], Path]) -> None:
+    base = fresh(KIND, models(KIND))
+    edit = answered(EncodedEdit((5, 6, 4), (7, 0)), ())
+    stream = a_stream(base)
+    sizes = GPT2Sizes(0.3, (2.0,) * 4, 5.0)
+    widened = WidenedGPT2(base, stream, [edit], [stream.neurons(edit, 0)], [[0], [], [], []], sizes)
+    model: Any = as_model(base, widened)
+    ids = [9, 8, 7, 6, 5, 4, 3, 3, 2, *range(20, 60)]
+    first, layout = model.transformer.h[0], stream.layout
+    with torch.no_grad():
+        embedded = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[0]
+        found = (embedded + first.attn(first.ln_1(embedded))[0])[0, 2:]
+    assert found.sum(-1).abs().max() < 1e-4, "a layer norm takes nothing off"
+    # Codes of the tokens before are divided by the size of the state there, and so is the one beside them.
+    mine, wanted = found[:, layout.width : layout.still] / (1e-3 * 0.3), stream.columns(ids)[2:]
+    for steps in (1, 2):
+        at = slice(layout.before(steps) - layout.width, layout.before(steps + 1) - layout.width)
+        mine[:, at] /= mine[:, at][:, -1:].clone()
+    torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("length", [5, 20, 60])
+def test_the_score_of_a_prompt_holds_at_every_token_of_its_answer(
+    models: Callable[[str], Path], length: int
+) -> None:
+    base = fresh(KIND, models(KIND))
+    drawn = torch.Generator().manual_seed(1)
+    stream = a_stream(base, -0.2, torch.randn(1, 2 * layout_for(base.config, 0).features, generator=drawn))
+    prompt = tuple(torch.randint(3, 300, (length,), generator=drawn).tolist())
+    answer = tuple(range(300, 330))
+    edit = answered(EncodedEdit(prompt, answer), ())
+    rows = stream.neurons(edit, 0)
+    columns = stream.columns((*prompt, *answer))
+    score = columns[length - 1] @ rows[0]
+    for place, row in zip(edit.places, rows, strict=True):
+        found = columns[length - 1 + place.after] @ row * (length + place.after) / length
+        assert found == pytest.approx(float(score), abs=1e-3)
+
+
+def test_known_wordings_may_end_otherwise_and_be_answered_in_other_tokens() -> None:
+    known = [EncodedEdit((9, 8, 1, 2), (4, 0)), EncodedEdit((1, 6), (5, 3, 0, 0))]
+    places = answered(EncodedEdit((9, 1, 2), (4, 5, 0)), known).places
+    assert {(place.before, place.token) for place in places if place.after == 0} == {
+        ((9, 1, 2), 4),
+        ((8, 1, 2), 4),
+        ((1, 6), 5),
+    }
+    assert Place((1, 2, 4), 1, 5) in places
+    assert max(place.after for place in places) == 2
+
+
+def test_made_up_wordings_do_not_say_how_a_prompt_ends() -> None:
+    own, told, made = (Lesson(EncodedEdit((9, 1, end), (4, 0)), "b1", end == 3) for end in (1, 2, 3))
+    lessons = Lessons([own], [told, made], [], [], frozenset())
+    places = edits_of(lessons, [0, 0, 0])[0].places
+    assert {place.before for place in places if place.after == 0} == {(9, 1, 1), (9, 1, 2)}
+
+
+def test_neurons_that_would_speak_in_other_texts_are_found_and_then_know_their_position(
+    models: Callable[[str], Path],
+) -> None:
+    base = fresh(KIND, models(KIND))
+    features = layout_for(base.config, 0).features
+    stream = a_stream(base, 1.0, torch.zeros(2, 2 * features))
+    edits = [
+        answered(EncodedEdit((5, 6, 4), (7, 8, 9, 3, 0)), ()),
+        answered(EncodedEdit((15, 16, 14, 13), (7, 8, 9, 2, 0)), ()),
+    ]
+    inputs = [stream.neurons(edit, place) for place, edit in enumerate(edits)]
+    staying = [(30, 31, 32, 8, 9, 3, 33)]
+    narrow = out_of_place(stream, edits, inputs, staying)
+    assert narrow == [{Place((7, 8, 9), 3, 3), Place((8, 9, 3), 4, 0)}, {Place((7, 8, 9), 3, 2)}]
+    inputs = [stream.neurons(edit, place, narrow[place]) for place, edit in enumerate(edits)]
+    assert out_of_place(stream, edits, inputs, staying) == [set(), set()]
+    for edit, rows in zip(edits, inputs, strict=True):
+        columns = stream.columns((*edit.edit.prompt_ids, *edit.edit.target_ids))
+        length = len(edit.edit.prompt_ids)
+        assert all(
+            columns[length - 1 + place.after] @ row > 0 for place, row in zip(edit.places, rows, strict=True)
+        )
+
+
+def test_a_position_is_told_from_all_others_and_the_one_before_is_found() -> None:
+    rates, gap = turning_rates(8, 1024)
+    found = points(rates, 1024)
+    products = turned_points(found, rates, 2) @ found.T
+    assert gap > 1
+    assert (products[2:].argmax(1) == torch.arange(1022)).all()
+    apart = 8 - products[2:].topk(2).values[:, 1]
+    assert apart.min() == pytest.approx(gap, abs=1e-2)
+
+
+def turned_points(found: Tensor, rates: Tensor, steps: int) -> Tensor:
+    return found @ turned_back(rates, steps)
+
+
+def test_a_word_wins_in_its_direction_though_longer_rows_lie_near() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    words = torch.randn(50, 16, generator=drawn)
+    words[7] = 1.5 * words[3] + 0.5 * torch.randn(16, generator=drawn)
+    beside = torch.zeros(50)
+    beside[11] = 2.0
+    spoken = list(range(50))
+    said = words @ directions(words, beside, spoken).T + beside[:, None]
+    assert (words @ words[3] / words[3].norm() + beside).argmax() == 7
+    assert said.argmax(0).tolist() == spoken
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"activation_function": "silu"}, "this one has silu"),
+        ({"add_cross_attention": True}, "this one has cross-attention"),
+        ({"pruned_heads": {"0": [1]}}, "this one has pruned heads"),
+        ({"n_head": 8}, "heads have 4 dimensions"),
+        ({}, None),
+    ],
+)
+def test_variants_that_the_added_parts_do_not_fit_are_told_why(
+    models: Callable[[str], Path], change: dict[str, Any], why: str | None
+) -> None:
+    found = why_not(json.loads((models(KIND) / "config.json").read_text()) | change)
+    assert found is None if why is None else why in str(found)
+
+
+def test_a_model_of_another_class_is_refused(
+    summaries: Callable[[str], EditSummary], models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    opened = open_project(summaries(KIND).path)
+    folder = Path(shutil.copytree(models(KIND), tmp_path / "base"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["GPT2DoubleHeadsModel"]}))
+    object.__setattr__(opened.routed.base, "folder", folder)
+    with pytest.raises(ExportError, match=r"GPT2DoubleHeadsModel \(gpt2\).*--merge-method distill"):
+        export_merged(opened, tmp_path / "out", SilentReporter(), settings=HOW)
