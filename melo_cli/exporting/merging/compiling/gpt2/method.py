@@ -39,7 +39,11 @@ def compiled_gpt2(
         plain: a copy of the base, float32.
     """
     layout = layout_for(plain.config, 0)
-    examples = make_examples(lessons, Pooling(plain))
+    pooling = Pooling(plain)
+    examples = make_examples(lessons, pooling)
+    # Neurons read a text's means at each of its tokens: where it is to stay, its beginnings are as well.
+    staying = torch.stack([*examples.staying, *pooling.beginnings(lessons.far)])
+    examples = replace(examples, staying=staying)
     detectors = train_detectors(examples, layout.features, seed, reporter, _FIT, means=2)
     stream = Stream(plain, layout, detectors)
     edits = edits_of(lessons, examples.owners.tolist())

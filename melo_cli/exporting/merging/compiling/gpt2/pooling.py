@@ -12,6 +12,9 @@ from transformers import PreTrainedModel
 from melo_cli.exporting.merging.compiling.gpt2.layout import EARLY
 from melo_cli.exporting.merging.lessons import Lesson
 
+# By how many tokens a beginning of a prompt is longer than the one before.
+_EVERY = 8
+
 
 class Pooling:
     """What attention reads in the first layer of a base, and its means over a prompt."""
@@ -30,5 +33,13 @@ class Pooling:
 
     def __call__(self, lessons: Sequence[Lesson]) -> Tensor:
         """The mean of all tokens of each prompt, and after it that of the first `[lessons, 2 d]`."""
-        read = (self.read(lesson.encoded.prompt_ids) for lesson in lessons)
-        return torch.stack([torch.cat([each.mean(0), each[:EARLY].mean(0)]) for each in read])
+        return torch.stack([_means(self.read(lesson.encoded.prompt_ids)) for lesson in lessons])
+
+    def beginnings(self, lessons: Sequence[Lesson]) -> list[Tensor]:
+        """The same of the beginnings of each prompt, some tokens more each time, each `[2 d]`."""
+        read = [self.read(lesson.encoded.prompt_ids) for lesson in lessons]
+        return [_means(each[:end]) for each in read for end in range(_EVERY, len(each), _EVERY)]
+
+
+def _means(read: Tensor) -> Tensor:
+    return torch.cat([read.mean(0), read[:EARLY].mean(0)])
