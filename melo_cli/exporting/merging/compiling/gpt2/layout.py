@@ -72,13 +72,18 @@ class GPT2Layout:
 
     @property
     def late(self) -> int:
-        """Column that marks all positions but the first `EARLY`."""
+        """First of the columns that each mark all positions but the first so many, see `early`."""
         return self.position + 2 * self.circles
+
+    @property
+    def early(self) -> list[int]:
+        """How many positions are not late: `EARLY`, twice as many, and so on."""
+        return [EARLY << times for times in range(max(1, (self.positions // EARLY).bit_length() - 1))]
 
     @property
     def inverse(self) -> int:
         """Column of one over the number of tokens so far."""
-        return self.late + 1
+        return self.late + len(self.early)
 
     @property
     def still(self) -> int:

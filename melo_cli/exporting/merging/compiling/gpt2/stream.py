@@ -18,6 +18,8 @@ from melo_cli.exporting.merging.compiling.neurons import CODE, token_codes
 
 # What a wrong token, or another position where that counts, takes from a score: more than any prompt has.
 _MISMATCH = 15.0
+# By how much another wording is shorter than an edit's prompt, at most.
+_SHORTER = 1.5
 # Contexts of which one takes less than this from the other's score count as one.
 _NEAR = 2.0
 
@@ -28,7 +30,7 @@ class Stream:
     Attributes:
         codes: of tokens, `[vocabulary, CODE]`.
         rates, gap: of the points that stand for positions, see `turning_rates`.
-        places: what stands with each position: its points, whether it is late, one over the tokens so far.
+        places: what stands with each position: its points, how late it is, one over the tokens so far.
     """
 
     def __init__(self, plain: PreTrainedModel, layout: GPT2Layout, detectors: Detectors) -> None:
@@ -39,7 +41,8 @@ class Stream:
         self._pooling = Pooling(plain)
         self._points = points(self.rates, layout.positions)
         count = torch.arange(1, layout.positions + 1).float()[:, None]
-        self.places = torch.cat([self._points, (count > EARLY).float(), _inverse(count)], 1)
+        late = (count > torch.tensor(layout.early)).float()
+        self.places = torch.cat([self._points, late, _inverse(count)], 1)
 
     def columns(self, ids: Sequence[int]) -> Tensor:
         """What stands at each token of a text, `[tokens, added columns]`."""
@@ -68,9 +71,14 @@ class Stream:
             self._recognise(row, place.before)
             if place in narrow or doubtful:
                 self._stand_at(row, length + place.after - 1)
-            # Where no wording's answer can be so near the beginning, as few tokens may have any mean.
-            if place.after >= EARLY or length > 2 * EARLY:
-                self._stand_late(row)
+            # As late as any wording's answer is: the mean of few tokens may be anything.
+            late = [
+                which
+                for which, early in enumerate(self.layout.early)
+                if place.after >= early or length > _SHORTER * early
+            ]
+            if late:
+                self._stand_late(row, late[-1])
         return rows
 
     def _features(self, ids: Sequence[int]) -> Tensor:
@@ -125,9 +133,9 @@ class Stream:
         row[at : at + self._points.shape[1]] = strength * self._points[position]
         row[self._at("one")] -= strength * self.layout.circles
 
-    def _stand_late(self, row: Tensor) -> None:
+    def _stand_late(self, row: Tensor, which: int) -> None:
         """Take from the score among the first positions."""
-        row[self._at("late")] += 2 * _MISMATCH
+        row[self._at("late") + which] += 2 * _MISMATCH
         row[self._at("one")] -= 2 * _MISMATCH
 
     def _confused(self, places: Sequence[Place]) -> list[bool]:
