@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from melo_cli.exporting import MergeSettings, export_merged
 from melo_cli.exporting.merging.compiling.detectors import Detectors
 from melo_cli.exporting.merging.compiling.examples import make_examples
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for, why_not
-from melo_cli.exporting.merging.compiling.gpt2.method import edits_of
+from melo_cli.exporting.merging.compiling.gpt2.method import edits_of, examples_of
 from melo_cli.exporting.merging.compiling.gpt2.places import Answered, Place, answered
+from melo_cli.exporting.merging.compiling.gpt2.pooling import Pooling
 from melo_cli.exporting.merging.compiling.gpt2.positions import points, turned_back, turning_rates
 from melo_cli.exporting.merging.compiling.gpt2.proofreading import out_of_place
 from melo_cli.exporting.merging.compiling.gpt2.stream import Stream
@@ -217,13 +219,24 @@ def test_a_mean_that_the_base_leaves_by_rounding_is_not_seen(models: Callable[[s
     assert tuple(ids[0, 3:].tolist()) == target
 
 
-def test_of_few_tokens_no_mean_fires_a_neuron_for_many(models: Callable[[str], Path]) -> None:
-    edit = answered(EncodedEdit(tuple(range(10, 50)), (7, 9, 0)), ())
+@pytest.mark.parametrize(("length", "few", "enough"), [(40, 2, 20), (60, 25, 35)])
+def test_of_few_tokens_no_mean_fires_a_neuron_for_many(
+    models: Callable[[str], Path], length: int, few: int, enough: int
+) -> None:
+    edit = answered(EncodedEdit((*range(10, 8 + length), 8, 9), (7, 6, 0)), ())
     stream = a_stream(fresh(KIND, models(KIND)), 5.0)
     row = stream.neurons(edit, 0)[1]
-    assert edit.places[1].before == (48, 49, 7)
-    assert stream.columns((1, 2, 48, 49, 7))[-1] @ row < 0
-    assert stream.columns((*range(60, 80), 48, 49, 7))[-1] @ row > 0
+    assert edit.places[1].before == (8, 9, 7)
+    assert stream.columns((*range(30, 30 + few), 8, 9, 7))[-1] @ row < 0
+    assert stream.columns((*range(30, 30 + enough), 8, 9, 7))[-1] @ row > 0
+
+
+def test_beginnings_of_text_that_stays_are_to_stay_as_well(models: Callable[[str], Path]) -> None:
+    base = fresh(KIND, models(KIND))
+    own, near, far = (Lesson(EncodedEdit(tuple(range(n, n + 20)), (4, 0)), "b1") for n in (1, 30, 60))
+    staying = examples_of(base, Lessons([own], [], [near], [far], frozenset())).staying
+    begun = [replace(far, encoded=EncodedEdit(far.encoded.prompt_ids[:end], (4, 0))) for end in (8, 16)]
+    torch.testing.assert_close(staying, Pooling(base)([near, far, *begun]))
 
 
 def test_the_added_columns_hold_what_the_neurons_are_made_for(models: Callable[[str], Path]) -> None:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from melo_cli.base_model import BaseModel
 from melo_cli.encoding import IGNORED, EncodedEdit
-from melo_cli.exporting.merging.compiling.detectors import Fit, train_detectors
+from melo_cli.exporting.merging.compiling.detectors import Examples, Fit, train_detectors
 from melo_cli.exporting.merging.compiling.examples import make_examples
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for
 from melo_cli.exporting.merging.compiling.gpt2.places import Answered, answered
@@ -39,11 +39,7 @@ def compiled_gpt2(
         plain: a copy of the base, float32.
     """
     layout = layout_for(plain.config, 0)
-    pooling = Pooling(plain)
-    examples = make_examples(lessons, pooling)
-    # Neurons read a text's means at each of its tokens: where it is to stay, its beginnings are as well.
-    staying = torch.stack([*examples.staying, *pooling.beginnings(lessons.far)])
-    examples = replace(examples, staying=staying)
+    examples = examples_of(plain, lessons)
     detectors = train_detectors(examples, layout.features, seed, reporter, _FIT, means=2)
     stream = Stream(plain, layout, detectors)
     edits = edits_of(lessons, examples.owners.tolist())
@@ -52,6 +48,14 @@ def compiled_gpt2(
     placed = share_out(counts, together(detectors, examples), plain.config.n_layer)
     sizes = _sizes(replace(base, model=plain), lessons.prompts)
     return WidenedGPT2(plain, stream, edits, inputs, placed, sizes)
+
+
+def examples_of(plain: PreTrainedModel, lessons: Lessons) -> Examples:
+    """What detectors learn from. Neurons read a text at each token, so beginnings of text are to stay too."""
+    pooling = Pooling(plain)
+    examples = make_examples(lessons, pooling)
+    staying = torch.stack([*examples.staying, *pooling.beginnings(lessons.far)])
+    return replace(examples, staying=staying)
 
 
 def _proofread(stream: Stream, edits: Sequence[Answered], staying: Sequence[tuple[int, ...]]) -> list[Tensor]:
