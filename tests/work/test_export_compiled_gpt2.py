@@ -234,7 +234,7 @@ def test_of_few_tokens_no_mean_fires_a_neuron_for_many(
 def test_beginnings_of_text_that_stays_are_to_stay_as_well(models: Callable[[str], Path]) -> None:
     base = fresh(KIND, models(KIND))
     own, near, far = (Lesson(EncodedEdit(tuple(range(n, n + 20)), (4, 0)), "b1") for n in (1, 30, 60))
-    staying = examples_of(base, Lessons([own], [], [near], [far], frozenset())).staying
+    staying = examples_of(base, Lessons([own], [], [near], [far], frozenset()), [far]).staying
     begun = [replace(far, encoded=EncodedEdit(far.encoded.prompt_ids[:end], (4, 0))) for end in (8, 16)]
     torch.testing.assert_close(staying, Pooling(base)([near, far, *begun]))
 

@@ -14,6 +14,7 @@ from melo_cli.base_model import BaseModel
 from melo_cli.encoding import IGNORED, EncodedEdit
 from melo_cli.exporting.merging.compiling.detectors import Examples, Fit, train_detectors
 from melo_cli.exporting.merging.compiling.examples import make_examples
+from melo_cli.exporting.merging.compiling.gpt2.continuing import continued
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for
 from melo_cli.exporting.merging.compiling.gpt2.places import Answered, answered
 from melo_cli.exporting.merging.compiling.gpt2.pooling import Pooling
@@ -38,23 +39,29 @@ def compiled_gpt2(
     Args:
         plain: a copy of the base, float32.
     """
+    learner = replace(base, model=plain)
     layout = layout_for(plain.config, 0)
-    examples = examples_of(plain, lessons)
+    far = continued(learner, lessons.far, reporter)
+    examples = examples_of(plain, lessons, far)
     detectors = train_detectors(examples, layout.features, seed, reporter, _FIT, means=2)
     stream = Stream(plain, layout, detectors)
     edits = edits_of(lessons, examples.owners.tolist())
-    inputs = _proofread(stream, edits, [lesson.encoded.prompt_ids for lesson in lessons.others])
+    inputs = _proofread(stream, edits, [lesson.encoded.prompt_ids for lesson in (*lessons.others, *far)])
     counts = [len(edit.places) for edit in edits]
     placed = share_out(counts, together(detectors, examples), plain.config.n_layer)
-    sizes = _sizes(replace(base, model=plain), lessons.prompts)
+    sizes = _sizes(learner, lessons.prompts)
     return WidenedGPT2(plain, stream, edits, inputs, placed, sizes)
 
 
-def examples_of(plain: PreTrainedModel, lessons: Lessons) -> Examples:
-    """What detectors learn from. Neurons read a text at each token, so beginnings of text are to stay too."""
+def examples_of(plain: PreTrainedModel, lessons: Lessons, texts: Sequence[Lesson]) -> Examples:
+    """What detectors learn from.
+
+    Args:
+        texts: text that is to stay, and whose beginnings are: neurons read it at each of its tokens.
+    """
     pooling = Pooling(plain)
     examples = make_examples(lessons, pooling)
-    staying = torch.stack([*examples.staying, *pooling.beginnings(lessons.far)])
+    staying = torch.stack([*examples.staying, *pooling.beginnings(texts)])
     return replace(examples, staying=staying)
 
 
