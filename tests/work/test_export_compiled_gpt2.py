@@ -16,12 +16,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from melo_cli.base_model import load_base_model
 from melo_cli.editing import EditSummary
 from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import ExportError
 from melo_cli.exporting import MergeSettings, export_merged
-from melo_cli.exporting.merging.compiling.detectors import Detectors
+from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples, train_detectors
 from melo_cli.exporting.merging.compiling.examples import make_examples
+from melo_cli.exporting.merging.compiling.gpt2 import method
+from melo_cli.exporting.merging.compiling.gpt2.continuing import continued
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for, why_not
 from melo_cli.exporting.merging.compiling.gpt2.method import edits_of, examples_of
 from melo_cli.exporting.merging.compiling.gpt2.places import Answered, Place, answered
@@ -34,6 +37,7 @@ from melo_cli.exporting.merging.compiling.method import as_model
 from melo_cli.exporting.merging.compiling.words import directions
 from melo_cli.exporting.merging.lessons import Lesson, Lessons
 from melo_cli.loading import open_project
+from melo_cli.recipe import ModelSection
 from melo_cli.reporter import SilentReporter
 
 KIND = "pico_gpt2"
@@ -258,6 +262,41 @@ def test_the_added_columns_hold_what_the_neurons_are_made_for(models: Callable[[
         at = slice(layout.before(steps) - layout.width, layout.before(steps + 1) - layout.width)
         mine[:, at] /= mine[:, at][:, -1:].clone()
     torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_detectors_are_quiet_in_what_the_base_writes_on(
+    summaries: Callable[[str], EditSummary], reporter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[int] = []
+
+    def train(examples: Examples, *others: Any, **named: Any) -> Detectors:
+        learned.append(len(examples.staying))
+        return train_detectors(examples, *others, **named)
+
+    monkeypatch.setattr(method, "train_detectors", train)
+    opened = open_project(summaries(KIND).path)
+    export_merged(opened, tmp_path / "long", reporter, settings=HOW, check=0)
+    monkeypatch.setattr(method, "continued", lambda _base, lessons, _reporter: list(lessons))
+    export_merged(opened, tmp_path / "short", reporter, settings=HOW, check=0)
+    assert learned[0] > learned[1]
+
+
+def test_text_that_stays_is_read_on_as_the_base_writes_it(models: Callable[[str], Path]) -> None:
+    base = load_base_model(ModelSection(name_or_path=str(models(KIND))), "custom")
+    limit = base.model.config.n_positions
+    prompts = [tuple(range(5, 5 + length)) for length in (3, 9, limit - 2)]
+    lessons = [Lesson(EncodedEdit(prompt, (4,)), None) for prompt in prompts]
+    read = [
+        [lesson.encoded.prompt_ids for lesson in continued(base, some, SilentReporter())]
+        for some in (lessons, lessons[:2])
+    ]
+    # Together there is room for two tokens, without the longest for many.
+    assert [len(ids) - len(prompt) for ids, prompt in zip(read[0], prompts, strict=True)] == [2, 2, 2]
+    for ids, prompt in zip(read[1], prompts, strict=False):
+        stop, inputs = base.model.generation_config.eos_token_id, torch.tensor([prompt])
+        (alone,) = base.model.generate(inputs, do_sample=False, max_new_tokens=64).tolist()
+        assert ids == tuple(alone[: alone.index(stop)] if stop in alone else alone)
+        assert len(ids) > len(prompt)
 
 
 @pytest.mark.parametrize("length", [5, 20, 60])
