@@ -10,28 +10,26 @@ from transformers import GenerationConfig
 
 from melo_cli.base_model import BaseModel
 from melo_cli.encoding import pad_prompts
+from melo_cli.exporting.merging.closed_form import batches
 from melo_cli.exporting.merging.lessons import Lesson
 from melo_cli.reporter import Reporter
 
 _TOKENS = 64
-_ROWS = 32
+# Texts at most.
 _MOST = 1000
 
 
 @torch.no_grad()
 def continued(base: BaseModel, lessons: Sequence[Lesson], reporter: Reporter) -> list[Lesson]:
-    """The lessons, their prompts longer by the base's own greedy answers; a thousand of many, evenly spread.
+    """The lessons, with the base's own greedy answers behind their prompts; of many some, evenly spread.
 
     Args:
         base: with a plain copy of its model.
     """
     chosen = lessons[:: -(-len(lessons) // _MOST)] if lessons else []
-    # Rows of one pass are of like length, and every one has room for an answer.
-    ordered = sorted(chosen, key=lambda lesson: len(lesson.encoded.prompt_ids))
     found: list[Lesson] = []
-    with reporter.progress("reading on", len(ordered), "prompts") as progress:
-        for start in range(0, len(ordered), _ROWS):
-            rows = ordered[start : start + _ROWS]
+    with reporter.progress("reading on", len(chosen), "prompts") as progress:
+        for rows in batches(chosen):
             found += _longer(base, rows)
             progress.advance(len(rows))
     return found

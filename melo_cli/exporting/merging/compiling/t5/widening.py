@@ -40,7 +40,8 @@ class T5Sizes:
 
 
 class WidenedT5(Widened):
-    """
+    """The base T5 with what is added around it.
+
     Args:
         model: a plain copy of the base, float32.
         answers: token ids of each edit's target, with the stop token.
