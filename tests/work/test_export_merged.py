@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +24,12 @@ from torch.nn.functional import kl_div
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from melo_cli.editing import EditSummary
-from melo_cli.encoding import IGNORED
+from melo_cli.encoding import IGNORED, EncodedEdit
 from melo_cli.errors import ArtefactError, ExportError, ProjectError
 from melo_cli.exporting import ExportSummary, Floors, MergeSettings, export_merged
+from melo_cli.exporting.merging import closed_form, methods
 from melo_cli.exporting.merging import distill as distilling
-from melo_cli.exporting.merging import methods
-from melo_cli.exporting.merging.closed_form import solve
+from melo_cli.exporting.merging.closed_form import solve, thinned
 from melo_cli.exporting.merging.distill import distill, share_kept
 from melo_cli.exporting.merging.lessons import Lesson, make_lessons
 from melo_cli.exporting.merging.measuring import load_plain
@@ -347,6 +348,45 @@ def test_the_solution_does_what_is_wanted_and_nothing_on_directions_of_other_tex
     change = solve(x.T @ x / edits, wanted.T @ x / edits, u.T @ u / others, torch.zeros(7, 12), silence=1.0)
     torch.testing.assert_close(x @ change.T, wanted, rtol=1e-2, atol=1e-2)
     assert (u @ change.T).abs().max() < 1e-6
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    tokens=st.integers(-10, 3000),
+)
+def test_lessons_are_thinned_evenly_to_the_tokens_that_are_wanted(lengths: list[int], tokens: int) -> None:
+    group = [Lesson(EncodedEdit((place,), (0,) * length), None) for place, length in enumerate(lengths)]
+    kept_ones = thinned(group, tokens)
+    places = [lesson.encoded.prompt_ids[0] for lesson in kept_ones]
+    whole = sum(lengths) + len(lengths)
+    if whole <= tokens:
+        assert kept_ones == group
+        return
+    assert len(places) == max(0, tokens) * len(group) // whole, "so many of the mean length"
+    gaps = [later - earlier for earlier, later in itertools.pairwise([*places, len(group)])]
+    assert not gaps or max(gaps) - min(gaps) <= 1, "from the beginning to the end alike"
+
+
+def test_a_closed_form_of_many_lessons_asks_of_so_many_tokens_alone(
+    summaries: Callable[[str], EditSummary], reporter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closed_form, "_TOKENS_AN_INPUT", 8)
+    opened = open_project(summaries("pico_gpt2").path)
+    widest = max(layer.in_features for layer in opened.routed.tuner.layers.values())
+    lessons = make_lessons(
+        opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=60, seed=0
+    )
+    asked: list[Lesson] = []
+    batches = closed_form.batches
+    monkeypatch.setattr(closed_form, "batches", lambda group: asked.extend(group) or batches(group))
+    student = load_plain(opened, opened.routed.base.folder).float()
+    closed_form.closed_form(opened, student, lessons, 40.0, reporter)
+    assert {id(lesson) for lesson in lessons.prompts} <= {id(lesson) for lesson in asked}, (
+        "no edit is left out"
+    )
+    others = {id(lesson): lesson for lesson in asked if lesson.block is None}.values()
+    tokens = sum(len(each.encoded.prompt_ids) + len(each.encoded.target_ids) for each in others)
+    assert 4 * widest < tokens < 12 * widest < sum(len(each.encoded.prompt_ids) for each in lessons.others)
 
 
 def test_a_merge_below_a_floor_is_not_put_in_place(

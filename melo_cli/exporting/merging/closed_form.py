@@ -30,6 +30,9 @@ from melo_cli.reporter import Reporter
 from melo_cli.scoring import TargetBatch, target_batch, target_logits
 
 _ROWS = 32
+# Tokens of either kind for each input of the widest module: they settle a covariance, and with more of them
+# a merge of long texts would take hours.
+_TOKENS_AN_INPUT = 64
 # Of the mean input energy: keeps the solution finite where inputs span less than the whole space.
 _RIDGE = 1e-4
 
@@ -74,17 +77,30 @@ def closed_form(
     """
     layers = opened.routed.tuner.layers
     names = _in_order(opened, student, list(layers), lessons)
-    steps = len(names) * (len(lessons.edits) + len(lessons.others))
+    tokens = _TOKENS_AN_INPUT * max(layer.in_features for layer in layers.values())
+    edits = [*lessons.prompts, *thinned(lessons.phrased, tokens - _tokens(lessons.prompts))]
+    others = thinned(lessons.others, tokens)
+    steps = len(names) * (len(edits) + len(others))
     with reporter.progress("solving", steps, "prompts") as progress:
         for name in names:
             module = student.get_submodule(name)
-            moments = [
-                _collect(opened, student, name, group, progress.advance)
-                for group in (lessons.edits, lessons.others)
-            ]
-            weight = silence / len(lessons.edits)
+            moments = [_collect(opened, student, name, group, progress.advance) for group in (edits, others)]
+            weight = silence / len(edits)
             change = solve(*moments[0].mean(), *moments[1].mean(), silence=weight)
             _add(module, change.float())
+
+
+def thinned(group: Sequence[Lesson], tokens: int) -> list[Lesson]:
+    """Lessons spread evenly over a group, that have about so many tokens; all where it has no more."""
+    whole = _tokens(group)
+    if whole <= tokens:
+        return list(group)
+    count = max(0, tokens) * len(group) // whole
+    return [group[place * len(group) // count] for place in range(count)]
+
+
+def _tokens(group: Sequence[Lesson]) -> int:
+    return sum(len(lesson.encoded.prompt_ids) + len(lesson.encoded.target_ids) for lesson in group)
 
 
 def solve(
