@@ -10,7 +10,7 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -37,6 +37,24 @@ from melo_cli.errors import MeloError
 from melo_cli.terminal import Terminal, print_error
 from store.errors import StoreWarning
 
+# In the order of `--help`.
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "edit": edit,
+    "calibrate": calibrate,
+    "query": query,
+    "eval": evaluate,
+    "export": export,
+    "route": route,
+    "inspect": inspect,
+    "status": status,
+    "log": log,
+    "show": show,
+    "diff": diff,
+    "revert": revert,
+    "verify": verify,
+    "gc": gc,
+    "migrate": migrate,
+}
 # What every wrong option or argument raises: the parent of the one that typer shows.
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -48,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _escape_what_streams_cannot_say()
     try:
         with _store_warnings_as_lines():
-            command = typer.main.get_command(build_app())
+            command = typer.main.get_command(build_app(given))
             code = command.main(given, "melo", standalone_mode=False, obj=shlex.join(["melo", *given]))
         return int(code or 0)
     except (KeyboardInterrupt, typer.Abort):
@@ -61,8 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
-def build_app() -> typer.Typer:
-    """All subcommands; `--help` is drawn with boxes for a terminal alone."""
+def build_app(given: Sequence[str] = ()) -> typer.Typer:
+    """All subcommands, or the one that a command line begins with: typer takes long to make up all of them.
+
+    `--help` is drawn with boxes for a terminal alone.
+    """
+    only = given[0] if given and given[0] in {"recipes", *_COMMANDS} else None
     app = typer.Typer(
         name="melo",
         help="Edit language models, keep the edits in a store, and answer with them.",
@@ -70,22 +92,11 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_melo)
-    app.command()(edit)
-    app.command()(calibrate)
-    app.command()(query)
-    app.command("eval")(evaluate)
-    app.command()(export)
-    app.command()(route)
-    app.command()(inspect)
-    app.add_typer(recipes_app, name="recipes")
-    app.command()(status)
-    app.command()(log)
-    app.command()(show)
-    app.command()(diff)
-    app.command()(revert)
-    app.command()(verify)
-    app.command()(gc)
-    app.command()(migrate)
+    for name, command in _COMMANDS.items():
+        if only in (None, name):
+            app.command(name)(command)
+    if only in (None, "recipes"):
+        app.add_typer(recipes_app, name="recipes")
     return app
 
 
