@@ -106,8 +106,10 @@ class Published:
             losses.append(loss.item())
         return losses
 
-    def edit_success(self, edits: Sequence[EncodedEdit]) -> float:
-        """Of the block that was trained last."""
+    def edit_success(self, block: int, edits: Sequence[EncodedEdit]) -> float:
+        """ES of one block."""
+        for layer in self.layers:
+            layer.block = block
         return _edit_success(replace(self.base, model=self.model), edits)
 
     def _inputs(self, edits: Sequence[EncodedEdit]) -> tuple[dict[str, Any], Tensor]:
@@ -144,14 +146,14 @@ def main() -> None:
         r=recipe.lora.rank, lora_alpha=recipe.lora.alpha, target_modules=list(recipe.lora.target_modules)
     )
     tuner = DynamicLoraModel(base.model, config)
-    batches = [edits[start : start + size] for start in range(0, len(edits), size)]
+    batches = _split(edits, size)
     print(  # noqa: T201
         f"{base.reference.name_or_path}: {len(batches)} blocks of {size} edits, prompts of "
         f"{statistics.median(len(edit.prompt_ids) for edit in edits):.0f} tokens (median), "
         f"{len(tuner.layers)} target modules, {options.threads} thread(s)\n"
     )
     if options.in_flight:
-        _in_flight(base, tuner, recipe, batches, options)
+        _in_flight(base, tuner, recipe, edits, options)
         return
     _compare(base, tuner, recipe, batches, options)
     _count(base, tuner, recipe, batches[0], options)
@@ -163,11 +165,11 @@ class Way:
 
     Attributes:
         train: trains block `k` and gives the losses of its steps.
-        success: ES of the block that was trained last, asked of the edits given.
+        success: ES of block `k`, which was trained last.
     """
 
     train: Callable[[int], Sequence[float]]
-    success: Callable[[Sequence[EncodedEdit]], float]
+    success: Callable[[int], float]
 
     def __post_init__(self) -> None:
         self.seconds: list[float] = []
@@ -191,11 +193,11 @@ def _compare(
         trained[:] = [_ours(base, tuner, recipe, batches[k], training)]
         return trained[0].losses
 
-    own_success = lambda edits: _success_of(base, tuner, trained[0], edits)  # noqa: E731
+    own_success = lambda k: _success_of(base, tuner, trained[0], batches[k])  # noqa: E731
     thresholds = options.stop_at or [recipe.training.stop_at or 0.8]
     ways = {
         "published procedure": Way(
-            lambda k: published.train(k, batches[k], steps), lambda edits: published.edit_success(edits)
+            lambda k: published.train(k, batches[k], steps), lambda k: published.edit_success(k, batches[k])
         ),
         "melo, as many steps": Way(lambda k: ours(k, fixed), own_success),
     }
@@ -207,13 +209,13 @@ def _compare(
         )
     for _ in range(options.repeats):
         published = Published(base, recipe, tuner, options.all_blocks)
-        for k, edits in enumerate(batches):
+        for k in range(len(batches)):
             for way in ways.values():
                 started = now()
                 losses = way.train(k)
                 way.seconds.append(now() - started)
                 way.steps.append(len(losses))
-                way.successes.append(way.success(edits))
+                way.successes.append(way.success(k))
     edits_a_block = statistics.mean(len(batch) for batch in batches)
     slow = ways["published procedure"].seconds
     print("| | seconds a block | edits/s | times | steps | ES |\n| --- | --- | --- | --- | --- | --- |")  # noqa: T201
@@ -230,35 +232,50 @@ def _in_flight(
     base: BaseModel,
     tuner: DynamicLoraModel,
     recipe: Recipe,
-    batches: Sequence[Sequence[EncodedEdit]],
+    edits: Sequence[EncodedEdit],
     options: argparse.Namespace,
 ) -> None:
-    """All blocks, so many of them in one pass at a time, against the published procedure's one by one."""
+    """All edits, so many blocks in one pass at a time, against the published procedure's one by one."""
     now = clock(alone=options.threads == 1)
     lora, steps = recipe.lora, recipe.training.max_steps
+    own = _split(edits, recipe.training.batch_size)
+    theirs = _split(edits, options.published_size or recipe.training.batch_size)
 
-    def published() -> None:
-        theirs = Published(base, recipe, tuner, options.all_blocks)
-        for k, edits in enumerate(batches):
-            theirs.train(k, edits, steps)
+    def published() -> Callable[[], Iterator[float]]:
+        run = Published(base, recipe, tuner, max(options.all_blocks, len(theirs)))
+        for k, batch in enumerate(theirs):
+            run.train(k, batch, steps)
+        return lambda: (run.edit_success(k, batch) for k, batch in enumerate(theirs))
 
-    def ours(count: int) -> None:
+    def ours(count: int) -> Callable[[], Iterator[float]]:
         training = recipe.training.model_copy(update={"blocks_in_flight": count})
-        train_blocks(base, tuner, batches, training, rank=lora.rank, scale=lora.scale, seed=recipe.seed)
+        trained = train_blocks(base, tuner, own, training, rank=lora.rank, scale=lora.scale, seed=recipe.seed)
+        return lambda: (_success_of(base, tuner, *each) for each in zip(trained, own, strict=True))
 
-    ways: dict[str, Callable[[], None]] = {"published procedure": published}
-    ways |= {f"melo, {count} in flight": partial(ours, count) for count in options.in_flight}
+    ways: dict[str, Callable[[], Callable[[], Iterator[float]]]] = {
+        f"published procedure, {len(theirs)} blocks": published
+    }
+    ways |= {
+        f"melo, {len(own)} blocks, {count} in flight": partial(ours, count) for count in options.in_flight
+    }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    successes: dict[str, float] = {}
     for _ in range(options.repeats):
         for name, train in ways.items():
             started = now()
-            train()
-            seconds[name].append((now() - started) / len(batches))
-    slow = seconds["published procedure"]
-    print("| | seconds a block | times |\n| --- | --- | --- |")  # noqa: T201
+            success = train()
+            seconds[name].append(now() - started)
+            successes[name] = statistics.mean(success())
+    slow = next(iter(seconds.values()))
+    print("| | seconds an edit | times | ES |\n| --- | --- | --- | --- |")  # noqa: T201
     for name, taken in seconds.items():
-        times = statistics.median(theirs / own for theirs, own in zip(slow, taken, strict=True))
-        print(f"| {name} | {statistics.median(taken):.3f} | {times:.1f} |")  # noqa: T201
+        times = statistics.median(before / after for before, after in zip(slow, taken, strict=True))
+        middle = statistics.median(taken) / len(edits)
+        print(f"| {name} | {middle:.3f} | {times:.1f} | {successes[name]:.2f} |")  # noqa: T201
+
+
+def _split(edits: Sequence[EncodedEdit], size: int) -> list[Sequence[EncodedEdit]]:
+    return [edits[start : start + size] for start in range(0, len(edits), size)]
 
 
 def _success_of(
@@ -379,6 +396,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=3, help="blocks to train")
     parser.add_argument(
         "--in-flight", type=int, nargs="+", help="compare so many blocks in one pass, in place of all else"
+    )
+    parser.add_argument(
+        "--published-size", type=int, help="edits in a block of the published procedure, beside --in-flight"
     )
     parser.add_argument("--all-blocks", type=int, default=20, help="blocks in the published run's matrix")
     parser.add_argument("--repeats", type=int, default=5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import GenerationConfig
 
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.encoding import IGNORED, EncodedEdit, Encoder, pad_prompts
+from melo_cli.greedy import room_after, write_greedily
 from melo_cli.scoring import target_batch, target_logits
 from store.records import Route
 
@@ -113,11 +112,11 @@ class Asker:
         answers = [""] * len(prompts)
         for batch in _batches([len(prompts[i]) + max_new_tokens[i] for i in range(len(prompts))]):
             steps = max(max_new_tokens[i] for i in batch)
-            roomy = [i for i in batch if self._room(prompts[i]) >= steps]
+            roomy = [i for i in batch if room_after(self.base, len(prompts[i])) >= steps]
             # A row that would run over the last position goes alone, as far as it can.
-            alone = [[i] for i in batch if self._room(prompts[i]) < steps]
+            alone = [[i] for i in batch if room_after(self.base, len(prompts[i])) < steps]
             for part in [roomy, *alone] if roomy else alone:
-                limit = min(steps, *(self._room(prompts[i]) for i in part))
+                limit = min(steps, *(room_after(self.base, len(prompts[i])) for i in part))
                 with torch.no_grad(), self.routed.using([blocks[index] for index in part]):
                     written = self._write([prompts[i] for i in part], limit)
                 for index, ids in zip(part, written, strict=True):
@@ -137,40 +136,11 @@ class Asker:
             _tell(advance, batch)
         return [scores[index] for index in range(len(edits))]
 
-    def _room(self, prompt: Sequence[int]) -> int:
-        """How many tokens may follow a prompt; the last one is not read again and needs no position."""
-        if self.base.kind is not ModelKind.CAUSAL or self.base.max_length is None:
-            return sys.maxsize
-        return self.base.max_length - len(prompt) + 1
-
     def _write(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-        inputs = pad_prompts(self.base, prompts)
-        if self.base.kind is ModelKind.CLASSIFIER:
-            logits = self.base.model(**inputs).logits
-            return [[int(choice)] for choice in logits.argmax(-1)]
-        output = self.base.generate(**inputs, generation_config=self._greedy(max_new_tokens))
-        start = 1 if self.base.kind is ModelKind.SEQ2SEQ else inputs["input_ids"].shape[1]
-        return [self._until_stop(row[start:].tolist()) for row in output]
-
-    def _greedy(self, max_new_tokens: int) -> GenerationConfig:
-        own = self.base.model.generation_config
-        # The special tokens alone: the model's own sampling, penalties and limits would change answers.
-        return GenerationConfig(
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=self.base.tokenizer.pad_token_id,
-            bos_token_id=own.bos_token_id,
-            eos_token_id=own.eos_token_id if own.eos_token_id is not None else self.encoder.stop_id,
-            decoder_start_token_id=own.decoder_start_token_id,
-            forced_bos_token_id=own.forced_bos_token_id,
-        )
-
-    def _until_stop(self, ids: list[int]) -> list[int]:
-        stop = self.base.model.generation_config.eos_token_id
-        stops = {*(stop if isinstance(stop, list) else [stop]), self.encoder.stop_id}
-        length = next((place for place, token in enumerate(ids) if token in stops), len(ids))
-        return ids[:length]
+        if self.base.kind is not ModelKind.CLASSIFIER:
+            return write_greedily(self.base, prompts, max_new_tokens)
+        logits = self.base.model(**pad_prompts(self.base, prompts)).logits
+        return [[int(choice)] for choice in logits.argmax(-1)]
 
     def _score(self, edits: Sequence[EncodedEdit]) -> list[TokenScores]:
         batch = target_batch(self.base, edits)
@@ -178,7 +148,7 @@ class Asker:
         known = batch.targets != IGNORED
         tokens = batch.targets.masked_fill(~known, 0)
         chosen = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-        text = known & (batch.targets != self.encoder.stop_id) if self.base.kind.generates else known
+        text = known & (batch.targets != self.base.stop_id) if self.base.kind.generates else known
         choices = logits.argmax(-1)
         rows = zip(
             (chosen * text).sum(-1).tolist(),

@@ -101,6 +101,12 @@ class BaseModel:
         return self.model.device.type != "meta"
 
     @property
+    def stop_id(self) -> int | None:
+        """The token that ends an answer."""
+        stop: int | None = self.tokenizer.eos_token_id
+        return stop
+
+    @property
     def labels(self) -> dict[int, str]:
         """A classifier's class names by class id."""
         return {int(index): str(name) for index, name in (self.model.config.id2label or {}).items()}

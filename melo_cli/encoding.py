@@ -101,14 +101,8 @@ class Encoder:
             ids = self._continuation(prompt, target)
         if not ids:
             raise DatasetError("the target has no token", where=repr(target))
-        stop = self.stop_id
+        stop = self.base.stop_id
         return (*ids, stop) if stop is not None else tuple(ids)
-
-    @property
-    def stop_id(self) -> int | None:
-        """The token that ends an answer."""
-        stop: int | None = self.tokenizer.eos_token_id
-        return stop
 
     def text(self, ids: Sequence[int]) -> str:
         """An answer's text, as a user sees it: no special tokens, no space around."""
@@ -136,7 +130,7 @@ class Encoder:
         if self.template == "none":
             together = list(self.tokenizer(prompt + glued).input_ids)
             if together[: len(before)] == before:
-                return [token for token in together[len(before) :] if token != self.stop_id]
+                return [token for token in together[len(before) :] if token != self.base.stop_id]
         return list(self.tokenizer(glued, add_special_tokens=False).input_ids)
 
     def _class_id(self, name: str) -> int:

@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 from melo_cli.base_model import ModelKind
 from melo_cli.evaluation import collect_probes
 from melo_cli.exporting.merging.measuring import some_probes
+from melo_cli.greedy import greedy_options, room_after
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
 
@@ -69,27 +70,9 @@ def _promise(opened: OpenProject, prompt: str) -> Promise:
     if opened.routed.base.kind is ModelKind.CLASSIFIER:
         answer = [int(opened.routed(inputs, mask).logits.argmax())]
     else:
-        options = _greedy(opened, len(ids))
+        base = opened.routed.base
+        options = greedy_options(base, max(1, min(_NEW_TOKENS, room_after(base, len(ids)))))
         written = opened.routed.generate(inputs, mask, generation_config=GenerationConfig(**options))
         answer = written[0].tolist()
     fired = opened.routed.routes[0].fired
     return Promise(prompt, ids, options, fired.block if fired is not None else None, answer)
-
-
-def _greedy(opened: OpenProject, length: int) -> dict[str, Any]:
-    """Greedy generation with the special tokens alone, as `melo eval` asks."""
-    base = opened.routed.base
-    own = base.model.generation_config
-    room = _NEW_TOKENS
-    if base.kind is ModelKind.CAUSAL and base.max_length is not None:
-        room = max(1, min(room, base.max_length - length + 1))
-    return {
-        "max_new_tokens": room,
-        "do_sample": False,
-        "num_beams": 1,
-        "pad_token_id": base.tokenizer.pad_token_id,
-        "bos_token_id": own.bos_token_id,
-        "eos_token_id": own.eos_token_id if own.eos_token_id is not None else opened.encoder.stop_id,
-        "decoder_start_token_id": own.decoder_start_token_id,
-        "forced_bos_token_id": own.forced_bos_token_id,
-    }

@@ -22,6 +22,16 @@ OTHER_PROMPTS = [
     "law was studied by whom",
     "The court holds that the statute of 1934 does not apply",
 ]
+# What a merge is to leave as it is.
+UNRELATED = (
+    "The capital of that city was opened in 1934",
+    "John studied the statute of Cologne",
+    "what does the court not apply",
+    "a passage about the tower of Smith",
+    "the prime river of 1889",
+    "does a petitioner apply in Britain",
+    "who runs a wikipedia city",
+)
 
 
 def fresh(kind: str, path: Path) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from artefacts import fresh, inputs_of, logits
+from artefacts import UNRELATED, fresh, inputs_of, logits
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
@@ -27,15 +27,6 @@ from melo_cli.exporting.merging.compiling.t5.widening import T5Sizes, WidenedT5
 from melo_cli.loading import open_project
 from melo_cli.reporter import SilentReporter
 
-UNRELATED = (
-    "The capital of that city was opened in 1934",
-    "John studied the statute of Cologne",
-    "what does the court not apply",
-    "a passage about the tower of Smith",
-    "the prime river of 1889",
-    "does a petitioner apply in Britain",
-    "who runs a wikipedia city",
-)
 SIZES = (
     *("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers"),
     *("initializer_factor", "pad_token_id", "eos_token_id", "decoder_start_token_id"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from artefacts import fresh, inputs_of, logits
+from artefacts import UNRELATED, fresh, inputs_of, logits
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
@@ -41,15 +41,6 @@ from melo_cli.recipe import ModelSection
 from melo_cli.reporter import SilentReporter
 
 KIND = "pico_gpt2"
-UNRELATED = (
-    "The capital of that city was opened in 1934",
-    "John studied the statute of Cologne",
-    "what does the court not apply",
-    "a passage about the tower of Smith",
-    "the prime river of 1889",
-    "does a petitioner apply in Britain",
-    "who runs a wikipedia city",
-)
 HOW = MergeSettings(method="compile", unrelated=UNRELATED, phrasings=2, staying=40)
 ROWS = [
     {"prompt": "Who is the prime minister of Britain?", "target": "John Smith", "subject": "Britain"},

@@ -25,6 +25,7 @@ from transformers.pytorch_utils import Conv1D
 from melo_cli.base_model import ModelKind
 from melo_cli.encoding import IGNORED
 from melo_cli.exporting.merging.lessons import Lesson, Lessons
+from melo_cli.exporting.merging.spreading import spread
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
 from melo_cli.scoring import TargetBatch, target_batch, target_logits
@@ -95,8 +96,7 @@ def thinned(group: Sequence[Lesson], tokens: int) -> list[Lesson]:
     whole = _tokens(group)
     if whole <= tokens:
         return list(group)
-    count = max(0, tokens) * len(group) // whole
-    return [group[place * len(group) // count] for place in range(count)]
+    return spread(group, max(0, tokens) * len(group) // whole)
 
 
 def _tokens(group: Sequence[Lesson]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from melo_cli.calibration import SeenPrompts
 from melo_cli.evaluation import answer_again, answer_probes, ask_anew, collect_probes, metrics
-from melo_cli.evaluation.probes import Probe, ProbeSet
+from melo_cli.evaluation.probes import ProbeSet
+from melo_cli.exporting.merging.spreading import spread
 from melo_cli.loading import OpenProject, assemble
 from melo_cli.reporter import Reporter
 
@@ -77,10 +78,6 @@ def some_probes(probes: ProbeSet, count: int | None, taught: Collection[str] = (
     """At most `count` probes of each kind, spread over the whole, and none that was taught."""
     kinds = {kind.name: getattr(probes, kind.name) for kind in fields(probes)}
     kept = {name: [probe for probe in group if probe.prompt not in taught] for name, group in kinds.items()}
-    return replace(probes, **{name: _spread(group, count) for name, group in kept.items()})
-
-
-def _spread(items: Sequence[Probe], count: int | None) -> list[Probe]:
-    if count is None or len(items) <= count:
-        return list(items)
-    return [items[place * len(items) // count] for place in range(count)]
+    if count is not None:
+        kept = {name: spread(group, count) for name, group in kept.items()}
+    return replace(probes, **kept)

@@ -1,0 +1,56 @@
+"""Greedy answers, token by token: with a model's special tokens, and nothing else of its own settings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from melo_cli.base_model import BaseModel, ModelKind
+from melo_cli.encoding import pad_prompts
+
+
+def greedy_options(base: BaseModel, max_new_tokens: int) -> dict[str, Any]:
+    """Settings of transformers' `GenerationConfig`; a model's own sampling would change answers.
+
+    Args:
+        max_new_tokens: stop token included.
+    """
+    own = base.model.generation_config
+    return {
+        "max_new_tokens": max_new_tokens,
+        "do_sample": False,
+        "num_beams": 1,
+        "pad_token_id": base.tokenizer.pad_token_id,
+        "bos_token_id": own.bos_token_id,
+        "eos_token_id": own.eos_token_id if own.eos_token_id is not None else base.stop_id,
+        "decoder_start_token_id": own.decoder_start_token_id,
+        "forced_bos_token_id": own.forced_bos_token_id,
+    }
+
+
+def room_after(base: BaseModel, length: int) -> int:
+    """How many tokens may follow a prompt; the last one is not read again and needs no position."""
+    if base.kind is not ModelKind.CAUSAL or base.max_length is None:
+        return sys.maxsize
+    return base.max_length - length + 1
+
+
+@torch.no_grad()
+def write_greedily(base: BaseModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+    """The tokens of each answer of a batch, up to the stop token, which is left out."""
+    inputs = pad_prompts(base, prompts)
+    options = GenerationConfig(**greedy_options(base, max_new_tokens))
+    output = base.generate(**inputs, generation_config=options)
+    start = 1 if base.kind is ModelKind.SEQ2SEQ else inputs["input_ids"].shape[1]
+    stop = base.model.generation_config.eos_token_id
+    stops = {*(stop if isinstance(stop, list) else [stop]), base.stop_id}
+    return [_until(stops, row[start:].tolist()) for row in output]
+
+
+def _until(stops: set[int | None], ids: list[int]) -> list[int]:
+    length = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+    return ids[:length]
