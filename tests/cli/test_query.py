@@ -119,3 +119,18 @@ def test_answers_edits_and_evaluations_do_not_wait_for_peft(
         "assert 'peft' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=own_edited, env=environment(), check=True, timeout=120)
+
+
+def test_libraries_load_without_going_through_all_their_objects_again_and_again(
+    edited: Path, environment: Callable[..., dict[str, str]]
+) -> None:
+    code = (
+        "import gc\nfrom melo_cli.app import main\n"
+        f"assert main(['query', {EDITED!r}]) == 0\n"
+        "print('WHOLE', *(generation['collections'] for generation in gc.get_stats()[1:]))\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=120)
+    some, all_ = map(int, done.stdout.rpartition("WHOLE ")[2].split())
+    assert some < 20, "75 at Python's own threshold"
+    assert all_ < 3
