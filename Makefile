@@ -53,8 +53,9 @@ quickstart: $(READY)
 torture: $(READY)
 	$(BIN)/python -m pytest -q tests/store --torture
 
+# Two processes, each with whole files, since fixtures of a file are dear.
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -70,4 +71,4 @@ $(LOWEST)/.ready: $(SETTINGS) lowest-constraints.txt
 	@touch $@
 
 test-lowest: $(LOWEST)/.ready
-	$(LOWEST)/bin/python -m pytest -q
+	$(LOWEST)/bin/python -m pytest -q -n 2 --dist loadfile

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# A slow machine is no failure.
+settings.register_profile("melo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("melo")
 # Before anything imports huggingface_hub, which reads it once: no test may reach for the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 

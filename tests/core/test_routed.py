@@ -195,7 +195,7 @@ def _written(opened: OpenProject, prompts: list[str], side: str) -> list[str]:
     st.booleans(),
     st.sampled_from([torch.float32, torch.bfloat16]),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_rows_in_any_order_and_number_get_their_own_block_to_the_number(
     rows: list[int], with_gradient: bool, dtype: torch.dtype
 ) -> None:

@@ -74,7 +74,7 @@ WORDS = st.sampled_from(["Lyon", "kiel", "Bonn", "New York", "who", "is", "of", 
 TEXTS = st.lists(WORDS, min_size=1, max_size=5).map(" ".join)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.builds(Asked, TEXTS, st.none() | WORDS, st.lists(TEXTS, max_size=2).map(tuple)), max_size=8)
 )

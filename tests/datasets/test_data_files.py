@@ -220,7 +220,7 @@ fields = st.sampled_from(
 
 
 @given(st.lists(st.dictionaries(fields, values, min_size=1), min_size=1, max_size=3))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=60)
 def test_any_rows_are_edits_or_a_dataset_error(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     path = tmp_path / "fuzz.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -234,7 +234,7 @@ def test_any_rows_are_edits_or_a_dataset_error(tmp_path: Path, rows: list[dict[s
 
 
 @given(st.binary(max_size=80), st.sampled_from([".jsonl", ".json", ".csv", ".parquet"]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=60)
 def test_any_bytes_are_edits_or_a_dataset_error(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"fuzz{suffix}"
     path.write_bytes(content)

@@ -37,9 +37,8 @@ def test_a_mutated_recipe_is_read_or_refused_in_one_line(recipe: Path, tmp_path:
 
     @settings(
         max_examples=40,
-        deadline=None,
         phases=[Phase.reuse, Phase.generate],
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
     @given(data=st.data())
     def check(data: st.DataObject) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melo_cli.errors import RecipeError
@@ -207,7 +207,7 @@ nested = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*MINIMAL, "lora", "training", "dataset", "x"]) | st.text(), nested))
-@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 def test_any_mapping_is_a_recipe_or_a_recipe_error(anything: dict[str, Any]) -> None:
     for candidate in (anything, {**MINIMAL, **anything}):
         try:

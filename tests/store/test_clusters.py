@@ -93,7 +93,7 @@ def neurons():
     return st.integers(0, 1 << 32).map(crowd)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(neurons())
 def test_what_always_holds(given_neurons):
     space = filled(given_neurons)
@@ -117,13 +117,13 @@ def test_what_always_holds(given_neurons):
             assert cluster.radius <= far(cluster.center, neuron.key) + 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(neurons())
 def test_the_same_sequence_gives_the_same_clusters(given_neurons):
     assert plain(filled(given_neurons)) == plain(filled(given_neurons))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(neurons(), points)
 def test_search_finds_every_ball_that_holds_a_point_or_has_a_member_near_it(given_neurons, point):
     space = filled(given_neurons)
@@ -202,7 +202,7 @@ class PlainModel:
         return sorted((tuple(sorted(c.members)), c.radius, tuple(c.center.tolist())) for c in self.clusters)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(neurons())
 def test_clusters_are_those_of_the_plain_model(given_neurons):
     model = PlainModel()
@@ -218,7 +218,7 @@ def test_clusters_are_those_of_the_plain_model(given_neurons):
         assert center == pytest.approx(their_center, abs=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(neurons(), st.data())
 def test_a_rebuild_forgets_and_remembers_without_a_trace(given_neurons, data):
     keys = Keys(given_neurons)
@@ -274,7 +274,7 @@ def test_a_rebuild_follows_traces_that_can_no_longer_be_seen(trace):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(neurons(), st.data())
 def test_an_overlay_sees_what_a_commit_makes(given_neurons, data):
     keys = Keys(given_neurons)
@@ -293,7 +293,7 @@ def test_an_overlay_sees_what_a_commit_makes(given_neurons, data):
     assert plain(before) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(neurons())
 def test_sketches_give_what_the_matrix_gives(given_neurons):
     exact = plain(filled(given_neurons))

@@ -30,9 +30,8 @@ def fuzz(torture):
     """How many examples, and no shrinking: what fails is printed as it is."""
     return settings(
         max_examples=400 if torture else 12,
-        deadline=None,
         phases=[Phase.reuse, Phase.generate],
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
 
 

@@ -296,7 +296,7 @@ def test_a_project_is_what_its_edits_make_of_it(graph_from, quick_disk, monkeypa
     monkeypatch.setattr(index, "GRAPH_FROM", graph_from)
     monkeypatch.setattr(merges, "MANY", 2)
     History.TestCase.settings = settings(
-        max_examples=12, stateful_step_count=12, deadline=None, phases=[Phase.reuse, Phase.generate]
+        max_examples=12, stateful_step_count=12, phases=[Phase.reuse, Phase.generate]
     )
     History.TestCase().runTest()
 

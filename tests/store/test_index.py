@@ -71,7 +71,7 @@ def few(monkeypatch):
     monkeypatch.setattr(index, "GRAPH_FROM", 40)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 1 << 30), st.sampled_from([1e-3, 1.0, 1e5]), st.sampled_from([0.0, 3.0, 1e4]))
 def test_sketches_never_claim_too_large_a_distance(seed, scale, offset):
     random = np.random.default_rng(seed)
@@ -97,7 +97,7 @@ def test_a_sketch_outlives_its_text():
             Sketch.from_text(broken, DIM)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 1 << 30))
 def test_no_center_within_a_distance_is_missed(seed):
     random = np.random.default_rng(seed)

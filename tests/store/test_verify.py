@@ -300,7 +300,9 @@ class TestManifest:
             Project.open(full.path)
 
     @pytest.mark.filterwarnings("ignore::store.errors.StoreWarning")
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    )
     @given(data=st.data())
     def test_any_value_in_any_place_gives_our_own_error(self, full, data):
         head, kept = (full.path / "manifest.json").read_bytes(), {}
@@ -339,7 +341,7 @@ class TestManifest:
                 path.write_bytes(content)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_mutated_arrow_file_gives_our_own_error_or_data_of_the_right_shape(full, data):
     path = data.draw(st.sampled_from(sorted(full.path.glob("*/*.arrow"))))

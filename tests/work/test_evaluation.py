@@ -655,7 +655,7 @@ def test_the_interval_is_wilsons(successes: int, n: int, low: float, high: float
     assert wilson_interval(successes, n) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_interval_holds_its_share_mirrors_and_narrows(counted: tuple[int, int]) -> None:
     successes, n = counted
@@ -684,7 +684,7 @@ def test_f1_is_the_overlap_of_words(answer: str, target: str, score: float) -> N
     assert token_f1(answer, target) == pytest.approx(score)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ANSWERS, ANSWERS)
 def test_f1_is_a_share_and_knows_no_order(answer: str, target: str) -> None:
     score = token_f1(answer, target)

@@ -61,7 +61,7 @@ def router_of(project: Project) -> Router:
     return Router(table, {"keys": torch.tensor(keys), "centers": torch.tensor(centers)})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 14), offset=st.sampled_from([0.0, 1000.0]))
 def test_routes_are_those_of_the_store(seed: int, count: int, offset: float) -> None:
     drawn = np.random.default_rng(seed)

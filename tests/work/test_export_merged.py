@@ -336,7 +336,7 @@ def test_auto_takes_the_cheapest_of_those_that_keep_most(
     assert ("Chosen among 3 ways" in card) == (enough != 0.0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), edits=st.integers(1, 5), others=st.integers(1, 5))
 def test_the_solution_does_what_is_wanted_and_nothing_on_directions_of_other_text(
     seed: int, edits: int, others: int

@@ -293,7 +293,7 @@ def test_a_radius_of_nothing_is_far_from_everything_but_itself() -> None:
 DISTANCES = st.lists(st.tuples(st.floats(0, 50), st.booleans()), min_size=1, max_size=400)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(DISTANCES, DISTANCES)
 def test_a_frontier_rises_and_passes_the_present_radii(
     ours: list[tuple[float, bool]], theirs: list[tuple[float, bool]]
