@@ -6,7 +6,6 @@ input; 130 interrupted.
 
 from __future__ import annotations
 
-import gc as garbage
 import shlex
 import sys
 import traceback
@@ -18,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 import melo_cli
+from melo_cli.collector import nothing_collected
 from melo_cli.commands.calibrate import calibrate
 from melo_cli.commands.diff import diff
 from melo_cli.commands.edit import edit
@@ -56,9 +56,6 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "gc": gc,
     "migrate": migrate,
 }
-# New objects before the garbage collector looks for what nobody needs. torch and transformers make a million
-# that stay; at Python's own 700 it goes through them so often that this takes a sixth of a command's start.
-_NEW_OBJECTS = 50_000
 # What every wrong option or argument raises: the parent of the one that typer shows.
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -68,9 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug, given = _take_debug(given)
     _escape_what_streams_cannot_say()
-    garbage.set_threshold(_NEW_OBJECTS)
     try:
-        with _store_warnings_as_lines():
+        with nothing_collected(), _store_warnings_as_lines():
             command = typer.main.get_command(build_app(given))
             code = command.main(given, "melo", standalone_mode=False, obj=shlex.join(["melo", *given]))
         return int(code or 0)

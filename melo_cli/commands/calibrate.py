@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from melo_cli.collector import collect_from_here
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption
 from melo_cli.commands.rendering.calibration import calibration_document, show_calibration
 from melo_cli.projects import choose_project
@@ -38,6 +39,7 @@ def calibrate(
     terminal.heading(f"project {chosen}")
     from melo_cli.editing import calibrate_again
 
+    collect_from_here()
     found = calibrate_again(chosen.path, overrides or [], terminal, command=context.obj, base=base)
     if as_json:
         terminal.document(calibration_document(chosen.name, found))

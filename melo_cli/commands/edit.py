@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from melo_cli.collector import collect_from_here
 from melo_cli.commands._interrupt import stop_on_interrupt
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption, require_text, require_texts
 from melo_cli.commands.rendering.calibration import show_calibration
@@ -103,6 +104,7 @@ def _edit_recipe(
     terminal.heading(f"project {target}")
     from melo_cli.editing import edit_dataset
 
+    collect_from_here()
     with stop_on_interrupt() as stop:
         try:
             return edit_dataset(recipe, target.path, terminal, command=command, should_stop=stop)
@@ -118,6 +120,7 @@ def _edit_single(
     terminal.heading(f"project {chosen}")
     from melo_cli.editing import edit_single
 
+    collect_from_here()
     return edit_single(request, chosen.path, terminal, command=command, base=base)
 
 

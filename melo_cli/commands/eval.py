@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from melo_cli.collector import collect_from_here
 from melo_cli.commands._options import AtOption, BaseOption, BlockCacheOption, JsonOption, ProjectOption
 from melo_cli.commands.rendering.figures import show_report
 from melo_cli.errors import MeloError
@@ -88,13 +89,9 @@ def evaluate(
     from melo_cli.loading import open_project
 
     names, settings = parse_baselines(baseline, baseline_set or [])
-    found = measure(
-        open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb),
-        terminal,
-        protocol=protocol.value,
-        baselines=names,
-        settings=settings,
-    )
+    opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
+    collect_from_here()
+    found = measure(opened, terminal, protocol=protocol.value, baselines=names, settings=settings)
     if as_json:
         terminal.document(found.to_json())
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from melo_cli.collector import collect_from_here
 from melo_cli.commands._options import AtOption, BaseOption, JsonOption, ProjectOption
 from melo_cli.commands.rendering.exports import export_document, show_export
 from melo_cli.errors import MeloError
@@ -158,6 +159,7 @@ def export(
 
     in_memory = kind == MERGED and merge_method is not Method.SUM
     opened = open_project(found.path, at=at, base=base, weights=in_memory)
+    collect_from_here()
     with chosen(opened, _ids(edits), _ids(blocks), folder.parent) as narrowed:
         summary = _write(kind, narrowed, folder, terminal, options)
     if as_json:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from melo_cli.collector import collect_from_here
 from melo_cli.commands._options import (
     AtOption,
     BaseOption,
@@ -51,6 +52,7 @@ def query(
     from melo_cli.querying import query as ask
 
     opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
+    collect_from_here()
     answers = ask(opened, prompts, max_new_tokens)
     if as_json:
         terminal.document([query_document(answer, opened.project) for answer in answers])

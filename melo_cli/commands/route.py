@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from melo_cli.collector import collect_from_here
 from melo_cli.commands._options import (
     AtOption,
     BaseOption,
@@ -70,6 +71,7 @@ def route(
         found = _of_project(project, at, base)
     else:
         found = _of_export(router, base, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+    collect_from_here()
     failed = False
     for prompts in [texts] if texts else _lines_of_stdin():
         routes = found.route(prompts)

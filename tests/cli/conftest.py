@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -69,10 +70,17 @@ def melo(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         capsys.readouterr()
         code = main([str(argument) for argument in arguments])
+        _as_after_a_process()
         captured = capsys.readouterr()
         return Run(code, captured.out, captured.err)
 
     return run
+
+
+def _as_after_a_process() -> None:
+    """A command leaves its objects to the end of the process, which here goes on."""
+    gc.unfreeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -238,6 +246,7 @@ def edited_folder(
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as out:
         for name in ("cases", "facts"):
             assert main(["edit", f"{name}.yaml"]) == 0, out.getvalue()
+    _as_after_a_process()
     return folder
 
 
