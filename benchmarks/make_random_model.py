@@ -25,13 +25,18 @@ from transformers import (
 from melo_cli.exporting.tensor_files import TensorSpec, write_tensors
 
 # As published in the checkpoints' own config.json.
-_GPT2 = {
+SHAPES = {
     "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
     "gpt2-xl": {"n_embd": 1600, "n_layer": 48, "n_head": 25},
+    "t5-small": {"d_model": 512, "d_ff": 2048, "d_kv": 64, "num_layers": 6, "num_heads": 8},
+    "bert-base": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+    },
 }
-_T5 = {"t5-small": {"d_model": 512, "d_ff": 2048, "d_kv": 64, "num_layers": 6, "num_heads": 8}}
 _AREAS = ("CivilRights", "CriminalProcedure", "EconomicActivity", "JudicialPower", "Other")
-_BERT = {"bert-base": {"id2label": dict(enumerate(_AREAS))}}
 
 
 def main() -> None:
@@ -72,7 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shape", choices=[*_GPT2, *_T5, *_BERT], required=True)
+    parser.add_argument("--shape", choices=list(SHAPES), required=True)
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
@@ -80,13 +85,15 @@ def _arguments() -> argparse.Namespace:
 
 
 def _model(shape: str, eos: int, pad: int, dtype: torch.dtype) -> torch.nn.Module:
-    if shape in _GPT2:
-        config = GPT2Config(**_GPT2[shape], bos_token_id=eos, eos_token_id=eos, pad_token_id=pad)
+    sizes = SHAPES[shape]
+    if shape.startswith("gpt2"):
+        config = GPT2Config(**sizes, bos_token_id=eos, eos_token_id=eos, pad_token_id=pad)
         return AutoModelForCausalLM.from_config(config, dtype=dtype)
-    if shape in _BERT:
-        return AutoModelForSequenceClassification.from_config(BertConfig(**_BERT[shape]), dtype=dtype)
-    settings = {**_T5[shape], "decoder_start_token_id": pad, "eos_token_id": eos, "pad_token_id": pad}
-    return AutoModelForSeq2SeqLM.from_config(T5Config(**settings), dtype=dtype)
+    if shape.startswith("bert"):
+        config = BertConfig(**sizes, id2label=dict(enumerate(_AREAS)))
+        return AutoModelForSequenceClassification.from_config(config, dtype=dtype)
+    config = T5Config(**sizes, decoder_start_token_id=pad, eos_token_id=eos, pad_token_id=pad)
+    return AutoModelForSeq2SeqLM.from_config(config, dtype=dtype)
 
 
 if __name__ == "__main__":

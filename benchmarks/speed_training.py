@@ -247,8 +247,8 @@ def _in_flight(
             run.train(k, batch, steps)
         return lambda: (run.edit_success(k, batch) for k, batch in enumerate(theirs))
 
-    def ours(count: int) -> Callable[[], Iterator[float]]:
-        training = recipe.training.model_copy(update={"blocks_in_flight": count})
+    def ours(count: int, least: float | None) -> Callable[[], Iterator[float]]:
+        training = recipe.training.model_copy(update={"blocks_in_flight": count, "stop_at": least})
         trained = train_blocks(base, tuner, own, training, rank=lora.rank, scale=lora.scale, seed=recipe.seed)
         return lambda: (_success_of(base, tuner, *each) for each in zip(trained, own, strict=True))
 
@@ -256,7 +256,9 @@ def _in_flight(
         f"published procedure, {len(theirs)} blocks": published
     }
     ways |= {
-        f"melo, {len(own)} blocks, {count} in flight": partial(ours, count) for count in options.in_flight
+        f"melo, {len(own)} blocks, {count} in flight, stopping at {least}": partial(ours, count, least)
+        for least in options.stop_at or [recipe.training.stop_at]
+        for count in options.in_flight
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     successes: dict[str, float] = {}

@@ -220,6 +220,13 @@ def require_key_before_targets(base: BaseModel, key_layer: str, targets: Sequenc
         )
 
 
+def last_block(model: nn.Module) -> nn.Module | None:
+    """The block that the model's answer comes from: of an encoder-decoder the decoder's last."""
+    stacks = [model.get_submodule(name) for name, _ in _stacks(model)]
+    last: nn.Module | None = stacks[-1][-1] if stacks and isinstance(stacks[-1], nn.ModuleList) else None
+    return last
+
+
 def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)
 

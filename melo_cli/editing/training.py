@@ -11,6 +11,7 @@ from torch import Tensor
 
 from melo_cli.base_model import BaseModel
 from melo_cli.editing.activations import fused_activations
+from melo_cli.editing.last_block import last_block_where_read
 from melo_cli.editing.optimizers import Schedule
 from melo_cli.editing.tail import fixed_part_run_once
 from melo_cli.encoding import IGNORED, EncodedEdit
@@ -147,7 +148,12 @@ def _fly(
     stack = _Stack(base, tuner, blocks)
     alive = list(range(len(blocks)))
     routing = tuner.using(stack.banks, stack.rows)
-    with routing, fused_activations(base.model), fixed_part_run_once(base.model):
+    with (
+        routing,
+        fused_activations(base.model),
+        last_block_where_read(base.model),
+        fixed_part_run_once(base.model),
+    ):
         while 2 * len(alive) > len(blocks):
             means, worst = stack.losses(base)
             told = _Told(torch.stack([means.detach(), worst.neg().exp()]))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from melo_cli.editing.activations import fused_activations
+from melo_cli.editing.last_block import last_block_where_read
 from melo_cli.editing.tail import fixed_part_run_once
 from melo_cli.editing.training import initial_parameters, train_block
 from melo_cli.encoding import EncodedEdit
@@ -118,6 +119,70 @@ def test_what_lies_before_the_first_target_runs_once(
     training, routed = opened.recipe.training, opened.routed
     train_block(routed.base, routed.tuner, encoded(opened, kind), training, rank=2, scale=4.0, seed=3)
     assert calls == dict.fromkeys(once, 1) | dict.fromkeys(always, STEPS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "part"),
+    [
+        ("pico_gpt2", "auto", "transformer.h.3.mlp.c_proj"),
+        ("pico_gpt2", r"transformer\.h\.[23]\..*\.c_.*", "transformer.h.3.attn.c_proj.base_layer"),
+        ("pico_llama", "auto", "model.layers.3.mlp.down_proj"),
+        ("pico_bert", "auto", "bert.encoder.layer.3.intermediate.dense"),
+        ("pico_bert", "auto", "bert.encoder.layer.3.output.dense"),
+    ],
+)
+def test_the_last_block_is_run_where_it_is_read(pico: Pico, kind: str, targets: str, part: str) -> None:
+    opened = opened_with(pico, kind, targets)
+    routed, edits = opened.routed, encoded(opened, kind)
+    seen: list[int] = []
+    module = routed.base.model.get_submodule(part)
+    module.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    training = opened.recipe.training
+    train_block(routed.base, routed.tuner, edits, training, rank=2, scale=4.0, seed=3)
+    whole = max(len(edit.prompt_ids) for edit in edits)
+    read = 1  # the first token's state, by which a classifier goes
+    if kind != "pico_bert":
+        whole = max(len(edit.prompt_ids) + len(edit.target_ids) for edit in edits)
+        read = max(len(edit.target_ids) for edit in edits)
+    assert seen == [whole] + [read] * (STEPS - 1)
+    assert read < whole
+
+
+class Block(nn.Module):
+    """A residual block; `mlp` may give more than its states, as a mixture of experts does."""
+
+    def __init__(self, *, gives_more: bool = False) -> None:
+        super().__init__()
+        self.mlp = nn.Linear(4, 4)
+        self.gives_more = gives_more
+        if gives_more:
+            self.mlp.forward = self.tell  # type: ignore[method-assign]
+
+    def tell(self, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+        return nn.functional.linear(x, self.mlp.weight, self.mlp.bias), 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output = self.mlp(x)
+        return x + (output[0] if self.gives_more else output)
+
+
+@pytest.mark.parametrize(("gives_more", "read"), [(False, slice(None)), (True, slice(0, 1))])
+def test_a_last_block_that_is_read_everywhere_or_gives_more_than_states_runs_as_always(
+    *, gives_more: bool, read: slice
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.ModuleList([Block(gives_more=gives_more)]))
+    block: nn.Module = model[0][0]  # type: ignore[index]
+    lengths: list[int] = []
+    block.get_submodule("mlp").register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
+    x = torch.randn(2, 5, 4)
+    expected = block(x)[:, read].mean(1)
+    with last_block_where_read(model):
+        for _ in range(3):
+            answer = block(x)[:, read].mean(1)
+            torch.testing.assert_close(answer, expected, rtol=0, atol=0)
+            answer.sum().backward()
+    assert lengths == [5] * 4
 
 
 def test_a_failed_step_leaves_the_model_as_it_was(pico: Pico) -> None:

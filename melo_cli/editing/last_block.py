@@ -1,0 +1,88 @@
+"""Runs the last block only at the positions whose states anything reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from melo_cli.architecture import last_block
+from melo_cli.editing.tail import replaced_forward
+
+# What a block does to each position by itself, in the order of running: the end of its attention, and its
+# feed-forward (GPT-2, Llama and their kin; BERT and its kin).
+_BY_POSITION = ("attn.c_proj", "self_attn.o_proj", "mlp", "attention.output", "intermediate", "output")
+
+
+@contextmanager
+def last_block_where_read(model: nn.Module) -> Iterator[None]:
+    """Inside the block, passes over one and the same batch leave out states of the last block nobody reads.
+
+    A classifier reads the state of one position, the loss of a language model those before the targets. The
+    first pass is an ordinary one, and its backward pass tells which states of the last block have a gradient.
+    From the second pass on, what the block does to each position by itself is done to these alone, and the
+    others get zeros. Its keys and values are made everywhere. An architecture whose parts have other names
+    runs as always.
+
+    The model must be given the same inputs at every pass. On leaving, whatever happened, it is as it was.
+    """
+    block = last_block(model)
+    if block is None:
+        yield
+        return
+    modules = dict(block.named_modules())
+    read = _Read()
+    with ExitStack() as undo:
+        hook = block.register_forward_hook(read.listen)
+        undo.callback(hook.remove)
+        for module in (modules[name] for name in _BY_POSITION if name in modules):
+            undo.enter_context(replaced_forward(module, _Part(module.forward, read).run))
+        yield
+
+
+class _Read:
+    """The positions that are read, `start` to `stop` of `length`, once a backward pass has told them."""
+
+    def __init__(self) -> None:
+        self.is_known = False
+        self.start = self.stop = self.length = 0
+
+    def listen(self, _block: nn.Module, _args: Any, output: Any) -> None:
+        """A forward hook on the block."""
+        states = output[0] if isinstance(output, tuple) else output
+        if not self.is_known and states.requires_grad:
+            states.register_hook(self._note)
+
+    def _note(self, gradient: Tensor) -> None:
+        # Once a batch the host waits for the device.
+        positions = gradient.any(-1).any(0).nonzero()[:, 0].tolist()
+        if positions:
+            self.start, self.stop = positions[0], positions[-1] + 1
+            self.length, self.is_known = gradient.shape[1], True
+
+
+class _Part:
+    """A module that takes states `[batch, positions, ...]`, and gives such."""
+
+    def __init__(self, forward: Callable[..., Any], read: _Read) -> None:
+        self._forward, self._read = forward, read
+        self._is_by_position = False
+
+    def run(self, *states: Any, **more: Any) -> Any:
+        read = self._read
+        if not read.is_known:
+            output = self._forward(*states, **more)
+            self._is_by_position = not more and all(_is_alike(each, output) for each in (output, *states))
+            return output
+        if not self._is_by_position:
+            return self._forward(*states, **more)
+        output = self._forward(*(each[:, read.start : read.stop].contiguous() for each in states))
+        if output.shape[1] == read.length:  # something in it hands out what it gave in the first pass
+            return output
+        return nn.functional.pad(output, (0, 0, read.start, read.length - read.stop))
+
+
+def _is_alike(states: Any, others: Any) -> bool:
+    return isinstance(states, Tensor) and isinstance(others, Tensor) and states.shape[:2] == others.shape[:2]
