@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -12,8 +15,20 @@ from torch import Tensor
 from melo_cli.tuner import SliceBank
 from store.records import Block, LoraSlice
 
-# One block on the device: a bank of one for every target module.
-DeviceBlock = dict[str, SliceBank]
+# Names of the modules, with the shapes of their `A` and `B`.
+Layout = tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class DeviceBlock:
+    """One block on the device.
+
+    Attributes:
+        numbers: `[n]` float32, `A` and `B` of each module in turn, then the scale of each.
+    """
+
+    layout: Layout
+    numbers: Tensor
 
 
 class BlockCache:
@@ -52,19 +67,21 @@ class BlockCache:
         Returns:
             Banks by target module, and each row's place in them (-1 for the base).
         """
-        entries = {block: place for place, block in enumerate(dict.fromkeys(b for b in block_ids if b))}
-        blocks = [self._get(block_id) for block_id in entries]
-        self._shrink(keep=len(entries))
-        modules = dict.fromkeys(name for block in blocks for name in block)
-        banks = {name: _join([block.get(name) for block in blocks]) for name in modules}
-        return banks, [entries[block] if block else -1 for block in block_ids]
+        blocks = {block_id: self._get(block_id) for block_id in dict.fromkeys(block_ids) if block_id}
+        self._shrink(keep=len(blocks))
+        alike: dict[Layout, list[str]] = {}
+        for block_id, block in blocks.items():
+            alike.setdefault(block.layout, []).append(block_id)
+        groups = [_stack(layout, [blocks[each].numbers for each in ids]) for layout, ids in alike.items()]
+        entries = {block: place for place, block in enumerate(chain.from_iterable(alike.values()))}
+        return _join(groups), [entries[block] if block else -1 for block in block_ids]
 
     def _get(self, block_id: str) -> DeviceBlock:
         if block_id not in self._cached:
             unsaved = self._unsaved.get(block_id)
             placed = _place(self._load(block_id).slices if unsaved is None else unsaved, self._device)
             self._cached[block_id] = placed
-            self._bytes += _size(placed)
+            self._bytes += placed.numbers.nbytes
         self._cached.move_to_end(block_id)
         return self._cached[block_id]
 
@@ -75,42 +92,53 @@ class BlockCache:
     def _evict(self, block_id: str) -> None:
         placed = self._cached.pop(block_id, None)
         if placed is not None:
-            self._bytes -= _size(placed)
+            self._bytes -= placed.numbers.nbytes
 
 
 def _place(slices: Mapping[str, LoraSlice], device: torch.device) -> DeviceBlock:
-    """All of a block in one transfer, and views of it by module."""
+    """All of a block in one transfer."""
     # torch refuses to wrap read-only arrays, and memory-mapped ones are: this copies.
-    arrays = [array for piece in slices.values() for array in (piece.A, piece.B)]
+    arrays = [array.ravel() for piece in slices.values() for array in (piece.A, piece.B)]
     scales = np.array([piece.scale for piece in slices.values()], np.float32)
-    flat = np.concatenate([*(array.ravel() for array in arrays), scales])
-    parts = iter(torch.from_numpy(flat).to(device).split([*(array.size for array in arrays), len(scales)]))
-    shaped = [next(parts).view(1, *array.shape) for array in arrays]
-    scale = next(parts)
+    layout = tuple((name, piece.A.shape, piece.B.shape) for name, piece in slices.items())
+    return DeviceBlock(layout, torch.from_numpy(np.concatenate([*arrays, scales])).to(device))
+
+
+def _stack(layout: Layout, blocks: Sequence[Tensor]) -> dict[str, SliceBank]:
+    """The banks of blocks of one layout: views of all their numbers, one block a row."""
+    rows = torch.stack(list(blocks))
+    shapes = [shape for _, *pair in layout for shape in pair]
+    *matrices, scales = rows.split([*map(math.prod, shapes), len(layout)], dim=1)
+    shaped = [part.unflatten(1, shape) for part, shape in zip(matrices, shapes, strict=True)]
     return {
-        name: SliceBank(shaped[2 * place], shaped[2 * place + 1], scale[place : place + 1])
-        for place, name in enumerate(slices)
+        name: SliceBank(shaped[2 * place], shaped[2 * place + 1], scales[:, place])
+        for place, (name, _, _) in enumerate(layout)
     }
 
 
-def _size(block: DeviceBlock) -> int:
-    return sum(bank.A.nbytes + bank.B.nbytes for bank in block.values())
+def _join(groups: Sequence[dict[str, SliceBank]]) -> dict[str, SliceBank]:
+    """The banks of blocks of several layouts; smaller ranks and missing modules are filled with zeros."""
+    if len(groups) == 1:
+        return groups[0]
+    counts = [len(next(iter(group.values())).scale) for group in groups]
+    banks = {}
+    for name in dict.fromkeys(name for group in groups for name in group):
+        present = [group[name] for group in groups if name in group]
+        rank = max(bank.A.shape[1] for bank in present)
+        filled = [
+            group[name] if name in group else _zeros(present[0], count)
+            for group, count in zip(groups, counts, strict=True)
+        ]
+        banks[name] = SliceBank(
+            torch.cat([_widen(bank.A, 1, rank) for bank in filled]),
+            torch.cat([_widen(bank.B, 2, rank) for bank in filled]),
+            torch.cat([bank.scale for bank in filled]),
+        )
+    return banks
 
 
-def _join(banks: Sequence[SliceBank | None]) -> SliceBank:
-    """Join one module's banks; smaller ranks and blocks without the module are filled with zeros."""
-    present = [bank for bank in banks if bank is not None]
-    rank = max(bank.A.shape[1] for bank in present)
-    filled = list(present)
-    if len(present) < len(banks):
-        zeros = (torch.zeros_like(part) for part in (present[0].A, present[0].B, present[0].scale))
-        empty = SliceBank(*zeros)
-        filled = [bank if bank is not None else empty for bank in banks]
-    return SliceBank(
-        torch.cat([_widen(bank.A, 1, rank) for bank in filled]),
-        torch.cat([_widen(bank.B, 2, rank) for bank in filled]),
-        torch.cat([bank.scale for bank in filled]),
-    )
+def _zeros(like: SliceBank, count: int) -> SliceBank:
+    return SliceBank(*(part.new_zeros((count, *part.shape[1:])) for part in (like.A, like.B, like.scale)))
 
 
 def _widen(matrix: Tensor, axis: int, rank: int) -> Tensor:
