@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -74,7 +75,8 @@ class State:
         self.files = files
         self.edits = Edits(dim, [_source(root, entry, dim) for entry in self.entries("edits")])
         self.fates = read_fates(root, files)
-        self._readers: dict[str, Any] = {}
+        self._block_files = self.entries("blocks")
+        self._readers: dict[str, tuple[Any, Path]] = {}
         self.clusters: ClusterSet | None = None
         if dim is not None:
             rows = _read_clusters(root, files, self.edits.count, dim)
@@ -94,6 +96,8 @@ class State:
             if entry.role == "edits":
                 first, rows, opener = _source(self.root, entry, dim)
                 self.edits = self.edits.with_segment(first, rows, opener, dim)
+            if entry.role == "blocks":
+                self._block_files.append(entry)
             if entry.role == "states":
                 self.fates = self.fates.changed(_fate_rows(self.root, entry))
 
@@ -120,13 +124,11 @@ class State:
 
     def block_numbers(self) -> list[int]:
         """The numbers of all blocks; those that a repair could not save are not among them."""
-        return [number for entry in self.entries("blocks") for number in _range(entry)]
+        return [number for entry in self._block_files for number in _range(entry)]
 
     def block_count(self) -> int:
         """How many blocks there are; also the highest number."""
-        return max(
-            (entry.first + entry.rows - 1 for entry in self.files if entry.role == "blocks"), default=0
-        )
+        return self._block_files[-1].first + self._block_files[-1].rows - 1 if self._block_files else 0
 
     def block(self, name: str) -> Block:
         """A block, as views of its memory-mapped file.
@@ -145,17 +147,19 @@ class State:
         Raises:
             UnknownEditError, DamagedProjectError: as `block`.
         """
-        entry = next((each for each in self.entries("blocks") if number in _range(each)), None)
-        if entry is None:
+        at = bisect_right(self._block_files, number, key=lambda each: each.first) - 1
+        entry = self._block_files[at] if at >= 0 else None
+        if entry is None or number not in _range(entry):
             raise UnknownEditError(
                 f"there is no block {block_id(number)}",
                 where=str(self.root),
                 mend=f"it has {self.block_count()} blocks",
             )
-        path = layout.inside(self.root, entry.path)
         if entry.path not in self._readers:
-            self._readers[entry.path] = codec.open_batches(path, entry.size)
-        return codec.read_batch(self._readers[entry.path], number - entry.first, blocks.SCHEMA, path), path
+            path = layout.inside(self.root, entry.path)
+            self._readers[entry.path] = codec.open_batches(path, entry.size), path
+        reader, path = self._readers[entry.path]
+        return codec.read_batch(reader, number - entry.first, blocks.SCHEMA, path), path
 
     def key_map_entry(self) -> FileEntry | None:
         """The file of the key map in force."""
