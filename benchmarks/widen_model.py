@@ -43,21 +43,27 @@ _READS_HEADS = re.compile(r"(\.o|attn\.c_proj|attention\.output\.dense)\.weight$
 _BERT_FIRST_NORM = "bert.embeddings.LayerNorm"
 _PARTS = ("attention.", "")
 _TOKENS = 48
+_TOLERANCE = 1e-3
 
 
 def main() -> None:
     """Widen, compare, save."""
     arguments = _arguments()
     config = AutoConfig.from_pretrained(arguments.model)
+    if not arguments.shape.startswith(config.model_type):
+        raise SystemExit(f"a {config.model_type} does not take the shape {arguments.shape}")
     auto_class = _CLASSES[config.model_type]
     narrow = auto_class.from_pretrained(arguments.model, dtype=torch.float32)
     wide = auto_class.from_config(_wide_config(config, arguments.shape), dtype=torch.float32).eval()
     wide.load_state_dict(_widened(narrow, wide))
+    apart = _apart(narrow, wide)
+    if not apart < _TOLERANCE:
+        raise SystemExit(f"the logits of the two are {apart:.1e} apart: it cannot be widened so")
     wide.save_pretrained(arguments.out)
     AutoTokenizer.from_pretrained(arguments.model).save_pretrained(arguments.out)
     print(  # noqa: T201
         f"{arguments.out}: {wide.num_parameters():,} parameters of {narrow.num_parameters():,}, "
-        f"logits {_apart(narrow, wide):.1e} apart"
+        f"logits {apart:.1e} apart"
     )
 
 
