@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from melo_cli.architecture import last_block
@@ -21,10 +22,9 @@ def last_block_where_read(model: nn.Module) -> Iterator[None]:
     """Inside the block, passes over one and the same batch leave out states of the last block nobody reads.
 
     A classifier reads the state of one position, the loss of a language model those before the targets. The
-    first pass is an ordinary one, and its backward pass tells which states of the last block have a gradient.
-    From the second pass on, what the block does to each position by itself is done to these alone, and the
-    others get zeros. Its keys and values are made everywhere. An architecture whose parts have other names
-    runs as always.
+    first pass is an ordinary one; which states its logits hang on is asked of autograd. From the second pass
+    on, what the block does to each position by itself is done to these alone, and the others get zeros. Its
+    keys and values are made everywhere. An architecture whose parts have other names runs as always.
 
     The model must be given the same inputs at every pass. On leaving, whatever happened, it is as it was.
     """
@@ -35,32 +35,38 @@ def last_block_where_read(model: nn.Module) -> Iterator[None]:
     modules = dict(block.named_modules())
     read = _Read()
     with ExitStack() as undo:
-        hook = block.register_forward_hook(read.listen)
-        undo.callback(hook.remove)
+        for hook in (block.register_forward_hook(read.listen), model.register_forward_hook(read.trace)):
+            undo.callback(hook.remove)
         for module in (modules[name] for name in _BY_POSITION if name in modules):
             undo.enter_context(replaced_forward(module, _Part(module.forward, read).run))
         yield
 
 
 class _Read:
-    """The positions that are read, `start` to `stop` of `length`, once a backward pass has told them."""
+    """The positions that are read, `start` to `stop` of `length`, once a whole pass has shown them."""
 
     def __init__(self) -> None:
         self.is_known = False
         self.start = self.stop = self.length = 0
+        self._states: Tensor | None = None
 
     def listen(self, _block: nn.Module, _args: Any, output: Any) -> None:
         """A forward hook on the block."""
-        states = output[0] if isinstance(output, tuple) else output
-        if not self.is_known and states.requires_grad:
-            states.register_hook(self._note)
+        if not self.is_known:
+            self._states = output[0] if isinstance(output, tuple) else output
 
-    def _note(self, gradient: Tensor) -> None:
-        # Once a batch the host waits for the device.
-        positions = gradient.any(-1).any(0).nonzero()[:, 0].tolist()
-        if positions:
-            self.start, self.stop = positions[0], positions[-1] + 1
-            self.length, self.is_known = gradient.shape[1], True
+    def trace(self, _model: nn.Module, _args: Any, output: Any) -> None:
+        """A forward hook on the model."""
+        states, self._states = self._states, None
+        if states is None or not states.requires_grad:
+            return
+        # Not by the gradient of the loss, which is zero where a target is certain already.
+        logits = output.logits
+        weights = torch.linspace(1, 2, logits.numel(), dtype=logits.dtype, device=logits.device)
+        (gradient,) = torch.autograd.grad(logits, states, weights.view_as(logits), retain_graph=True)
+        positions = gradient.any(-1).any(0).nonzero()[:, 0].tolist()  # once a batch the host waits for it
+        self.start, self.stop, self.length = positions[0], positions[-1] + 1, states.shape[1]
+        self.is_known = True
 
 
 class _Part:
