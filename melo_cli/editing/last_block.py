@@ -29,16 +29,15 @@ def last_block_where_read(model: nn.Module) -> Iterator[None]:
     The model must be given the same inputs at every pass. On leaving, whatever happened, it is as it was.
     """
     block = last_block(model)
-    if block is None:
-        yield
-        return
-    modules = dict(block.named_modules())
+    modules = dict(block.named_modules()) if block is not None else {}
+    parts = [modules[name] for name in _BY_POSITION if name in modules]
     read = _Read()
     with ExitStack() as undo:
-        for hook in (block.register_forward_hook(read.listen), model.register_forward_hook(read.trace)):
-            undo.callback(hook.remove)
-        for module in (modules[name] for name in _BY_POSITION if name in modules):
-            undo.enter_context(replaced_forward(module, _Part(module.forward, read).run))
+        if block is not None and parts:
+            for hook in (block.register_forward_hook(read.listen), model.register_forward_hook(read.trace)):
+                undo.callback(hook.remove)
+        for part in parts:
+            undo.enter_context(replaced_forward(part, _Part(part.forward, read).run))
         yield
 
 
