@@ -163,8 +163,8 @@ def filled(column: Any) -> NDArray[Any]:
     """A column of plain numbers, 0 where a place is empty; a view where none is."""
     if not column.null_count:
         return numbers(column)
-    values = np.frombuffer(column.buffers()[1], column.type.to_pandas_dtype())
-    here = values[column.offset : column.offset + len(column)]
+    values = [None, column.buffers()[1]]  # without the bits that say which are empty
+    here = numbers(pa.Array.from_buffers(column.type, len(column), values, 0, column.offset))
     return np.where(valid(column), here, here.dtype.type(0))
 
 

@@ -21,7 +21,7 @@ def test_empty_places_are_told_and_filled_in_any_part_of_a_column(values, start,
     part = pa.array(typed, numbers).slice(start)
     assert codec.valid(part).tolist() == [value is not None for value in typed[start:]]
     filled = codec.filled(part)
-    assert filled.dtype == numbers.to_pandas_dtype()
+    assert filled.dtype == {pa.int64(): "int64", pa.float64(): "float64"}[numbers]
     assert filled.tolist() == [value or 0 for value in typed[start:]]
 
 
