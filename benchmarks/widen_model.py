@@ -103,9 +103,7 @@ def _repeated(
     transposed = narrow.model_type == "gpt2" and weight.dim() == 2
     inputs, outputs = (0, 1) if transposed else (1, 0)
     by_head = outputs if _MAKES_HEADS.search(name) else inputs if _READS_HEADS.search(name) else None
-    if weight.dim() == 1:
-        by_head = 0 if _MAKES_HEADS.search(name) else None
-    elif not _EMBEDDING.search(name):
+    if weight.dim() == 2 and not _EMBEDDING.search(name):
         weight = weight * (weight.shape[inputs] / shape[inputs])
     heads, head_times = narrow.num_attention_heads, wide.num_attention_heads // narrow.num_attention_heads
     for axis, size in enumerate(shape):

@@ -47,7 +47,7 @@ class _Read:
     def __init__(self) -> None:
         self.is_known = False
         self.start = self.stop = self.length = 0
-        self._states: Tensor | None = None
+        self._states: Any = None
 
     def listen(self, _block: nn.Module, _args: Any, output: Any) -> None:
         """A forward hook on the block."""
@@ -57,15 +57,18 @@ class _Read:
     def trace(self, _model: nn.Module, _args: Any, output: Any) -> None:
         """A forward hook on the model."""
         states, self._states = self._states, None
-        if states is None or not states.requires_grad:
+        if not isinstance(states, Tensor) or states.dim() != 3 or not states.requires_grad:
             return
         # Not by the gradient of the loss, which is zero where a target is certain already.
         logits = output.logits
         weights = torch.linspace(1, 2, logits.numel(), dtype=logits.dtype, device=logits.device)
-        (gradient,) = torch.autograd.grad(logits, states, weights.view_as(logits), retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            logits, states, weights.view_as(logits), retain_graph=True, materialize_grads=True
+        )
         positions = gradient.any(-1).any(0).nonzero()[:, 0].tolist()  # once a batch the host waits for it
-        self.start, self.stop, self.length = positions[0], positions[-1] + 1, states.shape[1]
-        self.is_known = True
+        if positions:  # none where the logits come from elsewhere
+            self.start, self.stop, self.length = positions[0], positions[-1] + 1, states.shape[1]
+            self.is_known = True
 
 
 class _Part:

@@ -210,6 +210,21 @@ def test_logits_are_the_same_at_every_pass_even_where_the_loss_has_no_gradient(
     assert seen == lengths
 
 
+def test_a_last_block_that_the_logits_do_not_come_from_runs_as_always() -> None:
+    torch.manual_seed(0)
+    model, x = OneBlock(slice(None), gives_more=False), torch.randn(2, 5, 4)
+    beside = Residual(gives_more=False)
+    model.beside = nn.ModuleList([beside])  # the last stack, and no way to the answer
+
+    def run_beside(*_: object) -> None:
+        beside(x)
+
+    model.blocks[0].register_forward_hook(run_beside)
+    with last_block_where_read(model):
+        expected = model(x).logits
+        torch.testing.assert_close(model(x).logits, expected, rtol=0, atol=0)
+
+
 def test_a_failed_step_leaves_the_model_as_it_was(pico: Pico) -> None:
     opened = opened_with(pico, "pico_gpt2", "auto")
     model = opened.routed.base.model
