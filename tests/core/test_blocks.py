@@ -93,3 +93,14 @@ def test_a_batch_gathers_its_blocks_once_for_all_decoding_steps() -> None:
     beams = active.expanded(2)
     assert beams.gathered("m").A.shape == (4, 2, 4)
     assert beams.gathered("m") is beams.gathered("m")
+
+
+def test_a_block_adds_nothing_to_a_module_that_it_lacks() -> None:
+    held = cache(Shelf(), blocks=4)
+    held.put("both", {"m": slice_of(1), "n": slice_of(2)})
+    held.put("one", {"m": slice_of(3)})
+    banks, rows = held.banks(["one", "both", "1"])
+    for name, added in {"m": [True, True, True], "n": [False, True, False]}.items():
+        bank = banks[name]
+        assert len(bank.A) == len(bank.B) == len(bank.scale) == 3
+        assert [bool((bank.B[row] @ bank.A[row]).any()) for row in rows] == added
