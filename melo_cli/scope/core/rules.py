@@ -1,0 +1,207 @@
+"""Which candidate fires: the scope rules `verified` and `radius`, as two implementations of one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .model import Record, ScopeModel
+
+CANDIDATES = 8
+"""Neurons that are looked at for one query."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A neuron near a query, judged.
+
+    Attributes:
+        block: None where it leads to the base.
+        distance: L2 from the query's key to the neuron's.
+        holds: whether the query lies in its scope, by the rule in force.
+        probability: that both ask the same; None under the rule `radius`.
+        cluster, radius, center_distance: of its cluster; None under the rule `verified`.
+        asked: the sentence of the query that it was judged by; None for the whole query.
+    """
+
+    edit_id: str
+    block: str | None
+    distance: float
+    holds: bool = False
+    probability: float | None = None
+    cluster: int | None = None
+    radius: float | None = None
+    center_distance: float | None = None
+    asked: str | None = None
+
+
+@dataclass(frozen=True)
+class Route:
+    """The answer of the router for one prompt.
+
+    Attributes:
+        held: the candidate that answers; None where none holds.
+        nearest: the candidate that came closest to answering, held or not; None without neurons.
+    """
+
+    held: Candidate | None
+    nearest: Candidate | None
+
+    @property
+    def fired(self) -> Candidate | None:
+        """The edit whose block answers; None means the base answers."""
+        return self.held if self.held is not None and self.held.block is not None else None
+
+
+NO_ROUTE = Route(None, None)
+
+
+class Near(Protocol):
+    """A neuron that retrieval found: an edit with its distance and, under the rule `radius`, its cluster."""
+
+    @property
+    def edit_id(self) -> str: ...
+    @property
+    def block(self) -> str | None: ...
+    @property
+    def distance(self) -> float: ...
+    @property
+    def cluster(self) -> int | None: ...
+    @property
+    def radius(self) -> float | None: ...
+    @property
+    def center_distance(self) -> float | None: ...
+
+
+class Neurons(Protocol):
+    """Where candidates come from: a project's index, or an export's table."""
+
+    def nearest(self, keys: NDArray[np.float32], k: int) -> Sequence[Sequence[Near]]:
+        """For each key `[n, d]` the `k` nearest neurons, nearest first."""
+
+    def tokens(self, edit_ids: Sequence[str]) -> Sequence[NDArray[np.float16] | None]:
+        """The token vectors of neurons."""
+
+    def keys(self, edit_ids: Sequence[str]) -> NDArray[np.float32]:
+        """The keys `[n, d]` of neurons."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One prompt to route: the records of the sentences that it may ask, the whole first, and their texts."""
+
+    records: Sequence[Record]
+    texts: Sequence[str]
+
+
+class Rule(Protocol):
+    """Decides which candidate of a query fires."""
+
+    def routes(self, queries: Sequence[Query], neurons: Neurons) -> list[Route]:
+        """One route a query."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The most probable candidate fires, from `threshold` on.
+
+    Attributes:
+        threshold: log-odds; infinite where an edit answers its own prompt alone.
+    """
+
+    model: ScopeModel
+    threshold: float
+
+    def routes(self, queries: Sequence[Query], neurons: Neurons) -> list[Route]:
+        views = [(at, view) for at, query in enumerate(queries) for view in range(len(query.records))]
+        asked = [queries[at].records[view] for at, view in views]
+        if not asked:
+            return []
+        found = neurons.nearest(np.stack([record.key for record in asked]), CANDIDATES)
+        pairs = [(row, near) for row, some in enumerate(found) for near in some]
+        edits = self._records(list(dict.fromkeys(near.edit_id for _, near in pairs)), neurons)
+        pairs = [(row, near) for row, near in pairs if near.edit_id in edits]
+        logits = self.model.logits([asked[row] for row, _ in pairs], [edits[near.edit_id] for _, near in pairs])
+        best: dict[int, tuple[tuple[float, float, str], Near, int]] = {}
+        for (row, near), logit in zip(pairs, logits.tolist(), strict=True):
+            at, view = views[row]
+            # Of prompts that are equally sure the nearest one, then the newest.
+            rank = (logit, -near.distance, near.edit_id)
+            if at not in best or rank > best[at][0]:
+                best[at] = rank, near, view
+        return [
+            self._route(queries[at], *best[at]) if at in best else NO_ROUTE for at in range(len(queries))
+        ]
+
+    def _records(self, edit_ids: Sequence[str], neurons: Neurons) -> dict[str, Record]:
+        if not edit_ids:
+            return {}
+        keys, tokens = neurons.keys(edit_ids), neurons.tokens(edit_ids)
+        return {
+            edit_id: Record(key, vectors)
+            for edit_id, key, vectors in zip(edit_ids, keys, tokens, strict=True)
+            if vectors is not None
+        }
+
+    def _route(self, query: Query, rank: tuple[float, float, str], near: Near, view: int) -> Route:
+        logit = rank[0]
+        candidate = Candidate(
+            near.edit_id,
+            near.block,
+            near.distance,
+            holds=logit >= self.threshold,
+            probability=probability(logit),
+            asked=query.texts[view] if view else None,
+        )
+        return Route(candidate if candidate.holds else None, candidate)
+
+
+@dataclass(frozen=True)
+class Radius:
+    """The nearest neuron whose cluster's ball holds the key fires (Sec. 3.3).
+
+    A key that is computed again in another batch differs by about 1e-6 of its length, so a ball reaches
+    `TOLERANCE` of that farther than its radius.
+    """
+
+    TOLERANCE = 1e-5
+
+    def routes(self, queries: Sequence[Query], neurons: Neurons) -> list[Route]:
+        if not queries:
+            return []
+        keys = np.stack([query.records[0].key for query in queries])
+        margins = self.TOLERANCE * (1.0 + np.linalg.norm(keys.astype(np.float64), axis=1))
+        return [
+            self._route(some, margin)
+            for some, margin in zip(neurons.nearest(keys, CANDIDATES), margins.tolist(), strict=True)
+        ]
+
+    def _route(self, found: Sequence[Near], margin: float) -> Route:
+        candidates = [self._judged(near, margin) for near in found]
+        held = next((candidate for candidate in candidates if candidate.holds), None)
+        return Route(held, candidates[0] if candidates else None)
+
+    def _judged(self, near: Near, margin: float) -> Candidate:
+        inside = (
+            near.radius is not None
+            and near.center_distance is not None
+            and near.center_distance <= near.radius + margin
+        )
+        return Candidate(
+            near.edit_id,
+            near.block,
+            near.distance,
+            holds=inside,
+            cluster=near.cluster,
+            radius=near.radius,
+            center_distance=near.center_distance,
+        )
+
+
+def probability(logit: float) -> float:
+    """From log-odds to a probability."""
+    return float(1.0 / (1.0 + np.exp(-np.clip(logit, -60.0, 60.0)))) if np.isfinite(logit) else float(logit > 0)

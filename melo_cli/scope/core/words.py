@@ -1,0 +1,68 @@
+"""The words of a text: where they stand, how they are spelled, and which sentences may be the question."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPELLING = 24
+"""Numbers in the spelling vector of a word that is stored with its states."""
+WORDING = 64
+"""Numbers in the spelling vectors that the wording part of a key is made of."""
+
+_SCRIPTS_WITHOUT_SPACES = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_WORD = re.compile(
+    rf"\d+|[^\W\d_{_SCRIPTS_WITHOUT_SPACES}]+|[{_SCRIPTS_WITHOUT_SPACES}]"
+    r"|[+*/=<>%$€£#@&^~|\\]|(?<=\s)-(?=\s)"
+)
+_SENTENCE_END = re.compile(r"(?<=[.?!…。？！])[\"')\]]*\s+|\n+")
+_QUESTION_MARKS = ("?", "？")
+_MOST_QUESTIONS = 2
+_GRAMS = (2, 3, 4)
+_WHOLE = 3.0  # what a word itself weighs beside its letters, so that two words are alike only if they are equal
+
+
+def spans(text: str) -> list[tuple[int, int]]:
+    """Where each word begins and ends, in characters; the whole text, where it has no word.
+
+    A word is a run of letters, a run of digits, a sign that means something (`+`, `%`), or one character of a
+    script that writes no spaces.
+    """
+    return [found.span() for found in _WORD.finditer(text)] or [(0, len(text))]
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text as they are written."""
+    return [text[start:end] for start, end in spans(text)]
+
+
+@functools.lru_cache(1 << 16)
+def spelling(word: str, size: int = SPELLING) -> NDArray[np.float32]:
+    """A unit vector `[size]` float32 of a word's letters, in lower case: words alike have a large cosine.
+
+    It is the sum of fixed random vectors of the word's letter groups, the same on every machine.
+    """
+    framed = f"<{word.casefold()}>"
+    groups = [framed[at : at + size] for size in _GRAMS for at in range(len(framed) - size + 1)]
+    total = _WHOLE * _random_vector(framed, size) + sum(_random_vector(group, size) for group in groups)
+    unit: NDArray[np.float32] = (total / np.linalg.norm(total)).astype(np.float32)
+    return unit
+
+
+@functools.lru_cache(1 << 16)
+def _random_vector(group: str, size: int) -> NDArray[np.float32]:
+    seed = int.from_bytes(hashlib.blake2b(group.encode("utf-8"), digest_size=8).digest(), "little")
+    return np.random.default_rng(seed).standard_normal(size).astype(np.float32)
+
+
+def asked_views(text: str) -> list[str]:
+    """What a message may ask: the whole, its last sentence, and sentences before it that are questions."""
+    parts = [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+    if len(parts) < 2:
+        return [text]
+    questions = [part for part in parts[:-1] if part.rstrip("\"')]").endswith(_QUESTION_MARKS)]
+    return list(dict.fromkeys([text, parts[-1], *questions[-_MOST_QUESTIONS:]]))

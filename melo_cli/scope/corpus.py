@@ -1,0 +1,106 @@
+"""The corpus that scope is learnt from: questions in many words, and prompts about nothing in particular."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SHIPPED_PACKAGE = "shipped_scope"
+"""The folder of an installed melo_cli that holds `data/scope/corpus.jsonl`."""
+_FILE = "corpus.jsonl"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question in several words.
+
+    Attributes:
+        kind: what is asked; questions of one kind ask the same of different subjects.
+        value: tells questions of one kind about one subject apart: a day, a year.
+        plain: it asked on its own.
+        noisy: it asked within other text, in lower case, or with typos.
+    """
+
+    kind: str
+    subject: str
+    value: str | None
+    plain: tuple[str, ...]
+    noisy: tuple[str, ...]
+
+    @property
+    def type(self) -> str:
+        """The type of its subject."""
+        return self.kind.partition(".")[0]
+
+    @property
+    def asked(self) -> tuple[str, str | None]:
+        """What it asks, of whatever subject."""
+        return self.kind, self.value
+
+    def texts(self) -> tuple[str, ...]:
+        """Every way in which it is asked."""
+        return self.plain + self.noisy
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Questions, and prompts that ask none of them."""
+
+    questions: tuple[Question, ...]
+    unrelated: tuple[str, ...]
+
+    def sample(self, questions: int, seed: int, *, plain: int = 3, noisy: int = 1) -> Corpus:
+        """A smaller corpus: about so many questions, spread over all kinds, each in fewer words.
+
+        Subjects of a type are taken from the front, where look-alikes are neighbours, so that the questions
+        that are kept have others about the same subject, and others of the same kind, beside them.
+        """
+        by_asked: dict[tuple[str, str | None], list[Question]] = defaultdict(list)
+        for question in self.questions:
+            by_asked[question.asked].append(question)
+        each = max(1, round(questions / len(by_asked)))
+        drawn = random.Random(seed)
+        kinds = list(by_asked.values())
+        if questions < len(kinds) * each:
+            types: dict[str, list[list[Question]]] = defaultdict(list)
+            for some in kinds:
+                types[some[0].type].append(some)
+            # Whole types: what is kept of one keeps its subjects' other questions.
+            order = drawn.sample(sorted(types), len(types))
+            kinds = [some for name in order for some in types[name]][: max(2, questions // max(each, 4))]
+            each = max(each, 4)
+        kept = [
+            Question(one.kind, one.subject, one.value, one.plain[:plain], one.noisy[:noisy])
+            for some in kinds
+            for one in some[:each]
+        ]
+        unrelated = drawn.sample(self.unrelated, min(len(self.unrelated), max(20, questions // 2)))
+        return Corpus(tuple(kept), tuple(unrelated))
+
+
+def load_corpus() -> Corpus:
+    """The corpus that melo carries."""
+    here = Path(__file__).resolve().parents[1]
+    shipped = here / SHIPPED_PACKAGE / _FILE
+    path = shipped if shipped.is_file() else here.parent / "data" / "scope" / _FILE
+    questions: list[Question] = []
+    unrelated: list[str] = []
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            if "unrelated" in row:
+                unrelated.append(row["unrelated"])
+            else:
+                value = None if row["value"] is None else str(row["value"])
+                plain, noisy = tuple(row["plain"]), tuple(row["noisy"])
+                questions.append(Question(row["kind"], row["subject"], value, plain, noisy))
+    return Corpus(tuple(questions), tuple(unrelated))
+
+
+def without_subject(question: Question) -> Sequence[str]:
+    """The plain ways of a question without the words of its subject: what is left asks."""
+    return [text.replace(question.subject, " ") for text in question.plain]

@@ -1,0 +1,422 @@
+"""Learns a scope model from the corpus and what a base model, or a sentence encoder, reads in it.
+
+1. Word states are projected onto their leading directions.
+2. Two pooled vectors are projected so that prompts which ask the same are near (InfoNCE, arXiv 1807.03748).
+3. Edits are simulated: some questions are stored, others asked, and the candidates of each become pairs for a
+   small classifier on the features of `core.features`. The pairs of one half of the kinds are made with
+   projections learnt on the other half: what the classifier sees is what a question new to the model looks
+   like.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
+
+from melo_cli.scope.core.features import Side, match
+from melo_cli.scope.core.model import PcaProjection, Scales, ScopeModel, pooled
+from melo_cli.scope.core.readings import Reading
+from melo_cli.scope.core.rules import CANDIDATES
+from melo_cli.scope.core.vocabulary import Vocabulary
+from melo_cli.scope.core.words import asked_views
+from melo_cli.scope.corpus import Corpus, Question, without_subject
+
+_LOW_SIZE, _HIGH_SIZE = 32, 40
+_KEY_SIZE = 128
+_PCA_WORDS = 40_000
+_FLATTEN = -0.25  # power of each direction's variance that it is scaled by: half way to white
+_TEMPERATURE = 0.07
+_KEY_STEPS = 300
+_KEY_BATCH = 256
+_KEY_DROPOUT = 0.2
+_HIDDEN = (48, 24)
+_EPOCHS = 16
+_BATCH = 1024
+_RATE = 3e-3
+_FEATURE_DROPOUT = 0.1
+_NATURAL_DRAWS = 4
+_AT_ONCE = 4096
+_SUBJECT_GIVEN = 0.6  # of the simulated edits; the others have no subject
+_NEVER = -torch.inf
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One prompt that is asked of simulated edits.
+
+    Attributes:
+        kind: `rephrase`, `noisy`, `same_subject`, `hard` or `unrelated`.
+        edit: place of the edit that it asks for; None where it asks for none.
+    """
+
+    kind: str
+    text: str
+    edit: int | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Edits, and what is asked of them.
+
+    Attributes:
+        edits: prompts with their subjects, where these are given.
+    """
+
+    edits: Sequence[tuple[str, str | None]]
+    asked: Sequence[Asked]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Every query of a trial beside each of its candidates.
+
+    Attributes:
+        query, edit: int64 `[pairs]`, places in the trial.
+        features: float32 `[pairs, features]`.
+        same: float32 `[pairs]`, 1 where both ask the same.
+        weight: float32 `[pairs]`, 0 for a sentence of a query that asks for the edit: it may hold the question
+            or not.
+    """
+
+    trial: Trial
+    query: Tensor
+    edit: Tensor
+    features: Tensor
+    same: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How sure the router is of one query, and whether of the right edit."""
+
+    kind: str
+    text: str
+    logit: float
+    right: bool
+
+
+class Readings:
+    """What was read of all texts of a calibration, by text."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._row = {text: row for row, text in enumerate(reading.texts)}
+
+    def of(self, texts: Sequence[str]) -> Reading:
+        """The reading of some of the texts, in order; a text may come twice."""
+        whole = self._reading
+        rows = torch.tensor([self._row[text] for text in texts])
+        counts = whole.starts.diff()[rows]
+        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        within = torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(counts)
+        words = whole.starts[rows].repeat_interleave(counts) + within
+        return Reading(
+            list(texts),
+            [whole.words[row] for row in rows.tolist()],
+            starts,
+            whole.low[words],
+            whole.high[words],
+            whole.whole[rows],
+        )
+
+
+def texts_to_read(corpus: Corpus, others: Iterable[str] = ()) -> list[str]:
+    """Every text that learning looks at, each once."""
+    whole = [text for question in corpus.questions for text in question.texts()]
+    return list(dict.fromkeys(view for text in (*whole, *corpus.unrelated, *others) for view in asked_views(text)))
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A scope model with how it does on kinds of questions that it did not learn.
+
+    Attributes:
+        outcomes: of simulated edits, one a subject.
+    """
+
+    model: ScopeModel
+    outcomes: Sequence[Outcome]
+
+
+def learn(corpus: Corpus, readings: Readings, seed: int, own: Sequence[Trial] = ()) -> Learnt:
+    """Learn a scope model.
+
+    Args:
+        readings: of the corpus and of `own` (`texts_to_read`).
+        own: trials of the project's data, to learn from beside the corpus.
+    """
+    torch_random = torch.Generator().manual_seed(seed)
+    drawn = random.Random(seed)
+    bare = _projections(corpus, readings, torch_random)
+    kinds = drawn.sample(sorted({question.kind for question in corpus.questions}), _count_kinds(corpus))
+    halves = [set(kinds[::2]), set(kinds[1::2])]
+    dense: list[Pairs] = []
+    natural: list[list[Pairs]] = []
+    for fitted_on, tried_on in ((0, 1), (1, 0)):
+        fitted = _with_keys(bare, _of_kinds(corpus, halves[fitted_on]), readings, seed)
+        part = Corpus(_of_kinds(corpus, halves[tried_on]), corpus.unrelated)
+        dense.append(pairs_of(fitted, _dense_trial(part, drawn), readings))
+        natural.append(
+            [pairs_of(fitted, _natural_trial(part, drawn), readings) for _ in range(_NATURAL_DRAWS)]
+        )
+    model = _with_keys(bare, corpus.questions, readings, seed)
+    ours = [pairs_of(model, trial, readings) for trial in own]
+    outcomes = [
+        outcome
+        for one, other in ((0, 1), (1, 0))
+        for outcome in _outcomes(_classified(bare, [dense[one], *natural[one], *ours], seed), natural[other])
+    ]
+    return Learnt(
+        _classified(model, [*dense, *(pairs for some in natural for pairs in some), *ours], seed), outcomes
+    )
+
+
+def _outcomes(model: ScopeModel, some: Sequence[Pairs]) -> list[Outcome]:
+    return [outcome for pairs in some for outcome in outcomes_of(model, pairs)]
+
+
+def outcomes_of(model: ScopeModel, pairs: Pairs) -> list[Outcome]:
+    """For each query of a trial the candidate that the model is surest of."""
+    logits = model.classify(pairs.features)
+    best = torch.full((len(pairs.trial.asked),), _NEVER).scatter_reduce(0, pairs.query, logits, "amax")
+    right = torch.zeros(len(best), dtype=torch.bool)
+    wanted = torch.tensor([-1 if asked.edit is None else asked.edit for asked in pairs.trial.asked])
+    hits = (logits == best[pairs.query]) & (pairs.edit == wanted[pairs.query])
+    right[pairs.query[hits]] = True
+    return [
+        Outcome(asked.kind, asked.text, logit, hit)
+        for asked, logit, hit in zip(pairs.trial.asked, best.tolist(), right.tolist(), strict=True)
+    ]
+
+
+def pairs_of(model: ScopeModel, trial: Trial, readings: Readings) -> Pairs:
+    """Retrieve the candidates of everything that a trial asks, and take the features of each pair."""
+    views = [(at, view) for at, asked in enumerate(trial.asked) for view in asked_views(asked.text)]
+    edits = readings.of([prompt for prompt, _ in trial.edits])
+    asked = readings.of([view for _, view in views])
+    edit_keys, asked_keys = model.keys(edits), model.keys(asked)
+    nearest = (asked_keys @ edit_keys.T).topk(min(CANDIDATES, len(trial.edits)), 1).indices
+    row = torch.arange(len(views)).repeat_interleave(nearest.shape[1])
+    edit = nearest.reshape(-1)
+    edit_side = _Stored(model, edits, [subject for _, subject in trial.edits], edit_keys)
+    asked_side = _Stored(model, asked, None, asked_keys)
+    features = torch.empty(0)
+    order = (edit_side.counts[edit] + asked_side.counts[row]).argsort(stable=True)
+    for some in order.split(_AT_ONCE):
+        part, names = match(edit_side.of(edit[some]), asked_side.of(row[some]), model.sizes)
+        if not len(features):
+            features = torch.empty((len(row), len(names)))
+        features[some] = part
+    query = torch.tensor([at for at, _ in views])[row]
+    wanted = torch.tensor([-1 if each.edit is None else each.edit for each in trial.asked])[query]
+    same = (edit == wanted).float()
+    whole = torch.tensor([view == trial.asked[at].text for at, view in views])[row]
+    return Pairs(trial, query, edit, features, same, torch.where(whole, 1.0, 1.0 - same))
+
+
+class _Stored:
+    """The records of a reading as tensors, handed out as sides of pairs."""
+
+    def __init__(
+        self, model: ScopeModel, reading: Reading, subjects: Sequence[str | None] | None, keys: Tensor
+    ) -> None:
+        self._vectors = model.tokens(reading, subjects).half()
+        self._starts = reading.starts
+        self._parts = model.key_parts(keys)
+        self.counts = reading.starts.diff()
+
+    def of(self, rows: Tensor) -> Side:
+        counts = self.counts[rows]
+        places = torch.arange(int(counts.max()))
+        mask = places < counts.unsqueeze(1)
+        at = (self._starts[rows].unsqueeze(1) + places).clamp(max=len(self._vectors) - 1)
+        vectors = self._vectors[at].float() * mask.unsqueeze(2)
+        return Side(vectors, mask.float(), self._parts[rows])
+
+
+def _projections(corpus: Corpus, readings: Readings, torch_random: torch.Generator) -> ScopeModel:
+    """A model that has all but its keys and its classifier."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for question in corpus.questions:
+        kinds[question.kind] += without_subject(question)
+    vocabulary = Vocabulary.of([*kinds.values(), *([text] for text in corpus.unrelated)])
+    reading = readings.of(texts_to_read(corpus))
+    some = torch.randperm(len(reading.low), generator=torch_random)[:_PCA_WORDS]
+    nothing = torch.empty(0)
+    none = Scales(nothing, nothing)
+    return ScopeModel(
+        vocabulary,
+        pca_projection(reading.low[some].float(), _LOW_SIZE),
+        pca_projection(reading.high[some].float(), _HIGH_SIZE),
+        none,
+        nothing,
+        none,
+        nothing,
+        none,
+        (),
+    )
+
+
+def pca_projection(states: Tensor, size: int) -> PcaProjection:
+    """Onto the `size` leading directions of states `[n, d]`, each scaled half way to equal variance."""
+    mean = states.mean(0)
+    centered = normalize(states - mean, dim=-1)
+    variances, directions = torch.linalg.eigh(centered.T @ centered / len(centered))
+    kept = min(size, states.shape[1])
+    leading = variances.flip(0)[:kept].clamp_min(1e-6)
+    scaled = directions.flip(1)[:, :kept] * leading**_FLATTEN
+    # A model narrower than that fills up with zeros, so that token vectors are of one width.
+    return PcaProjection(mean, torch.nn.functional.pad(scaled, (0, size - kept)))
+
+
+def _with_keys(
+    bare: ScopeModel, questions: Sequence[Question], readings: Readings, seed: int
+) -> ScopeModel:
+    """The model with its key projections learnt on some questions."""
+    texts = [(at, question, text) for at, question in enumerate(questions) for text in question.texts()]
+    sentence, question = pooled(readings.of([text for *_, text in texts]), bare.vocabulary)
+    sentence_scales, question_scales = Scales.of(sentence), Scales.of(question)
+    return replace(
+        bare,
+        sentence_scales=sentence_scales,
+        sentence=_contrastive(sentence_scales(sentence), [at for at, *_ in texts], seed),
+        question_scales=question_scales,
+        question=_contrastive(question_scales(question), [one.kind for _, one, _ in texts], seed),
+    )
+
+
+def _contrastive(rows: Tensor, groups: Sequence[int | str], seed: int) -> Tensor:
+    """A projection `[d, _KEY_SIZE]` under which rows `[n, d]` of one group are near, and others are not."""
+    members: dict[int | str, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        members[group].append(row)
+    several = [some for some in members.values() if len(some) > 1]
+    drawn, torch_random = random.Random(seed), torch.Generator().manual_seed(seed)
+    start = torch.randn(rows.shape[1], _KEY_SIZE, generator=torch_random) / rows.shape[1] ** 0.5
+    projection = start.requires_grad_(True)
+    optimizer = torch.optim.AdamW([projection], lr=2e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _KEY_STEPS)
+    for _ in range(_KEY_STEPS if several else 0):
+        picked = [drawn.sample(some, 2) for some in drawn.sample(several, min(_KEY_BATCH, len(several)))]
+        pair = rows[torch.tensor(picked).T]
+        pair = pair * (torch.rand(pair.shape, generator=torch_random) > _KEY_DROPOUT)
+        one, other = normalize(pair @ projection, dim=-1)
+        alike, right = one @ other.T / _TEMPERATURE, torch.arange(len(picked))
+        loss = cross_entropy(alike, right) + cross_entropy(alike.T, right)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return projection.detach()
+
+
+def _classified(model: ScopeModel, some: Sequence[Pairs], seed: int) -> ScopeModel:
+    """The model with a classifier trained on pairs."""
+    features, same, weight = (
+        torch.cat([getattr(pairs, name) for pairs in some]) for name in ("features", "same", "weight")
+    )
+    scales = Scales.of(features)
+    rows = scales(features)
+    torch_random = torch.Generator().manual_seed(seed)
+    layers = _fresh_layers(rows.shape[1], torch_random)
+    parameters = [part for layer in layers for part in layer]
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=1e-2)
+    steps = _EPOCHS * -(-len(rows) // _BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
+    untrained = replace(model, feature_scales=Scales(torch.zeros(1), torch.ones(1)), layers=tuple(layers))
+    for _ in range(_EPOCHS):
+        for batch in torch.randperm(len(rows), generator=torch_random).split(_BATCH):
+            kept = torch.rand((len(batch), rows.shape[1]), generator=torch_random) > _FEATURE_DROPOUT
+            logits = untrained.classify(rows[batch] * kept)
+            losses = binary_cross_entropy_with_logits(logits, same[batch], reduction="none")
+            optimizer.zero_grad()
+            (losses * weight[batch]).mean().backward()
+            optimizer.step()
+            schedule.step()
+    trained = tuple((matrix.detach(), bias.detach()) for matrix, bias in layers)
+    return replace(model, feature_scales=scales, layers=trained)
+
+
+def _fresh_layers(inputs: int, torch_random: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    sizes = (inputs, *_HIDDEN, 1)
+    layers = []
+    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        bound = fan_in**-0.5
+        weight = (torch.rand((fan_in, fan_out), generator=torch_random) * 2 - 1) * bound
+        bias = (torch.rand(fan_out, generator=torch_random) * 2 - 1) * bound
+        layers.append((weight.requires_grad_(True), bias.requires_grad_(True)))
+    return layers
+
+
+def _count_kinds(corpus: Corpus) -> int:
+    return len({question.kind for question in corpus.questions})
+
+
+def _of_kinds(corpus: Corpus, kinds: set[str]) -> tuple[Question, ...]:
+    return tuple(question for question in corpus.questions if question.kind in kinds)
+
+
+def _dense_trial(corpus: Corpus, drawn: random.Random) -> Trial:
+    """Half of all questions are edits: every query has look-alikes of each sort among them."""
+    questions = drawn.sample(corpus.questions, len(corpus.questions))
+    half = len(questions) // 2
+    edits: list[tuple[str, str | None]] = []
+    asked: list[Asked] = []
+    for question in questions[:half]:
+        _store(question, edits, asked, drawn)
+    others = [Asked("hard", drawn.choice(question.texts())) for question in questions[half:]]
+    unrelated = [Asked("unrelated", text) for text in corpus.unrelated]
+    return Trial(edits, [*asked, *others, *unrelated])
+
+
+def _natural_trial(corpus: Corpus, drawn: random.Random) -> Trial:
+    """One edit a subject, as users make them; a quarter of the subjects are in no edit."""
+    types: dict[str, dict[str, list[Question]]] = defaultdict(lambda: defaultdict(list))
+    for question in corpus.questions:
+        types[question.type][question.subject].append(question)
+    edits: list[tuple[str, str | None]] = []
+    asked: list[Asked] = []
+    for subjects in types.values():
+        outside = set(drawn.sample(list(subjects), max(1, len(subjects) // 4)))
+        stored = []
+        for subject, questions in subjects.items():
+            if subject in outside:
+                continue
+            chosen = drawn.choice(questions)
+            stored.append(chosen.asked)
+            _store(chosen, edits, asked, drawn)
+            rest = [question for question in questions if question.asked != chosen.asked]
+            for other in drawn.sample(rest, min(3, len(rest))):
+                asked.append(Asked("same_subject", drawn.choice(other.texts())))
+        for subject in outside:
+            for question in subjects[subject]:
+                if question.asked in stored:
+                    asked.append(Asked("hard", drawn.choice(question.texts())))
+    some = drawn.sample(corpus.unrelated, min(len(corpus.unrelated), 300))
+    return Trial(edits, [*asked, *(Asked("unrelated", text) for text in some)])
+
+
+def _store(
+    question: Question, edits: list[tuple[str, str | None]], asked: list[Asked], drawn: random.Random
+) -> None:
+    prompt = drawn.choice(question.plain)
+    place = len(edits)
+    edits.append((prompt, question.subject if drawn.random() < _SUBJECT_GIVEN else None))
+    asked += [Asked("rephrase", text, place) for text in question.plain if text != prompt]
+    asked += [Asked("noisy", text, place) for text in question.noisy]
+
+
+def shares(outcomes: Iterable[Outcome], threshold: float) -> dict[str, float]:
+    """By kind of query the share led to its edit, or for those that ask for none the share that fires."""
+    found: Mapping[str, list[bool]] = defaultdict(list)
+    for outcome in outcomes:
+        fires = outcome.logit >= threshold
+        found[outcome.kind].append(fires and (outcome.right or outcome.kind not in ("rephrase", "noisy")))
+    return {kind: sum(some) / len(some) for kind, some in found.items()}
