@@ -1,4 +1,4 @@
-"""A set of clusters that can be searched and changed; a search is one matrix-vector product over the centers."""
+"""A set of clusters to search and to change; a search is one matrix-vector product over the centers."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from store.changes import Change
+from store.cluster_set import all_put
 from store.merges import Merge
 from store.records import FileEntry
-from store.cluster_set import all_put
 from store.segments import Segment, joined
 from store.state import State
 

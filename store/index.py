@@ -1,4 +1,4 @@
-"""Which live neurons are the nearest of a key: one matrix product below `GRAPH_FROM`, an HNSW graph from there on.
+"""The live neurons nearest to a key: by one matrix product below `GRAPH_FROM`, by an HNSW graph above it.
 
 An index is made for one set of live neurons and never returns another one; `NeuronIndex.over` makes that for
 another set. Below `GRAPH_FROM` its answers are exact. From there on most neurons stand in the graph, which
@@ -96,7 +96,8 @@ class Matrix:
             twice = 2.0 * (points @ self.keys.T)
             highest = (1.0 + _PRODUCT_ERROR) * norms - twice
             limit = np.partition(highest, count - 1, axis=1)[:, count - 1 : count]
-            return np.nonzero(~((1.0 - _PRODUCT_ERROR) * norms - twice > limit))
+            row, at = np.nonzero(~((1.0 - _PRODUCT_ERROR) * norms - twice > limit))
+        return row, at
 
 
 class Graph:
@@ -252,14 +253,14 @@ class NeuronIndex:
     def _beside(self) -> Matrix:
         """The neurons that the graph lacks; rows that an older matrix has are taken over."""
         older, rest = self._matrix, self._rest
-        if older is None:
-            self._matrix = Matrix(rest, self._keys_of(rest))
-        elif not np.array_equal(older.numbers, rest):
-            known = np.isin(rest, older.numbers)
-            keys: Vector = np.empty((len(rest), self._dim), np.float32)
+        if older is not None and np.array_equal(older.numbers, rest):
+            return older
+        known = np.isin(rest, older.numbers) if older is not None else np.zeros(len(rest), np.bool_)
+        keys: Vector = np.empty((len(rest), self._dim), np.float32)
+        keys[~known] = self._keys_of(rest[~known])
+        if older is not None:
             keys[known] = older.keys[np.searchsorted(older.numbers, rest[known])]
-            keys[~known] = self._keys_of(rest[~known])
-            self._matrix = Matrix(rest, keys)
+        self._matrix = Matrix(rest, keys)
         return self._matrix
 
 

@@ -1,10 +1,9 @@
 """The index on the disk: a cache, checked before it is loaded, built again when it fails.
 
-``index/neurons.json`` names the file of the HNSW graph, its checksum, the snapshot that it was saved at and the
-key map that its keys are from. A graph serves every snapshot of its history under that key map: neurons that
-it lacks stand beside it in a matrix, and those that it has too many are marked as deleted. So it is saved when
-a writer ends and `index.GRAPH_FROM` edits have come since, and the cost of a commit does not grow with the
-store.
+``index/neurons.json`` names the file of the HNSW graph, its checksum, the snapshot that it was saved at and
+the key map that its keys are from. A graph serves every snapshot of its history under that key map: neurons
+that it lacks stand beside it in a matrix, and those that it has too many are marked as deleted. So it is
+saved when a writer ends and `index.GRAPH_FROM` edits have come since, and no commit waits for it.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ import numpy as np
 
 from store import fileio, layout
 from store.index import Graph
+
+MISSING = "the index file is missing"
 
 _MAX_RECORD = 1 << 26
 
@@ -60,7 +61,7 @@ def load(
     record = read_record(root)
     for _ in range(2):
         if record is None:
-            return None, "the index file is missing or damaged"
+            return None, "the index file is damaged" if (root / layout.INDEX_RECORD).is_file() else MISSING
         try:
             return _read_graph(root, record, dim, keys, snapshot_sha256), None
         except _UnusableError as error:
@@ -152,7 +153,7 @@ def _read_graph(
             raise _UnusableError("the index file is damaged")
         return Graph.load(path, dim, np.array(record.marked, np.int64))
     except FileNotFoundError as error:
-        raise _UnusableError("the index file is missing") from error
+        raise _UnusableError(MISSING) from error
     except RuntimeError as error:
         raise _UnusableError("the index file is damaged") from error
 

@@ -13,8 +13,8 @@ from store.verify import verify
 def migrate(root: Path) -> tuple[int, int]:
     """Bring a project to the present format; its snapshots, neurons and blocks stay what they are.
 
-    Every older format is part of the present one, so that one replaced manifest is all that it takes. A commit
-    does the same; this does it alone, and checks every byte first.
+    Every older format is part of the present one, so that one replaced manifest is all that it takes. Every
+    commit does the same; this does nothing else, and checks every byte first.
 
     Returns:
         The format that it had and the one that it has now.

@@ -48,7 +48,7 @@ def _homes(clusters: ClusterSet | None, numbers: Numbers) -> list[Cluster | None
 
 
 def _to_center(points: Vector, row: Numbers, distance: Floats, homes: list[Cluster | None]) -> Floats:
-    """How far the centers of the clusters [m] lie from the points; what a neuron alone is measured already."""
+    """How far the centers of the clusters [m] lie from the points; a neuron alone is its own center."""
     result = distance.copy()
     crowded = np.array([at for at, home in enumerate(homes) if home is not None and home.spread], np.int64)
     if len(crowded):

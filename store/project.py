@@ -1,4 +1,4 @@
-"""A project as its users see it: a snapshot to ask for neighbours, edits and blocks, and the way to a writer."""
+"""A project as its users see it: a snapshot with its neurons, edits and blocks, and the way to a writer."""
 
 from __future__ import annotations
 
@@ -157,10 +157,10 @@ class Project(Overview):
     def nearest(self, keys: ArrayLike, k: int = 8) -> list[list[Neighbour]]:
         """For each key float32 [n, d] the `k` nearest live neurons, the nearest first.
 
-        Of neurons equally near the newest comes first. Where fewer than `k` are live, all are given. Distances
-        are exact. Which neurons are the nearest is exact below `index.GRAPH_FROM` live ones, and what the HNSW
-        graph finds from there on: measured, 99 in 100 of the eight nearest and more. Which of them fires is
-        the caller's rule; the first whose `center_distance` is at most its `radius` is the paper's.
+        Of neurons equally near the newest comes first. Where fewer than `k` are live, all are given.
+        Distances are exact, and so is which neurons are the nearest, below `index.GRAPH_FROM` live ones; from
+        there on the HNSW graph finds 99 in 100 of the eight nearest and more. Which of them fires is the
+        caller's rule; the first whose `center_distance` is at most its `radius` is the paper's.
 
         Raises:
             KeyShapeError: the keys have another size than those of the project, or are not finite.

@@ -249,7 +249,7 @@ def _size(schema: Any, name: str) -> int:
 
 
 def _tokens(batch: Any) -> tuple[int, Tokens, Numbers]:
-    """Size of a token vector, the vectors of all rows, and where those of each row begin and end [rows + 1]."""
+    """Size of a token vector, the vectors of all rows, and where those of each row begin [rows + 1]."""
     width = _size(batch.schema, "tokens")
     if not width:
         return 0, np.empty((0, 0), np.float16), np.empty(0, np.int64)

@@ -45,6 +45,7 @@ class State:
 
     Attributes:
         unsaved: the index holds more than the saved one.
+        writing: the writer's lock is held, and the index is saved when it is given back.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class State:
         self.head = head
         self.pointer = pointer
         self.snapshot = chain[0]
+        self.writing = False
         self._on_trouble = on_trouble
         self._read(manifest.all_files(chain))
 
@@ -119,7 +121,8 @@ class State:
     def index(self) -> NeuronIndex:
         """The index of the live neurons; of a snapshot that has keys."""
         if self._index is None:
-            self._index = self._load_index()
+            self._index, trouble = self._load_index()
+            self._tell(trouble)
         return self._index
 
     def entries(self, role: str) -> list[FileEntry]:
@@ -229,7 +232,11 @@ class State:
 
         A cache that cannot be saved is no failure of the work: that is a `StoreWarning`.
         """
-        graph = self.index.graph if self.edits.dim is not None else None
+        if self.edits.dim is None:
+            return
+        if self._index is None:
+            self._index, _ = self._load_index()
+        graph = self._index.graph
         if graph is None:
             return
         try:
@@ -244,32 +251,31 @@ class State:
         entry = self.key_map_entry()
         return entry.path if entry is not None else ""
 
-    def _load_index(self) -> NeuronIndex:
+    def _load_index(self) -> tuple[NeuronIndex, str | None]:
+        """The index, and why the saved one could not be used."""
         dim, live = self.edits.dim, self.live()
         assert dim is not None, "a snapshot that has keys"
         graph, trouble = None, None
         if len(live) >= index.GRAPH_FROM:
             graph, trouble = index_file.load(self.root, dim, self._keys_name(), self.snapshot_sha256)
         made = NeuronIndex(dim, live, self.edits.keys, graph)
-        if made.settle():
-            self._index, self.unsaved = made, True
-            self._tell(trouble)
-        return made
+        self.unsaved = made.settle()
+        return made, trouble
 
     def _tell(self, trouble: str | None) -> None:
-        """Say what was wrong with the saved index, and save the one that was built."""
+        """Say what is wrong with the saved index, and save one that was built or has grown."""
         if self._on_trouble is not None:
             if trouble is not None:
                 self._on_trouble(trouble)
             return
         if self.pointer.number != self.head.newest.number:
             return  # that no graph is kept for a snapshot of the past is no trouble
-        if trouble is not None:
+        if trouble is not None and not (self.writing and trouble == index_file.MISSING):
             where = self.root / layout.INDEX
             warnings.warn(f"{where}: {trouble}; it was built again from the keys", StoreWarning, stacklevel=2)
-        # a writer saves its own, and a project that is only read can do without
-        with suppress(ProjectLockedError, StorageError), lock.writing(self.root, 0.0):
-            self.save_index()
+        if self.unsaved and not self.writing:  # what is only read can do without
+            with suppress(ProjectLockedError, StorageError), lock.writing(self.root, 0.0):
+                self.save_index()
 
     def _cluster_info(self, number: int) -> ClusterInfo | None:
         if self.clusters is None or number not in self.clusters.owners:

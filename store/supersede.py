@@ -1,13 +1,14 @@
 """Which older edit a newer one replaces, and what answers again when the newer one goes.
 
-A newer neuron replaces an older one of the same prompt, and nothing else does: two prompts whose keys coincide
-both live. What replaces a neuron is always the first later one of that prompt that is not reverted.
+A newer neuron replaces an older one of the same prompt, and nothing else does: two prompts whose keys
+coincide both live. What replaces a neuron is always the first later one of its prompt that is not reverted.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Sequence
+from itertools import pairwise
 
 from store.fates import Fates
 from store.segments import Edits, Segment
@@ -36,7 +37,7 @@ class Prompts:
         found: dict[int, int] = {}
         for numbers in self._numbers.values():
             standing = [number for number in numbers if number not in reverted]
-            found.update(zip(standing, standing[1:], strict=False))
+            found.update(pairwise(standing))
         return found
 
     def replaced_again(self, number: int, prompt: str, gone: Container[int]) -> int | None:

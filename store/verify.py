@@ -213,7 +213,7 @@ def _blocks(state: State) -> Iterator[Finding]:
 
 
 def _clusters(state: State, clusters: ClusterSet) -> Iterator[Finding]:
-    """Every live neuron that asked for a radius stands in one cluster, whose ball holds its key, and no other does."""
+    """Every live neuron that asked for a radius stands in one cluster, whose ball holds its key."""
     homes: dict[int, list[int]] = defaultdict(list)
     for cluster in clusters.clusters():
         for member in cluster.members:

@@ -32,6 +32,7 @@ class Writer:
     def __init__(self, project: Project, state: State) -> None:
         self.project = project
         self._state = state
+        state.writing = True
         self._prompts: Prompts | None = None
 
     def stage(
@@ -59,7 +60,7 @@ class Writer:
         command: str | None = None,
         detail: Mapping[str, JSON] | None = None,
     ) -> SnapshotInfo:
-        """Take edits back, in a new snapshot: neurons and clusters are those of a project that never had them.
+        """Take edits back, in a new snapshot: what is found is as in a project that never had them.
 
         An older edit that one of them replaced answers again, unless another one replaces it. Edits that are
         reverted already stay so; where nothing is left to do, no snapshot is made.
@@ -182,6 +183,7 @@ class Writer:
     def finish(self) -> None:
         """Save the index if many edits are new to it; called when the writer's block ends."""
         self._state.keep_index()
+        self._state.writing = False
 
     def _take_over(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
         """Bring what is in memory to the snapshot that was just committed."""

@@ -140,7 +140,7 @@ def content(project):
         [(view.edit_id, view.prompt, view.status, view.superseded_by, view.block) for view in views],
         [(c.cluster, c.members, c.radius) for c in (view.cluster for view in views) if c],
         [part.A.tobytes() for name in project.block_ids() for part in project.block(name).slices.values()],
-        project.lookup(keys),
+        project.nearest(keys),
         project.key_map and project.key_map.settings,
     )
 
@@ -164,6 +164,7 @@ def commands(make):
     again = [make.edit("q3", label=(40,)), make.edit("new", label=(41,)), make.edit("no", status="failed")]
     slices = make.slices()
     new = {f"e{at:06d}": make.key()[:3] for at in range(1, 11)}
+    tokens = {name: make.tokens(at, 3) for at, name in enumerate(new, 1)}
     key_map = KeyMap({"size": 3}, {"W": make.key()})
 
     def commit(path):
@@ -183,7 +184,7 @@ def commands(make):
     def rekey(path):
         with Project.open(path).writer() as writer:
             keys = {view.edit_id: new[view.edit_id] for view in writer.project.edits()}
-            writer.rekey(key_map, keys, dict.fromkeys(keys, 4.0), recipe={}, seed=0, versions=make.versions)
+            writer.rekey(key_map, keys, tokens, dict.fromkeys(keys, 4.0), recipe={}, seed=0, versions=make.versions)
 
     def save_index(path):
         with Project.open(path).writer() as writer:

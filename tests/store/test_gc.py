@@ -36,7 +36,7 @@ def answers(project):
     keys = np.stack([view.record.key for view in views if view.record.key is not None])
     blocks = {name: project.block(name).slices["encoder.wi"].A.tobytes() for name in project.block_ids()}
     shown = [(v.edit_id, v.prompt, v.status, v.superseded_by, v.cluster, v.record.radius) for v in views]
-    return shown, blocks, project.lookup(keys)
+    return shown, blocks, project.nearest(keys)
 
 
 def files(project):
@@ -114,17 +114,17 @@ class TestCompaction:
 
     def test_the_saved_graph_goes_on_serving(self, full, make, monkeypatch):
         collect(full.path, versions=make.versions)
-        monkeypatch.setattr("store.index_file.build_index", None)
+        monkeypatch.setattr(index.Graph, "add", None)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            Project.open(full.path).lookup(make.key()[None])
+            Project.open(full.path).nearest(make.key()[None])
 
     def test_edits_go_on_after_it(self, full, make):
         collect(full.path, versions=make.versions, keep=1)
         edit = make.edit("q3", label=(99,))
         make.commit(Project.open(full.path), [edit])
         again = Project.open(full.path)
-        assert again.lookup(edit.key[None])[0].fired.edit_id == "e000039"
+        assert make.lookup(again, edit.key[None])[0].fired.edit_id == "e000039"
         assert again.edit("e000039").record.supersedes == ("e000034",)
         assert verify(full.path) == []
 
@@ -168,7 +168,7 @@ class TestDropping:
             "clusters/000041.arrow",
             "edits/000041.arrow",
             "index/000041.hnsw",
-            "index/index.json",
+            "index/neurons.json",
             "manifest.json",
             "snapshots/000041.json",
             *(f"states/{at:06d}.arrow" for at in (*range(31, 38), 39, 40)),

@@ -120,8 +120,8 @@ def described(project):
 
 
 def check_routes(project, clusters, model, points):
-    routes = project.lookup(points)
-    assert project.lookup(points, nearest=False) == [Route(route.held, None) for route in routes]
+    routes = make.lookup(project, points)
+    assert make.lookup(project, points, nearest=False) == [Route(route.held, None) for route in routes]
     blocks = set()
     for point, route in zip(points, routes, strict=True):
         members = [(apart(model.edits[n - 1].key, point), n, c) for c in clusters for n in c.members]
@@ -191,9 +191,9 @@ class History(RuleBasedStateMachine):
             f"two of {number}": slices_like_no_other(2 * number + 1),
         }
         staged = writer.stage(edits, blocks)
-        routes = staged.lookup(GRID)
+        routes = make.lookup(staged, GRID)
         staged.commit(recipe={}, seed=0, versions=VERSIONS)
-        assert writer.project.lookup(GRID) == routes
+        assert make.lookup(writer.project, GRID) == routes
         assert described(writer.project) == described(Project.open(self.project.path))
         self.model.edits += edits
         self.model.blocks |= blocks
@@ -316,7 +316,7 @@ def test_what_a_revert_took_is_as_if_it_had_never_been(project, make):
     )
     names = {view.prompt: view.edit_id for view in Project.open(other.path).edits()}
     keys = np.concatenate([np.stack([edit.key for edit in edits]), [make.key() for _ in range(100)]])
-    mine, theirs = Project.open(project.path).lookup(keys), Project.open(other.path).lookup(keys)
+    mine, theirs = make.lookup(Project.open(project.path), keys), make.lookup(Project.open(other.path), keys)
     prompts = {view.edit_id: view.prompt for view in Project.open(project.path).edits()}
     for one, two in zip(mine, theirs, strict=True):
         for a, b in ((one.fired, two.fired), (one.nearest, two.nearest)):
@@ -334,7 +334,7 @@ def test_a_revert_of_the_newer_brings_the_older_back(project, make):
         writer.revert(["e000002"], versions=make.versions)
     again = Project.open(project.path)
     assert [view.status for view in again.edits()] == ["live", "reverted"]
-    assert again.lookup(one.key[None])[0].fired.edit_id == "e000001"
+    assert make.lookup(again, one.key[None])[0].fired.edit_id == "e000001"
     assert [view.status for view in Project.open(project.path, at=2).edits()] == ["superseded", "live"]
 
 
@@ -382,7 +382,7 @@ def test_edits_go_on_after_going_back(project, make):
     again = Project.open(project.path)
     assert again.edit("e000007").record.supersedes == ()
     assert again.edit_counts == {"live": 1, "superseded": 0, "reverted": 6, "already_right": 0, "failed": 0}
-    assert again.lookup(fresh.key[None])[0].fired.block == "b000003"
+    assert make.lookup(again, fresh.key[None])[0].fired.block == "b000003"
 
 
 def test_the_shim_of_the_disk_is_in_place(quick_disk):

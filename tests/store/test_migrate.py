@@ -21,7 +21,7 @@ def content(path):
     keys = np.stack([view.record.key for view in views if view.record.key is not None])
     return (
         [(v.edit_id, v.prompt, v.target, v.status, v.superseded_by, v.cluster, v.block) for v in views],
-        [project.lookup(keys) for project in snapshots],
+        [project.nearest(keys) for project in snapshots],
         [project.info for project in snapshots],
         [part.A.tobytes() for at in (1, 2, 3) for part in snapshots[4].block(f"b{at:06d}").slices.values()],
     )
@@ -36,7 +36,7 @@ def test_a_project_of_format_1_reads_as_it_was_written(format1):
     assert format1.key_map is None
     assert [info.action for info in format1.history()] == ["create", "edit", "edit", "edit", "revert"]
     key = format1.edit("e000007").record.key
-    assert format1.lookup(key[None])[0].fired.block == "b000003"
+    assert make.lookup(format1, key[None])[0].fired.block == "b000003"
 
 
 def test_a_commit_leaves_the_format_so_that_the_older_melo_still_reads_it(format1, make):

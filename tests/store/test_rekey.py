@@ -95,23 +95,23 @@ def test_every_neuron_gets_its_new_key_and_size(edited, make):
         else:
             assert new.record.key is None and new.record.radius == old.record.radius
     live = [view.edit_id for view in after.edits() if view.status == "live"]
-    routes = after.lookup(np.stack([keys[name] for name in live]))
+    routes = make.lookup(after, np.stack([keys[name] for name in live]))
     assert [route.fired.edit_id for route in routes] == live
     assert [route.fired.block for route in routes] == [after.edit(name).block for name in live]
     assert verify(edited.path) == []
     newest = Project.open(edited.path)
-    assert newest.lookup(np.float32([[1, 2, 3]]))[0].fired.edit_id == "e000010"
+    assert make.lookup(newest, np.float32([[1, 2, 3]]))[0].fired.edit_id == "e000010"
 
 
 def test_older_snapshots_keep_their_keys_and_no_file_changes(edited, make):
     keys = np.stack([view.record.key for view in Project.open(edited.path, at=1).edits()])
-    expected = {at: Project.open(edited.path, at=at).lookup(keys) for at in range(4)}
+    expected = {at: make.lookup(Project.open(edited.path, at=at), keys) for at in range(4)}
     files = {path: path.read_bytes() for path in edited.path.rglob("*.arrow")}
     with edited.writer() as writer:
         rekey(writer, new_keys(writer.project, 2, make.random), make)
     for at, routes in expected.items():
         past = Project.open(edited.path, at=at)
-        assert (past.lookup(keys), past.key_map) == (routes, None)
+        assert (make.lookup(past, keys), past.key_map) == (routes, None)
     assert {path: path.read_bytes() for path in files} == files
 
 
@@ -122,7 +122,7 @@ def test_a_copy_of_it_stands_alone(edited, make, tmp_path):
     Project.open(edited.path).copy_to(tmp_path / "copy")
     copy = Project.open(tmp_path / "copy")
     assert verify(copy.path) == []
-    assert copy.lookup(np.stack(list(keys.values()))) == Project.open(edited.path).lookup(
+    assert make.lookup(copy, np.stack(list(keys.values()))) == make.lookup(Project.open(edited.path), 
         np.stack(list(keys.values()))
     )
     assert np.array_equal(copy.key_map.arrays["W"], KEY_MAP.arrays["W"])
@@ -138,7 +138,7 @@ def test_going_back_over_it_keeps_the_present_keys(edited, make):
         assert project.key_map.settings == KEY_MAP.settings
         assert [view.status for view in project.edits()] == ["live"] * 6 + ["reverted"] * 4
         names = [f"e{at:06d}" for at in range(1, 7)]
-        routes = project.lookup(np.stack([keys[name] for name in names]))
+        routes = make.lookup(project, np.stack([keys[name] for name in names]))
         assert [route.fired.edit_id for route in routes] == names
     assert verify(edited.path) == []
 
@@ -157,7 +157,7 @@ def test_edits_whose_new_keys_are_one_supersede_each_other(edited, make):
 def test_the_graph_of_the_old_keys_is_not_asked(dim, edited, make, monkeypatch):
     monkeypatch.setattr(index, "GRAPH_FROM", 4)
     with pytest.warns(StoreWarning, match="built again"):
-        Project.open(edited.path).lookup(make.key()[None])
+        make.lookup(Project.open(edited.path), make.key()[None])
     with edited.writer() as writer:
         keys = new_keys(writer.project, dim, make.random)
         rekey(writer, keys, make)
@@ -165,12 +165,12 @@ def test_the_graph_of_the_old_keys_is_not_asked(dim, edited, make, monkeypatch):
         warnings.simplefilter("error")
         again = Project.open(edited.path)
         live = [view.edit_id for view in again.edits() if view.status == "live"]
-        routes = again.lookup(np.stack([keys[name] for name in live]))
+        routes = make.lookup(again, np.stack([keys[name] for name in live]))
         assert [route.fired.edit_id for route in routes] == live
         assert verify(edited.path) == []
         past = Project.open(edited.path, at=1)
         old = np.stack([view.record.key for view in past.edits()])
-        assert [route.fired.edit_id for route in past.lookup(old)] == [f"e{at:06d}" for at in range(1, 7)]
+        assert [route.fired.edit_id for route in make.lookup(past, old)] == [f"e{at:06d}" for at in range(1, 7)]
 
 
 def test_a_large_change_of_keys_saves_its_graph(project, make, quick_disk):

@@ -61,8 +61,8 @@ def unharmed(before, after, *, but=()):
         assert (new.prompt, new.status, new.superseded_by) == (old.prompt, old.status, old.superseded_by)
         assert np.array_equal(new.record.key, old.record.key)
         if new.status == "live":
-            (route,) = after.lookup(new.record.key[None])
-            assert (route.fired.edit_id, route.fired.block) == (old.edit_id, old.block)
+            ((near,),) = after.nearest(new.record.key[None], 1)
+            assert (near.edit_id, near.block, near.distance) == (old.edit_id, old.block, 0.0)
             assert after.block(old.block).slices
 
 
@@ -122,8 +122,8 @@ def test_a_broken_index_costs_no_snapshot(full, before, make):
     assert done == Repair(rebuilt=(f"index/{path.name}",))
     assert after.snapshot == full.snapshot
     unharmed(before, after)
-    broken(full.path / "index/index.json")
-    assert repaired(full, make)[0] == Repair(rebuilt=("index/index.json",))
+    broken(full.path / "index/neurons.json")
+    assert repaired(full, make)[0] == Repair(rebuilt=("index/neurons.json",))
 
 
 def test_a_broken_snapshot_file_costs_what_came_after(full, before, make):
@@ -139,7 +139,7 @@ def test_a_broken_snapshot_file_before_a_complete_one_costs_history_alone(full, 
     with full.writer() as writer:
         keys = {view.edit_id: view.record.key for view in before}
         radii = {view.edit_id: view.record.radius for view in before}
-        writer.rekey(KeyMap({}, {}), keys, radii, recipe={}, seed=0, versions=make.versions)
+        writer.rekey(KeyMap({}, {}), keys, {}, radii, recipe={}, seed=0, versions=make.versions)
     broken(full.path / "snapshots/000003.json")
     done, after = repaired(full, make)
     assert (done.back_to, done.lost, done.unanswered) == (None, (), ())
@@ -158,7 +158,7 @@ def test_a_key_map_cannot_be_made_again(full, before, make):
     with full.writer() as writer:
         keys = {view.edit_id: view.record.key for view in before}
         radii = dict.fromkeys(keys, 1.0)
-        writer.rekey(KeyMap({}, {}), keys, radii, recipe={}, seed=0, versions=make.versions)
+        writer.rekey(KeyMap({}, {}), keys, {}, radii, recipe={}, seed=0, versions=make.versions)
     broken(full.path / "keymaps/000006.arrow")
     with pytest.raises(
         DamagedProjectError, match="key map cannot be made again.*put the file back from a copy"
@@ -196,7 +196,7 @@ def test_whatever_breaks_the_project_is_whole_after_a_repair_or_told_that_it_can
     with full.writer() as writer:
         keys = {view.edit_id: view.record.key for view in before}
         radii = {view.edit_id: view.record.radius for view in before}
-        writer.rekey(KeyMap({}, {"W": make.key()}), keys, radii, recipe={}, seed=0, versions=make.versions)
+        writer.rekey(KeyMap({}, {"W": make.key()}), keys, {}, radii, recipe={}, seed=0, versions=make.versions)
     names = sorted(
         path.relative_to(full.path)
         for path in full.path.rglob("*")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import index, index_file
+from store import index
 from store.errors import (
     DamagedProjectError,
     FormatVersionError,
@@ -66,7 +66,7 @@ def test_every_flipped_bit_cut_and_missing_file_is_named(full, make, torture, ta
             if path.name == "manifest.json" and broken is None:
                 with pytest.raises(ProjectNotFoundError):
                     verify(full.path)
-            elif path.name == "index.json" and broken is None:
+            elif path.name == "neurons.json" and broken is None:
                 assert verify(full.path) == [], "without a record there is no graph to be wrong"
             else:
                 findings = verify(full.path)
@@ -112,7 +112,7 @@ def test_the_loss_is_told(full, make):
     with full.writer() as writer:
         keys = {view.edit_id: view.record.key for view in writer.project.edits()}
         writer.rekey(
-            KeyMap({}, {}), keys, dict.fromkeys(keys, 1.0), recipe={}, seed=0, versions=make.versions
+            KeyMap({}, {}), keys, {}, dict.fromkeys(keys, 1.0), recipe={}, seed=0, versions=make.versions
         )
     assert lost("edits/000002.arrow").endswith("e000007 to e000012 in snapshots 2 to 5")
     assert lost("edits/000006.arrow") == "the text and keys of edits e000001 to e000019"
@@ -157,7 +157,7 @@ class TestIndexFile:
 
     def answers(self, project):
         keys = np.stack([view.record.key for view in project.edits()])
-        return project.lookup(keys)
+        return project.nearest(keys)
 
     def test_a_broken_one_is_built_again_with_one_warning(self, full, make):
         expected = self.answers(Project.open(full.path))
@@ -178,25 +178,11 @@ class TestIndexFile:
 
     def test_a_broken_record_is_too(self, full):
         expected = self.answers(Project.open(full.path))
-        record = full.path / "index/index.json"
+        record = full.path / "index/neurons.json"
         for broken in (b"{}", b"[" * 100_000, b"\xff", record.read_bytes().replace(b'"dim": 6', b'"dim": 7')):
             record.write_bytes(broken)
-            with pytest.warns(StoreWarning, match="missing or damaged"):
+            with pytest.warns(StoreWarning, match="index file is damaged; it was built again"):
                 assert self.answers(Project.open(full.path)) == expected
-
-    def test_one_from_before_there_were_sketches_is_built_again_without_a_word(self, full, make):
-        expected = self.answers(Project.open(full.path))
-        path = full.path / "index/index.json"
-        record = json.loads(path.read_text())["record"]
-        del record["sketch"]
-        check = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-        path.write_text(json.dumps({"record": record, "check": check}))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert self.answers(Project.open(full.path)) == expected
-            assert verify(full.path) == []
-            make.commit(full, [make.edit(f"n{at}", label=(at,)) for at in range(300)])
-        assert json.loads(path.read_text())["record"]["sketch"]
 
     def test_one_from_another_project_is_not_believed(self, full, make, tmp_path):
         other = make.project(tmp_path / "other")
@@ -204,8 +190,8 @@ class TestIndexFile:
         for path in (full.path / "index").iterdir():
             (other.path / "index" / path.name).write_bytes(path.read_bytes())
         with pytest.warns(StoreWarning, match="another state of the project"):
-            routes = self.answers(Project.open(other.path))
-        assert [route.fired.edit_id for route in routes] == [f"e{at:06d}" for at in range(1, 19)]
+            found = self.answers(Project.open(other.path))
+        assert [near[0].edit_id for near in found] == [f"e{at:06d}" for at in range(1, 19)]
 
     def test_an_older_one_catches_up_and_serves_the_past_too(self, full, make):
         keys = []
@@ -215,32 +201,23 @@ class TestIndexFile:
             make.commit(full, edits)
         with full.writer() as writer:
             writer.revert(["e000020"], versions=make.versions)
-        record = json.loads((full.path / "index/index.json").read_text())["record"]
-        assert record["number"] == 5, "small commits do not save the graph"
+        record = json.loads((full.path / "index/neurons.json").read_text())["record"]
+        assert record["number"] == 7, "the graph is saved when so many edits are new that it would be made"
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             for at in range(3, 10):
                 project = Project.open(full.path, at=at)
                 live = [view for view in project.edits() if view.status == "live"]
-                routes = project.lookup(np.stack([view.record.key for view in live]))
-                assert [route.fired.edit_id for route in routes] == [view.edit_id for view in live]
+                found = project.nearest(np.stack([view.record.key for view in live]))
+                assert [near[0].edit_id for near in found] == [view.edit_id for view in live]
+                assert {len(near) for near in found} == {8}, "what is not live takes no place"
 
     def test_a_writer_that_changed_much_saves_it(self, full, make):
         with full.writer() as writer:
             make.commit_with(writer, [make.edit(f"n{at}", label=(at,)) for at in range(300)])
-        record = json.loads((full.path / "index/index.json").read_text())["record"]
+        record = json.loads((full.path / "index/neurons.json").read_text())["record"]
         assert record["number"] == 6
         assert [path.name for path in (full.path / "index").glob("*.hnsw")] == ["000006.hnsw"]
-
-    def test_one_at_work_saves_it_when_a_share_has_changed(self, full, make, monkeypatch):
-        monkeypatch.setattr(index_file, "CATCH_UP", 4)
-        monkeypatch.setattr(index_file, "SHARE", 4)
-        saved = []
-        with full.writer() as writer:
-            for at in range(40):
-                make.commit_with(writer, [make.edit(f"n{at}", label=(at,))])
-                saved.append(json.loads((full.path / "index/index.json").read_text())["record"]["number"])
-        assert 4 <= len({*saved}) <= 6, "each time that a quarter has changed"
 
 
 class TestManifest:
@@ -266,8 +243,8 @@ class TestManifest:
     def test_a_newer_format_names_the_melo_that_it_needs(self, full):
         path = full.path / "manifest.json"
         document = json.loads(path.read_text())
-        self.resigned(path, {**document, "format": 3, "needs": "0.9.0", "newest": "elsewhere"})
-        with pytest.raises(FormatVersionError, match=r"format 3.*up to 2; install melo 0\.9\.0 or newer"):
+        self.resigned(path, {**document, "format": 4, "needs": "0.9.0", "newest": "elsewhere"})
+        with pytest.raises(FormatVersionError, match=r"format 4.*up to 3; install melo 0\.9\.0 or newer"):
             Project.open(full.path)
         with pytest.raises(FormatVersionError):
             verify(full.path)
@@ -330,7 +307,7 @@ class TestManifest:
             try:
                 project = Project.open(full.path)
                 project.edits()
-                project.lookup(np.zeros((1, 6), np.float32))
+                project.nearest(np.zeros((1, 6), np.float32))
                 project.history()
             except MeloError as error:
                 assert "\n" not in str(error)
@@ -359,7 +336,7 @@ def test_a_mutated_arrow_file_gives_our_own_error_or_data_of_the_right_shape(ful
             for part in project.block(name).slices.values():
                 assert part.A.shape[0] == part.B.shape[1]
         assert len(project.edits()) == 19
-        project.lookup(np.zeros((3, 6), np.float32))
+        project.nearest(np.zeros((3, 6), np.float32))
     except MeloError as error:
         assert "\n" not in str(error)
     finally:
