@@ -85,6 +85,7 @@ class Maker:
     def __init__(self, dim=6):
         self.dim = dim
         self.random = np.random.default_rng(0)
+        self.token_random = np.random.default_rng(1)
         self.versions = {"torch": "2.13"}
 
     def project(self, path, **changes):
@@ -95,7 +96,7 @@ class Maker:
         return (self.random.normal(size=self.dim) * scale).astype(np.float32)
 
     def tokens(self, count=3, width=5):
-        return self.random.normal(size=(count, width)).astype(np.float16)
+        return self.token_random.normal(size=(count, width)).astype(np.float16)
 
     def slices(self, rank=2):
         def part(inner, outer):
@@ -107,6 +108,7 @@ class Maker:
 
     def edit(self, prompt, **changes):
         given = {"target": "a", "label": (1, 2), "key": self.key(), "block": "new", "radius": 1.0}
+        given["tokens"] = self.tokens() if changes.get("key", ()) is not None else None
         return NewEdit(prompt=prompt, **{**given, **changes})
 
     def commit(self, project, edits, blocks=None, **changes):
@@ -118,6 +120,10 @@ class Maker:
         staged = writer.stage(edits, {"new": self.slices()} if blocks is None else blocks)
         given = {"recipe": RECIPE, "seed": 7, "versions": self.versions}
         return staged.commit(**{**given, **changes})
+
+    def near(self, at):
+        """A radius for every third edit alone; the others stand in no cluster."""
+        return 4.0 if at % 3 == 0 else None
 
     def lookup(self, source, keys, k=8):
         """The routes of keys, by the paper's rule."""

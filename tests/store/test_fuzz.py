@@ -40,14 +40,15 @@ def full(project, make, quick_disk, monkeypatch):
     """A project whose newest snapshot lists every kind of file, and few of each."""
     monkeypatch.setattr(index, "GRAPH_FROM", 6)
     with project.writer() as writer:
-        make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=4.0) for at in range(8)])
+        make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(8)])
         make.commit_with(writer, [make.edit("q2", label=(9,)), make.edit("no", status="failed")])
         writer.revert(["e000004"], versions=make.versions)
         names = [name for name in writer.project.statuses() if name != "e000010"]
         keys = {name: make.key() for name in names}
         tokens = {name: make.tokens(at) for at, name in enumerate(names[:5], 1)}
+        radii = {name: make.near(at) for at, name in enumerate(names)}
         key_map = KeyMap({"size": 6}, {"W": np.ones((6, 6), np.float32), "b": np.ones(6, np.float32)})
-        writer.rekey(key_map, keys, tokens, dict.fromkeys(keys, 3.0), recipe={}, seed=0, versions=make.versions)
+        writer.rekey(key_map, keys, tokens, radii, recipe={}, seed=0, versions=make.versions)
         writer.project._state.save_index()
     assert verify(project.path) == []
     return project

@@ -94,12 +94,12 @@ def test_keys_and_blocks_are_views_of_the_file(project, make):
 
 def test_token_vectors_are_views_of_the_file(project, make):
     given = [make.tokens(count) for count in (1, 7, 3)]
-    make.commit(project, [make.edit("none yet")])
+    make.commit(project, [make.edit("none yet", tokens=None)])
     assert project_at(project).tokens(["e000001"]) == [None]
-    edits = [make.edit("a", tokens=given[0]), make.edit("without"), make.edit("b", tokens=given[1])]
+    edits = [make.edit("a", tokens=given[0]), make.edit("without", tokens=None), make.edit("b", tokens=given[1])]
     make.commit(project, edits)
-    make.commit(project, [make.edit("failed", tokens=given[2], status="failed"), make.edit("without too")])
-    make.commit(project, [make.edit("none at all")])
+    make.commit(project, [make.edit("failed", tokens=given[2], status="failed"), make.edit("without too", tokens=None)])
+    make.commit(project, [make.edit("none at all", tokens=None)])
     again = project_at(project)
     found = again.tokens([f"e{at:06d}" for at in (4, 1, 2, 3, 5, 6, 7)])
     for one, expected in zip(found, [given[1], None, given[0], None, given[2], None, None], strict=True):

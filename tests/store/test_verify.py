@@ -32,7 +32,7 @@ def full(project, make, quick_disk, monkeypatch):
     keys = []
     with project.writer() as writer:
         for part in range(3):
-            edits = [make.edit(f"q{at}", label=(at,), radius=4.0) for at in range(5 * part, 5 * part + 5)]
+            edits = [make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(5 * part, 5 * part + 5)]
             keys += [edit.key for edit in edits]
             make.commit_with(writer, [*edits, make.edit(f"again {part}", label=(9,), key=edits[0].key + 0.5)])
         make.commit_with(writer, [make.edit("q2", label=(50,))])
@@ -138,7 +138,7 @@ def test_what_contradicts_itself_is_found_though_the_checksums_fit(full):
     pointer, (newest, *_) = manifest.find(full.path, head, None)
     (entry,) = [entry for entry in newest.files if entry.role == "clusters"]
     state = full.open(full.path)._state
-    victim = state.clusters.get(7)
+    victim = next(state.clusters.clusters())
     batch = clusters.encode(ClusterDelta([], [victim.number]), pointer.number)
     written = codec.write_batches(full.path / entry.path, clusters.SCHEMA, [batch])
     from dataclasses import replace
