@@ -27,6 +27,7 @@ BUILD_EF = 100
 SEARCH_EF = 128
 
 _PRODUCT_ERROR = 2e-5  # of a squared distance from a float32 product, per sum of the two squared norms
+_GRAPH_ROOM = np.float32(1 + 1e-4)  # for the rounding of hnswlib's squared distances
 _CELLS = 1 << 22
 _AT_ONCE = 4096
 
@@ -156,18 +157,18 @@ class Graph:
             self._index.mark_deleted(number)
         self.marked = np.union1d(self.marked, numbers)
 
-    def nearest(self, points: Vector, count: int) -> tuple[Numbers, Numbers] | None:
-        """Pairs of a point and one of about `count` neurons near it.
+    def nearest(self, points: Vector, count: int) -> tuple[Numbers, Vector] | None:
+        """For each point `count` neurons near it [n, count], and their squared distances in float32.
 
         Returns:
             None where it meets fewer than that: marks of deletion or equal keys are in the way.
         """
         self._index.set_ef(max(SEARCH_EF, count))
         try:
-            numbers, _ = self._index.knn_query(points, k=count)
+            numbers, squared = self._index.knn_query(points, k=count)
         except RuntimeError:
             return None
-        return np.repeat(np.arange(len(points)), count), numbers.astype(np.int64).reshape(-1)
+        return numbers.astype(np.int64), squared
 
 
 class NeuronIndex:
@@ -235,13 +236,31 @@ class NeuronIndex:
         return found.first(count)
 
     def _in_graph(self, graph: Graph, points: Vector, count: int) -> Found:
-        pairs = graph.nearest(points, min(count, len(self._held)) + len(self._hidden))
-        if pairs is None:
-            return Matrix(self._held, graph.keys(self._held)).nearest(points, count)
-        row, number = pairs
-        seen = ~np.isin(number, self._hidden)
-        row, number = row[seen], number[seen]
-        return Found(row, number, measured(points, row, number, self._keys_of))
+        """More than are asked for are met, so that those equally near are among them.
+
+        Where all that are met are equally near, a crowd of equal keys, linked to each other alone, may hide
+        what is nearer: then every key is measured.
+        """
+        seen = min(max(count, SEARCH_EF), len(self._held)) + len(self._hidden)
+        met = graph.nearest(points, seen)
+        if met is None:
+            return self._one_by_one(graph, np.arange(len(points)), points, count)
+        numbers, squared = met
+        crowded = np.flatnonzero(squared.min(axis=1) * _GRAPH_ROOM >= squared.max(axis=1))
+        hidden = np.isin(numbers, self._hidden)
+        squared[hidden] = np.inf
+        last = min(count, len(self._held)) - 1
+        limit = np.partition(squared, last, axis=1)[:, last : last + 1] * _GRAPH_ROOM
+        near = (squared <= limit) & ~hidden
+        near[crowded] = False
+        row, at = np.nonzero(near)
+        found = Found(row, numbers[row, at], measured(points, row, numbers[row, at], self._keys_of))
+        return found.and_also(self._one_by_one(graph, crowded, points, count)) if len(crowded) else found
+
+    def _one_by_one(self, graph: Graph, rows: Numbers, points: Vector, count: int) -> Found:
+        """The nearest of some points, by a product with all keys that the graph holds."""
+        found = Matrix(self._held, graph.keys(self._held)).nearest(points[rows], count)
+        return Found(rows[found.row], found.number, found.distance)
 
     def _divide(self) -> None:
         """Work out which of the graph's neurons are live, which are not, and which neurons it lacks."""

@@ -69,7 +69,7 @@ def quick_disk(monkeypatch):
 
 @dataclass(frozen=True)
 class Route:
-    """What the paper's rule makes of the neurons near a key: whose ball holds it, and which is the nearest."""
+    """What the paper's rule makes of the neurons near a key: whose ball holds it, and the nearest."""
 
     held: Neighbour | None
     nearest: Neighbour | None
@@ -129,7 +129,10 @@ class Maker:
         """The routes of keys, by the paper's rule."""
         return [
             Route(
-                next((one for one in near if one.radius is not None and one.center_distance <= one.radius), None),
+                next(
+                    (one for one in near if one.radius is not None and one.center_distance <= one.radius),
+                    None,
+                ),
                 near[0] if near else None,
             )
             for near in source.nearest(keys, k)

@@ -1,4 +1,4 @@
-"""Projects of formats 1 and 2 open and answer as they were; a commit or `migrate` makes them the present one."""
+"""Projects of formats 1 and 2 open and answer as they were; a commit or `migrate` makes them format 3."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def content(path, snapshots):
     projects = [Project.open(path, at=at) for at in range(snapshots)]
     views = [view for project in projects for view in project.edits()]
     newest = projects[-1]
-    keys = [[view.record.key for view in project.edits() if view.record.key is not None] for project in projects]
+    keys = [
+        [view.record.key for view in project.edits() if view.record.key is not None] for project in projects
+    ]
     return (
         [(v.edit_id, v.prompt, v.target, v.status, v.superseded_by, v.cluster, v.block) for v in views],
         [project.nearest(np.stack(some)) for project, some in zip(projects, keys, strict=True) if some],
@@ -60,7 +62,13 @@ def test_a_project_of_format_1_reads_as_it_was_written(format1, make):
 
 def test_a_project_of_format_2_reads_as_it_was_written(format2):
     assert verify(format2.path) == []
-    assert format2.edit_counts == {"live": 12, "superseded": 2, "reverted": 1, "already_right": 2, "failed": 1}
+    assert format2.edit_counts == {
+        "live": 11,
+        "superseded": 2,
+        "reverted": 1,
+        "already_right": 2,
+        "failed": 1,
+    }
     assert format2.edit("e000014").superseded_by == "e000015", "for its key alone, as melo 0.2.0 saw it"
     assert format2.key_map.settings == {"size": 6}
     assert format2.edit("e000008").cluster.members == ("e000007", "e000008", "e000009")
@@ -91,20 +99,23 @@ def test_a_commit_makes_it_the_present_format(older, make, monkeypatch):
     """An older melo refuses it from then on; until then it has all of the older one."""
     before = content(older.path, older.snapshot + 1)
     key = np.zeros(older.key_dim, np.float32) + 9
-    make.commit(older, [make.edit("new", key=key, radius=None)])
+    blocks = {"new": older.block("b000001").slices}
+    make.commit(older, [make.edit("new", key=key, radius=None)], blocks)
     assert written(older.path) == (3, "0.3.0")
     assert content(older.path, older.snapshot + 1) == before
     again = Project.open(older.path)
-    assert (again.nearest(key[None], 1)[0][0].cluster, len(again.tokens(["e000001", again.edits()[-1].edit_id])[1])) == (
-        None,
-        3,
-    )
+    ((near,),) = again.nearest(key[None], 1)
+    assert (near.cluster, near.distance) == (None, 0.0)
+    assert [each and each.shape for each in again.tokens(["e000001"])] == [None]
+    assert again.tokens([near.edit_id])[0].shape == (3, 5)
     assert verify(older.path) == []
     collect(older.path, versions={})
     assert verify(older.path) == []
     for known in (1, 2):
         monkeypatch.setattr(documents, "FORMAT", known)
-        with pytest.raises(FormatVersionError, match=rf"format 3.*up to {known}; install melo 0\.3\.0 or newer"):
+        with pytest.raises(
+            FormatVersionError, match=rf"format 3.*up to {known}; install melo 0\.3\.0 or newer"
+        ):
             Project.open(older.path)
 
 
@@ -132,8 +143,12 @@ def test_new_keys_for_it(older, make, migrated):
         writer.rekey(KeyMap({}, {}), keys, tokens, radii, recipe={}, seed=0, versions={})
     after = Project.open(older.path)
     assert (after.key_dim, after.info.counts["clusters"]) == (2, 0)
-    assert [each is not None for each in after.tokens(after.statuses())] == [n in keys for n in after.statuses()]
-    statuses = {name: status for name, status in after.statuses().items() if status != before.edit(name).status}
+    assert [each is not None for each in after.tokens(after.statuses())] == [
+        n in keys for n in after.statuses()
+    ]
+    statuses = {
+        name: status for name, status in after.statuses().items() if status != before.edit(name).status
+    }
     assert statuses == ({"e000014": "live"} if older.name == "format2" else {}), (
         "what was superseded for its key alone lives again"
     )
@@ -151,7 +166,8 @@ def test_the_index_of_an_older_format_is_garbage(format2, make, monkeypatch):
     monkeypatch.setattr(index, "GRAPH_FROM", 6)
     old = {path.relative_to(format2.path).as_posix() for path in (format2.path / "index").iterdir()}
     assert old == {"index/index.json", "index/000007.hnsw"}
-    make.commit(format2, [make.edit(f"new {at}", key=np.zeros(6, np.float32) + at) for at in range(6)])
+    edits = [make.edit(f"new {at}", key=np.zeros(6, np.float32) + at) for at in range(6)]
+    make.commit(format2, edits, {"new": format2.block("b000001").slices})
     found = collect(format2.path, versions={})
     assert {each.path for each in found.garbage} == old
     assert {path.name for path in (format2.path / "index").iterdir()} == {"neurons.json", "000008.hnsw"}

@@ -26,7 +26,6 @@ from store.project import Project
 from store.records import BaseReference, LoraSlice, NewEdit
 from store.verify import verify
 
-
 TOKEN = np.zeros((1, 5), np.float16)
 
 
@@ -96,9 +95,16 @@ def test_token_vectors_are_views_of_the_file(project, make):
     given = [make.tokens(count) for count in (1, 7, 3)]
     make.commit(project, [make.edit("none yet", tokens=None)])
     assert project_at(project).tokens(["e000001"]) == [None]
-    edits = [make.edit("a", tokens=given[0]), make.edit("without", tokens=None), make.edit("b", tokens=given[1])]
+    edits = [
+        make.edit("a", tokens=given[0]),
+        make.edit("without", tokens=None),
+        make.edit("b", tokens=given[1]),
+    ]
     make.commit(project, edits)
-    make.commit(project, [make.edit("failed", tokens=given[2], status="failed"), make.edit("without too", tokens=None)])
+    make.commit(
+        project,
+        [make.edit("failed", tokens=given[2], status="failed"), make.edit("without too", tokens=None)],
+    )
     make.commit(project, [make.edit("none at all", tokens=None)])
     again = project_at(project)
     found = again.tokens([f"e{at:06d}" for at in (4, 1, 2, 3, 5, 6, 7)])
@@ -198,7 +204,9 @@ def test_a_neuron_without_a_radius_stands_in_no_cluster(project, make):
     assert [view.record.radius for view in again.edits()] == [None, 2.0, None, None]
     for at, (near,) in enumerate(again.nearest(np.stack([edit.key for edit in edits]), 1), 1):
         assert (near.edit_id, near.distance) == (f"e{at:06d}", 0.0)
-        assert (near.cluster, near.radius, near.center_distance) == ((2, 2.0, 0.0) if at == 2 else (None,) * 3)
+        assert (near.cluster, near.radius, near.center_distance) == (
+            (2, 2.0, 0.0) if at == 2 else (None,) * 3
+        )
         assert near.block == (None if at == 4 else "b000001")
     assert verify(project.path) == []
     with again.writer() as writer:
@@ -393,7 +401,9 @@ def test_a_large_store_answers_from_the_graph(project, make, quick_disk, monkeyp
         assert fired(make.lookup(again, keys)) == [f"e{at:06d}" for at in range(1, 201)]
     nearby = keys + make.random.normal(size=keys.shape).astype(np.float32) * 0.2
     exact = [int(np.argmin(np.linalg.norm(keys - key, axis=1))) for key in nearby]
-    assert [route.nearest.edit_id for route in make.lookup(again, nearby)] == [f"e{at + 1:06d}" for at in exact]
+    assert [route.nearest.edit_id for route in make.lookup(again, nearby)] == [
+        f"e{at + 1:06d}" for at in exact
+    ]
 
 
 def test_keys_of_a_large_file_are_read_from_the_disk(project, make, monkeypatch):

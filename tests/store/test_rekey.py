@@ -119,8 +119,8 @@ def test_a_copy_of_it_stands_alone(edited, make, tmp_path):
     Project.open(edited.path).copy_to(tmp_path / "copy")
     copy = Project.open(tmp_path / "copy")
     assert verify(copy.path) == []
-    assert make.lookup(copy, np.stack(list(keys.values()))) == make.lookup(Project.open(edited.path), 
-        np.stack(list(keys.values()))
+    assert make.lookup(copy, np.stack(list(keys.values()))) == make.lookup(
+        Project.open(edited.path), np.stack(list(keys.values()))
     )
     assert np.array_equal(copy.key_map.arrays["W"], KEY_MAP.arrays["W"])
 
@@ -191,7 +191,9 @@ def test_the_graph_of_the_old_keys_is_not_asked(dim, edited, make, monkeypatch):
         assert verify(edited.path) == []
         past = Project.open(edited.path, at=1)
         old = np.stack([view.record.key for view in past.edits()])
-        assert [route.fired.edit_id for route in make.lookup(past, old)] == [f"e{at:06d}" for at in range(1, 7)]
+        assert [route.fired.edit_id for route in make.lookup(past, old)] == [
+            f"e{at:06d}" for at in range(1, 7)
+        ]
 
 
 def test_a_change_of_many_keys_saves_its_graph(edited, make, monkeypatch):
@@ -232,7 +234,9 @@ class TestRefused:
         tokens = {name: make.tokens() for name in keys}
         wide, extra = {**tokens, "e000007": make.tokens(2, 6)}, {**tokens, "e000008": make.tokens()}
         self.refused(edited, KeyShapeError, "token vectors of shape", keys, make, tokens=wide)
-        self.refused(edited, InvalidEditError, "e000008 is to have no token vectors", keys, make, tokens=extra)
+        self.refused(
+            edited, InvalidEditError, "e000008 is to have no token vectors", keys, make, tokens=extra
+        )
         wide["e000007"] = np.full((1, 5), np.nan, np.float16)
         self.refused(edited, KeyShapeError, "float16 and finite", keys, make, tokens=wide)
 

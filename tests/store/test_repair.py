@@ -22,7 +22,9 @@ def full(project, make, quick_disk, monkeypatch):
     monkeypatch.setattr(index, "GRAPH_FROM", 8)
     with project.writer() as writer:
         for part in range(3):
-            edits = [make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(6 * part, 6 * part + 6)]
+            edits = [
+                make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(6 * part, 6 * part + 6)
+            ]
             make.commit_with(writer, edits)
         make.commit_with(writer, [make.edit("q2", label=(50,)), make.edit("new", label=(51,))])
         writer.revert(["e000004"], versions=make.versions)
@@ -201,7 +203,9 @@ def test_whatever_breaks_the_project_is_whole_after_a_repair_or_told_that_it_can
         keys = {view.edit_id: view.record.key for view in before}
         tokens = {view.edit_id: view.record.tokens for view in before}
         radii = {view.edit_id: view.record.radius for view in before}
-        writer.rekey(KeyMap({}, {"W": make.key()}), keys, tokens, radii, recipe={}, seed=0, versions=make.versions)
+        writer.rekey(
+            KeyMap({}, {"W": make.key()}), keys, tokens, radii, recipe={}, seed=0, versions=make.versions
+        )
     names = sorted(
         path.relative_to(full.path)
         for path in full.path.rglob("*")

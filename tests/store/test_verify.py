@@ -32,7 +32,9 @@ def full(project, make, quick_disk, monkeypatch):
     keys = []
     with project.writer() as writer:
         for part in range(3):
-            edits = [make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(5 * part, 5 * part + 5)]
+            edits = [
+                make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(5 * part, 5 * part + 5)
+            ]
             keys += [edit.key for edit in edits]
             make.commit_with(writer, [*edits, make.edit(f"again {part}", label=(9,), key=edits[0].key + 0.5)])
         make.commit_with(writer, [make.edit("q2", label=(50,))])
