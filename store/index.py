@@ -3,12 +3,13 @@
 An index is made for one set of live neurons and never returns another one; `NeuronIndex.over` makes that for
 another set. Below `GRAPH_FROM` its answers are exact. From there on most neurons stand in the graph, which
 finds 99 in 100 of the eight nearest, and the newer ones in a matrix beside it. Distances are always exact, in
-float64 from the float32 keys. A neuron is known by the number of its edit.
+float64 from the float32 keys. Of neurons with equal keys the graph holds one and the matrix the others. A
+neuron is known by the number of its edit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -161,7 +162,7 @@ class Graph:
         """For each point `count` neurons near it [n, count], and their squared distances in float32.
 
         Returns:
-            None where it meets fewer than that: marks of deletion or equal keys are in the way.
+            None where it meets fewer than that: marks of deletion are in the way.
         """
         self._index.set_ef(max(SEARCH_EF, count))
         try:
@@ -224,7 +225,10 @@ class NeuronIndex:
         self._divide()
         if self.graph is None or len(self._rest) < GRAPH_FROM:
             return False
-        self.graph.add(self._rest, self._keys_of)
+        fresh = self._with_keys_of_their_own(self.graph)
+        if len(self.graph.numbers()) and len(fresh) < GRAPH_FROM:
+            return False
+        self.graph.add(fresh, self._keys_of)
         self._divide()
         return True
 
@@ -236,31 +240,32 @@ class NeuronIndex:
         return found.first(count)
 
     def _in_graph(self, graph: Graph, points: Vector, count: int) -> Found:
-        """More than are asked for are met, so that those equally near are among them.
-
-        Where all that are met are equally near, a crowd of equal keys, linked to each other alone, may hide
-        what is nearer: then every key is measured.
-        """
+        """More than are asked for are met, so that those equally near are among them."""
         seen = min(max(count, SEARCH_EF), len(self._held)) + len(self._hidden)
         met = graph.nearest(points, seen)
         if met is None:
-            return self._one_by_one(graph, np.arange(len(points)), points, count)
+            return Matrix(self._held, graph.keys(self._held)).nearest(points, count)
         numbers, squared = met
-        crowded = np.flatnonzero(squared.min(axis=1) * _GRAPH_ROOM >= squared.max(axis=1))
         hidden = np.isin(numbers, self._hidden)
         squared[hidden] = np.inf
         last = min(count, len(self._held)) - 1
         limit = np.partition(squared, last, axis=1)[:, last : last + 1] * _GRAPH_ROOM
-        near = (squared <= limit) & ~hidden
-        near[crowded] = False
-        row, at = np.nonzero(near)
-        found = Found(row, numbers[row, at], measured(points, row, numbers[row, at], self._keys_of))
-        return found.and_also(self._one_by_one(graph, crowded, points, count)) if len(crowded) else found
+        row, at = np.nonzero((squared <= limit) & ~hidden)
+        return Found(row, numbers[row, at], measured(points, row, numbers[row, at], self._keys_of))
 
-    def _one_by_one(self, graph: Graph, rows: Numbers, points: Vector, count: int) -> Found:
-        """The nearest of some points, by a product with all keys that the graph holds."""
-        found = Matrix(self._held, graph.keys(self._held)).nearest(points[rows], count)
-        return Found(rows[found.row], found.number, found.distance)
+    def _with_keys_of_their_own(self, graph: Graph) -> Numbers:
+        """Of the neurons that the graph lacks, one for each key that it lacks too.
+
+        A hundred equal keys in a graph would be linked to none but each other, and hide the rest.
+        """
+        known = {hash(key.tobytes()) for _, key in _each(graph.numbers(), graph.keys)}
+        chosen = []
+        for number, key in _each(self._rest, self._keys_of):
+            value = hash(key.tobytes())
+            if value not in known:
+                known.add(value)
+                chosen.append(number)
+        return np.array(chosen, np.int64)
 
     def _divide(self) -> None:
         """Work out which of the graph's neurons are live, which are not, and which neurons it lacks."""
@@ -291,3 +296,10 @@ def measured(points: Vector, row: Numbers, at: Numbers, keys_of: KeysOf) -> Floa
         part = slice(start, start + step)
         result[part] = row_norms(np.subtract(keys_of(at[part]), points[row[part]], dtype=np.float64))
     return result
+
+
+def _each(numbers: Numbers, keys_of: KeysOf) -> Iterator[tuple[int, Vector]]:
+    """Neurons with their keys, some at a time."""
+    for start in range(0, len(numbers), _AT_ONCE):
+        part = numbers[start : start + _AT_ONCE]
+        yield from zip(part.tolist(), keys_of(part), strict=True)

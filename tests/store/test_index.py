@@ -166,7 +166,7 @@ def test_what_comes_back_is_unmarked(monkeypatch):
     check(again, keys, keys.rows, 8)
 
 
-def test_many_equal_keys_hide_no_other(monkeypatch):
+def test_a_crowd_of_equal_keys_hides_no_other(monkeypatch):
     """In an HNSW graph a hundred equal keys may be linked to none but each other."""
     monkeypatch.setattr(index, "GRAPH_FROM", 100)
     rows = np.random.default_rng(5).normal(size=(500, 6))
@@ -174,9 +174,13 @@ def test_many_equal_keys_hide_no_other(monkeypatch):
     keys = Keys(rows)
     made = keys.index()
     made.settle()
+    assert len(made.graph.numbers()) == 201
     for count in (8, 400):
         check(made, keys, keys.rows[::7], count)
         check(made, keys, keys.rows[[0, 49, 350, 499]], count)
+    fewer = made.over(keys.every[100:], keys.of)
+    fewer.settle()
+    check(fewer, keys, keys.rows[::7], 8, keys.every[100:])
 
 
 def test_keys_as_large_as_they_may_be_are_measured():
