@@ -10,7 +10,7 @@ at once, the token vectors of eight edits, memory and recall, beside the same pr
 kept (0.6 GB, and as much again after `melo gc`), and a second run measures it without making it.
 
 Keys are of unit length. They are made as questions are: of one subject in ten thousand, one relation in forty
-and some wording, in a space of 100 dimensions mapped to `--dim`, with a little noise. Half of the queries are
+and some wording, in a space of 40 dimensions mapped to `--dim`, with a little noise. Half of the queries are
 other wordings of questions that were edited, the others are of subjects that never were.
 """
 
@@ -34,7 +34,7 @@ from store.gc import collect
 from store.project import Project
 from store.records import BaseReference, LoraSlice, NewEdit, edit_id
 
-LATENT = 100
+LATENT = 40
 RELATIONS = 40
 TOKENS = (20, 100)
 QUERIES = 1000

@@ -105,6 +105,8 @@ class ClusterSet:
 
     def since(self, before: ClusterSet) -> ClusterDelta:
         """What turns another set into this one."""
+        if self is before:
+            return NO_CHANGE
         put = [self.get(number) for number in sorted(self._clusters) if not self._is_in(before, number)]
         return ClusterDelta(put, sorted(number for number in before._clusters if number not in self))
 

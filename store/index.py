@@ -23,9 +23,12 @@ from store.records import Vector
 GRAPH_FROM = 4000
 """One product with so many keys of 256 numbers takes 0.3 ms."""
 
-LINKS = 16
-BUILD_EF = 100
-SEARCH_EF = 128
+LINKS = 32
+BUILD_EF = 200
+SEARCH_EF = 256
+"""Measured on 100,000 unit keys of 256 numbers made of a sentence encoder's: 0.997 of the eight nearest are
+found in 0.8 ms, and a neuron takes 0.5 ms to join; 16 links, 100 and 128 find 0.986 in 0.3 ms, at 0.2 ms a
+neuron. Of keys that fill a hundred dimensions and more evenly, more are missed behind the first."""
 
 _PRODUCT_ERROR = 2e-5  # of a squared distance from a float32 product, per sum of the two squared norms
 _GRAPH_ROOM = np.float32(1 + 1e-4)  # for the rounding of hnswlib's squared distances

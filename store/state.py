@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from store.cluster_set import ClusterSet
 from store.clusters import Numbers, distances
 from store.deltas import ClusterRows, ClusterTable
 from store.documents import Head, Pointer, Snapshot
-from store.errors import ProjectLockedError, StorageError, StoreWarning, UnknownEditError
+from store.errors import ProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
 from store.fates import NO_FATES, FateRow, Fates
 from store.index import NeuronIndex
 from store.merges import of_role
@@ -221,30 +221,31 @@ class State:
         return None
 
     def keep_index(self) -> None:
-        """Save the index if many edits are new to the saved one; the caller holds the writer's lock."""
-        record = index_file.read_record(self.root)
-        known = record.edits if record is not None and record.keys == self._keys_name() else 0
-        if self.unsaved or self.edits.count - known >= index.GRAPH_FROM:
-            self.save_index()
+        """Save the index if many edits are new to the saved one; see `save_index`."""
+        with _no_failure():
+            record = index_file.read_record(self.root)
+            known = record.edits if record is not None and record.keys == self._keys_name() else 0
+            if self.unsaved or self.edits.count - known >= index.GRAPH_FROM:
+                self._save_index()
 
     def save_index(self) -> None:
         """Save the index, once it is more than a matrix; the caller holds the writer's lock.
 
         A cache that cannot be saved is no failure of the work: that is a `StoreWarning`.
         """
+        with _no_failure():
+            self._save_index()
+
+    def _save_index(self) -> None:
         if self.edits.dim is None:
             return
         if self._index is None:
             self._index, _ = self._load_index()
         graph = self._index.graph
-        if graph is None:
-            return
-        try:
+        if graph is not None:
             number, sha256 = self.pointer.number, self.pointer.sha256
             index_file.save(self.root, graph, self._keys_name(), number, sha256, self.edits.count)
-            self.unsaved = False
-        except StorageError as error:
-            warnings.warn(f"the index could not be saved ({error})", StoreWarning, stacklevel=3)
+        self.unsaved = False
 
     def _keys_name(self) -> str:
         """What says which keys the neurons have; see `index_file.IndexRecord`."""
@@ -284,6 +285,14 @@ class State:
         apart = distances(self.edits.keys([number]), cluster.center)
         members = tuple(edit_id(member) for member in cluster.members)
         return ClusterInfo(cluster.number, cluster.radius, float(apart[0]), members)
+
+
+@contextmanager
+def _no_failure() -> Iterator[None]:
+    try:
+        yield
+    except ProjectError as error:
+        warnings.warn(f"the index could not be saved ({error})", StoreWarning, stacklevel=4)
 
 
 def _range(entry: FileEntry) -> range:

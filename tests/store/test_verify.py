@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import index
+from store import index, index_file
 from store.errors import (
     DamagedProjectError,
     FormatVersionError,
@@ -194,6 +194,15 @@ class TestIndexFile:
         with pytest.warns(StoreWarning, match="another state of the project"):
             found = self.answers(Project.open(other.path))
         assert [near[0].edit_id for near in found] == [f"e{at:06d}" for at in range(1, 19)]
+
+    def test_one_of_other_keys_is_found_though_its_checksum_fits(self, full):
+        state = Project.open(full.path)._state
+        graph, pointer = index.Graph(6), state.pointer
+        graph.add(state.live(), lambda numbers: state.edits.keys(numbers) + np.float32(1))
+        index_file.save(full.path, graph, "", pointer.number, pointer.sha256, state.edits.count)
+        (finding,) = verify(full.path)
+        assert finding.file == "index/neurons.json"
+        assert finding.problem == "the index does not hold the keys of the neurons"
 
     def test_an_older_one_catches_up_and_serves_the_past_too(self, full, make):
         keys = []
