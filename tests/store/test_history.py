@@ -25,6 +25,7 @@ from store.errors import UnknownEditError
 from store.gc import collect
 from store.project import Project
 from store.records import ROUTING, BaseReference, KeyMap, LoraSlice, NewEdit
+from store.verify import verify
 
 DIM = 2
 VERSIONS = {"torch": "2.13"}
@@ -333,6 +334,24 @@ def test_what_a_revert_took_is_as_if_it_had_never_been(project, make):
             if a is not None:
                 assert names[prompts[a.edit_id]] == b.edit_id
                 assert (a.distance, a.radius, a.center_distance) == (b.distance, b.radius, b.center_distance)
+
+
+@pytest.mark.parametrize("graph_from", [1000, 8])
+def test_a_revert_restores_what_was_near(project, make, monkeypatch, graph_from):
+    """Neurons that came, and those that they superseded, in the same writer and in a new process."""
+    monkeypatch.setattr(index, "GRAPH_FROM", graph_from)
+    edits = [make.edit(f"q{at}", label=(at % 2,), radius=make.near(at)) for at in range(30)]
+    make.commit(project, edits)
+    keys = np.stack([*(edit.key for edit in edits), *(make.key() for _ in range(30))])
+    with project.writer() as writer:
+        before = writer.project.nearest(keys)
+        again = [make.edit(f"q{at}", label=(at % 3,), key=make.key(), radius=4.0) for at in range(0, 40, 3)]
+        make.commit_with(writer, again)
+        assert writer.project.nearest(keys) != before
+        writer.revert([f"e{at:06d}" for at in range(31, 45)], versions=make.versions)
+        assert writer.project.nearest(keys) == before
+    assert Project.open(project.path).nearest(keys) == before
+    assert verify(project.path) == []
 
 
 def test_a_revert_of_the_newer_brings_the_older_back(project, make):
