@@ -269,14 +269,21 @@ class State:
             if trouble is not None:
                 self._on_trouble(trouble)
             return
-        if self.pointer.number != self.head.newest.number:
+        if not self._is_newest():
             return  # that no graph is kept for a snapshot of the past is no trouble
         if trouble is not None and not (self.writing and trouble == index_file.MISSING):
             where = self.root / layout.INDEX
             warnings.warn(f"{where}: {trouble}; it was built again from the keys", StoreWarning, stacklevel=2)
         if self.unsaved and not self.writing:  # what is only read can do without
             with suppress(ProjectLockedError, StorageError), lock.writing(self.root, 0.0):
-                self.save_index()
+                if self._is_newest():
+                    self.save_index()
+
+    def _is_newest(self) -> bool:
+        """Whether no commit has come since, of another process either."""
+        with suppress(ProjectError):
+            return manifest.read_head(self.root).newest == self.pointer
+        return False
 
     def _cluster_info(self, number: int) -> ClusterInfo | None:
         if self.clusters is None or number not in self.clusters.owners:

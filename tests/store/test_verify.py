@@ -223,6 +223,17 @@ class TestIndexFile:
                 assert [near[0].edit_id for near in found] == [view.edit_id for view in live]
                 assert {len(near) for near in found} == {8}, "what is not live takes no place"
 
+    def test_a_reader_of_the_past_neither_warns_nor_saves_over_it(self, full, make):
+        reader = Project.open(full.path)
+        expected = self.answers(Project.open(full.path))
+        make.commit(full, [make.edit(f"n{at}", label=(at,)) for at in range(20)])
+        record = (full.path / "index/neurons.json").read_bytes()
+        assert json.loads(record)["record"]["number"] == 6
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert self.answers(reader) == expected
+        assert (full.path / "index/neurons.json").read_bytes() == record
+
     def test_a_writer_that_changed_much_saves_it(self, full, make):
         with full.writer() as writer:
             make.commit_with(writer, [make.edit(f"n{at}", label=(at,)) for at in range(300)])
