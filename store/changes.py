@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from store.deltas import ClusterDelta
+from store.cluster_set import ClusterSet
+from store.deltas import NO_CHANGE, ClusterDelta
 from store.fates import NO_FATES, FateRow
 from store.records import JSON
 from store.segments import Segment
@@ -15,16 +16,18 @@ from store.tables import blocks, clusters, keymaps, states
 if TYPE_CHECKING:
     from store.state import State
 
-NO_CHANGE = ClusterDelta((), ())
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a commit adds to a snapshot, or writes anew.
 
     Attributes:
+        dim: size of a key.
+        width: size of a token vector.
         segment: the new edits.
         blocks: the new blocks, one record batch each.
+        delta: how the clusters change.
+        clusters: what they are then; a change that rewrites leaves it out.
         fates: older edits whose fate changes.
         key_map: a key map to put in force, as a record batch.
         rewrites: the new snapshot lists all of its files, and not those in `replaces`.
@@ -35,10 +38,12 @@ class Change:
 
     parent: int
     dim: int | None
+    width: int | None
     segment: Segment | None = None
     blocks: Sequence[Any] = ()
     first_block: int = 0
     delta: ClusterDelta = NO_CHANGE
+    clusters: ClusterSet | None = None
     fates: Sequence[FateRow] = ()
     key_map: Any | None = None
     replaces: frozenset[str] = frozenset()
@@ -61,7 +66,7 @@ class Note:
 def counts_after(state: State, change: Change) -> dict[str, int]:
     """`SnapshotInfo.counts` after a change that only adds to a snapshot."""
     counts = dict(state.snapshot.info.counts)
-    segment, delta = change.segment, change.delta
+    segment = change.segment
     committed = dict(enumerate(segment.column("status"), segment.first)) if segment is not None else {}
     for status in committed.values():
         counts[NO_FATES.of(0, status)] += 1
@@ -70,11 +75,9 @@ def counts_after(state: State, change: Change) -> dict[str, int]:
         status = committed[number] if number in committed else state.edits.status(number)
         counts[state.fates.of(number, status)] -= 1
         counts[after.of(number, status)] += 1
-    known = state.clusters
-    fresh = sum(known is None or cluster.number not in known for cluster in delta.put)
     counts["edits"] += len(committed)
     counts["blocks"] += len(change.blocks)
-    counts["clusters"] += fresh - len(delta.dropped)
+    counts["clusters"] = change.clusters.count if change.clusters is not None else 0
     return counts
 
 

@@ -1,4 +1,4 @@
-"""What is refused before it comes near the store: keys, edits and blocks that do not fit."""
+"""What is refused before it comes near the store: keys, token vectors, edits and blocks that do not fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from store.errors import InvalidEditError, KeyShapeError, UnknownEditError
-from store.records import STATUSES, KeyMap, LoraSlice, NewEdit, Vector, edit_id, number_of
+from store.records import STATUSES, KeyMap, LoraSlice, NewEdit, Tokens, Vector, edit_id, number_of
 
 if TYPE_CHECKING:
     from store.state import State
@@ -38,6 +38,25 @@ def key_rows(keys: ArrayLike, dim: int | None) -> Vector:
     return rows
 
 
+def token_width(tokens: Tokens, width: int | None) -> int:
+    """The width of the token vectors of one prompt.
+
+    Raises:
+        KeyShapeError: they are no float16 [n, width], or are not finite.
+    """
+    shape = np.shape(tokens)
+    if len(shape) != 2 or not all(shape) or (width is not None and shape[1] != width):
+        raise KeyShapeError(
+            f"token vectors of shape {list(shape)} were given where [n, {width or 'width'}] is asked for",
+            mend="take them in the same way for every prompt of the project",
+        )
+    if tokens.dtype != np.float16 or not np.isfinite(tokens).all():
+        raise KeyShapeError(
+            "token vectors have to be float16 and finite", mend="scale them so that float16 holds them"
+        )
+    return int(shape[1])
+
+
 def known_edit(state: State, name: str) -> int:
     """The number of an edit that is in the project.
 
@@ -55,16 +74,19 @@ def known_edit(state: State, name: str) -> int:
 
 
 def edits(
-    new: Sequence[NewEdit], blocks: Mapping[str, Mapping[str, LoraSlice]], dim: int | None
-) -> int | None:
+    new: Sequence[NewEdit],
+    blocks: Mapping[str, Mapping[str, LoraSlice]],
+    dim: int | None,
+    width: int | None,
+) -> tuple[int | None, int | None]:
     """Check edits with their blocks before they are staged.
 
     Returns:
-        The size of a key; None where neither the project nor the edits have one.
+        The sizes of a key and of a token vector; None where neither the project nor the edits have one.
 
     Raises:
         InvalidEditError: an edit or a block lacks something, or contradicts itself.
-        KeyShapeError: a key does not fit.
+        KeyShapeError: a key or a token vector does not fit.
     """
     for at, edit in enumerate(new, 1):
         where = f"edit {at} ('{edit.prompt[:40]}')"
@@ -74,46 +96,52 @@ def edits(
             )
         if edit.key is not None:
             dim = key_rows(edit.key[None], dim).shape[1]
+        if edit.tokens is not None:
+            width = token_width(edit.tokens, width)
         if edit.radius is not None and not 0 <= edit.radius < _LARGEST:
             raise InvalidEditError(f"{edit.radius} is no radius", where=where, mend="use a number from 0 on")
         if not all(-_INT64 <= token < _INT64 for token in edit.label):
             raise InvalidEditError("a label holds no token id", where=where)
-        if edit.status == "solved" and (edit.key is None or edit.radius is None or edit.block is None):
-            raise InvalidEditError("a solved edit needs a key, a radius and a block", where=where)
-        if edit.status == "already_right" and (
-            edit.block is not None or (edit.key is None) != (edit.radius is None)
-        ):
-            raise InvalidEditError(
-                "an edit that is right already has no block, and key and radius only together", where=where
-            )
+        if edit.status == "solved" and (edit.key is None or edit.block is None):
+            raise InvalidEditError("a solved edit needs a key and a block", where=where)
+        if edit.key is None and not (edit.tokens is None and edit.radius is None):
+            raise InvalidEditError("token vectors and a radius need a key", where=where)
+        if edit.status == "already_right" and edit.block is not None:
+            raise InvalidEditError("an edit that is right already has no block", where=where)
         if edit.status == "solved" and edit.block not in blocks:
             raise InvalidEditError(f"its block '{edit.block}' was not handed in", where=where)
     for name, slices in blocks.items():
         _block(name, slices)
-    return dim
+    return dim, width
 
 
 def rekeying(
-    neurons: Sequence[int], key_map: KeyMap, keys: Mapping[str, Vector], radii: Mapping[str, float]
-) -> tuple[Vector, list[float]]:
+    neurons: Sequence[int],
+    key_map: KeyMap,
+    keys: Mapping[str, Vector],
+    tokens: Mapping[str, Tokens],
+    radii: Mapping[str, float | None],
+) -> tuple[Vector, int | None]:
     """Check what is to put a key map in force.
 
     Args:
         neurons: numbers of the edits that need a key.
 
     Returns:
-        Their keys, float32 [n, d], and the radii asked for.
+        Their keys, float32 [n, d], and the size of a token vector; None where there is none.
 
     Raises:
-        InvalidEditError: a key or radius is missing or too many, or the key map is none.
-        KeyShapeError: a key does not fit the others.
+        InvalidEditError: a key or radius is missing, one of anything is too many, or the key map is none.
+        KeyShapeError: a key or a token vector does not fit the others.
     """
     for name, array in key_map.arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not np.isfinite(array).all():
             raise InvalidEditError("an array has to be float32 and finite", where=f"key map, array '{name}'")
     names = [edit_id(number) for number in neurons]
-    for given, what in ((keys.keys(), "key"), (radii.keys(), "radius")):
-        missing, extra = sorted(set(names) - given), sorted(given - set(names))
+    wanted = set(names)
+    every = (keys.keys(), "key"), (radii.keys(), "radius"), (tokens.keys() | wanted, "token vectors")
+    for given, what in every:
+        missing, extra = sorted(wanted - given), sorted(given - wanted)
         if missing or extra:
             told = f"{missing[0]} has no new {what}" if missing else f"{extra[0]} is to have no {what}"
             raise InvalidEditError(
@@ -122,13 +150,17 @@ def rekeying(
                 mend="give one for each edit that was committed with a key",
             )
     for name in names:
-        if not 0 <= radii[name] < _LARGEST:
-            raise InvalidEditError(f"{radii[name]} is no radius", where=name, mend="use a number from 0 on")
+        radius = radii[name]
+        if radius is not None and not 0 <= radius < _LARGEST:
+            raise InvalidEditError(f"{radius} is no radius", where=name, mend="use a number from 0 on")
+    width = None
+    for name in tokens:
+        width = token_width(tokens[name], width)
     dim = len(keys[names[0]]) if names and np.ndim(keys[names[0]]) == 1 else None
     rows: Vector = np.empty((len(names), dim or 0), np.float32)
     for at, name in enumerate(names):
         rows[at] = key_rows(np.asarray(keys[name])[None], dim)[0]
-    return rows, [float(radii[name]) for name in names]
+    return rows, width
 
 
 def _block(name: str, slices: Mapping[str, LoraSlice]) -> None:

@@ -3,7 +3,8 @@
 A cluster is a ball around a center with a label. Every ball holds all its members, and none reaches beyond
 the nearest key of another label; where balls of two labels overlap, the nearest member decides. (The paper
 keeps balls of two labels apart, each at half the distance between them. Measured on zsRE, that leaves out a
-third of the rephrases whose nearest edit is the right one.) `insert` adds one neuron:
+third of the rephrases whose nearest edit is the right one.) Where keys of two labels coincide, balls around
+them have the radius 0, and both labels keep theirs. `insert` adds one neuron:
 
 - It looks at the nearest center among the clusters that its own ball (key, radius asked for) meets: one of
   the two balls holds a member of the other.
@@ -35,11 +36,6 @@ from numpy.typing import NDArray
 
 from store.records import Vector
 
-TOLERANCE = 1e-4
-"""Keys nearer than ``TOLERANCE * (1 + norm)`` count as one: a key computed again in another batch differs by
-about 1e-6 of its norm. A ball holds a key that is no farther out than this, so that a ball of radius 0 still
-fires for its own key; between balls of two labels the nearest member decides."""
-
 _ROUNDING = 1e-9
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -48,7 +44,7 @@ Numbers: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Neuron:
-    """A key in the index.
+    """A neuron that asks for a radius; one that does not stands in no cluster.
 
     Attributes:
         number: of its edit.
@@ -152,11 +148,6 @@ def row_norms(rows: Floats) -> Floats:
 def distance(a: Vector, b: Vector) -> float:
     """L2 distance of two points [d]."""
     return float(distances(a[None], b)[0])
-
-
-def tolerances(keys: Vector) -> Floats:
-    """For each key [n, d] the distance below which another key counts as the same; see `TOLERANCE`."""
-    return TOLERANCE * (1.0 + row_norms(keys.astype(np.float64)))
 
 
 def insert(space: Space, neuron: Neuron) -> None:
@@ -301,6 +292,6 @@ def _connected(space: Space, cluster: Cluster) -> Near:
     return space.reaching(cluster.center, cluster.reach, cluster.spread)
 
 
-def with_rounding(reach: Floats | float) -> Floats | float:
+def with_rounding(reach: float) -> float:
     """A sum of reaches, with room for the rounding of the sums that it came from."""
     return reach * (1.0 + _ROUNDING)

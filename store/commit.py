@@ -2,6 +2,9 @@
 
 Before ``manifest.json`` is replaced nothing has happened, after it everything has. What a broken-off commit
 leaves behind has the names that the next one writes, and no snapshot names it.
+
+The same rename brings a project of an older format to the present one: an older melo, which would misread
+what is new, refuses it from then on, and until then it reads all that there is.
 """
 
 from __future__ import annotations
@@ -74,8 +77,9 @@ def _write(
     added = _write_files(root, info.number, change)
     kept = [entry for entry in files if entry.path not in change.replaces]
     listed = (*kept, *added) if complete else tuple(added)
-    snapshot = Snapshot(info, head.newest, change.dim, complete, listed)
-    newest = replace(head, newest=manifest.write_snapshot(root, snapshot))
+    snapshot = Snapshot(info, head.newest, change.dim, change.width, complete, listed)
+    pointer = manifest.write_snapshot(root, snapshot)
+    newest = replace(head, newest=pointer, format=documents.FORMAT)
     manifest.write_head(root, newest)
     return newest, snapshot, added
 

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from store.changes import Change
-from store.deltas import ClusterDelta
+from store.cluster_set import all_put
 from store.merges import Merge
 from store.records import FileEntry
-from store.rewrite import all_put
 from store.segments import Segment, joined
-from store.space import ClusterSet, version_of
 from store.state import State
 
 
@@ -26,6 +24,7 @@ def compacted(state: State, found: Sequence[Merge]) -> Change:
     change = Change(
         parent=state.pointer.number,
         dim=state.snapshot.key_dim,
+        width=state.snapshot.token_width,
         replaces=frozenset(entry.path for merge in found for entry in merge.files),
         rewrites=True,
         counts=state.snapshot.info.counts,
@@ -37,7 +36,7 @@ def compacted(state: State, found: Sequence[Merge]) -> Change:
         numbers = range(first, last.first + last.rows)
         change = replace(change, blocks=[state.block_batch(n)[0] for n in numbers], first_block=first)
     if "clusters" in files and state.clusters is not None:
-        change = replace(change, delta=_as_they_are(state.clusters))
+        change = replace(change, delta=all_put(state.clusters))
     if "states" in files:
         change = replace(change, fates=state.fates.rows())
     return change
@@ -47,9 +46,3 @@ def _joined(state: State, files: Sequence[FileEntry]) -> Segment:
     wanted = set(files)
     every = zip(state.entries("edits"), state.edits.segments(), strict=True)
     return joined([segment for entry, segment in every if entry in wanted], state.root)
-
-
-def _as_they_are(clusters: ClusterSet) -> ClusterDelta:
-    """All clusters with their versions, so that the index stays what it is."""
-    put = all_put(clusters).put
-    return ClusterDelta(put, (), [version_of(clusters.label(cluster.number)) for cluster in put])

@@ -14,18 +14,16 @@ from store.records import Vector
 
 @dataclass(frozen=True, slots=True)
 class ClusterDelta:
-    """Clusters made or changed, and numbers of clusters that are no more; both ascending.
-
-    Attributes:
-        versions: of `put`, where they keep the ones that they had; else they get that of the commit.
-    """
+    """Clusters made or changed, and numbers of clusters that are no more; both ascending."""
 
     put: Sequence[Cluster]
     dropped: Sequence[int]
-    versions: Sequence[int] = ()
 
     def __bool__(self) -> bool:
         return bool(self.put or self.dropped)
+
+
+NO_CHANGE = ClusterDelta((), ())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,23 +37,17 @@ class Ragged:
     def row(self, at: int) -> NDArray[np.int64] | Vector:
         return self.values[self.starts[at] : self.starts[at] + self.lengths[at]]
 
-    def firsts(self) -> NDArray[np.int64] | Vector:
-        """The first value of each row; no row may be empty."""
-        return self.values[self.starts]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClusterRows:
     """The rows of one clusters file, as columns.
 
     Attributes:
-        versions: the snapshot that wrote the row.
         removed: the row says that the cluster is no more.
         centers: float32; a row of length 0 means that the center is the key of the only member.
     """
 
     numbers: Numbers
-    versions: Numbers
     removed: NDArray[np.bool_]
     radius: Floats
     spread: Floats
@@ -78,12 +70,9 @@ class ClusterTable:
         self._part = np.searchsorted(offsets, last, side="right") - 1
         self._row = last - offsets[self._part]
         self.numbers: Numbers = every[last]
-        self.versions: Numbers = _joined([part.versions for part in parts], np.int64)[last]
         self.radius: Floats = _joined([part.radius for part in parts], np.float64)[last]
         self.spread: Floats = _joined([part.spread for part in parts], np.float64)[last]
         self.reach: Floats = _joined([part.reach for part in parts], np.float64)[last]
-        counts = _joined([part.members.lengths for part in parts], np.int64)[last]
-        self.plain: NDArray[np.bool_] = (counts == 1) & (self.spread == 0.0)
 
     def __len__(self) -> int:
         return len(self.numbers)

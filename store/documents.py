@@ -19,10 +19,12 @@ from store import layout
 from store.errors import FormatVersionError, InvalidEditError
 from store.records import BaseReference, FileEntry, SnapshotInfo
 
-FORMAT = 2
-"""What new projects get, and the newest that is read; 2 brought key maps, and 1 stays as it is otherwise."""
-FORMAT_OF_KEY_MAPS = 2
-NEEDS = {1: "0.1.0", 2: "0.2.0"}
+FORMAT = 3
+"""What every commit writes, and the newest that is read.
+
+2 brought key maps; 3 token vectors, neurons without a radius, and that only the same prompt supersedes.
+"""
+NEEDS = {1: "0.1.0", 2: "0.2.0", 3: "0.3.0"}
 """The oldest melo that reads each format."""
 
 _MAX_NUMBER = 1 << 31
@@ -52,7 +54,7 @@ class Head:
 
     Attributes:
         oldest: number of the oldest snapshot that is kept.
-        format: that of the project; a commit does not change it.
+        format: that of the project, which a commit makes the present one.
     """
 
     name: str
@@ -68,12 +70,14 @@ class Snapshot:
 
     Attributes:
         key_dim: size of a key; None before the first neuron.
+        token_width: size of a token vector; None before the first edit that has some.
         complete: `files` lists all files of the snapshot, not only those that it adds.
     """
 
     info: SnapshotInfo
     parent: Pointer | None
     key_dim: int | None
+    token_width: int | None
     complete: bool
     files: tuple[FileEntry, ...]
 
@@ -150,6 +154,7 @@ def snapshot_bytes(snapshot: Snapshot) -> bytes:
             "counts": dict(info.counts),
             "detail": dict(info.detail),
             "key_dim": snapshot.key_dim,
+            "token_width": snapshot.token_width,
             "complete": snapshot.complete,
             "files": [_entry_document(entry) for entry in snapshot.files],
         }
@@ -162,7 +167,7 @@ def require_json(info: SnapshotInfo) -> None:
     Raises:
         InvalidEditError: something in it is no JSON value.
     """
-    snapshot_bytes(Snapshot(info, parent=None, key_dim=None, complete=True, files=()))
+    snapshot_bytes(Snapshot(info, parent=None, key_dim=None, token_width=None, complete=True, files=()))
 
 
 def snapshot_of(content: bytes, pointer: Pointer) -> Snapshot:
@@ -176,7 +181,8 @@ def snapshot_of(content: bytes, pointer: Pointer) -> Snapshot:
     snapshot = Snapshot(
         info=_info(document),
         parent=_pointer(parent) if parent is not None else None,
-        key_dim=_number(document, "key_dim") if document.get("key_dim") is not None else None,
+        key_dim=_optional_number(document, "key_dim"),
+        token_width=_optional_number(document, "token_width"),
         complete=_field(document, "complete", bool),
         files=tuple(_entry(each) for each in _field(document, "files", list)),
     )
@@ -268,6 +274,10 @@ def _number(document: Any, name: str, *, limit: int = _MAX_NUMBER) -> int:
     if not 0 <= value < limit:
         raise ValueError(f"'{name}' is out of range")
     return value
+
+
+def _optional_number(document: Any, name: str) -> int | None:
+    return None if document.get(name) is None else _number(document, name)
 
 
 def _strings(document: Mapping[Any, Any]) -> dict[str, str]:

@@ -63,7 +63,7 @@ class UnknownEditError(ProjectError):
 
 
 class KeyShapeError(ProjectError):
-    """A key does not have the size of the keys that the project holds, or is not finite."""
+    """A key or token vector has another size than those that the project holds, or is not finite."""
 
 
 class InvalidEditError(ProjectError):

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
+from store.clusters import Numbers
 from store.records import EffectiveStatus
 
 FateRow: TypeAlias = tuple[int, bool, int | None]
@@ -33,6 +36,11 @@ class Fates:
         return (
             "failed" if committed == "failed" else "already_right" if committed == "already_right" else "live"
         )
+
+    def live(self, neurons: Numbers) -> Numbers:
+        """Those of the neurons [n] that answer."""
+        out = np.array([*self.superseded, *self.reverted], np.int64)
+        return neurons[~np.isin(neurons, out)]
 
     def changed(self, rows: Iterable[FateRow]) -> Fates:
         """These fates, with rows (edit, reverted, superseded by) laid over them."""

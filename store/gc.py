@@ -129,7 +129,7 @@ def _needed_index(state: State, oldest: int) -> set[str]:
     record = index_file.read_record(state.root)
     if record is None or record.number >= oldest:
         return _index_files(state.root)
-    in_use = state.clusters is not None and state.clusters.count >= index.GRAPH_FROM
+    in_use = state.edits.dim is not None and len(state.live()) >= index.GRAPH_FROM
     return {layout.INDEX_RECORD} if in_use else set()  # the record will name another file
 
 

@@ -1,11 +1,9 @@
 """The index on the disk: a cache, checked before it is loaded, built again when it fails.
 
-``index/index.json`` holds the directions of the sketches, and names the file of the HNSW graph over them, its
-checksum and the snapshot that it was saved at. A graph serves every snapshot of its history: centers that it
-lacks are sketched on loading, and those that it has too many are marked as deleted, by labels that name
-cluster and version. So saving it now and then is enough, and the cost of a commit does not grow with the
-store: centers join the graph, and it is saved, when one in `SHARE` has changed since it was saved, and when a
-writer is done and more than `CATCH_UP` have changed.
+``index/neurons.json`` names the file of the HNSW graph, its checksum, the snapshot that it was saved at and
+the key map that its keys are from. A graph serves every snapshot of its history under that key map: neurons
+that it lacks stand beside it in a matrix, and those that it has too many are marked as deleted. So it is
+saved when a writer ends and `index.GRAPH_FROM` edits have come since, and no commit waits for it.
 """
 
 from __future__ import annotations
@@ -19,84 +17,67 @@ from typing import Any
 
 import numpy as np
 
-from store import fileio, index, layout
-from store.graph import Graph
-from store.index import CenterIndex, Sketched
-from store.sketch import Sketch
-from store.space import ClusterSet, build_index
+from store import fileio, layout
+from store.index import Graph
 
-CATCH_UP = 256
-"""Centers that may be missing from the saved graph when a writer ends."""
-
-SHARE = 8
-"""A commit waits until these have joined the graph: 0.25 ms a center, at 90,000 some 2.5 s. A larger number
-makes it shorter, and writes the graph (36 MB there) as often again."""
+MISSING = "the index file is missing"
 
 _MAX_RECORD = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
 class IndexRecord:
-    """The content of ``index/index.json``.
+    """The content of ``index/neurons.json``.
 
     Attributes:
-        snapshot: sha256 of the snapshot file that the graph was saved at, and its number.
         dim: size of the keys.
-        hidden: labels marked as deleted.
-        sketch: see `Sketch.text`; empty in a file from before there were sketches.
+        keys: what says which keys they are: the file of the key map in force, empty where there is none.
+        number: of the snapshot that the graph was saved at.
+        snapshot: sha256 of its file.
+        edits: how many edits it had.
+        marked: neurons marked as deleted.
     """
 
     path: str
     size: int
     sha256: str
     dim: int
+    keys: str
     number: int
     snapshot: str
-    hidden: tuple[int, ...]
-    sketch: str = ""
+    edits: int
+    marked: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """An index for a set of clusters, and how it came about.
-
-    Attributes:
-        changed: how many centers the saved graph lacked or had too many.
-        trouble: why the saved graph was not used; None where it was, or where none is needed.
-    """
-
-    index: CenterIndex
-    changed: int
-    trouble: str | None
-
-
-def load(root: Path, clusters: ClusterSet, snapshot_sha256: Callable[[int], str | None]) -> Loaded:
-    """The index for clusters, from the saved graph where there is a sound one.
+def load(
+    root: Path, dim: int, keys: str, snapshot_sha256: Callable[[int], str | None]
+) -> tuple[Graph | None, str | None]:
+    """The saved graph, and why it cannot be used; neither where it holds other keys, as after a re-keying.
 
     Args:
+        keys: see `IndexRecord.keys`.
         snapshot_sha256: checksum of the snapshot file of a number, in this project's history.
     """
-    if clusters.count < index.GRAPH_FROM:
-        return Loaded(build_index(clusters), clusters.count, None)
-    try:
-        saved = _read(root, clusters.dim, snapshot_sha256)
-    except _UnusableError as error:
-        return Loaded(build_index(clusters), clusters.count, str(error))
-    if saved is None or not _serves(saved[1], clusters):
-        return Loaded(build_index(clusters), clusters.count, None)
-    return _caught_up(*saved, clusters)
+    record = read_record(root)
+    for _ in range(2):
+        if record is None:
+            return None, "the index file is damaged" if (root / layout.INDEX_RECORD).is_file() else MISSING
+        try:
+            return _read_graph(root, record, dim, keys, snapshot_sha256), None
+        except _UnusableError as error:
+            newer = read_record(root)  # a writer may have replaced the file in this moment
+            if newer == record:
+                return None, str(error)
+            record = newer
+    return None, "the index file changes while it is read"
 
 
-def save(root: Path, centers: CenterIndex, number: int, snapshot_sha256: str) -> None:
-    """Save an index that fits a snapshot, where it is more than a matrix; the caller holds the writer's lock.
+def save(root: Path, graph: Graph, keys: str, number: int, snapshot_sha256: str, edits: int) -> None:
+    """Save the graph of a snapshot; the caller holds the writer's lock.
 
     Raises:
         StorageError: the file system refused; what was saved before still stands.
     """
-    centers.settle()
-    if centers.sketched is None:
-        return
-    graph, sketch = centers.sketched.graph, centers.sketched.sketch
     name = layout.index_name(number)
     target = layout.inside(root, name)
     fileio.make_folder(target.parent)
@@ -112,11 +93,12 @@ def save(root: Path, centers: CenterIndex, number: int, snapshot_sha256: str) ->
         path=name,
         size=size,
         sha256=written.sha256,
-        dim=len(sketch.origin),
+        dim=graph.dim,
+        keys=keys,
         number=number,
         snapshot=snapshot_sha256,
-        hidden=tuple(sorted(graph.hidden)),
-        sketch=sketch.text(),
+        edits=edits,
+        marked=tuple(graph.marked.tolist()),
     )
     where = root / layout.INDEX_RECORD
     fileio.replace_file(where, _record_bytes(record), layout.temporary(where))
@@ -125,7 +107,7 @@ def save(root: Path, centers: CenterIndex, number: int, snapshot_sha256: str) ->
 
 
 def read_record(root: Path) -> IndexRecord | None:
-    """What ``index/index.json`` says; None where it is missing or broken."""
+    """What ``index/neurons.json`` says; None where it is missing or broken."""
     path = root / layout.INDEX_RECORD
     if not path.is_file():
         return None
@@ -136,7 +118,7 @@ def read_record(root: Path) -> IndexRecord | None:
         body = json.dumps(document["record"], sort_keys=True)
         if hashlib.sha256(body.encode()).hexdigest() != document["check"]:
             return None
-        record = IndexRecord(**{**document["record"], "hidden": tuple(document["record"]["hidden"])})
+        record = IndexRecord(**{**document["record"], "marked": tuple(document["record"]["marked"])})
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return record if _is_sound(record) else None
@@ -144,8 +126,8 @@ def read_record(root: Path) -> IndexRecord | None:
 
 def _is_sound(record: IndexRecord) -> bool:
     """Whether every field has its type and range."""
-    whole = (record.size, record.dim, record.number, *record.hidden)
-    texts = (record.path, record.sha256, record.snapshot, record.sketch)
+    whole = (record.size, record.dim, record.number, record.edits, *record.marked)
+    texts = (record.path, record.sha256, record.keys, record.snapshot)
     return (
         all(isinstance(value, int) and 0 <= value < 1 << 62 for value in whole)
         and all(isinstance(value, str) for value in texts)
@@ -157,59 +139,23 @@ class _UnusableError(Exception):
     """Why a saved graph cannot be used."""
 
 
-def _read(root: Path, dim: int, snapshot_sha256: Callable[[int], str | None]) -> tuple[Sketch, Graph] | None:
-    """What was saved; None where it is for other keys, as after a re-keying, or has no sketches."""
-    record = read_record(root)
-    for _ in range(2):
-        if record is None:
-            raise _UnusableError("the index file is missing or damaged")
-        try:
-            return _read_graph(root, record, dim, snapshot_sha256)
-        except _UnusableError:
-            newer = read_record(root)  # a writer may have replaced the file in this moment
-            if newer == record:
-                raise
-            record = newer
-    raise _UnusableError("the index file changes while it is read")
-
-
 def _read_graph(
-    root: Path, record: IndexRecord, dim: int, snapshot_sha256: Callable[[int], str | None]
-) -> tuple[Sketch, Graph] | None:
+    root: Path, record: IndexRecord, dim: int, keys: str, snapshot_sha256: Callable[[int], str | None]
+) -> Graph | None:
     if snapshot_sha256(record.number) != record.snapshot:
         raise _UnusableError("the index file belongs to another state of the project")
-    if record.dim != dim or not record.sketch:
+    if (record.dim, record.keys) != (dim, keys):
         return None
     path = layout.inside(root, record.path)
     try:
         written = fileio.fingerprint(path)
         if (written.size, written.sha256) != (record.size, record.sha256):
             raise _UnusableError("the index file is damaged")
-        sketch = Sketch.from_text(record.sketch, dim)
-        return sketch, Graph.load(path, sketch.size, set(record.hidden))
+        return Graph.load(path, dim, np.array(record.marked, np.int64))
     except FileNotFoundError as error:
-        raise _UnusableError("the index file is missing") from error
-    except (RuntimeError, ValueError) as error:
+        raise _UnusableError(MISSING) from error
+    except RuntimeError as error:
         raise _UnusableError("the index file is damaged") from error
-
-
-def _serves(graph: Graph, clusters: ClusterSet) -> bool:
-    """Whether enough of the graph is of use; after a re-keying nothing of it is."""
-    held = np.concatenate([graph.labels(), np.fromiter(graph.hidden, np.int64, len(graph.hidden))])
-    return 2 * len(np.intersect1d(held, clusters.labels())) >= clusters.count
-
-
-def _caught_up(sketch: Sketch, graph: Graph, clusters: ClusterSet) -> Loaded:
-    wanted, shown = clusters.labels(), graph.labels()
-    hidden = np.array(sorted(graph.hidden), np.int64)
-    extra = np.setdiff1d(shown, wanted)
-    again = np.intersect1d(hidden, wanted)
-    missing = np.setdiff1d(wanted, np.concatenate([shown, hidden]))
-    graph.restore(again)
-    graph.remove(extra)
-    held = CenterIndex(Sketched(sketch, graph), clusters.centers_of)
-    held.add(missing)
-    return Loaded(held, len(extra) + len(again) + len(missing), None)
 
 
 def _record_bytes(record: IndexRecord) -> bytes:

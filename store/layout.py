@@ -2,7 +2,7 @@
 
 manifest.json            the one file that is replaced: format, name, base, newest snapshot
 snapshots/000012.json    what snapshot 12 is and which files it adds
-edits/000012.arrow       the edits that commit 12 added, with their keys
+edits/000012.arrow       the edits that commit 12 added, with their keys and token vectors
 blocks/000012.arrow      their blocks
 clusters/000012.arrow    the clusters that commit 12 made, changed or removed
 states/000012.arrow      the older edits that commit 12 superseded, reverted or brought back
@@ -21,7 +21,8 @@ from store.errors import DamagedProjectError
 MANIFEST = "manifest.json"
 LOCK = "lock"
 LOCK_HOLDER = "lock.json"
-INDEX_RECORD = "index/index.json"
+INDEX_RECORD = "index/neurons.json"
+_OLD_INDEX_RECORD = "index/index.json"  # of formats 1 and 2, which had other graphs
 SNAPSHOTS = "snapshots"
 INDEX = "index"
 ROLES = ("edits", "blocks", "clusters", "states", "keymaps")
@@ -65,7 +66,7 @@ def is_ours(name: str) -> bool:
         _DATA_NAME.fullmatch(name) is not None
         or is_snapshot_name(name)
         or is_index_name(name)
-        or name == INDEX_RECORD
+        or name in (INDEX_RECORD, _OLD_INDEX_RECORD)
     )
 
 

@@ -11,10 +11,10 @@ from store.verify import verify
 
 
 def migrate(root: Path) -> tuple[int, int]:
-    """Bring a project to the present format; its snapshots, routes and blocks stay what they are.
+    """Bring a project to the present format; its snapshots, neurons and blocks stay what they are.
 
-    Format 2 knows key maps: files that a melo of format 1 would not know what to do with. Everything else is
-    the same, so that one replaced manifest is all that it takes.
+    Every older format is part of the present one, so that one replaced manifest is all that it takes. Every
+    commit does the same; this does nothing else, and checks every byte first.
 
     Returns:
         The format that it had and the one that it has now.

@@ -1,8 +1,8 @@
-"""A project as its users see it: a snapshot to ask for routes, edits and blocks, and the way to a writer."""
+"""A project as its users see it: a snapshot with its neurons, edits and blocks, and the way to a writer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,10 +10,11 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from store import checks, documents, fileio, layout, lock, manifest, routes
+from store import checks, documents, fileio, layout, lock, manifest
 from store.clusters import Cluster
 from store.documents import Head, Snapshot
 from store.errors import ProjectExistsError
+from store.neighbours import neighbours
 from store.overview import Overview
 from store.records import (
     EFFECTIVE_STATUSES,
@@ -24,8 +25,9 @@ from store.records import (
     EffectiveStatus,
     FileEntry,
     KeyMap,
-    Route,
+    Neighbour,
     SnapshotInfo,
+    Tokens,
     block_id,
     edit_id,
 )
@@ -75,7 +77,7 @@ class Project(Overview):
             counts=dict.fromkeys(("edits", *EFFECTIVE_STATUSES, "blocks", "clusters"), 0),
             detail={},
         )
-        first = Snapshot(info, parent=None, key_dim=None, complete=True, files=())
+        first = Snapshot(info, parent=None, key_dim=None, token_width=None, complete=True, files=())
         documents.require_json(info)
         for folder in layout.FOLDERS:
             fileio.make_folder(root / folder)
@@ -152,20 +154,33 @@ class Project(Overview):
         found = self._state.clusters
         return sorted(found.clusters(), key=lambda cluster: cluster.number) if found is not None else []
 
-    def lookup(self, keys: ArrayLike, *, nearest: bool = True) -> list[Route]:
-        """The routes of keys float32 [n, d], by one search of the index for all.
+    def nearest(self, keys: ArrayLike, k: int = 8) -> list[list[Neighbour]]:
+        """For each key float32 [n, d] the `k` nearest live neurons, the nearest first.
 
-        Args:
-            nearest: also find `Route.nearest`, which takes a key that no ball holds two or three times as
-                long; else it is None.
+        Of neurons equally near the newest comes first. Where fewer than `k` are live, all are given.
+        Distances are exact, and so is which neurons are the nearest, below `index.GRAPH_FROM` live ones; from
+        there on the HNSW graph finds 99 in 100 of the eight nearest and more. Which of them fires is the
+        caller's rule; the first whose `center_distance` is at most its `radius` is the paper's.
 
         Raises:
             KeyShapeError: the keys have another size than those of the project, or are not finite.
         """
         points = checks.key_rows(keys, self.key_dim)
-        if self._state.clusters is None:
-            return [Route(None, None)] * len(points)
-        return routes.lookup(self._state.clusters, self._state.edits, points, nearest=nearest)
+        if self.key_dim is None:
+            return [[] for _ in points]
+        state = self._state
+        return neighbours(state.index, state.edits, state.clusters, points, k)
+
+    def tokens(self, edit_ids: Iterable[str]) -> list[Tokens | None]:
+        """The token vectors float16 [n, width] of edits, read-only views of the memory-mapped files.
+
+        None stands where an edit was committed without any.
+
+        Raises:
+            UnknownEditError: there is no such edit.
+            DamagedProjectError: its file is broken.
+        """
+        return [self._state.edits.tokens(checks.known_edit(self._state, name)) for name in edit_ids]
 
     def files(self) -> list[FileEntry]:
         """The files that make up this snapshot."""

@@ -1,4 +1,4 @@
-"""What the store hands out and takes in: edits, blocks, snapshots and routes as plain frozen records."""
+"""What the store hands out and takes in: edits, blocks, snapshots and neighbours as plain frozen records."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # reading a manifest takes these records, and no numpy
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Vector: TypeAlias = "NDArray[np.float32]"
+Tokens: TypeAlias = "NDArray[np.float16]"
+"""Token vectors of a prompt [n, width], n >= 1; to the store they mean nothing."""
 Status: TypeAlias = Literal["solved", "already_right", "failed", "superseded"]
 STATUSES: tuple[str, ...] = get_args(Status)
 ROUTING: tuple[str, ...] = ("solved", "already_right")
@@ -51,15 +53,17 @@ def number_of(name: str, letter: Literal["e", "b"]) -> int:
 class NewEdit:
     """An edit as a caller hands it to a commit.
 
-    An edit whose status is ``solved`` becomes a neuron; it needs ``key``, ``block`` and ``radius``. One that
-    is ``already_right`` becomes a neuron that leads to the base where it has ``key`` and ``radius``: then no
-    other edit's ball takes its prompt.
+    An edit whose status is ``solved`` becomes a neuron; it needs ``key`` and ``block``. One that is
+    ``already_right`` becomes a neuron that leads to the base where it has a ``key``: then no other edit takes
+    its prompt.
 
     Attributes:
         label: target token ids, all of them (classification: the class id alone).
-        key: float32 [d], the hidden state that the index stores.
+        key: float32 [d], what the index finds the neuron by.
+        tokens: token vectors of the prompt, float16 [n, width], beside the key; all edits have one width.
         block: the name under which the caller hands the block to `Writer.stage`.
-        radius: the radius asked for when the neuron is inserted, in units of the key.
+        radius: the radius that the neuron asks for in the clusters, in units of the key; None: it stands in
+            no cluster.
         metrics: figures of the edit's own training; numbers JSON has no word for are kept as null.
     """
 
@@ -72,6 +76,7 @@ class NewEdit:
     status: Status = "solved"
     label: tuple[int, ...] = ()
     key: Vector | None = None
+    tokens: Tokens | None = None
     block: str | None = None
     radius: float | None = None
     metrics: Mapping[str, JSON] = field(default_factory=dict)
@@ -85,6 +90,7 @@ class EditRecord:
         locality: unrelated prompts with their true answers, where known.
         status: as it was committed; what became of the edit later is in `EditView.status`.
         key: float32 [d], a read-only view of the memory-mapped file.
+        tokens: float16 [n, width], a read-only view too.
         created_at: UTC.
         supersedes: ids of the older edits that this one replaced when it was committed.
     """
@@ -99,6 +105,7 @@ class EditRecord:
     status: Status
     label: tuple[int, ...]
     key: Vector | None
+    tokens: Tokens | None
     block: str | None
     radius: float | None
     metrics: dict[str, JSON]
@@ -112,7 +119,7 @@ class ClusterInfo:
 
     Attributes:
         cluster: its number, which is the number of its oldest member.
-        radius: how far from the center the cluster fires (L2).
+        radius: how far the cluster's ball reaches from the center (L2).
         center_distance: from the edit's key to the center (L2).
         members: ids of the edits in it, oldest first.
     """
@@ -130,7 +137,7 @@ class EditView:
     Attributes:
         status: ``live`` (its block answers), ``superseded``, ``reverted``, ``already_right`` or ``failed``.
         superseded_by: id of the newer edit that answers in its place.
-        cluster: where it stands in the index; None where it does not.
+        cluster: where it stands in the clusters; None where it does not.
     """
 
     record: EditRecord
@@ -265,41 +272,23 @@ class SnapshotInfo:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A neuron near a key.
+    """A live neuron near a key.
 
     Attributes:
         block: None where it leads to the base.
-        cluster: number of its cluster.
         distance: L2 (not squared) from the key to the neuron.
+        cluster: number of the cluster that it stands in; None, as are the next two, where it stands in none.
         radius: the cluster's.
-        center_distance: L2 from the key to the cluster's center.
+        center_distance: L2 from the key to the cluster's center; the cluster's ball holds the key where that
+            is at most `radius`.
     """
 
     edit_id: str
     block: str | None
-    cluster: int
     distance: float
-    radius: float
-    center_distance: float
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The answer of the index for one key.
-
-    Attributes:
-        held: the nearest neuron of those whose ball holds the key; None where none does.
-        nearest: the nearest neuron, whether its ball holds the key or not; None in a project without neurons,
-            and where it was not asked for.
-    """
-
-    held: Neighbour | None
-    nearest: Neighbour | None
-
-    @property
-    def fired(self) -> Neighbour | None:
-        """The neuron whose block answers; None means the base answers."""
-        return self.held if self.held is not None and self.held.block is not None else None
+    cluster: int | None
+    radius: float | None
+    center_distance: float | None
 
 
 @dataclass(frozen=True, slots=True)

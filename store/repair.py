@@ -17,11 +17,12 @@ from pathlib import Path
 
 from store import fileio, layout, lock, manifest, verify
 from store.changes import Change, Note
+from store.cluster_set import all_put
 from store.commit import write_commit
 from store.documents import Head, Pointer, Snapshot
 from store.errors import DamagedProjectError
 from store.records import JSON, FileEntry, NewEdit, SnapshotInfo, block_id, edit_id, number_of
-from store.rewrite import all_put, counted, from_scratch
+from store.rewrite import counted, from_scratch
 from store.segments import Edits, Segment, joined, open_segment
 from store.state import State, read_fates
 from store.tables import edits as edits_table
@@ -191,7 +192,7 @@ def _worked_out(root: Path, ground: _Ground) -> tuple[Repair, Change | None]:
     unanswered = [
         number
         for segment in edits.segments()
-        for number in segment.neurons()
+        for number in segment.neurons.tolist()
         if int(segment.blocks[number - segment.first]) in lost_blocks and number not in reverted
     ]
     done = Repair(
@@ -211,7 +212,7 @@ def _worked_out(root: Path, ground: _Ground) -> tuple[Repair, Change | None]:
 
 def _change(root: Path, ground: _Ground, edits: Edits, reverted: set[int]) -> Change:
     """The whole snapshot without what is broken; files that are sound stay as they are."""
-    fates, space = from_scratch(edits, reverted)
+    fates, clusters = from_scratch(edits, reverted)
     replaced = {entry.path for entry in ground.files if entry.role in ("clusters", "states")}
     blocks = max((entry.first + entry.rows - 1 for entry in ground.sound("blocks")), default=0)
     rewritten = ground.is_broken("edits")
@@ -220,12 +221,13 @@ def _change(root: Path, ground: _Ground, edits: Edits, reverted: set[int]) -> Ch
     return Change(
         parent=ground.newest.info.number,
         dim=ground.newest.key_dim,
+        width=ground.newest.token_width,
         segment=joined(list(edits.segments()), root) if rewritten else None,
-        delta=all_put(space),
+        delta=all_put(clusters),
         fates=fates.rows(),
         rewrites=True,
         replaces=frozenset(replaced | ground.broken.keys()),
-        counts=counted(edits, fates, space, blocks),
+        counts=counted(edits, fates, clusters, blocks),
     )
 
 
@@ -238,7 +240,7 @@ def _source(root: Path, ground: _Ground, entry: FileEntry) -> tuple[int, int, Ca
     opener = (
         partial(_placeholders, root, entry)
         if broken
-        else partial(open_segment, root, entry, ground.newest.key_dim)
+        else partial(open_segment, root, entry, ground.newest.key_dim, ground.newest.token_width)
     )
     return entry.first, entry.rows, opener
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from store import codec, layout
 from store.clusters import Floats, Neuron, Numbers
 from store.key_file import READ_FROM, KeyFile
-from store.records import ROUTING, STATUSES, EditRecord, FileEntry, Status, Vector, block_id, edit_id
-from store.tables.edits import key_column, schema_of
+from store.records import ROUTING, STATUSES, EditRecord, FileEntry, Status, Tokens, Vector, block_id, edit_id
+from store.tables.edits import key_column, schema_of, tokens_column
 
 
 class Segment:
@@ -29,6 +29,8 @@ class Segment:
     Attributes:
         keys: all keys, as a view of the mapped file.
         key_rows: the same, for taking some rows.
+        neurons: numbers of the edits that became neurons when they were committed.
+        clustered: those of them that asked for a radius.
     """
 
     def __init__(self, batch: Any, first: int, path: Path) -> None:
@@ -40,7 +42,8 @@ class Segment:
             expected = np.arange(first, first + self.rows)
             if not np.array_equal(codec.numbers(batch.column("number")), expected):
                 raise ValueError("the edits in it have other numbers")
-            if set(self.column("status")) - set(STATUSES):
+            statuses = self.column("status")
+            if set(statuses) - set(STATUSES):
                 raise ValueError("an edit has an unknown status")
             keys = batch.column("key")
             self.dim = int(keys.type.list_size)
@@ -49,9 +52,21 @@ class Segment:
             self.key_rows: Vector | KeyFile = self.keys
             self.radii: Floats = codec.filled(batch.column("radius"))
             self.blocks: Numbers = codec.filled(batch.column("block"))
+            routing = np.fromiter((status in ROUTING for status in statuses), np.bool_, self.rows)
+            is_neuron = codec.valid(keys) & routing
+            self.neurons: Numbers = expected[is_neuron]
+            self.clustered: Numbers = expected[is_neuron & codec.valid(batch.column("radius"))]
+            self.width, self._tokens, self._token_ends = _tokens(batch)
+
+    def tokens(self, row: int) -> Tokens | None:
+        """The token vectors of an edit, as a view of the mapped file."""
+        if not self.width:
+            return None
+        start, stop = self._token_ends[row : row + 2].tolist()
+        return self._tokens[start:stop] if stop > start else None
 
     def neuron(self, row: int) -> Neuron:
-        """The neuron of an edit that has one."""
+        """The neuron of an edit that asked for a radius."""
         label = tuple(self.batch.column("label")[row].as_py())
         return Neuron(self.first + row, self.keys[row], label, float(self.radii[row]))
 
@@ -60,23 +75,18 @@ class Segment:
         values: list[Any] = self.batch.column(name).to_pylist()
         return values
 
-    def neurons(self) -> list[int]:
-        """Numbers of the edits that became neurons when they were committed."""
-        has_key = codec.valid(self.batch.column("key"))
-        statuses = self.column("status")
-        return [self.first + row for row in range(self.rows) if has_key[row] and statuses[row] in ROUTING]
-
     def records(self, start: int, stop: int) -> Iterator[EditRecord]:
         """The rows from start to before stop."""
         part = self.batch.slice(start, stop - start)
         with codec.damage(self._path):
             times = part.column("created_at").view(pa.int64()).to_pylist()
-            names = [name for name in part.schema.names if name not in ("key", "created_at")]
+            names = [name for name in part.schema.names if name not in ("key", "tokens", "created_at")]
             columns = [part.column(name).to_pylist() for name in names]
             has_key = codec.valid(part.column("key"))
             for at, values in enumerate(zip(*columns, strict=True)):
                 key = self.keys[start + at] if has_key[at] else None
-                yield _record(dict(zip(names, values, strict=True)), key, codec.utc(times[at]))
+                row = dict(zip(names, values, strict=True))
+                yield _record(row, key, self.tokens(start + at), codec.utc(times[at]))
 
 
 class Edits:
@@ -108,6 +118,11 @@ class Edits:
     def keys(self, numbers: Sequence[int] | Numbers) -> Vector:
         return cast("Vector", self._gather(numbers, "key_rows", np.float32, (self.dim or 0,)))
 
+    def tokens(self, number: int) -> Tokens | None:
+        """The token vectors of an edit, as a view of the mapped file."""
+        segment = self._segment(self._position(number))
+        return segment.tokens(number - segment.first)
+
     def radii(self, numbers: Sequence[int] | Numbers) -> Floats:
         return cast("Floats", self._gather(numbers, "radii", np.float64, ()))
 
@@ -115,9 +130,18 @@ class Edits:
         """Int64 [n], the numbers of the blocks that edits lead to; 0 for none."""
         return cast("Numbers", self._gather(numbers, "blocks", np.int64, ()))
 
+    def neurons(self) -> Numbers:
+        """Numbers of the edits that became neurons when they were committed, ascending."""
+        return np.concatenate([np.empty(0, np.int64), *(segment.neurons for segment in self.segments())])
+
     def neuron(self, number: int) -> Neuron:
+        """The neuron of an edit that asked for a radius."""
         segment = self._segment(self._position(number))
         return segment.neuron(number - segment.first)
+
+    def is_clustered(self, number: int) -> bool:
+        """Whether an edit became a neuron that asked for a radius."""
+        return bool(np.isin(number, self._segment(self._position(number)).clustered))
 
     def status(self, number: int) -> str:
         """The status that an edit was committed with."""
@@ -167,13 +191,21 @@ class Edits:
 def joined(segments: Sequence[Segment], path: Path) -> Segment:
     """Segments that follow each other as one."""
     dim = max(segment.dim for segment in segments)
-    schema = schema_of(dim)
-    keys = [
-        segment.batch.column("key") if segment.dim else key_column([None] * segment.rows, dim)
-        for segment in segments
-    ]
+    width = max(segment.width for segment in segments)
+    schema = schema_of(dim, width)
+    parts = {
+        "key": [
+            segment.batch.column("key") if segment.dim else key_column([None] * segment.rows, dim)
+            for segment in segments
+        ],
+        "tokens": [
+            segment.batch.column("tokens") if segment.width else tokens_column([None] * segment.rows, width)
+            for segment in segments
+        ],
+    }
     columns = [
-        pa.concat_arrays(keys) if name == "key" else joined_column(segments, name) for name in schema.names
+        pa.concat_arrays(parts[name]) if name in parts else joined_column(segments, name)
+        for name in schema.names
     ]
     return Segment(pa.RecordBatch.from_arrays(columns, schema=schema), segments[0].first, path)
 
@@ -183,8 +215,8 @@ def joined_column(segments: Sequence[Segment], name: str) -> Any:
     return pa.concat_arrays([segment.batch.column(name) for segment in segments])
 
 
-def open_segment(root: Path, entry: FileEntry, dim: int | None) -> Segment:
-    """The segment in an edits file of a project.
+def open_segment(root: Path, entry: FileEntry, dim: int | None, width: int | None) -> Segment:
+    """The segment in an edits file of a project whose keys and token vectors have these sizes.
 
     Raises:
         DamagedProjectError: the file is gone, cut or changed.
@@ -193,13 +225,12 @@ def open_segment(root: Path, entry: FileEntry, dim: int | None) -> Segment:
     buffer = codec.mapped(path, entry.size)
     reader = codec.reader_of(buffer, path)
     with codec.damage(path):
-        found = reader.schema.field("key").type
-        size = found.list_size if pa.types.is_fixed_size_list(found) else -1
-        if size not in (0, dim):
-            raise ValueError("its keys have another size than those of the project")
+        size, token_size = _size(reader.schema, "key"), _size(reader.schema, "tokens")
+        if size not in (0, dim) or token_size not in (0, width):
+            raise ValueError("its keys or token vectors have another size than those of the project")
         if reader.num_record_batches != 1:
             raise ValueError("an edits file has one record batch")
-        batch = codec.read_batch(reader, 0, schema_of(size), path)
+        batch = codec.read_batch(reader, 0, schema_of(size, token_size), path)
         if batch.num_rows != entry.rows:
             raise ValueError(f"it holds {batch.num_rows} edits in place of {entry.rows}")
     segment = Segment(batch, entry.first, path)
@@ -208,7 +239,30 @@ def open_segment(root: Path, entry: FileEntry, dim: int | None) -> Segment:
     return segment
 
 
-def _record(row: dict[str, Any], key: Vector | None, created_at: datetime) -> EditRecord:
+def _size(schema: Any, name: str) -> int:
+    """How many numbers each vector in a column has; 0 where there is no such column."""
+    at = schema.get_field_index(name)
+    found = schema.field(at).type if at >= 0 else None
+    if found is not None and pa.types.is_list(found):
+        found = found.value_type
+    return found.list_size if found is not None and pa.types.is_fixed_size_list(found) else 0
+
+
+def _tokens(batch: Any) -> tuple[int, Tokens, Numbers]:
+    """Size of a token vector, the vectors of all rows, and where those of each row begin [rows + 1]."""
+    width = _size(batch.schema, "tokens")
+    if not width:
+        return 0, np.empty((0, 0), np.float16), np.empty(0, np.int64)
+    column = batch.column("tokens")
+    if column.values.null_count:
+        raise ValueError("a token vector is missing")
+    ends = codec.numbers(column.offsets)
+    return width, codec.numbers(column.values.values).reshape(-1, width), ends
+
+
+def _record(
+    row: dict[str, Any], key: Vector | None, tokens: Tokens | None, created_at: datetime
+) -> EditRecord:
     return EditRecord(
         edit_id=edit_id(row["number"]),
         prompt=row["prompt"],
@@ -220,6 +274,7 @@ def _record(row: dict[str, Any], key: Vector | None, created_at: datetime) -> Ed
         status=cast("Status", row["status"]),
         label=tuple(row["label"]),
         key=key,
+        tokens=tokens,
         block=None if row["block"] is None else block_id(row["block"]),
         radius=row["radius"],
         metrics=codec.json_mapping(row["metrics"]),

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from store import checks, routes
-from store.changes import NO_CHANGE, Change, Note
-from store.clusters import Neuron
-from store.overlay import Overlay, changed
-from store.records import JSON, ROUTING, LoraSlice, NewEdit, Route, SnapshotInfo, edit_id
+from store import checks
+from store.changes import Change, Note
+from store.cluster_set import ClusterSet, changed
+from store.errors import StaleWriteError
+from store.index import NeuronIndex
+from store.neighbours import neighbours
+from store.records import JSON, ROUTING, LoraSlice, Neighbour, NewEdit, SnapshotInfo, edit_id
 from store.segments import Edits, Segment
-from store.space import ClusterSet
 from store.state import State
 from store.supersede import Prompts, replaced_by_new
 from store.tables import blocks as blocks_table
@@ -29,11 +30,12 @@ Commit: TypeAlias = Callable[[Change, Note], SnapshotInfo]
 class Staged:
     """Edits as they would be after a commit; nothing is written until then, and dropping it undoes it."""
 
-    def __init__(self, commit: Commit, change: Change, overlay: Overlay | None, edits: Edits) -> None:
+    def __init__(self, commit: Commit, change: Change, state: State, edits: Edits) -> None:
         self._commit = commit
         self._change = change
-        self._overlay = overlay
+        self._state = state
         self._edits = edits
+        self._index: NeuronIndex | None = None
 
     @property
     def edit_ids(self) -> list[str]:
@@ -46,16 +48,28 @@ class Staged:
         """Older edits that are replaced, each with the edit that replaces it."""
         return {edit_id(old): edit_id(by) for old, _, by in self._change.fates if by is not None}
 
-    def lookup(self, keys: ArrayLike) -> list[Route]:
-        """The routes of keys float32 [n, d] as they would be after the commit.
+    def nearest(self, keys: ArrayLike, k: int = 8) -> list[list[Neighbour]]:
+        """The nearest neurons of keys float32 [n, d], as `Project.nearest` would give them after the commit.
 
         Raises:
             KeyShapeError: the keys do not fit.
+            StaleWriteError: the project has moved on since this was staged, by its own commit or another's.
         """
-        points = checks.key_rows(keys, self._change.dim)
-        if self._overlay is None:
-            return [Route(None, None)] * len(points)
-        return routes.lookup(self._overlay, self._edits, points)
+        change, state = self._change, self._state
+        if state.pointer.number != change.parent:
+            raise StaleWriteError(
+                f"this was staged over snapshot {change.parent}, and the newest is {state.pointer.number}",
+                where=str(state.root),
+                mend="ask the newest snapshot",
+            )
+        points = checks.key_rows(keys, change.dim)
+        if change.dim is None:
+            return [[] for _ in points]
+        if self._index is None:
+            live = state.fates.changed(change.fates).live(self._edits.neurons())
+            known = state.index if state.clusters is not None else NeuronIndex.of_none(change.dim)
+            self._index = known.over(live, self._edits.keys)
+        return neighbours(self._index, self._edits, change.clusters, points, k)
 
     def commit(
         self,
@@ -91,43 +105,33 @@ def stage(
         prompts: those of all edits so far.
         commit: what `Staged.commit` calls.
     """
-    dim = checks.edits(edits, blocks, state.snapshot.key_dim)
+    dim, width = checks.edits(edits, blocks, state.snapshot.key_dim, state.snapshot.token_width)
     first, first_block = state.edits.count + 1, state.block_count() + 1
     new = [
-        (_neuron(number, edit), edit.prompt)
+        (number, edit.prompt)
         for number, edit in enumerate(edits, first)
         if edit.key is not None and edit.status in ROUTING
     ]
     kept = list(dict.fromkeys(str(edit.block) for edit in edits if edit.status == "solved"))
-    space = state.space(dim) if dim is not None else None
-    replaced = _replaced(space, new, prompts)
+    replaced = replaced_by_new(state.fates, new, prompts()) if new else {}
     rows = _numbered(edits, first, {name: n for n, name in enumerate(kept, first_block)}, replaced)
     segment, together = _with_new(state, rows, dim)
-    overlay = None
-    if space is not None:
-        gone = [old for old in replaced if old < first]
-        standing = [neuron for neuron, _ in new if neuron.number not in replaced]
-        overlay = changed(space, together, gone, [], standing)
     change = Change(
         parent=state.pointer.number,
         dim=dim,
+        width=width,
         segment=segment,
         blocks=[blocks_table.encode(number, blocks[name]) for number, name in enumerate(kept, first_block)],
         first_block=first_block,
-        delta=overlay.delta() if overlay is not None else NO_CHANGE,
         fates=[(old, False, by) for old, by in sorted(replaced.items())],
     )
-    return Staged(commit, change, overlay, together)
-
-
-def _replaced(
-    space: ClusterSet | None, new: Sequence[tuple[Neuron, str]], prompts: Callable[[], Prompts]
-) -> dict[int, int]:
-    """Numbers of the edits that new neurons replace, each with the number of the one that does."""
-    if space is None or not new:
-        return {}
-    space.expect(np.stack([neuron.key for neuron, _ in new]), max(neuron.radius for neuron, _ in new))
-    return replaced_by_new(space, space.owners, new, prompts())
+    if dim is not None:
+        before = state.clusters if state.clusters is not None else ClusterSet(dim, together)
+        standing = segment.clustered.tolist() if segment is not None else []
+        neurons = [together.neuron(number) for number in standing if number not in replaced]
+        after = changed(before, together, replaced, [], neurons)
+        change = replace(change, clusters=after, delta=after.since(before))
+    return Staged(commit, change, state, together)
 
 
 def _with_new(state: State, rows: Sequence[NumberedEdit], dim: int | None) -> tuple[Segment | None, Edits]:
@@ -136,11 +140,6 @@ def _with_new(state: State, rows: Sequence[NumberedEdit], dim: int | None) -> tu
         return None, state.edits
     segment = Segment(edits_table.encode(rows, datetime.now(UTC)), rows[0].number, state.root)
     return segment, state.edits.with_segment(segment.first, segment.rows, lambda: segment, dim)
-
-
-def _neuron(number: int, edit: NewEdit) -> Neuron:
-    assert edit.key is not None and edit.radius is not None, "checked before"
-    return Neuron(number, np.array(edit.key, np.float32), tuple(edit.label), float(edit.radius))
 
 
 def _numbered(

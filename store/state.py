@@ -1,22 +1,23 @@
-"""One snapshot of a project in memory: its edits, what became of them, its clusters and its blocks."""
+"""One snapshot of a project in memory: its edits, what became of them, its index, clusters and blocks."""
 
 from __future__ import annotations
 
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from store import codec, index_file, layout, lock, manifest
-from store.clusters import distances
+from store import codec, index, index_file, layout, lock, manifest
+from store.cluster_set import ClusterSet
+from store.clusters import Numbers, distances
 from store.deltas import ClusterRows, ClusterTable
 from store.documents import Head, Pointer, Snapshot
-from store.errors import ProjectLockedError, StorageError, StoreWarning, UnknownEditError
+from store.errors import ProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
 from store.fates import NO_FATES, FateRow, Fates
-from store.index import CenterIndex
+from store.index import NeuronIndex
 from store.merges import of_role
 from store.records import (
     Block,
@@ -31,7 +32,6 @@ from store.records import (
     number_of,
 )
 from store.segments import Edits, open_segment
-from store.space import ClusterSet
 from store.tables import blocks, clusters, keymaps, states
 
 
@@ -40,8 +40,12 @@ class State:
 
     Args:
         chain: the snapshot and those before it, back to a complete one.
-        on_trouble: called with a line and the index built anew when the saved one cannot be used; without it
-            there is a warning, and the new one is saved.
+        on_trouble: called with a line when the saved index cannot be used; without it there is a warning, and
+            an index that was built or has grown is saved.
+
+    Attributes:
+        unsaved: the index holds more than the saved one.
+        writing: the writer's lock is held, and the index is saved when it is given back.
     """
 
     def __init__(
@@ -50,14 +54,14 @@ class State:
         head: Head,
         pointer: Pointer,
         chain: list[Snapshot],
-        on_trouble: Callable[[str, CenterIndex], None] | None = None,
+        on_trouble: Callable[[str], None] | None = None,
     ) -> None:
         self.root = root
         self.head = head
         self.pointer = pointer
         self.snapshot = chain[0]
-        self.unsaved = 0
-        self._on_trouble = on_trouble or self._warn_and_save
+        self.writing = False
+        self._on_trouble = on_trouble
         self._read(manifest.all_files(chain))
 
     @classmethod
@@ -71,39 +75,55 @@ class State:
 
     def _read(self, files: tuple[FileEntry, ...]) -> None:
         """Take in everything that the files of the snapshot hold; edits, keys and blocks when asked for."""
-        root, dim = self.root, self.snapshot.key_dim
+        root, dim, width = self.root, self.snapshot.key_dim, self.snapshot.token_width
         self.files = files
-        self.edits = Edits(dim, [_source(root, entry, dim) for entry in self.entries("edits")])
+        self.unsaved = False
+        self._index: NeuronIndex | None = None
+        self.edits = Edits(dim, [_source(root, entry, dim, width) for entry in self.entries("edits")])
         self.fates = read_fates(root, files)
         self._block_files = self.entries("blocks")
         self._readers: dict[str, tuple[Any, Path]] = {}
         self.clusters: ClusterSet | None = None
         if dim is not None:
             rows = _read_clusters(root, files, self.edits.count, dim)
-            self.clusters = ClusterSet(dim, self.edits, ClusterTable(rows), self._load_index)
+            self.clusters = ClusterSet(dim, self.edits, ClusterTable(rows))
 
     def go_over(self, head: Head, snapshot: Snapshot) -> None:
         """Go on to a snapshot that was just committed and wrote files anew."""
         self.head, self.pointer, self.snapshot = head, head.newest, snapshot
         self._read(snapshot.files)
 
-    def move_on(self, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
-        """Go on to a snapshot that was just committed and adds files; its clusters are applied already."""
+    def move_on(
+        self, head: Head, snapshot: Snapshot, added: Sequence[FileEntry], clusters: ClusterSet | None
+    ) -> None:
+        """Go on to a snapshot that was just committed and adds files, and has these clusters."""
         self.head, self.pointer, self.snapshot = head, head.newest, snapshot
         self.files = (*self.files, *added)
+        self.clusters = clusters
         dim = snapshot.key_dim
         for entry in added:
             if entry.role == "edits":
-                first, rows, opener = _source(self.root, entry, dim)
+                first, rows, opener = _source(self.root, entry, dim, snapshot.token_width)
                 self.edits = self.edits.with_segment(first, rows, opener, dim)
             if entry.role == "blocks":
                 self._block_files.append(entry)
             if entry.role == "states":
                 self.fates = self.fates.changed(_fate_rows(self.root, entry))
+        if self._index is not None:
+            self._index = self._index.over(self.live(), self.edits.keys)
+            self.unsaved |= self._index.settle()
 
-    def space(self, dim: int) -> ClusterSet:
-        """The clusters; empty ones, for keys of this size, before the first neuron."""
-        return self.clusters if self.clusters is not None else ClusterSet(dim, self.edits)
+    def live(self) -> Numbers:
+        """The neurons that answer, ascending."""
+        return self.fates.live(self.edits.neurons())
+
+    @property
+    def index(self) -> NeuronIndex:
+        """The index of the live neurons; of a snapshot that has keys."""
+        if self._index is None:
+            self._index, trouble = self._load_index()
+            self._tell(trouble)
+        return self._index
 
     def entries(self, role: str) -> list[FileEntry]:
         """The files of a role in the order of what they hold."""
@@ -200,36 +220,70 @@ class State:
                 return pointer.sha256 if pointer.number == number else None
         return None
 
+    def keep_index(self) -> None:
+        """Save the index if many edits are new to the saved one; see `save_index`."""
+        with _no_failure():
+            record = index_file.read_record(self.root)
+            known = record.edits if record is not None and record.keys == self._keys_name() else 0
+            if self.unsaved or self.edits.count - known >= index.GRAPH_FROM:
+                self._save_index()
+
     def save_index(self) -> None:
         """Save the index, once it is more than a matrix; the caller holds the writer's lock.
 
         A cache that cannot be saved is no failure of the work: that is a `StoreWarning`.
         """
-        if self.clusters is not None:
-            self._save(self.clusters.index)
+        with _no_failure():
+            self._save_index()
 
-    def _load_index(self, clusters: ClusterSet) -> CenterIndex:
-        loaded = index_file.load(self.root, clusters, self.snapshot_sha256)
-        self.unsaved += loaded.changed
-        if loaded.trouble is not None:
-            self._on_trouble(loaded.trouble, loaded.index)
-        return loaded.index
+    def _save_index(self) -> None:
+        if self.edits.dim is None:
+            return
+        if self._index is None:
+            self._index, _ = self._load_index()
+        graph = self._index.graph
+        if graph is not None:
+            number, sha256 = self.pointer.number, self.pointer.sha256
+            index_file.save(self.root, graph, self._keys_name(), number, sha256, self.edits.count)
+        self.unsaved = False
 
-    def _warn_and_save(self, trouble: str, index: CenterIndex) -> None:
-        if self.pointer.number != self.head.newest.number:
+    def _keys_name(self) -> str:
+        """What says which keys the neurons have; see `index_file.IndexRecord`."""
+        entry = self.key_map_entry()
+        return entry.path if entry is not None else ""
+
+    def _load_index(self) -> tuple[NeuronIndex, str | None]:
+        """The index, and why the saved one could not be used."""
+        dim, live = self.edits.dim, self.live()
+        assert dim is not None, "a snapshot that has keys"
+        graph, trouble = None, None
+        if len(live) >= index.GRAPH_FROM:
+            graph, trouble = index_file.load(self.root, dim, self._keys_name(), self.snapshot_sha256)
+        made = NeuronIndex(dim, live, self.edits.keys, graph)
+        self.unsaved = made.settle()
+        return made, trouble
+
+    def _tell(self, trouble: str | None) -> None:
+        """Say what is wrong with the saved index, and save one that was built or has grown."""
+        if self._on_trouble is not None:
+            if trouble is not None:
+                self._on_trouble(trouble)
+            return
+        if not self._is_newest():
             return  # that no graph is kept for a snapshot of the past is no trouble
-        where = self.root / layout.INDEX
-        warnings.warn(f"{where}: {trouble}; it was built again from the keys", StoreWarning, stacklevel=2)
-        # a writer saves its own, and a project that is only read can do without
-        with suppress(ProjectLockedError, StorageError), lock.writing(self.root, 0.0):
-            self._save(index)
+        if trouble is not None and not (self.writing and trouble == index_file.MISSING):
+            where = self.root / layout.INDEX
+            warnings.warn(f"{where}: {trouble}; it was built again from the keys", StoreWarning, stacklevel=2)
+        if self.unsaved and not self.writing:  # what is only read can do without
+            with suppress(ProjectLockedError, StorageError), lock.writing(self.root, 0.0):
+                if self._is_newest():
+                    self.save_index()
 
-    def _save(self, index: CenterIndex) -> None:
-        try:
-            index_file.save(self.root, index, self.pointer.number, self.pointer.sha256)
-            self.unsaved = 0
-        except StorageError as error:
-            warnings.warn(f"the index could not be saved ({error})", StoreWarning, stacklevel=3)
+    def _is_newest(self) -> bool:
+        """Whether no commit has come since, of another process either."""
+        with suppress(ProjectError):
+            return manifest.read_head(self.root).newest == self.pointer
+        return False
 
     def _cluster_info(self, number: int) -> ClusterInfo | None:
         if self.clusters is None or number not in self.clusters.owners:
@@ -240,13 +294,21 @@ class State:
         return ClusterInfo(cluster.number, cluster.radius, float(apart[0]), members)
 
 
+@contextmanager
+def _no_failure() -> Iterator[None]:
+    try:
+        yield
+    except ProjectError as error:
+        warnings.warn(f"the index could not be saved ({error})", StoreWarning, stacklevel=4)
+
+
 def _range(entry: FileEntry) -> range:
     """The numbers of the edits or blocks in a file."""
     return range(entry.first, entry.first + entry.rows)
 
 
-def _source(root: Path, entry: FileEntry, dim: int | None) -> Any:
-    return entry.first, entry.rows, partial(open_segment, root, entry, dim)
+def _source(root: Path, entry: FileEntry, dim: int | None, width: int | None) -> Any:
+    return entry.first, entry.rows, partial(open_segment, root, entry, dim, width)
 
 
 def _read_whole(root: Path, entry: FileEntry, schema: Any) -> tuple[Any, Path]:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from store import fileio, index_file, layout, manifest, routes
+from store import fileio, index_file, layout, manifest
+from store.cluster_set import ClusterSet
 from store.clusters import Cluster, distances
 from store.documents import Head, Pointer, Snapshot
 from store.errors import DamagedProjectError, ProjectError
-from store.index import CenterIndex
-from store.records import FileEntry, block_id, edit_id, number_of
+from store.records import FileEntry, block_id, edit_id
 from store.segments import Edits, open_segment
-from store.space import ClusterSet
 from store.state import State
 
 _ROUNDING = 1e-9
@@ -48,7 +47,7 @@ def verify(root: Path) -> list[Finding]:
 
     The bytes of every file of every kept snapshot are held against their checksums. Where those of the newest
     snapshot are sound, its references are followed: edit to block and shapes, cluster to members and keys,
-    every live key to its own edit, and the saved index against the centers.
+    every live neuron to its cluster where it asked for one, and the saved index against the keys.
 
     Raises:
         ProjectNotFoundError: there is no project.
@@ -130,10 +129,10 @@ def _edits_of_blocks(root: Path, first: int, last: int, history: list[tuple[Poin
     """The edits that lead to some blocks, as far as the edits files can be read."""
     found: set[int] = set()
     unread = 0
-    entries = {e.path: (e, s.key_dim) for _, s in history for e in s.files if e.role == "edits"}
-    for entry, dim in entries.values():
+    entries = {e.path: (e, s) for _, s in history for e in s.files if e.role == "edits"}
+    for entry, snapshot in entries.values():
         try:
-            segment = open_segment(root, entry, dim)
+            segment = open_segment(root, entry, snapshot.key_dim, snapshot.token_width)
         except DamagedProjectError:
             unread += 1
             continue
@@ -161,18 +160,14 @@ def _contents(root: Path, head: Head, *, have_index: bool) -> Iterator[Finding]:
     pointer, chain = manifest.find(root, head, None)
     troubles: list[str] = []
 
-    def note(trouble: str, index: CenterIndex) -> None:
-        troubles.append(trouble)
-
     try:
-        state = State(root, head, pointer, chain, on_trouble=note)
+        state = State(root, head, pointer, chain, on_trouble=troubles.append)
         state.key_map()
         yield from _counts(state)
         yield from _blocks(state)
         if state.clusters is not None:
             yield from _clusters(state, state.clusters)
-            yield from _answers(state, state.clusters)
-            yield from _graph(state.clusters)
+            yield from _graph(state)
     except ProjectError as error:
         yield Finding(error.where or pointer.path, error.what, f"snapshot {pointer.number}")
     if have_index and (root / layout.INDEX_RECORD).is_file():
@@ -208,7 +203,7 @@ def _blocks(state: State) -> Iterator[Finding]:
                         entry.path, f"{module} has another shape in {block_id(number)}", block_id(number)
                     )
     for entry, segment in zip(state.entries("edits"), state.edits.segments(), strict=True):
-        for number in segment.neurons():
+        for number in segment.neurons.tolist():
             block = int(segment.blocks[number - segment.first])
             leads = block or state.edits.status(number) == "solved"
             if leads and block not in blocks and number not in state.fates.reverted:
@@ -218,7 +213,7 @@ def _blocks(state: State) -> Iterator[Finding]:
 
 
 def _clusters(state: State, clusters: ClusterSet) -> Iterator[Finding]:
-    """Every neuron, superseded and reverted ones aside, stands in one cluster, whose ball holds its key."""
+    """Every live neuron that asked for a radius stands in one cluster, whose ball holds its key."""
     homes: dict[int, list[int]] = defaultdict(list)
     for cluster in clusters.clusters():
         for member in cluster.members:
@@ -231,8 +226,7 @@ def _clusters(state: State, clusters: ClusterSet) -> Iterator[Finding]:
     live = {
         number
         for segment in state.edits.segments()
-        for number in segment.neurons()
-        if state.status(number) not in ("superseded", "reverted")
+        for number in state.fates.live(segment.clustered).tolist()
     }
     for number in sorted(live ^ homes.keys() | {n for n, found in homes.items() if len(found) > 1}):
         problem = f"{edit_id(number)} stands in {len(homes.get(number, []))} clusters"
@@ -248,28 +242,15 @@ def _ball(edits: Edits, cluster: Cluster) -> str | None:
     return None
 
 
-def _answers(state: State, clusters: ClusterSet) -> Iterator[Finding]:
-    """The key of every neuron leads to it, or to a newer one with the same key."""
-    numbers = np.array(sorted(clusters.owners), np.int64)
-    for start in range(0, len(numbers), _KEYS_AT_ONCE):
-        some = numbers[start : start + _KEYS_AT_ONCE]
-        found = routes.lookup(clusters, state.edits, state.edits.keys(some))
-        for number, route in zip(some.tolist(), found, strict=True):
-            held = route.held
-            if held is None or held.distance > 0 or number_of(held.edit_id, "e") < number:
-                to = held.edit_id if held is not None else "no edit"
-                problem = f"the key of {edit_id(number)} leads to {to}"
-                yield Finding(_clusters_file(state), problem, f"the route of {edit_id(number)}")
-
-
-def _graph(clusters: ClusterSet) -> Iterator[Finding]:
-    """The graph holds the centers that it stands for."""
-    held = clusters.index.sketched
-    if held is None:
+def _graph(state: State) -> Iterator[Finding]:
+    """The graph holds the keys that it stands for."""
+    graph = state.index.graph
+    if graph is None:
         return
-    labels = clusters.labels()
-    if not held.holds(labels, clusters.centers_of(labels)):
-        problem = "the index does not hold the centers of the clusters"
+    numbers = graph.numbers()
+    parts = (numbers[start : start + _KEYS_AT_ONCE] for start in range(0, len(numbers), _KEYS_AT_ONCE))
+    if any(not np.array_equal(graph.keys(part), state.edits.keys(part)) for part in parts):
+        problem = "the index does not hold the keys of the neurons"
         yield Finding(layout.INDEX_RECORD, problem, "nothing: remove the index folder and it is built again")
 
 

@@ -6,18 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from store import checks, compact, documents, index_file, rewrite
-from store.changes import NO_CHANGE, Change, Note, counts_after
+from store import checks, compact, rewrite
+from store.changes import Change, Note, counts_after
+from store.cluster_set import ClusterSet, changed
 from store.commit import write_commit
 from store.documents import Head, Snapshot
-from store.errors import FormatVersionError
 from store.fates import FateRow
 from store.merges import merges
-from store.overlay import changed
-from store.records import JSON, FileEntry, KeyMap, LoraSlice, NewEdit, SnapshotInfo, Vector, edit_id
+from store.records import JSON, FileEntry, KeyMap, LoraSlice, NewEdit, SnapshotInfo, Tokens, Vector, edit_id
 from store.staging import Staged, stage
 from store.state import State
-from store.supersede import Prompts, replaced_again
+from store.supersede import Prompts
 
 if TYPE_CHECKING:
     from store.project import Project
@@ -33,6 +32,7 @@ class Writer:
     def __init__(self, project: Project, state: State) -> None:
         self.project = project
         self._state = state
+        state.writing = True
         self._prompts: Prompts | None = None
 
     def stage(
@@ -48,7 +48,7 @@ class Writer:
 
         Raises:
             InvalidEditError: an edit or a block lacks something, or contradicts itself.
-            KeyShapeError: a key does not fit.
+            KeyShapeError: a key or a token vector does not fit.
         """
         return stage(self._state, self._prompt_index, self.commit, edits, blocks or {})
 
@@ -60,7 +60,7 @@ class Writer:
         command: str | None = None,
         detail: Mapping[str, JSON] | None = None,
     ) -> SnapshotInfo:
-        """Take edits back, in a new snapshot: the routes are those of a project that never had them.
+        """Take edits back, in a new snapshot: what is found is as in a project that never had them.
 
         An older edit that one of them replaced answers again, unless another one replaces it. Edits that are
         reverted already stay so; where nothing is left to do, no snapshot is made.
@@ -77,15 +77,15 @@ class Writer:
         fates: dict[int, FateRow] = {number: (number, True, None) for number in gone}
         back = []
         for old in sorted(n for n, by in state.fates.superseded.items() if by in gone and n not in gone):
-            by = self._replaced_again(old, gone)
+            prompt = state.edits.prompt(old)
+            by = self._prompt_index().replaced_again(old, prompt, state.fates.reverted | gone)
             fates[old] = (old, False, by)
-            back += [state.edits.neuron(old)] if by is None else []
-        delta = NO_CHANGE
-        if state.clusters is not None:
-            live = gone & state.clusters.owners.keys()
-            delta = changed(state.clusters, state.edits, live, back, []).delta()
-        rows = [fates[number] for number in sorted(fates)]
-        change = Change(state.pointer.number, state.snapshot.key_dim, delta=delta, fates=rows)
+            back += [state.edits.neuron(old)] if by is None and state.edits.is_clustered(old) else []
+        change = self._of_fates([fates[number] for number in sorted(fates)])
+        before = state.clusters
+        if before is not None:
+            after = changed(before, state.edits, gone, back, [])
+            change = replace(change, clusters=after, delta=after.since(before))
         ids: JSON = [edit_id(number) for number in sorted(gone)]
         said = {**(detail or {}), "reverted": ids}
         return self.commit(change, self._again("revert", versions, command, said))
@@ -112,8 +112,10 @@ class Writer:
         changed = [fates.row(number) for number in numbers if fates.row(number) != state.fates.row(number)]
         if not changed:
             return state.snapshot.info
-        delta = rewrite.difference_of(state.clusters, then)
-        change = Change(state.pointer.number, state.snapshot.key_dim, delta=delta, fates=changed)
+        change = self._of_fates(changed)
+        if state.clusters is not None:
+            after = then if then is not None else ClusterSet(state.clusters.dim, state.edits)
+            change = replace(change, clusters=after, delta=after.since(state.clusters))
         said = {**(detail or {}), "to": snapshot}
         return self.commit(change, self._again("revert", versions, command, said))
 
@@ -121,7 +123,8 @@ class Writer:
         self,
         key_map: KeyMap,
         keys: Mapping[str, Vector],
-        radii: Mapping[str, float],
+        tokens: Mapping[str, Tokens],
+        radii: Mapping[str, float | None],
         *,
         recipe: Mapping[str, JSON],
         seed: int,
@@ -132,29 +135,24 @@ class Writer:
     ) -> SnapshotInfo:
         """Put a key map in force, in a new snapshot, and give every neuron the key that it makes.
 
-        What replaces what, and the clusters, are worked out again from the new keys, as if the edits had been
-        made with them. Older snapshots keep their key maps and keys. The key of an edit that never was a
-        neuron is dropped.
+        What replaces what, and the clusters, are worked out again, as if the edits had been made with the new
+        keys. Older snapshots keep their key maps, keys and token vectors. The key and the token vectors of an
+        edit that never was a neuron are dropped.
 
         Args:
             keys: float32 [d] by edit id, for every edit that was committed as a neuron, superseded and
                 reverted ones too; d may differ from the old one. Empty before the first edit.
-            radii: the radius asked for, for the same edits.
+            tokens: token vectors, float16 [n, width], for some of these edits; the others have none then.
+            radii: the radius asked for, for every one of them; None for no cluster.
 
         Raises:
-            FormatVersionError: the project has a format without key maps.
-            InvalidEditError: a key or radius is missing or too many, or the key map holds what it must not.
-            KeyShapeError: a key has another size than the others, or is not finite.
+            InvalidEditError: a key or radius is missing, something is too many, or the key map holds what it
+                must not.
+            KeyShapeError: a key or a token vector has another size than the others, or is not finite.
             DamagedProjectError: a file of edits is broken.
             StorageError: the file system refused; the project is as it was.
         """
-        if self._state.head.format < documents.FORMAT_OF_KEY_MAPS:
-            raise FormatVersionError(
-                f"a project of format {self._state.head.format} holds no key map",
-                where=str(self._state.root),
-                mend="run 'melo migrate'",
-            )
-        change = rewrite.rekeyed(self._state, key_map, keys, radii)
+        change = rewrite.rekeyed(self._state, key_map, keys, tokens, radii)
         return self.commit(change, Note(action, recipe, seed, versions, command, detail or {}))
 
     def compact(self, *, versions: Mapping[str, str], command: str | None = None) -> SnapshotInfo:
@@ -183,47 +181,28 @@ class Writer:
         return snapshot.info
 
     def finish(self) -> None:
-        """Save the index if much has changed since it was saved; called when the writer's block ends."""
-        if self._state.unsaved > index_file.CATCH_UP:
-            self._state.save_index()
+        """Save the index if many edits are new to it; called when the writer's block ends."""
+        self._state.keep_index()
+        self._state.writing = False
 
     def _take_over(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
         """Bring what is in memory to the snapshot that was just committed."""
-        state = self._state
-        if not change.delta.versions:
-            state.unsaved += len(change.delta.put) + len(change.delta.dropped)
         if change.rewrites:
-            state.go_over(head, snapshot)
+            self._state.go_over(head, snapshot)
         else:
-            self._move_on(change, head, snapshot, added)
-        if state.clusters is None:
-            return
-        if state.unsaved > max(index_file.CATCH_UP, state.clusters.count // index_file.SHARE):
-            state.save_index()
-
-    def _move_on(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
-        state = self._state
-        state.move_on(head, snapshot, added)
-        if self._prompts is not None and change.segment is not None:
-            self._prompts.add(change.segment)
-        if change.dim is not None:
-            space = state.space(change.dim)
-            space.neurons = state.edits
-            space.apply(change.delta, snapshot.info.number)
-            state.clusters = space
+            self._state.move_on(head, snapshot, added, change.clusters)
+            if self._prompts is not None and change.segment is not None:
+                self._prompts.add(change.segment)
 
     def _prompt_index(self) -> Prompts:
         if self._prompts is None:
             self._prompts = Prompts(self._state.edits)
         return self._prompts
 
-    def _replaced_again(self, old: int, gone: set[int]) -> int | None:
+    def _of_fates(self, fates: Sequence[FateRow]) -> Change:
+        """A change of nothing but what became of edits."""
         state = self._state
-        assert state.clusters is not None, "an edit that was replaced had a key"
-        neuron, prompt = state.edits.neuron(old), state.edits.prompt(old)
-        return replaced_again(
-            state.clusters, state.edits, state.fates, neuron, prompt, self._prompt_index(), gone
-        )
+        return Change(state.pointer.number, state.snapshot.key_dim, state.snapshot.token_width, fates=fates)
 
     def _again(
         self, action: str, versions: Mapping[str, str], command: str | None, detail: Mapping[str, JSON]

@@ -1,4 +1,7 @@
-"""Clusters files: the clusters that a commit made, changed or removed."""
+"""Clusters files: the clusters that a commit made, changed or removed.
+
+``version`` is the snapshot that wrote the row. Nothing reads it: formats 1 and 2 needed it.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def encode(delta: ClusterDelta, version: int) -> Any:
     own_key = [len(row.members) == 1 and row.spread == 0.0 for row in rows]
     columns = [
         pa.array([*(row.number for row in delta.put), *delta.dropped], pa.int64()),
-        pa.array(delta.versions or [version] * len(rows), pa.int64()),
+        pa.array([version] * len(rows), pa.int64()),
         pa.array([*(False for _ in delta.put), *(True for _ in delta.dropped)], pa.bool_()),
         pa.array([row.radius for row in rows], pa.float64()),
         pa.array([row.spread for row in rows], pa.float64()),
@@ -61,8 +64,7 @@ def decode(batch: Any, edits: int, dim: int, path: Path) -> ClusterRows:
     """
     with codec.damage(path):
         columns = {
-            name: codec.numbers(batch.column(name))
-            for name in ("number", "version", "radius", "spread", "reach")
+            name: codec.numbers(batch.column(name)) for name in ("number", "radius", "spread", "reach")
         }
         members, labels, centers = (
             codec.ragged(batch.column(name)) for name in ("members", "label", "center")
@@ -71,7 +73,6 @@ def decode(batch: Any, edits: int, dim: int, path: Path) -> ClusterRows:
         _check(columns, removed, members, centers, edits, dim)
         return ClusterRows(
             columns["number"],
-            columns["version"],
             removed,
             columns["radius"],
             columns["spread"],
@@ -99,8 +100,6 @@ def _check(
         raise ValueError("a cluster does not bear the number of its first member")
     if (columns["number"] < 1).any() or (columns["number"] > edits).any():
         raise ValueError("a cluster has a number that no edit has")
-    if (columns["version"] < 0).any() or (columns["version"] >= 1 << 31).any():
-        raise ValueError("a cluster has a version that no snapshot has")
     own_key = (members.lengths == 1) & (columns["spread"] == 0.0)
     if (centers.lengths[kept] != np.where(own_key, 0, dim)[kept]).any():
         raise ValueError("a cluster's center has another size than the keys")

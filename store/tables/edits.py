@@ -1,4 +1,7 @@
-"""Edits files: one row an edit, with its key."""
+"""Edits files: one row an edit, with its key and its token vectors.
+
+A file in which no edit has token vectors lacks their column, as all files of formats 1 and 2 do.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,19 @@ import pyarrow as pa
 
 from store import codec
 from store.errors import InvalidEditError
-from store.records import NewEdit, Vector
+from store.records import NewEdit, Tokens, Vector
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def schema_of(dim: int) -> Any:
-    """The schema of an edits file whose keys have `dim` numbers; ``block`` is a block's running number."""
+def schema_of(dim: int, width: int) -> Any:
+    """The schema of an edits file; ``block`` is a block's running number.
+
+    Args:
+        dim: size of a key; 0 where no edit has one.
+        width: size of a token vector; 0 where no edit has any.
+    """
+    tokens = [pa.field("tokens", pa.list_(pa.list_(pa.float16(), width)))] if width else []
     return pa.schema(
         [
             pa.field("number", pa.int64(), nullable=False),
@@ -37,6 +46,7 @@ def schema_of(dim: int) -> Any:
             pa.field("status", pa.string(), nullable=False),
             pa.field("label", pa.list_(pa.int64()), nullable=False),
             pa.field("key", pa.list_(pa.float32(), dim)),
+            *tokens,
             pa.field("block", pa.int64()),
             pa.field("radius", pa.float64()),
             pa.field("metrics", pa.string(), nullable=False),
@@ -63,8 +73,8 @@ def encode(edits: Sequence[NumberedEdit], created_at: datetime) -> Any:
         InvalidEditError: a text that is no Unicode, or metadata that is no JSON.
     """
     new = [each.edit for each in edits]
-    dims = {len(edit.key) for edit in new if edit.key is not None}
-    dim = max(dims, default=0)
+    dim = max((len(edit.key) for edit in new if edit.key is not None), default=0)
+    width = max((edit.tokens.shape[1] for edit in new if edit.tokens is not None), default=0)
     microseconds = (created_at - _EPOCH) // (datetime.resolution)
     columns: dict[str, Sequence[Any]] = {
         "number": [each.number for each in edits],
@@ -82,12 +92,14 @@ def encode(edits: Sequence[NumberedEdit], created_at: datetime) -> Any:
         "created_at": [microseconds] * len(new),
         "supersedes": [list(each.supersedes) for each in edits],
     }
-    schema = schema_of(dim)
+    schema = schema_of(dim, width)
+    made = {
+        "key": key_column([edit.key for edit in new], dim),
+        "tokens": tokens_column([edit.tokens for edit in new], width),
+    }
     try:
         arrays = [
-            key_column([edit.key for edit in new], dim)
-            if field.name == "key"
-            else pa.array(columns[field.name], field.type)
+            made[field.name] if field.name in made else pa.array(columns[field.name], field.type)
             for field in schema
         ]
     except (UnicodeError, pa.ArrowException, OverflowError) as error:
@@ -105,3 +117,14 @@ def key_column(keys: Sequence[Vector | None], dim: int) -> Any:
             rows[at] = key
     missing = pa.array([key is None for key in keys], pa.bool_())
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), dim, mask=missing)
+
+
+def tokens_column(tokens: Sequence[Tokens | None], width: int) -> Any:
+    """Token vectors as an Arrow column; places without any are null."""
+    rows = [np.ascontiguousarray(each, np.float16) for each in tokens if each is not None]
+    if not rows:
+        return pa.nulls(len(tokens), pa.list_(pa.list_(pa.float16(), width)))
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(rows).reshape(-1)), width)
+    ends = np.cumsum([0, *(0 if each is None else len(each) for each in tokens)])
+    starts = pa.array(ends, pa.int32(), mask=np.array([*(each is None for each in tokens), False]))
+    return pa.ListArray.from_arrays(starts, flat)

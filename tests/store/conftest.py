@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 
 from store import fileio
 from store.project import Project
-from store.records import BaseReference, LoraSlice, NewEdit
+from store.records import BaseReference, LoraSlice, Neighbour, NewEdit
 
 TALLY = pytest.StashKey[Counter]()
 
@@ -66,12 +67,25 @@ def quick_disk(monkeypatch):
     monkeypatch.setattr(fileio, "disk", QuickDisk())
 
 
+@dataclass(frozen=True)
+class Route:
+    """What the paper's rule makes of the neurons near a key: whose ball holds it, and the nearest."""
+
+    held: Neighbour | None
+    nearest: Neighbour | None
+
+    @property
+    def fired(self):
+        return self.held if self.held is not None and self.held.block is not None else None
+
+
 class Maker:
     """Makes what the tests hand to the store; numbers come from one seed."""
 
     def __init__(self, dim=6):
         self.dim = dim
         self.random = np.random.default_rng(0)
+        self.token_random = np.random.default_rng(1)
         self.versions = {"torch": "2.13"}
 
     def project(self, path, **changes):
@@ -80,6 +94,9 @@ class Maker:
 
     def key(self, scale=10.0):
         return (self.random.normal(size=self.dim) * scale).astype(np.float32)
+
+    def tokens(self, count=3, width=5):
+        return self.token_random.normal(size=(count, width)).astype(np.float16)
 
     def slices(self, rank=2):
         def part(inner, outer):
@@ -91,6 +108,7 @@ class Maker:
 
     def edit(self, prompt, **changes):
         given = {"target": "a", "label": (1, 2), "key": self.key(), "block": "new", "radius": 1.0}
+        given["tokens"] = self.tokens() if changes.get("key", ()) is not None else None
         return NewEdit(prompt=prompt, **{**given, **changes})
 
     def commit(self, project, edits, blocks=None, **changes):
@@ -102,6 +120,23 @@ class Maker:
         staged = writer.stage(edits, {"new": self.slices()} if blocks is None else blocks)
         given = {"recipe": RECIPE, "seed": 7, "versions": self.versions}
         return staged.commit(**{**given, **changes})
+
+    def near(self, at):
+        """A radius for every third edit alone; the others stand in no cluster."""
+        return 4.0 if at % 3 == 0 else None
+
+    def lookup(self, source, keys, k=8):
+        """The routes of keys, by the paper's rule."""
+        return [
+            Route(
+                next(
+                    (one for one in near if one.radius is not None and one.center_distance <= one.radius),
+                    None,
+                ),
+                near[0] if near else None,
+            )
+            for near in source.nearest(keys, k)
+        ]
 
     def edits(self, count, prefix="question"):
         return [self.edit(f"{prefix} {at}") for at in range(count)]
@@ -117,9 +152,18 @@ def project(make, tmp_path):
     return make.project(tmp_path / "project")
 
 
+def _copy_of(name, tmp_path):
+    shutil.copytree(Path(__file__).parent / "fixtures" / name, tmp_path / name)
+    return Project.open(tmp_path / name)
+
+
 @pytest.fixture
 def format1(tmp_path):
     """A copy of a project that melo 0.1.0 wrote."""
-    path = tmp_path / "format1"
-    shutil.copytree(Path(__file__).parent / "fixtures/format1", path)
-    return Project.open(path)
+    return _copy_of("format1", tmp_path)
+
+
+@pytest.fixture
+def format2(tmp_path):
+    """A copy of a project that melo 0.2.0 wrote."""
+    return _copy_of("format2", tmp_path)

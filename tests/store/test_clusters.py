@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,10 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from store import clusters, index
-from store.clusters import Cluster, Neuron, distance, insert, rebuild, tolerances
-from store.overlay import Overlay
-from store.space import ClusterSet
+from store.cluster_set import ClusterSet, changed
+from store.clusters import Cluster, Neuron, distance, insert, rebuild
 
 DIM = 2
 
@@ -62,10 +60,9 @@ points = npst.arrays(np.float32, DIM, elements=st.floats(-5, 5, width=32))
 
 
 def crowd(seed, largest=40):
-    """Neurons as the store hands them over: of two that cannot be told apart, only one is left.
+    """Crowded enough that joins, joins refused, shrunk balls and members moving out all happen.
 
-    Crowded enough that joins, joins refused, shrunk balls and members moving out all happen; some keys lie on
-    a grid, so that distances tie and balls just touch.
+    Some keys lie on a grid, so that distances tie and balls just touch; some coincide, of one label or two.
     """
     random = np.random.default_rng(seed)
     width = random.choice([2.0, 5.0, 12.0])
@@ -77,15 +74,11 @@ def crowd(seed, largest=40):
             key = found[random.integers(len(found))].key + random.normal(size=DIM) * 0.4
         if random.random() < 0.3:
             key = np.round(key)
-        new = Neuron(
-            number,
-            key.astype(np.float32),
-            (int(random.integers(labels)), 7),
-            float(random.choice([0.0, 0.5, 1.0, 2.0])),
-        )
-        margin = 2 * float(tolerances(new.key[None])[0])
-        if all(far(old.key, new.key) > margin or old.label == new.label for old in found):
-            found.append(new)
+        if found and random.random() < 0.15:
+            key = found[random.integers(len(found))].key
+        label = (int(random.integers(labels)), 7)
+        radius = float(random.choice([0.0, 0.5, 1.0, 2.0]))
+        found.append(Neuron(number, key.astype(np.float32), label, radius))
     return found
 
 
@@ -276,32 +269,26 @@ def test_a_rebuild_follows_traces_that_can_no_longer_be_seen(trace):
 
 @settings(max_examples=60)
 @given(neurons(), st.data())
-def test_an_overlay_sees_what_a_commit_makes(given_neurons, data):
+def test_a_changed_set_is_what_a_commit_makes(given_neurons, data):
     keys = Keys(given_neurons)
     cut = data.draw(st.integers(0, len(given_neurons)))
     before = filled(given_neurons[:cut], keys)
     untouched = plain(before)
     out = data.draw(subsets([neuron.number for neuron in given_neurons[:cut]]))
-    overlay = Overlay(before, keys)
-    rebuild(overlay, lambda: ClusterSet(DIM, keys), out, [])
-    for neuron in given_neurons[cut:]:
-        insert(overlay, neuron)
-    expected = plain(filled([n for n in given_neurons if n.number not in out], keys))
-    assert plain(overlay) == expected
+    after = changed(before, keys, out, [], given_neurons[cut:])
+    expected = filled([n for n in given_neurons if n.number not in out], keys)
+    assert plain(after) == plain(expected)
+    assert after.owners == expected.owners
     assert plain(before) == untouched, "nothing happens before a commit"
-    before.apply(overlay.delta(), version=9)
-    assert plain(before) == expected
-
-
-@settings(max_examples=60)
-@given(neurons())
-def test_sketches_give_what_the_matrix_gives(given_neurons):
-    exact = plain(filled(given_neurons))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "GRAPH_FROM", 3)
-        space = filled(given_neurons)
-        assert space.count < 3 or space.index.sketched is not None
-        assert plain(space) == exact
+    delta = after.since(before)
+    clusters = {
+        cluster.number: cluster for cluster in before.clusters() if cluster.number not in delta.dropped
+    }
+    clusters |= {cluster.number: cluster for cluster in delta.put}
+    assert sorted(clusters) == sorted(cluster.number for cluster in after.clusters())
+    assert all(cluster.same_as(after.get(number)) for number, cluster in clusters.items())
+    assert not after.since(expected) and not before.since(before)
+    assert changed(before, keys, [], [], []) is before
 
 
 def two(label=1, key=(0.0, 0.0), number=1, radius=1.0):
@@ -341,9 +328,11 @@ def test_a_join_that_would_swallow_another_label_is_not_made():
     assert set(radii_of(members)) == {(1,), (2,), (3,)}
 
 
-def test_a_key_computed_again_still_fires_in_a_ball_of_radius_zero():
-    key = np.linspace(100.0, 300.0, DIM).astype(np.float32)
-    assert far(key * np.float32(1 + 2e-6), key) < clusters.tolerances(key[None])[0]
+def test_two_labels_at_one_key_both_keep_it_as_a_point():
+    three = [two(radius=3.0), two(label=2, number=2, radius=2.0), two(number=3, radius=1.0)]
+    assert radii_of(three) == {(1, 3): 0.0, (2,): 0.0}
+    beside = [two(key=(1.0, 0.0), radius=2.0), *(replace(one, number=one.number + 1) for one in three)]
+    assert radii_of(beside) == {(1, 2): 0.5, (3,): 0.0, (4,): 0.0}
 
 
 def test_a_cluster_knows_itself():

@@ -96,10 +96,11 @@ def look(path, commits):
     """Open the newest snapshot, and hold all that it says against the count of its edits."""
     keys = np.float32([[commit, at, 0, 0, 0, 0] for commit in range(commits) for at in range(3)])
     reader = Project.open(path)
-    fired = [route.fired for route in reader.lookup(keys)]
+    found = [near[0] for near in reader.nearest(keys, 1) if near]
     expected = reader.info.counts["edits"]
-    assert [f.edit_id for f in fired[:expected]] == [f"e{at:06d}" for at in range(1, expected + 1)]
-    assert fired[expected:] == [None] * (3 * commits - expected)
+    assert [near.edit_id for near in found[:expected]] == [f"e{at:06d}" for at in range(1, expected + 1)]
+    assert all(near.distance == 0.0 for near in found[:expected])
+    assert all(near.distance > near.radius for near in found[expected:])
     assert len(reader.edits()) == expected == reader.edit_counts["live"] == 3 * len(reader.block_ids())
     for name in reader.block_ids()[-1:]:
         assert reader.block(name).slices["m"].scale == float(expected // 3)
@@ -174,8 +175,8 @@ def test_readers_go_on_while_snapshots_are_compacted_and_dropped(project, make, 
         while not stop.is_set():
             try:
                 reader = Project.open(project.path)
-                fired = [route.fired.edit_id for route in reader.lookup(keys)]
-                assert fired == ["e000001", "e000002", "e000003"]
+                found = [near.edit_id for (near,) in reader.nearest(keys, 1)]
+                assert found == ["e000001", "e000002", "e000003"]
             except DamagedProjectError:
                 if reader.snapshot >= manifest.read_head(project.path).oldest:
                     failed.append("a snapshot that is kept could not be read")

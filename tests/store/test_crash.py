@@ -140,7 +140,8 @@ def content(project):
         [(view.edit_id, view.prompt, view.status, view.superseded_by, view.block) for view in views],
         [(c.cluster, c.members, c.radius) for c in (view.cluster for view in views) if c],
         [part.A.tobytes() for name in project.block_ids() for part in project.block(name).slices.values()],
-        project.lookup(keys),
+        project.nearest(keys),
+        [None if tokens is None else tokens.tobytes() for tokens in project.tokens(project.statuses())],
         project.key_map and project.key_map.settings,
     )
 
@@ -152,7 +153,9 @@ def prepared(project, make, quick_disk, monkeypatch):
     monkeypatch.setattr(merges, "MANY", 3)
     with project.writer() as writer:
         for numbers in (range(4), range(4, 7), range(7, 10)):
-            make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=4.0) for at in numbers])
+            make.commit_with(
+                writer, [make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in numbers]
+            )
         writer.project._state.save_index()
     (project.path / "edits/000009.arrow").write_bytes(b"left behind")
     (project.path / "blocks/000009.arrow").write_bytes(b"left behind")
@@ -164,6 +167,7 @@ def commands(make):
     again = [make.edit("q3", label=(40,)), make.edit("new", label=(41,)), make.edit("no", status="failed")]
     slices = make.slices()
     new = {f"e{at:06d}": make.key()[:3] for at in range(1, 11)}
+    tokens = {name: make.tokens(at, 3) for at, name in enumerate(new, 1)}
     key_map = KeyMap({"size": 3}, {"W": make.key()})
 
     def commit(path):
@@ -183,7 +187,8 @@ def commands(make):
     def rekey(path):
         with Project.open(path).writer() as writer:
             keys = {view.edit_id: new[view.edit_id] for view in writer.project.edits()}
-            writer.rekey(key_map, keys, dict.fromkeys(keys, 4.0), recipe={}, seed=0, versions=make.versions)
+            radii = {name: make.near(at) for at, name in enumerate(keys)}
+            writer.rekey(key_map, keys, tokens, radii, recipe={}, seed=0, versions=make.versions)
 
     def save_index(path):
         with Project.open(path).writer() as writer:
@@ -191,6 +196,7 @@ def commands(make):
 
     return {
         "commit": commit,
+        "commit to format 2": commit,
         "revert": revert,
         "go back": go_back,
         "rekey": rekey,
@@ -200,7 +206,7 @@ def commands(make):
     }
 
 
-NAMES = ["commit", "revert", "go back", "rekey", "gc", "migrate", "save index"]
+NAMES = ["commit", "commit to format 2", "revert", "go back", "rekey", "gc", "migrate", "save index"]
 
 
 def operations(command, path, monkeypatch):
@@ -237,9 +243,9 @@ def every_stop(total, torture):
 def test_a_crash_at_any_operation_leaves_the_old_or_the_new(
     name, prepared, commands, make, tmp_path, monkeypatch, torture, tally
 ):
-    if name == "migrate":
+    if name in ("migrate", "commit to format 2"):
         head = manifest.read_head(prepared.path)
-        manifest.write_head(prepared.path, replace(head, format=1))
+        manifest.write_head(prepared.path, replace(head, format=2))
     command = commands[name]
     old = content(Project.open(prepared.path))
     done = tmp_path / "done"
@@ -289,6 +295,7 @@ def test_a_full_disk_is_said_in_a_line_and_the_old_snapshot_is_whole(
     name, prepared, commands, tmp_path, monkeypatch, torture, tally
 ):
     command = commands[name]
+    monkeypatch.setattr(index, "GRAPH_FROM", 1000)  # that an index cannot be saved is no failure
     old = content(Project.open(prepared.path))
     done = tmp_path / "done"
     shutil.copytree(prepared.path, done)

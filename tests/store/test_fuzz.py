@@ -40,13 +40,15 @@ def full(project, make, quick_disk, monkeypatch):
     """A project whose newest snapshot lists every kind of file, and few of each."""
     monkeypatch.setattr(index, "GRAPH_FROM", 6)
     with project.writer() as writer:
-        make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=4.0) for at in range(8)])
+        make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(8)])
         make.commit_with(writer, [make.edit("q2", label=(9,)), make.edit("no", status="failed")])
         writer.revert(["e000004"], versions=make.versions)
         names = [name for name in writer.project.statuses() if name != "e000010"]
         keys = {name: make.key() for name in names}
+        tokens = {name: make.tokens(at) for at, name in enumerate(names[:5], 1)}
+        radii = {name: make.near(at) for at, name in enumerate(names)}
         key_map = KeyMap({"size": 6}, {"W": np.ones((6, 6), np.float32), "b": np.ones(6, np.float32)})
-        writer.rekey(key_map, keys, dict.fromkeys(keys, 3.0), recipe={}, seed=0, versions=make.versions)
+        writer.rekey(key_map, keys, tokens, radii, recipe={}, seed=0, versions=make.versions)
         writer.project._state.save_index()
     assert verify(project.path) == []
     return project
@@ -75,7 +77,8 @@ def use(root, make):
     def read(project):
         project.edits()
         project.statuses()
-        project.lookup(np.zeros((3, 6), np.float32))
+        project.nearest(np.zeros((3, 6), np.float32))
+        project.tokens(project.statuses())
         for name in project.block_ids():
             project.block(name)
         _ = project.key_map
@@ -160,7 +163,7 @@ def test_a_mutated_manifest_or_snapshot_file(full, make, tmp_path, fuzz, tally):
         root = tmp_path / "fuzzed"
         shutil.rmtree(root, ignore_errors=True)  # hypothesis may break an example off in the midst of a draw
         shutil.copytree(full.path, root)
-        name = data.draw(st.sampled_from(["manifest.json", "snapshots/000004.json", "index/index.json"]))
+        name = data.draw(st.sampled_from(["manifest.json", "snapshots/000004.json", "index/neurons.json"]))
         (root / name).write_bytes(mutated(data, (root / name).read_bytes()))
         try:
             use(root, make)

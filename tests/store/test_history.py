@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from store import fileio, index, merges
-from store.clusters import Neuron, insert, tolerances
+from store.cluster_set import ClusterSet
+from store.clusters import Neuron, insert
 from store.errors import UnknownEditError
 from store.gc import collect
 from store.project import Project
-from store.records import ROUTING, BaseReference, KeyMap, LoraSlice, NewEdit, Route
-from store.space import ClusterSet
+from store.records import ROUTING, BaseReference, KeyMap, LoraSlice, NewEdit
+from store.verify import verify
 
 DIM = 2
 VERSIONS = {"torch": "2.13"}
@@ -67,9 +68,7 @@ class Model:
         return Model(self.edits, self.reverted, self.key_map, self.blocks)
 
     def replaces(self, newer, older):
-        margin = float(tolerances(newer.key[None])[0])
-        same_key = newer.label != older.label and apart(newer.key, older.key) <= margin
-        return newer.prompt == older.prompt or same_key
+        return newer.prompt.strip() == older.prompt.strip()
 
     def superseded(self):
         found = {}
@@ -95,12 +94,15 @@ class Model:
             for number, edit in enumerate(self.edits, 1)
         ]
 
+    def live(self):
+        return [n for n, status in enumerate(self.statuses(), 1) if status in ("live", "already_right")]
+
     def clusters(self):
-        standing = [n for n, status in enumerate(self.statuses(), 1) if status in ("live", "already_right")]
-        space = ClusterSet(DIM, self)
-        for number in standing:
-            insert(space, self.neuron(number))
-        return list(space.clusters())
+        clusters = ClusterSet(DIM, self)
+        for number in self.live():
+            if self.edits[number - 1].radius is not None:
+                insert(clusters, self.neuron(number))
+        return list(clusters.clusters())
 
     def keys(self, numbers):
         return np.array([self.edits[int(n) - 1].key for n in numbers], np.float32).reshape(-1, DIM)
@@ -119,43 +121,46 @@ def described(project):
     return {number: (view.cluster.members, view.cluster.radius) for number, view in views.items()}
 
 
-def check_routes(project, clusters, model, points):
-    routes = project.lookup(points)
-    assert project.lookup(points, nearest=False) == [Route(route.held, None) for route in routes]
+def check_nearest(project, clusters, model, points):
+    """Against every live neuron, one by one: order, ties, distances, clusters and blocks."""
+    homes = {number: cluster for cluster in clusters for number in cluster.members}
     blocks = set()
-    for point, route in zip(points, routes, strict=True):
-        members = [(apart(model.edits[n - 1].key, point), n, c) for c in clusters for n in c.members]
-        margin = float(tolerances(point[None])[0])
-        firing = [m for m in members if apart(m[2].center, point) <= m[2].radius + margin]
-        assert route.fired == (route.held if route.held and route.held.block else None)
-        for chosen, found in ((firing, route.held), (members, route.nearest)):
-            if not chosen:
-                assert found is None
-                continue
-            nearest = min(distance for distance, _, _ in chosen)
-            assert found.distance == pytest.approx(nearest, abs=1e-9)
-            number = int(found.edit_id[1:])
-            assert number in [n for distance, n, _ in chosen if distance <= nearest + 1e-9]
-            key = model.edits[number - 1].key
-            twins = [n for _, n, _ in chosen if np.array_equal(model.edits[n - 1].key, key)]
-            assert number == max(twins), "of equal keys the newest answers"
-            assert (found.block is None) == (model.edits[number - 1].status == "already_right")
-            blocks.add((found.block, model.edits[number - 1].block))
-            (home,) = [c for c in clusters if number in c.members]
-            assert (found.cluster, found.radius) == (home.number, home.radius)
+    for count in (1, 3, 8):
+        for point, near in zip(points, project.nearest(points, count), strict=True):
+            expected = sorted((apart(model.edits[n - 1].key, point), -n) for n in model.live())[:count]
+            assert [one.edit_id for one in near] == [f"e{-n:06d}" for _, n in expected]
+            for one, (distance, negative) in zip(near, expected, strict=True):
+                edit, home = model.edits[-negative - 1], homes.get(-negative)
+                assert one.distance == pytest.approx(distance, abs=1e-9)
+                assert (one.block is None) == (edit.status == "already_right")
+                blocks.add((one.block, edit.block))
+                assert (home is None) == (edit.radius is None)
+                assert (one.cluster, one.radius) == (
+                    (None, None) if home is None else (home.number, home.radius)
+                )
+                if home is not None:
+                    assert one.center_distance == pytest.approx(apart(home.center, point), abs=1e-9)
     for stored, given in blocks - {(None, None)}:
         assert same_slices(project.block(stored).slices, model.blocks[given])
 
 
+def same_tokens(one, other):
+    return one is other is None or (one is not None and other is not None and np.array_equal(one, other))
+
+
 drawn_key = st.tuples(st.integers(-3, 3), st.integers(-2, 2)).map(lambda xy: np.array(xy, np.float32))
-drawn_radius = st.sampled_from([0.0, 0.6, 1.0, 2.2])
+drawn_radius = st.sampled_from([0.0, 0.6, 1.0, 2.2, None])
+drawn_tokens = st.none() | st.tuples(st.integers(1, 3), st.integers(0, 9)).map(
+    lambda drawn: np.full((drawn[0], 4), drawn[1], np.float16)
+)
 drawn_edit = st.builds(
     NewEdit,
-    prompt=st.sampled_from("abcdefgh"),
+    prompt=st.sampled_from([*"abcdefgh", " a", "b\n"]),
     target=st.just("t"),
     label=st.tuples(st.integers(0, 2)),
     key=drawn_key,
     radius=drawn_radius,
+    tokens=drawn_tokens,
     block=st.sampled_from(["one", "one", "two"]),
     status=st.sampled_from(["solved"] * 6 + ["failed"]),
 )
@@ -191,9 +196,9 @@ class History(RuleBasedStateMachine):
             f"two of {number}": slices_like_no_other(2 * number + 1),
         }
         staged = writer.stage(edits, blocks)
-        routes = staged.lookup(GRID)
+        found = staged.nearest(GRID)
         staged.commit(recipe={}, seed=0, versions=VERSIONS)
-        assert writer.project.lookup(GRID) == routes
+        assert writer.project.nearest(GRID) == found
         assert described(writer.project) == described(Project.open(self.project.path))
         self.model.edits += edits
         self.model.blocks |= blocks
@@ -224,9 +229,11 @@ class History(RuleBasedStateMachine):
     @rule(data=st.data())
     def rekey(self, data):
         edits = [
-            replace(edit, key=data.draw(drawn_key), radius=data.draw(drawn_radius))
+            replace(
+                edit, key=data.draw(drawn_key), radius=data.draw(drawn_radius), tokens=data.draw(drawn_tokens)
+            )
             if edit.status in ROUTING
-            else edit
+            else replace(edit, tokens=None)
             for edit in self.model.edits
         ]
         neurons = {f"e{n:06d}": edit for n, edit in enumerate(edits, 1) if edit.status in ROUTING}
@@ -235,6 +242,7 @@ class History(RuleBasedStateMachine):
             writer.rekey(
                 key_map,
                 {name: edit.key for name, edit in neurons.items()},
+                {name: edit.tokens for name, edit in neurons.items() if edit.tokens is not None},
                 {name: edit.radius for name, edit in neurons.items()},
                 recipe={},
                 seed=0,
@@ -283,7 +291,9 @@ class History(RuleBasedStateMachine):
         key_map = project.key_map
         assert model.key_map == (key_map and key_map.settings["at"])
         assert key_map is None or np.array_equal(key_map.arrays["W"], np.full((2, 3), model.key_map))
-        check_routes(project, clusters, model, GRID)
+        check_nearest(project, clusters, model, GRID)
+        tokens = project.tokens(project.statuses())
+        assert all(map(same_tokens, tokens, [edit.tokens for edit in model.edits]))
 
     def teardown(self):
         if hasattr(self, "folder"):
@@ -316,7 +326,7 @@ def test_what_a_revert_took_is_as_if_it_had_never_been(project, make):
     )
     names = {view.prompt: view.edit_id for view in Project.open(other.path).edits()}
     keys = np.concatenate([np.stack([edit.key for edit in edits]), [make.key() for _ in range(100)]])
-    mine, theirs = Project.open(project.path).lookup(keys), Project.open(other.path).lookup(keys)
+    mine, theirs = make.lookup(Project.open(project.path), keys), make.lookup(Project.open(other.path), keys)
     prompts = {view.edit_id: view.prompt for view in Project.open(project.path).edits()}
     for one, two in zip(mine, theirs, strict=True):
         for a, b in ((one.fired, two.fired), (one.nearest, two.nearest)):
@@ -324,6 +334,24 @@ def test_what_a_revert_took_is_as_if_it_had_never_been(project, make):
             if a is not None:
                 assert names[prompts[a.edit_id]] == b.edit_id
                 assert (a.distance, a.radius, a.center_distance) == (b.distance, b.radius, b.center_distance)
+
+
+@pytest.mark.parametrize("graph_from", [1000, 8])
+def test_a_revert_restores_what_was_near(project, make, monkeypatch, graph_from):
+    """Neurons that came, and those that they superseded, in the same writer and in a new process."""
+    monkeypatch.setattr(index, "GRAPH_FROM", graph_from)
+    edits = [make.edit(f"q{at}", label=(at % 2,), radius=make.near(at)) for at in range(30)]
+    make.commit(project, edits)
+    keys = np.stack([*(edit.key for edit in edits), *(make.key() for _ in range(30))])
+    with project.writer() as writer:
+        before = writer.project.nearest(keys)
+        again = [make.edit(f"q{at}", label=(at % 3,), key=make.key(), radius=4.0) for at in range(0, 40, 3)]
+        make.commit_with(writer, again)
+        assert writer.project.nearest(keys) != before
+        writer.revert([f"e{at:06d}" for at in range(31, 45)], versions=make.versions)
+        assert writer.project.nearest(keys) == before
+    assert Project.open(project.path).nearest(keys) == before
+    assert verify(project.path) == []
 
 
 def test_a_revert_of_the_newer_brings_the_older_back(project, make):
@@ -334,19 +362,18 @@ def test_a_revert_of_the_newer_brings_the_older_back(project, make):
         writer.revert(["e000002"], versions=make.versions)
     again = Project.open(project.path)
     assert [view.status for view in again.edits()] == ["live", "reverted"]
-    assert again.lookup(one.key[None])[0].fired.edit_id == "e000001"
+    assert make.lookup(again, one.key[None])[0].fired.edit_id == "e000001"
     assert [view.status for view in Project.open(project.path, at=2).edits()] == ["superseded", "live"]
 
 
 @pytest.mark.parametrize("covered", [False, True])
 def test_a_revert_does_not_bring_back_what_another_edit_replaces_too(covered, project, make):
-    key = make.key()
     with project.writer() as writer:
-        make.commit_with(writer, [make.edit("a", key=key, label=(1,))])
+        make.commit_with(writer, [make.edit("a", label=(1,))])
         make.commit_with(writer, [make.edit("a", label=(2,))])
-        make.commit_with(writer, [make.edit("c", key=key, label=(3,))])
+        make.commit_with(writer, [make.edit(" a", label=(3,))])
         if covered:
-            make.commit_with(writer, [make.edit("c", label=(4,))])
+            make.commit_with(writer, [make.edit("a", label=(4,))])
         writer.revert(["e000002"], versions=make.versions)
         view = writer.project.edit("e000001")
     assert (view.status, view.superseded_by) == ("superseded", "e000003")
@@ -382,7 +409,7 @@ def test_edits_go_on_after_going_back(project, make):
     again = Project.open(project.path)
     assert again.edit("e000007").record.supersedes == ()
     assert again.edit_counts == {"live": 1, "superseded": 0, "reverted": 6, "already_right": 0, "failed": 0}
-    assert again.lookup(fresh.key[None])[0].fired.block == "b000003"
+    assert make.lookup(again, fresh.key[None])[0].fired.block == "b000003"
 
 
 def test_the_shim_of_the_disk_is_in_place(quick_disk):

@@ -1,4 +1,4 @@
-"""The index of centers: it misses none within a distance, whatever the sketches, and finds near ones."""
+"""The index of neurons: exact as a matrix, all but exact as a graph, and only ever of what is live."""
 
 from __future__ import annotations
 
@@ -7,180 +7,198 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import index, sketch
-from store.index import CenterIndex, Matrix
-from store.sketch import Sketch, lower_bounds
-
-DIM = 150
+from store import index
+from store.index import Graph, NeuronIndex
 
 
-def points(random, count, *, fills=8, offset=0.0, scale=1.0):
-    """Keys that fill few of their dimensions, float32 [count, DIM]."""
-    map_ = np.random.default_rng(7).normal(size=(fills, DIM))
-    rows = random.normal(size=(count, fills)) @ map_ + random.normal(size=(count, DIM)) * 0.1 + offset
-    return (scale * rows).astype(np.float32)
+class Keys:
+    """Keys float32 [n, d] of neurons 1 to n."""
 
+    def __init__(self, rows):
+        self.rows = np.asarray(rows, np.float32)
+        self.every = np.arange(1, len(rows) + 1)
 
-def far(one, other):
-    """L2 distances [n, m] in float64."""
-    return np.linalg.norm(one[:, None].astype(np.float64) - other[None].astype(np.float64), axis=2)
+    def of(self, numbers):
+        return self.rows[numbers - 1]
 
+    def index(self, live=None):
+        return NeuronIndex(self.rows.shape[1], self.every if live is None else live, self.of)
 
-class Filled:
-    """An index over centers that a dictionary holds."""
-
-    def __init__(self):
-        self.centers = {}
-        self.index = CenterIndex(
-            Matrix(DIM), lambda labels: np.stack([self.centers[n] for n in labels.tolist()])
-        )
-
-    def add(self, rows):
-        first = max(self.centers, default=0) + 1
-        labels = np.arange(first, first + len(rows))
-        self.centers.update(zip(labels.tolist(), rows, strict=True))
-        self.index.add(labels)
-        return labels
-
-    def remove(self, labels):
-        self.index.remove(labels)
-        for label in labels.tolist():
-            del self.centers[label]
-
-    def within(self, asked, distances):
-        found = self.index.within(self.index.sketch(asked), distances)
-        assert (np.diff(found.row) >= 0).all()
+    def nearest(self, points, count, live=None):
+        """By brute force: numbers and distances, of equally near ones the newest first."""
+        live = self.every if live is None else live
+        found = []
+        for point in points.astype(np.float64):
+            apart = np.linalg.norm(self.of(live) - point, axis=1)
+            order = np.lexsort((-live, apart))[:count]
+            found.append((live[order].tolist(), apart[order]))
         return found
 
-    def check(self, asked, distances):
-        """Nothing within the distances is missed, and no bound is too high."""
-        found = self.within(asked, distances)
-        labels = np.array(list(self.centers))
-        apart = far(asked, np.stack(list(self.centers.values())))
-        pairs = set(zip(found.row.tolist(), found.labels.tolist(), strict=True))
-        for row, at in zip(*np.nonzero(apart <= distances[:, None]), strict=True):
-            assert (row, labels[at]) in pairs
-        where = {label: at for at, label in enumerate(labels.tolist())}
-        true = apart[found.row, [where[label] for label in found.labels.tolist()]]
-        assert (found.lower <= true).all()
+
+def asked(made, points, count):
+    found = made.nearest(points, count)
+    assert (np.diff(found.row) >= 0).all()
+    return [
+        (found.number[found.row == row].tolist(), found.distance[found.row == row])
+        for row in range(len(points))
+    ]
 
 
-@pytest.fixture(autouse=True)
-def few(monkeypatch):
-    """Sketches from 40 centers on."""
-    monkeypatch.setattr(index, "GRAPH_FROM", 40)
+def check(made, keys, points, count, live=None):
+    """The distances are those of brute force, each its neuron's; of equally near ones the newest is first."""
+    for point, (numbers, apart), (expected, distances) in zip(
+        points, asked(made, points, count), keys.nearest(points, count, live), strict=True
+    ):
+        assert len({*numbers}) == len(numbers) == len(expected)
+        assert apart == pytest.approx(distances, rel=1e-9, abs=1e-12)
+        own = np.linalg.norm(keys.of(np.array(numbers, np.int64)) - point.astype(np.float64), axis=1)
+        assert apart == pytest.approx(own, rel=1e-9, abs=1e-12)
+        assert {*numbers} <= {*(keys.every if live is None else live).tolist()}
+        order = list(zip(apart.tolist(), [-number for number in numbers], strict=True))
+        assert order == sorted(order)
+        if len(distances) and distances[0] == 0.0:
+            assert numbers[0] == expected[0], "of equal keys the newest"
 
 
-@settings(max_examples=40)
-@given(st.integers(0, 1 << 30), st.sampled_from([1e-3, 1.0, 1e5]), st.sampled_from([0.0, 3.0, 1e4]))
-def test_sketches_never_claim_too_large_a_distance(seed, scale, offset):
-    random = np.random.default_rng(seed)
-    learnt = Sketch.learn(points(random, int(random.integers(1, 90)), scale=scale))
-    asked = points(random, 20, fills=3, offset=offset, scale=scale)
-    asked[1] = np.nextafter(asked[0], np.float32(np.inf))
-    sketches = learnt.of(asked)
-    norms = np.linalg.norm(sketches.astype(np.float64), axis=1)
-    for at in range(20):
-        apart = np.linalg.norm(sketches.astype(np.float64) - sketches[at], axis=1)
-        for side in (norms, norms[at]):
-            assert (lower_bounds(apart, side) <= far(asked[at : at + 1], asked)[0]).all()
-
-
-def test_a_sketch_outlives_its_text():
-    learnt = Sketch.learn(points(np.random.default_rng(0), 50))
-    again = Sketch.from_text(learnt.text(), DIM)
-    assert np.array_equal(again.origin, learnt.origin)
-    assert np.array_equal(again.directions, learnt.directions)
-    assert (again.size, learnt.directions.dtype) == (sketch.SIZE, np.float64)
-    for broken in ("", "?", learnt.text()[:-8], Sketch(learnt.origin, learnt.directions * np.nan).text()):
-        with pytest.raises(ValueError):
-            Sketch.from_text(broken, DIM)
-
-
-@settings(max_examples=40)
-@given(st.integers(0, 1 << 30))
-def test_no_center_within_a_distance_is_missed(seed):
-    random = np.random.default_rng(seed)
-    filled = Filled()
-    for _ in range(4):
-        fills, offset = int(random.integers(1, 100)), random.choice([0.0, 2.0, 500.0])
-        labels = filled.add(points(random, int(random.integers(1, 60)), fills=fills, offset=offset))
-        asked = np.concatenate([points(random, 5), list(filled.centers.values())[:5]])
-        apart = far(asked, np.stack(list(filled.centers.values())))
-        for distances in (apart.min(axis=1), np.median(apart, axis=1), np.full(len(asked), 1e300)):
-            filled.check(asked, distances)
-        if random.random() < 0.5:
-            filled.index.settle()
-        if len(filled.centers) > len(labels):
-            filled.remove(random.choice(labels, max(1, len(labels) // 2), replace=False))
-
-
-@pytest.mark.parametrize("settled", [0, 100, 300])
-def test_the_nearest_centers_are_found_settled_or_not(settled):
-    random = np.random.default_rng(3)
-    filled = Filled()
-    rows = points(random, 300)
-    for start in range(0, 300, 50):
-        filled.add(rows[start : start + 50])
-        if start + 50 == settled:
-            filled.index.settle()
-    gone = np.arange(90, 120)
-    filled.remove(gone)
-    asked = points(random, 50)
-    apart = far(asked, rows)
-    apart[:, gone - 1] = np.inf
-    found = filled.index.nearest(filled.index.sketch(asked), 8)
-    assert not set(found.labels.tolist()) & set(gone.tolist())
-    for row in range(50):
-        assert 1 + int(apart[row].argmin()) in found.labels[found.row == row]
-    assert (found.lower <= apart[found.row, found.labels - 1]).all()
-
-
-def test_marks_of_deletion_stand_in_no_ones_way():
-    random = np.random.default_rng(4)
-    filled = Filled()
-    labels = filled.add(points(random, 400))
-    filled.index.settle()
-    filled.remove(labels[5:])
-    for _ in range(2):
-        found = filled.index.nearest(filled.index.sketch(points(random, 3)), 8)
-        assert set(found.labels.tolist()) == {1, 2, 3, 4, 5}
-        filled.index.settle()
-    assert filled.index.sketched.graph.hidden == set(), "settling leaves them behind"
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("value", [3e38, np.nan])
-def test_one_impossible_center_hides_no_other(value):
-    random = np.random.default_rng(6)
-    rows = points(random, 100)
-    rows[0, 3] = value
-    filled = Filled()
-    filled.add(rows)
-    filled.index.settle()
-    for at in range(1, 100):
-        assert at + 1 in filled.within(rows[at : at + 1], np.ones(1)).labels
-
-
-def test_centers_elsewhere_get_directions_of_their_own(monkeypatch):
-    monkeypatch.setattr(sketch, "SIZE", 8)
-    random = np.random.default_rng(5)
-    rows, other = points(random, 60), np.zeros((800, DIM), np.float32)
-    rows[:, -6:] = 0
-    other[:, -6:] = random.normal(size=(800, 6)) * 10
-    filled = Filled()
-    filled.add(rows)
-    filled.add(other)
-    first = filled.index.sketched.sketch
-    asked, distances = other[:20], np.full(20, 1.0)
-    assert len(filled.within(asked, distances).row) >= 20 * 800, (
-        "the first directions tell none of them apart"
+def crowd(random, count, dim=6):
+    """Some keys coincide, some lie on a grid so that distances tie, some far from the origin or at it."""
+    rows = random.normal(size=(count, dim)) * random.choice([1e-3, 1.0, 1e4]) + random.choice(
+        [0.0, 10.0, 1e4]
     )
-    filled.check(asked, distances)
-    filled.index.settle()
-    assert len(filled.within(asked, distances).row) == 20
-    filled.check(asked, distances)
-    again = filled.index.sketched.sketch
-    assert again is not first
-    filled.index.settle()
-    assert filled.index.sketched.sketch is again, "once is enough"
+    for at in range(1, count):
+        kind = random.random()
+        if kind < 0.2:
+            rows[at] = rows[random.integers(at)]
+        elif kind < 0.4:
+            rows[at] = np.round(rows[at])
+    return rows
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 1 << 30), st.booleans())
+def test_it_gives_what_brute_force_gives(seed, as_graph):
+    """A graph of so few neurons meets them all."""
+    random = np.random.default_rng(seed)
+    keys = Keys(crowd(random, int(random.integers(1, 80))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "GRAPH_FROM", 5 if as_graph else 1000)
+        made = keys.index()
+        made.settle()
+        assert (made.graph is not None) == (as_graph and len(keys.rows) >= 5)
+        points = np.concatenate([keys.rows[:20], crowd(random, 9).astype(np.float32)])
+        for count in (1, 3, 8, 200):
+            check(made, keys, points, count)
+        for point in points[:3]:
+            check(made, keys, point[None], 3)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 1 << 30))
+def test_it_holds_what_is_live_and_nothing_else(seed):
+    """Through any changes, settled or only staged; an index that was staged over stays as it was."""
+    random = np.random.default_rng(seed)
+    keys = Keys(crowd(random, 70))
+    points = np.concatenate([keys.rows[::3], crowd(random, 9).astype(np.float32)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "GRAPH_FROM", 8)
+        live = keys.every[: int(random.integers(1, 40))]
+        made = keys.index(live)
+        for _ in range(8):
+            made.settle()
+            assert (made.graph is not None) == (len(live) >= 8)
+            check(made, keys, points, 8, live)
+            after = np.sort(random.choice(keys.every, int(random.integers(1, 70)), replace=False))
+            staged = made.over(after, keys.of)
+            check(staged, keys, points, 8, after)
+            check(made, keys, points, 8, live)
+            live, made = after, staged
+
+
+def clustered(random, count, dim=256):
+    """Unit keys as questions make them: subjects times relations, and some wordings of each."""
+    subjects, relations = random.normal(size=(count // 10, dim)), 0.7 * random.normal(size=(40, dim))
+    rows = subjects[random.integers(len(subjects), size=count)] + relations[random.integers(40, size=count)]
+    rows += 0.3 * random.normal(size=rows.shape)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_a_graph_finds_99_in_100_of_the_eight_nearest():
+    random = np.random.default_rng(0)
+    keys = Keys(clustered(random, 6000, dim=64))
+    made = keys.index()
+    assert made.settle() and made.graph is not None
+    points = np.float32(keys.rows[:400] + 0.02 * random.normal(size=(400, 64)))
+    met = wanted = 0
+    for (numbers, apart), (expected, _) in zip(asked(made, points, 8), keys.nearest(points, 8), strict=True):
+        assert len(numbers) == 8 and (np.diff(apart) >= 0).all()
+        met += len({*numbers} & {*expected})
+        wanted += 8
+    assert met / wanted >= 0.99
+
+
+def test_marks_of_deletion_stand_in_no_ones_way(monkeypatch):
+    monkeypatch.setattr(index, "GRAPH_FROM", 20)
+    keys = Keys(np.random.default_rng(4).normal(size=(400, 6)))
+    made = keys.index()
+    made.settle()
+    graph = made.graph
+    left = keys.every[:200:5]
+    staged = made.over(left, keys.of)
+    check(staged, keys, keys.rows[:50], 8, left)
+    assert not len(graph.marked), "nothing is marked before a commit"
+    staged.settle()
+    check(staged, keys, keys.rows[:50], 8, left)
+    assert staged.graph is not graph and not len(staged.graph.marked), "so many marks are left behind"
+
+
+def test_what_comes_back_is_unmarked(monkeypatch):
+    monkeypatch.setattr(index, "GRAPH_FROM", 8)
+    keys = Keys(np.random.default_rng(4).normal(size=(60, 6)))
+    made = keys.index()
+    made.settle()
+    fewer = made.over(keys.every[10:], keys.of)
+    assert not fewer.settle()
+    assert fewer.graph.marked.tolist() == list(range(1, 11))
+    again = fewer.over(keys.every, keys.of)
+    check(again, keys, keys.rows, 8)
+    assert again.settle()
+    assert (len(again.graph.marked), len(again.graph.numbers())) == (0, 60)
+    check(again, keys, keys.rows, 8)
+
+
+def test_a_crowd_of_equal_keys_hides_no_other(monkeypatch):
+    """In an HNSW graph a hundred equal keys may be linked to none but each other."""
+    monkeypatch.setattr(index, "GRAPH_FROM", 100)
+    rows = np.random.default_rng(5).normal(size=(500, 6))
+    rows[50:350] = rows[50]
+    keys = Keys(rows)
+    made = keys.index()
+    made.settle()
+    assert len(made.graph.numbers()) == 201
+    for count in (8, 400):
+        check(made, keys, keys.rows[::7], count)
+        check(made, keys, keys.rows[[0, 49, 350, 499]], count)
+    fewer = made.over(keys.every[100:], keys.of)
+    fewer.settle()
+    check(fewer, keys, keys.rows[::7], 8, keys.every[100:])
+
+
+def test_keys_as_large_as_they_may_be_are_measured():
+    keys = Keys(np.random.default_rng(6).normal(size=(50, 300)) * 1e17)
+    keys.rows[7] = 9e17
+    points = np.concatenate([keys.rows, -keys.rows[:9]])
+    check(keys.index(), keys, points, 8)
+
+
+def test_a_graph_outlives_its_file(tmp_path):
+    keys = Keys(np.random.default_rng(7).normal(size=(300, 6)))
+    graph = Graph(6)
+    graph.add(keys.every[:200], keys.of)
+    graph.mark(keys.every[:20])
+    size = graph.save(tmp_path / "g.hnsw")
+    assert (tmp_path / "g.hnsw").stat().st_size == size
+    again = Graph.load(tmp_path / "g.hnsw", 6, graph.marked)
+    assert np.array_equal(again.numbers(), keys.every[20:200])
+    assert np.array_equal(again.keys(again.numbers()), keys.rows[20:200])
+    made = NeuronIndex(6, keys.every, keys.of, again)
+    check(made, keys, keys.rows[::5], 8)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from store import index, index_file, segments
+from store import index, segments
 from store.errors import (
     BaseMismatchError,
     DamagedProjectError,
@@ -26,6 +26,8 @@ from store.project import Project
 from store.records import BaseReference, LoraSlice, NewEdit
 from store.verify import verify
 
+TOKEN = np.zeros((1, 5), np.float16)
+
 
 def fired(routes):
     return [route.fired.edit_id if route.fired else None for route in routes]
@@ -39,8 +41,7 @@ def test_a_new_project_is_empty_and_says_what_it_was_made_with(project, make):
     assert (again.info.seed, again.info.action, again.info.parent) == (7, "create", None)
     assert datetime.now(UTC) - again.info.created_at < timedelta(minutes=1)
     assert again.edits() == [] and again.block_ids() == []
-    routes = again.lookup(np.zeros((2, 5), np.float32))
-    assert [(route.fired, route.nearest) for route in routes] == [(None, None)] * 2
+    assert again.nearest(np.zeros((2, 5), np.float32)) == [[], []]
 
 
 def test_an_edit_comes_back_as_it_was_handed_in(project, make):
@@ -54,6 +55,7 @@ def test_an_edit_comes_back_as_it_was_handed_in(project, make):
         metadata={"source": {"line": 3}, "tags": ["a", None, 1.5]},
         label=(5, -1, 5),
         key=key,
+        tokens=make.tokens(4),
         block="new",
         radius=2.5,
         metrics={"loss": float("nan"), "steps": 50},
@@ -66,6 +68,7 @@ def test_an_edit_comes_back_as_it_was_handed_in(project, make):
     assert record.metrics == {"loss": None, "steps": 50}
     assert (record.status, view.status, record.supersedes) == ("solved", "live", ())
     assert record.key.tobytes() == key.tobytes()
+    assert (record.tokens.tobytes(), record.tokens.shape) == (edit.tokens.tobytes(), (4, 5))
     assert record.created_at.tzinfo is UTC
     assert record.block == "b000001"
     assert view.cluster.members == ("e000001",)
@@ -88,6 +91,46 @@ def test_keys_and_blocks_are_views_of_the_file(project, make):
     assert not key.flags.owndata and not key.flags.writeable
 
 
+def test_token_vectors_are_views_of_the_file(project, make):
+    given = [make.tokens(count) for count in (1, 7, 3)]
+    make.commit(project, [make.edit("none yet", tokens=None)])
+    assert project_at(project).tokens(["e000001"]) == [None]
+    edits = [
+        make.edit("a", tokens=given[0]),
+        make.edit("without", tokens=None),
+        make.edit("b", tokens=given[1]),
+    ]
+    make.commit(project, edits)
+    make.commit(
+        project,
+        [make.edit("failed", tokens=given[2], status="failed"), make.edit("without too", tokens=None)],
+    )
+    make.commit(project, [make.edit("none at all", tokens=None)])
+    again = project_at(project)
+    found = again.tokens([f"e{at:06d}" for at in (4, 1, 2, 3, 5, 6, 7)])
+    for one, expected in zip(found, [given[1], None, given[0], None, given[2], None, None], strict=True):
+        assert (one is None) == (expected is None)
+        if one is not None:
+            assert (one.dtype, one.shape, one.tobytes()) == (np.float16, expected.shape, expected.tobytes())
+            assert not one.flags.owndata and not one.flags.writeable
+    assert [None if view.record.tokens is None else len(view.record.tokens) for view in again.edits()] == [
+        None, 1, None, 7, 3, None, None,
+    ]  # fmt: skip
+    assert again.tokens([]) == []
+    with pytest.raises(UnknownEditError):
+        again.tokens(["e000008"])
+    assert verify(project.path) == []
+
+
+def test_token_vectors_cost_what_they_hold(project, make):
+    """4 KB for 20 vectors of 100 numbers, and little beside."""
+    sizes = []
+    for tokens in (None, make.tokens(20, 100)):
+        make.commit(project, [make.edit(f"q{at}", tokens=tokens) for at in range(100)])
+        sizes.append(sum(entry.size for entry in project_at(project).files() if entry.role == "edits"))
+    assert 4000 <= (sizes[1] - 2 * sizes[0]) / 100 <= 4020
+
+
 def test_a_key_finds_its_edit_in_a_new_process(project, make):
     edits = make.edits(5)
     make.commit(project, edits[:3])
@@ -95,8 +138,8 @@ def test_a_key_finds_its_edit_in_a_new_process(project, make):
     np.save(project.path.parent / "keys.npy", np.stack([edit.key for edit in edits]))
     code = (
         "import sys, numpy as np; from store.project import Project\n"
-        "for route in Project.open(sys.argv[1]).lookup(np.load(sys.argv[2])):\n"
-        "    print(route.fired.edit_id, route.fired.block, route.fired.distance)\n"
+        "for (near,) in Project.open(sys.argv[1]).nearest(np.load(sys.argv[2]), 1):\n"
+        "    print(near.edit_id, near.block, near.distance)\n"
         "assert 'torch' not in sys.modules"
     )
     arguments = [str(project.path), str(project.path.parent / "keys.npy")]
@@ -111,21 +154,23 @@ def test_what_does_not_fire_still_names_the_nearest(project, make):
     make.commit(project, edits)
     again = Project.open(project.path)
     far = edits[1].key + np.float32([3, 0, 0, 0, 0, 0])
-    (route,) = again.lookup(far[None])
+    (route,) = make.lookup(again, far[None])
     assert route.fired is None
     assert (route.nearest.edit_id, route.nearest.block, route.nearest.cluster) == ("e000002", "b000001", 2)
     assert route.nearest.distance == pytest.approx(3.0)
     assert route.nearest.center_distance == pytest.approx(3.0)
     assert route.nearest.radius == 1.0
     near = edits[1].key + np.float32([0, 0.9, 0, 0, 0, 0])
-    assert fired(again.lookup(np.stack([near, far]))) == ["e000002", None]
+    assert fired(make.lookup(again, np.stack([near, far]))) == ["e000002", None]
 
 
-def test_a_batch_routes_like_each_key_alone(project, make, quick_disk):
-    make.commit(project, [make.edit(f"q{at}", label=(at % 3,), radius=8.0) for at in range(60)])
+def test_a_batch_is_answered_like_each_key_alone(project, make, quick_disk):
+    radii = [8.0, None, 2.0]
+    edits = [make.edit(f"q{at}", label=(at % 3,), radius=radii[at % 3]) for at in range(60)]
+    make.commit(project, edits)
     again = Project.open(project.path)
     keys = np.stack([make.key() for _ in range(200)])
-    assert again.lookup(keys) == [again.lookup(key[None])[0] for key in keys]
+    assert again.nearest(keys) == [again.nearest(key[None])[0] for key in keys]
 
 
 def test_the_nearest_member_answers_within_a_cluster(project, make):
@@ -135,7 +180,7 @@ def test_the_nearest_member_answers_within_a_cluster(project, make):
         make.commit_with(writer, [make.edit("right", key=right)])
     again = Project.open(project.path)
     assert again.edit("e000001").cluster.members == ("e000001", "e000002")
-    routes = again.lookup(np.stack([left, right, left + np.float32(0.1), right - np.float32(0.1)]))
+    routes = make.lookup(again, np.stack([left, right, left + np.float32(0.1), right - np.float32(0.1)]))
     assert [route.fired.block for route in routes] == ["b000001", "b000002", "b000001", "b000002"]
     assert {route.fired.cluster for route in routes} == {1}
 
@@ -145,15 +190,31 @@ def test_of_edits_with_equal_keys_the_newest_answers(project, make):
     make.commit(project, [make.edit("one", key=key)])
     make.commit(project, [make.edit("two", key=key)])
     again = Project.open(project.path)
-    assert fired(again.lookup(key[None])) == ["e000002"]
+    assert fired(make.lookup(again, key[None])) == ["e000002"]
     assert again.edit("e000001").status == "live"
 
 
-def test_a_key_computed_again_fires_though_its_ball_is_tiny(project, make):
-    key = make.key(scale=100.0)
-    make.commit(project, [make.edit("one", key=key, radius=0.0)])
-    assert fired(project_at(project).lookup((key * np.float32(1 + 3e-6))[None])) == ["e000001"]
-    assert fired(project_at(project).lookup((key * np.float32(1.01))[None])) == [None]
+def test_a_neuron_without_a_radius_stands_in_no_cluster(project, make):
+    edits = [make.edit("a", radius=None), make.edit("b", radius=2.0), make.edit("c", radius=None)]
+    edits.append(make.edit("right", radius=None, status="already_right", block=None))
+    info = make.commit(project, edits)
+    assert info.counts["clusters"] == 1
+    again = project_at(project)
+    assert [view.cluster is None for view in again.edits()] == [True, False, True, True]
+    assert [view.record.radius for view in again.edits()] == [None, 2.0, None, None]
+    for at, (near,) in enumerate(again.nearest(np.stack([edit.key for edit in edits]), 1), 1):
+        assert (near.edit_id, near.distance) == (f"e{at:06d}", 0.0)
+        assert (near.cluster, near.radius, near.center_distance) == (
+            (2, 2.0, 0.0) if at == 2 else (None,) * 3
+        )
+        assert near.block == (None if at == 4 else "b000001")
+    assert verify(project.path) == []
+    with again.writer() as writer:
+        writer.revert(["e000001", "e000002"], versions=make.versions)
+    assert project_at(project).info.counts["clusters"] == 0
+    found = project_at(project).nearest(edits[0].key[None])
+    assert sorted(near.edit_id for near in found[0]) == ["e000003", "e000004"]
+    assert verify(project.path) == []
 
 
 def project_at(project, at=None):
@@ -169,35 +230,51 @@ def test_the_same_prompt_edited_again_is_superseded_and_says_so(project, make):
     old, new = again.edit("e000001"), again.edit("e000003")
     assert (old.status, old.superseded_by, old.cluster) == ("superseded", "e000003", None)
     assert (old.record.status, new.record.supersedes) == ("solved", ("e000001",))
-    assert fired(again.lookup(np.stack([first.key, second.key]))) == [None, "e000003"]
+    assert fired(make.lookup(again, np.stack([first.key, second.key]))) == [None, "e000003"]
     assert again.edit_counts == {"live": 2, "superseded": 1, "reverted": 0, "already_right": 0, "failed": 0}
     assert project_at(project, at=1).edit("e000001").status == "live"
 
 
-def test_of_keys_that_cannot_be_told_apart_the_newer_label_wins(project, make):
+@pytest.mark.parametrize("radius", [None, 0.0, 3.0])
+def test_edits_of_one_key_and_two_labels_both_live(project, make, radius):
     key = make.key()
-    make.commit(project, [make.edit("one", key=key, label=(1,))])
+    make.commit(project, [make.edit("one", key=key, label=(1,), radius=radius)])
     with project.writer() as writer:
-        staged = writer.stage(
-            [make.edit("two", key=key * np.float32(1 + 1e-6), label=(2,))], {"new": make.slices()}
-        )
-        assert staged.superseded == {"e000001": "e000002"}
+        two = [make.edit("two", key=key, label=(2,), radius=radius), make.edit("three", key=key, label=(1,))]
+        staged = writer.stage(two, {"new": make.slices()})
+        assert staged.superseded == {}
         staged.commit(recipe={}, seed=0, versions={})
-    assert fired(project_at(project).lookup(key[None])) == ["e000002"]
+    again = project_at(project)
+    assert [near.edit_id for near in again.nearest(key[None])[0]] == ["e000003", "e000002", "e000001"]
+    assert [view.status for view in again.edits()] == ["live"] * 3
+    assert {view.cluster.radius for view in again.edits() if view.cluster} == (
+        {1.0} if radius is None else {0.0}
+    )
+    assert verify(project.path) == []
+    with again.writer() as writer:
+        writer.revert(["e000002"], versions=make.versions)
+    again = project_at(project)
+    assert [near.edit_id for near in again.nearest(key[None])[0]] == ["e000003", "e000001"]
+    assert again.edit("e000003").cluster.radius == max(radius or 0.0, 1.0)
+    assert verify(project.path) == []
+
+
+def test_blanks_around_a_prompt_do_not_make_it_another(project, make):
+    make.commit(project, [make.edit("Who leads?"), make.edit("Who leads now?")])
+    make.commit(project, [make.edit(" Who leads?\n")])
+    again = project_at(project)
+    assert [view.status for view in again.edits()] == ["superseded", "live", "live"]
+    assert again.edit("e000003").prompt == " Who leads?\n"
 
 
 def test_edits_of_one_batch_see_each_other(project, make):
     key = make.key()
-    batch = [
-        make.edit("same", label=(1,)),
-        make.edit("same", label=(2,)),
-        make.edit("x", key=key, label=(1,)),
-    ]
-    make.commit(project, [*batch, make.edit("y", key=key, label=(3,))])
+    batch = [make.edit("same", label=(1,)), make.edit("same", label=(2,)), make.edit("x", key=key)]
+    make.commit(project, [*batch, make.edit("same ", label=(3,)), make.edit("y", key=key, label=(3,))])
     again = project_at(project)
-    assert [view.status for view in again.edits()] == ["superseded", "live", "superseded", "live"]
-    assert [view.superseded_by for view in again.edits()] == ["e000002", None, "e000004", None]
-    assert again.edit("e000004").record.supersedes == ("e000003",)
+    assert [view.status for view in again.edits()] == ["superseded", "superseded", "live", "live", "live"]
+    assert [view.superseded_by for view in again.edits()] == ["e000002", "e000004", None, None, None]
+    assert again.edit("e000004").record.supersedes == ("e000002",)
 
 
 def test_edits_that_did_not_take_are_kept_but_answer_nothing(project, make):
@@ -213,7 +290,7 @@ def test_edits_that_did_not_take_are_kept_but_answer_nothing(project, make):
     assert [view.block for view in again.edits()] == ["b000001", "b000001", None]
     assert again.edit("e000003").record.key is None
     assert np.array_equal(again.edit("e000002").record.key, key)
-    assert fired(again.lookup(key[None])) == [None]
+    assert fired(make.lookup(again, key[None])) == [None]
     assert info.counts == {
         "edits": 3,
         "live": 1,
@@ -244,20 +321,22 @@ def test_staging_shows_what_a_commit_makes_and_writes_nothing(project, make):
         keys = np.stack([edit.key for edit in fresh])
         staged = writer.stage(fresh, {"new": make.slices()})
         assert staged.edit_ids == old.edit_ids == ["e000004", "e000005"]
-        assert fired(staged.lookup(keys)) == staged.edit_ids
-        assert fired(writer.project.lookup(keys)) == [None, None]
-        before = staged.lookup(keys)
+        assert fired(make.lookup(staged, keys)) == staged.edit_ids
+        assert fired(make.lookup(writer.project, keys)) == [None, None]
+        before = staged.nearest(keys)
         info = staged.commit(
             recipe={"name": "next"}, seed=3, versions={"x": "1"}, command="melo edit", detail={"n": 2}
         )
-        assert writer.project.lookup(keys) == before == staged.lookup(keys)
+        assert writer.project.nearest(keys) == before
+        with pytest.raises(StaleWriteError, match="ask the newest snapshot"):
+            staged.nearest(keys)
         assert writer.project.snapshot == 2
         with pytest.raises(StaleWriteError, match="stage it again"):
             old.commit(recipe={}, seed=0, versions={})
         with pytest.raises(StaleWriteError):
             staged.commit(recipe={}, seed=0, versions={})
     again = project_at(project)
-    assert again.lookup(keys) == before
+    assert again.nearest(keys) == before
     assert (info.recipe, info.seed, info.command, info.detail) == ({"name": "next"}, 3, "melo edit", {"n": 2})
     assert again.info == info
     assert [info.number for info in again.history()] == [0, 1, 2]
@@ -270,10 +349,10 @@ def test_an_open_project_stays_as_it_is_while_others_commit(project, make):
     reader = project_at(project)
     make.commit(project, edits[2:])
     keys = np.stack([edit.key for edit in edits])
-    assert fired(reader.lookup(keys)) == ["e000001", "e000002", None, None]
+    assert fired(make.lookup(reader, keys)) == ["e000001", "e000002", None, None]
     assert (reader.snapshot, len(reader.edits()), len(reader.history())) == (1, 2, 2)
-    assert fired(project_at(project, at=1).lookup(keys)) == ["e000001", "e000002", None, None]
-    assert fired(project_at(project).lookup(keys)) == ["e000001", "e000002", "e000003", "e000004"]
+    assert fired(make.lookup(project_at(project, at=1), keys)) == ["e000001", "e000002", None, None]
+    assert fired(make.lookup(project_at(project), keys)) == ["e000001", "e000002", "e000003", "e000004"]
     assert project_at(project, at=0).edits() == []
     with pytest.raises(UnknownEditError, match="no snapshot 3; the project keeps snapshots 0 to 2"):
         project_at(project, at=3)
@@ -298,9 +377,9 @@ def test_many_small_commits_keep_their_history(project, make, quick_disk):
             keys.append(edit.key)
             make.commit_with(writer, [edit])
     again = project_at(project)
-    assert fired(again.lookup(np.stack(keys))) == [f"e{at:06d}" for at in range(1, 141)]
+    assert fired(make.lookup(again, np.stack(keys))) == [f"e{at:06d}" for at in range(1, 141)]
     assert [info.number for info in again.history()] == list(range(141))
-    assert fired(project_at(project, at=100).lookup(np.stack(keys)))[98:102] == [
+    assert fired(make.lookup(project_at(project, at=100), np.stack(keys)))[98:102] == [
         "e000099",
         "e000100",
         None,
@@ -312,7 +391,6 @@ def test_many_small_commits_keep_their_history(project, make, quick_disk):
 
 def test_a_large_store_answers_from_the_graph(project, make, quick_disk, monkeypatch):
     monkeypatch.setattr(index, "GRAPH_FROM", 50)
-    monkeypatch.setattr(index_file, "CATCH_UP", 40)
     keys = np.stack([make.key() for _ in range(200)])
     for part in range(4):
         rows = range(50 * part, 50 * part + 50)
@@ -320,10 +398,12 @@ def test_a_large_store_answers_from_the_graph(project, make, quick_disk, monkeyp
     again = project_at(project)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert fired(again.lookup(keys)) == [f"e{at:06d}" for at in range(1, 201)]
+        assert fired(make.lookup(again, keys)) == [f"e{at:06d}" for at in range(1, 201)]
     nearby = keys + make.random.normal(size=keys.shape).astype(np.float32) * 0.2
     exact = [int(np.argmin(np.linalg.norm(keys - key, axis=1))) for key in nearby]
-    assert [route.nearest.edit_id for route in again.lookup(nearby)] == [f"e{at + 1:06d}" for at in exact]
+    assert [route.nearest.edit_id for route in make.lookup(again, nearby)] == [
+        f"e{at + 1:06d}" for at in exact
+    ]
 
 
 def test_keys_of_a_large_file_are_read_from_the_disk(project, make, monkeypatch):
@@ -333,13 +413,13 @@ def test_keys_of_a_large_file_are_read_from_the_disk(project, make, monkeypatch)
     make.commit(project, edits[4:])
     keys = np.stack([edit.key for edit in edits])
     again = Project.open(project.path)
-    assert fired(again.lookup(keys)) == [f"e{at:06d}" for at in range(1, 7)]
-    assert [fired(again.lookup(key[None])) for key in keys] == [[f"e{at:06d}"] for at in range(1, 7)]
+    assert fired(make.lookup(again, keys)) == [f"e{at:06d}" for at in range(1, 7)]
+    assert [fired(make.lookup(again, key[None])) for key in keys] == [[f"e{at:06d}"] for at in range(1, 7)]
     assert np.array_equal(again.edit("e000005").record.key, keys[4])
     for file in (project.path / "edits").iterdir():
         os.truncate(file, 8)
     with pytest.raises(DamagedProjectError, match="shorter.*melo verify"):
-        again.lookup(keys)
+        make.lookup(again, keys)
 
 
 def test_a_copy_is_one_snapshot_that_stands_alone(project, make, tmp_path, quick_disk):
@@ -352,7 +432,7 @@ def test_a_copy_is_one_snapshot_that_stands_alone(project, make, tmp_path, quick
     project_at(project, at=68).copy_to(tmp_path / "copy")
     copy = Project.open(tmp_path / "copy")
     assert verify(copy.path) == []
-    assert copy.lookup(np.stack(keys)) == project_at(project, at=68).lookup(np.stack(keys))
+    assert copy.nearest(np.stack(keys)) == project_at(project, at=68).nearest(np.stack(keys))
     assert (copy.snapshot, copy.name, copy.base) == (68, "unit", project.base)
     assert [info.number for info in copy.history()] == [64, 65, 66, 67, 68]
     with pytest.raises(UnknownEditError, match="keeps snapshots 64 to 68"):
@@ -396,9 +476,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"key": None}, "needs a key, a radius and a block"),
-            ({"block": None}, "needs a key, a radius and a block"),
-            ({"radius": None}, "needs a key, a radius and a block"),
+            ({"key": None}, "needs a key and a block"),
+            ({"block": None}, "needs a key and a block"),
+            ({"key": None, "status": "failed"}, "token vectors and a radius need a key"),
+            ({"key": None, "radius": None, "status": "failed", "tokens": TOKEN}, "need a key"),
+            ({"status": "already_right"}, "right already has no block"),
             ({"radius": -1.0}, "is no radius"),
             ({"radius": float("nan")}, "is no radius"),
             ({"block": "other"}, "'other' was not handed in"),
@@ -421,9 +503,27 @@ class TestRefused:
         with project.writer() as writer, pytest.raises(KeyShapeError):
             writer.stage([make.edit("bad", key=key.astype(np.float32))], {"new": make.slices()})
         with pytest.raises(KeyShapeError):
-            project_at(project).lookup(key[None])
+            project_at(project).nearest(key[None])
         with pytest.raises(KeyShapeError):
-            project_at(project).lookup(np.zeros(6))
+            project_at(project).nearest(np.zeros(6))
+
+    @pytest.mark.parametrize(
+        ("tokens", "message"),
+        [
+            (np.zeros((2, 4)), r"shape \[2, 4\] were given where \[n, 5\] is asked for"),
+            (np.zeros((0, 5)), "asked for"),
+            (np.zeros(5), "asked for"),
+            (np.full((2, 5), np.nan), "float16 and finite"),
+            (np.full((2, 5), np.inf), "float16 and finite"),
+        ],
+    )
+    def test_token_vectors_that_do_not_fit(self, project, make, tokens, message):
+        make.commit(project, [make.edit("fine", tokens=make.tokens())])
+        with project.writer() as writer, pytest.raises(KeyShapeError, match=message):
+            writer.stage([make.edit("bad", tokens=tokens.astype(np.float16))], {"new": make.slices()})
+        with project.writer() as writer, pytest.raises(KeyShapeError, match="float16 and finite"):
+            writer.stage([make.edit("bad", tokens=np.zeros((2, 5), np.float32))], {"new": make.slices()})
+        assert project_at(project).snapshot == 1
 
     def test_a_block_whose_matrices_do_not_fit(self, project, make):
         A, B = np.zeros((2, 4), np.float32), np.zeros((4, 3), np.float32)
@@ -461,11 +561,11 @@ def test_an_edit_that_the_base_has_right_keeps_its_prompt_from_other_balls(proje
     make.commit(project, [right])
     assert make.commit(project, [beside]).counts["clusters"] == 2
     again = Project.open(project.path)
-    on_it, near_it = again.lookup(np.stack([right.key, 0.9 * right.key + 0.1 * beside.key]))
+    on_it, near_it = make.lookup(again, np.stack([right.key, 0.9 * right.key + 0.1 * beside.key]))
     assert (on_it.fired, on_it.held.edit_id, on_it.held.block) == (None, "e000001", None)
     assert (near_it.fired, near_it.nearest.edit_id) == (None, "e000001")
     assert again.edit("e000001").cluster.members == ("e000001",)
     assert verify(project.path) == []
     with again.writer() as writer:
         writer.revert(["e000001"], versions=make.versions)
-    assert Project.open(project.path).lookup(right.key[None])[0].fired.edit_id == "e000002"
+    assert make.lookup(Project.open(project.path), right.key[None])[0].fired.edit_id == "e000002"

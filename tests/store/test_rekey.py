@@ -8,17 +8,14 @@ import numpy as np
 import pytest
 
 from store import index
-from store.clusters import Neuron, tolerances
 from store.errors import (
     DamagedProjectError,
-    FormatVersionError,
     InvalidEditError,
     KeyShapeError,
     StoreWarning,
 )
 from store.project import Project
 from store.records import KeyMap, NewEdit
-from store.supersede import replaced_in_all
 from store.verify import verify
 
 KEY_MAP = KeyMap(
@@ -36,9 +33,9 @@ def new_keys(project, dim, random):
     return {name: (random.normal(size=dim) * 10).astype(np.float32) for name in names}
 
 
-def rekey(writer, keys, make, key_map=KEY_MAP, radius=1.5, **changes):
+def rekey(writer, keys, make, key_map=KEY_MAP, radius=1.5, tokens=None, **changes):
     given = {"recipe": {"name": "calibrated"}, "seed": 1, "versions": make.versions}
-    return writer.rekey(key_map, keys, dict.fromkeys(keys, radius), **{**given, **changes})
+    return writer.rekey(key_map, keys, tokens or {}, dict.fromkeys(keys, radius), **{**given, **changes})
 
 
 @pytest.fixture
@@ -95,23 +92,23 @@ def test_every_neuron_gets_its_new_key_and_size(edited, make):
         else:
             assert new.record.key is None and new.record.radius == old.record.radius
     live = [view.edit_id for view in after.edits() if view.status == "live"]
-    routes = after.lookup(np.stack([keys[name] for name in live]))
+    routes = make.lookup(after, np.stack([keys[name] for name in live]))
     assert [route.fired.edit_id for route in routes] == live
     assert [route.fired.block for route in routes] == [after.edit(name).block for name in live]
     assert verify(edited.path) == []
     newest = Project.open(edited.path)
-    assert newest.lookup(np.float32([[1, 2, 3]]))[0].fired.edit_id == "e000010"
+    assert make.lookup(newest, np.float32([[1, 2, 3]]))[0].fired.edit_id == "e000010"
 
 
 def test_older_snapshots_keep_their_keys_and_no_file_changes(edited, make):
     keys = np.stack([view.record.key for view in Project.open(edited.path, at=1).edits()])
-    expected = {at: Project.open(edited.path, at=at).lookup(keys) for at in range(4)}
+    expected = {at: Project.open(edited.path, at=at).nearest(keys) for at in range(4)}
     files = {path: path.read_bytes() for path in edited.path.rglob("*.arrow")}
     with edited.writer() as writer:
         rekey(writer, new_keys(writer.project, 2, make.random), make)
     for at, routes in expected.items():
         past = Project.open(edited.path, at=at)
-        assert (past.lookup(keys), past.key_map) == (routes, None)
+        assert (past.nearest(keys), past.key_map) == (routes, None)
     assert {path: path.read_bytes() for path in files} == files
 
 
@@ -122,8 +119,8 @@ def test_a_copy_of_it_stands_alone(edited, make, tmp_path):
     Project.open(edited.path).copy_to(tmp_path / "copy")
     copy = Project.open(tmp_path / "copy")
     assert verify(copy.path) == []
-    assert copy.lookup(np.stack(list(keys.values()))) == Project.open(edited.path).lookup(
-        np.stack(list(keys.values()))
+    assert make.lookup(copy, np.stack(list(keys.values()))) == make.lookup(
+        Project.open(edited.path), np.stack(list(keys.values()))
     )
     assert np.array_equal(copy.key_map.arrays["W"], KEY_MAP.arrays["W"])
 
@@ -138,26 +135,50 @@ def test_going_back_over_it_keeps_the_present_keys(edited, make):
         assert project.key_map.settings == KEY_MAP.settings
         assert [view.status for view in project.edits()] == ["live"] * 6 + ["reverted"] * 4
         names = [f"e{at:06d}" for at in range(1, 7)]
-        routes = project.lookup(np.stack([keys[name] for name in names]))
+        routes = make.lookup(project, np.stack([keys[name] for name in names]))
         assert [route.fired.edit_id for route in routes] == names
     assert verify(edited.path) == []
 
 
-def test_edits_whose_new_keys_are_one_supersede_each_other(edited, make):
+def test_every_neuron_gets_the_token_vectors_that_are_given(edited, make):
+    """Of another width; an edit left out has none, and older snapshots keep theirs."""
+    keys = new_keys(edited, 3, make.random)
+    tokens = {name: make.tokens(at, 9) for at, name in enumerate(list(keys)[1:], 1)}
+    before = edited.tokens(edited.statuses())
+    with edited.writer() as writer:
+        rekey(writer, keys, make, tokens=tokens, radius=None)
+        assert writer.project.info.counts["clusters"] == 0
+        with pytest.raises(KeyShapeError, match=r"\[3, 5\] were given where \[n, 9\]"):
+            writer.stage([make.edit("x", key=np.zeros(3, np.float32))], {"new": make.slices()})
+    again = Project.open(edited.path)
+    for name, found in zip(again.statuses(), again.tokens(again.statuses()), strict=True):
+        assert (found is None) == (name not in tokens)
+        assert found is None or found.tobytes() == tokens[name].tobytes()
+    assert [view.cluster for view in again.edits()] == [None] * 9
+    assert all(
+        (one is None and other is None) or np.array_equal(one, other)
+        for one, other in zip(before, Project.open(edited.path, at=3).tokens(edited.statuses()), strict=True)
+    )
+    assert verify(edited.path) == []
+
+
+def test_edits_whose_new_keys_are_one_all_live(edited, make):
     keys = new_keys(edited, 2, make.random)
-    keys["e000005"] = keys["e000001"] * np.float32(1 + 1e-6)
+    keys["e000005"] = keys["e000001"]
     with edited.writer() as writer:
         rekey(writer, keys, make)
     again = Project.open(edited.path)
-    assert again.edit("e000001").superseded_by == "e000005"
-    assert Project.open(edited.path, at=3).edit("e000001").status == "live"
+    assert (again.edit("e000001").status, again.edit("e000005").status) == ("live", "live")
+    ((first, second),) = again.nearest(keys["e000001"][None], 2)
+    assert (first.edit_id, second.edit_id, second.distance) == ("e000005", "e000001", 0.0)
+    assert verify(edited.path) == []
 
 
 @pytest.mark.parametrize("dim", [6, 3])
 def test_the_graph_of_the_old_keys_is_not_asked(dim, edited, make, monkeypatch):
     monkeypatch.setattr(index, "GRAPH_FROM", 4)
     with pytest.warns(StoreWarning, match="built again"):
-        Project.open(edited.path).lookup(make.key()[None])
+        Project.open(edited.path).nearest(make.key()[None])
     with edited.writer() as writer:
         keys = new_keys(writer.project, dim, make.random)
         rekey(writer, keys, make)
@@ -165,59 +186,22 @@ def test_the_graph_of_the_old_keys_is_not_asked(dim, edited, make, monkeypatch):
         warnings.simplefilter("error")
         again = Project.open(edited.path)
         live = [view.edit_id for view in again.edits() if view.status == "live"]
-        routes = again.lookup(np.stack([keys[name] for name in live]))
+        routes = make.lookup(again, np.stack([keys[name] for name in live]))
         assert [route.fired.edit_id for route in routes] == live
         assert verify(edited.path) == []
         past = Project.open(edited.path, at=1)
         old = np.stack([view.record.key for view in past.edits()])
-        assert [route.fired.edit_id for route in past.lookup(old)] == [f"e{at:06d}" for at in range(1, 7)]
+        assert [route.fired.edit_id for route in make.lookup(past, old)] == [
+            f"e{at:06d}" for at in range(1, 7)
+        ]
 
 
-def test_a_large_change_of_keys_saves_its_graph(project, make, quick_disk):
-    with project.writer() as writer:
-        make.commit_with(writer, [make.edit(f"q{at}", label=(at,)) for at in range(1100)])
+def test_a_change_of_many_keys_saves_its_graph(edited, make, monkeypatch):
+    monkeypatch.setattr(index, "GRAPH_FROM", 4)
+    with edited.writer() as writer:
         rekey(writer, new_keys(writer.project, 6, make.random), make)
-    assert [path.name for path in (project.path / "index").glob("*.hnsw")] == ["000002.hnsw"]
-    assert verify(project.path) == []
-
-
-def test_pairs_of_one_key_are_found_among_many():
-    """Against all pairs: keys on a line, in heaps, and equal ones."""
-    random = np.random.default_rng(5)
-    heaps = random.normal(size=(12, 5)) * 50
-    keys = [heaps[at % 12] + random.normal(size=5) * 3e-3 for at in range(150)]
-    keys += [np.full(5, at * 1e-4) for at in range(60)] + [np.zeros(5)] * 5
-    neurons = [
-        Neuron(number, key.astype(np.float32), (int(random.integers(2)),), 1.0)
-        for number, key in enumerate(keys, 1)
-    ]
-
-    class Segment:
-        first = 1
-
-        def column(self, name):
-            prompts = [f"{neuron.number % 97}" for neuron in neurons]
-            return {"label": [list(neuron.label) for neuron in neurons], "prompt": prompts}[name]
-
-        def neurons(self):
-            return [neuron.number for neuron in neurons]
-
-    class Edits:
-        def segments(self):
-            return [Segment()]
-
-        def keys(self, numbers):
-            return np.stack([neurons[number - 1].key for number in numbers])
-
-    expected = {}
-    for older in neurons:
-        for newer in neurons[older.number :]:
-            apart = float(np.linalg.norm(older.key.astype(np.float64) - newer.key.astype(np.float64)))
-            same_key = newer.label != older.label and apart <= tolerances(newer.key[None])[0]
-            if older.number % 97 == newer.number % 97 or same_key:
-                expected.setdefault(older.number, newer.number)
-    assert len(expected) > 100
-    assert replaced_in_all(Edits(), set()) == expected
+    assert [path.name for path in (edited.path / "index").glob("*.hnsw")] == ["000004.hnsw"]
+    assert verify(edited.path) == []
 
 
 class TestRefused:
@@ -244,6 +228,17 @@ class TestRefused:
         keys = new_keys(edited, 3, make.random)
         for name in ("e000001", "e000007"):
             self.refused(edited, KeyShapeError, "key", {**keys, name: key.astype(np.float32)}, make)
+
+    def test_token_vectors_that_do_not_fit(self, edited, make):
+        keys = new_keys(edited, 3, make.random)
+        tokens = {name: make.tokens() for name in keys}
+        wide, extra = {**tokens, "e000007": make.tokens(2, 6)}, {**tokens, "e000008": make.tokens()}
+        self.refused(edited, KeyShapeError, "token vectors of shape", keys, make, tokens=wide)
+        self.refused(
+            edited, InvalidEditError, "e000008 is to have no token vectors", keys, make, tokens=extra
+        )
+        wide["e000007"] = np.full((1, 5), np.nan, np.float16)
+        self.refused(edited, KeyShapeError, "float16 and finite", keys, make, tokens=wide)
 
     @pytest.mark.parametrize("radius", [-1.0, float("nan"), float("inf")])
     def test_a_radius_that_is_none(self, edited, make, radius):
@@ -287,11 +282,3 @@ def test_a_damaged_key_map_is_named(edited, make):
         finding.lost
         == "the key map, which makes every key, of snapshot 4, and with it every snapshot from 4 on"
     )
-
-
-def test_a_project_of_format_1_is_to_be_migrated_first(format1, make):
-    with (
-        format1.writer() as writer,
-        pytest.raises(FormatVersionError, match="format 1 holds no key map; run"),
-    ):
-        rekey(writer, new_keys(writer.project, 2, make.random), make)

@@ -22,7 +22,9 @@ def full(project, make, quick_disk, monkeypatch):
     monkeypatch.setattr(index, "GRAPH_FROM", 8)
     with project.writer() as writer:
         for part in range(3):
-            edits = [make.edit(f"q{at}", label=(at,), radius=4.0) for at in range(6 * part, 6 * part + 6)]
+            edits = [
+                make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(6 * part, 6 * part + 6)
+            ]
             make.commit_with(writer, edits)
         make.commit_with(writer, [make.edit("q2", label=(50,)), make.edit("new", label=(51,))])
         writer.revert(["e000004"], versions=make.versions)
@@ -60,9 +62,10 @@ def unharmed(before, after, *, but=()):
         new = after.edit(old.edit_id)
         assert (new.prompt, new.status, new.superseded_by) == (old.prompt, old.status, old.superseded_by)
         assert np.array_equal(new.record.key, old.record.key)
+        assert np.array_equal(new.record.tokens, old.record.tokens)
         if new.status == "live":
-            (route,) = after.lookup(new.record.key[None])
-            assert (route.fired.edit_id, route.fired.block) == (old.edit_id, old.block)
+            ((near,),) = after.nearest(new.record.key[None], 1)
+            assert (near.edit_id, near.block, near.distance) == (old.edit_id, old.block, 0.0)
             assert after.block(old.block).slices
 
 
@@ -72,6 +75,7 @@ def before(full):
     views = full.edits()
     for view in views:
         object.__setattr__(view.record, "key", view.record.key.copy())
+        object.__setattr__(view.record, "tokens", view.record.tokens.copy())
     return views
 
 
@@ -122,8 +126,8 @@ def test_a_broken_index_costs_no_snapshot(full, before, make):
     assert done == Repair(rebuilt=(f"index/{path.name}",))
     assert after.snapshot == full.snapshot
     unharmed(before, after)
-    broken(full.path / "index/index.json")
-    assert repaired(full, make)[0] == Repair(rebuilt=("index/index.json",))
+    broken(full.path / "index/neurons.json")
+    assert repaired(full, make)[0] == Repair(rebuilt=("index/neurons.json",))
 
 
 def test_a_broken_snapshot_file_costs_what_came_after(full, before, make):
@@ -138,8 +142,9 @@ def test_a_broken_snapshot_file_costs_what_came_after(full, before, make):
 def test_a_broken_snapshot_file_before_a_complete_one_costs_history_alone(full, before, make):
     with full.writer() as writer:
         keys = {view.edit_id: view.record.key for view in before}
+        tokens = {view.edit_id: view.record.tokens for view in before}
         radii = {view.edit_id: view.record.radius for view in before}
-        writer.rekey(KeyMap({}, {}), keys, radii, recipe={}, seed=0, versions=make.versions)
+        writer.rekey(KeyMap({}, {}), keys, tokens, radii, recipe={}, seed=0, versions=make.versions)
     broken(full.path / "snapshots/000003.json")
     done, after = repaired(full, make)
     assert (done.back_to, done.lost, done.unanswered) == (None, (), ())
@@ -157,8 +162,9 @@ def test_all_at_once(full, before, make):
 def test_a_key_map_cannot_be_made_again(full, before, make):
     with full.writer() as writer:
         keys = {view.edit_id: view.record.key for view in before}
+        tokens = {view.edit_id: view.record.tokens for view in before}
         radii = dict.fromkeys(keys, 1.0)
-        writer.rekey(KeyMap({}, {}), keys, radii, recipe={}, seed=0, versions=make.versions)
+        writer.rekey(KeyMap({}, {}), keys, tokens, radii, recipe={}, seed=0, versions=make.versions)
     broken(full.path / "keymaps/000006.arrow")
     with pytest.raises(
         DamagedProjectError, match="key map cannot be made again.*put the file back from a copy"
@@ -195,8 +201,11 @@ def test_whatever_breaks_the_project_is_whole_after_a_repair_or_told_that_it_can
     """Any file flipped, cut or gone: no edit is lost but those that the repair names."""
     with full.writer() as writer:
         keys = {view.edit_id: view.record.key for view in before}
+        tokens = {view.edit_id: view.record.tokens for view in before}
         radii = {view.edit_id: view.record.radius for view in before}
-        writer.rekey(KeyMap({}, {"W": make.key()}), keys, radii, recipe={}, seed=0, versions=make.versions)
+        writer.rekey(
+            KeyMap({}, {"W": make.key()}), keys, tokens, radii, recipe={}, seed=0, versions=make.versions
+        )
     names = sorted(
         path.relative_to(full.path)
         for path in full.path.rglob("*")

@@ -32,7 +32,9 @@ def full(project, make, quick_disk, monkeypatch):
     keys = []
     with project.writer() as writer:
         for part in range(3):
-            edits = [make.edit(f"q{at}", label=(at,), radius=4.0) for at in range(5 * part, 5 * part + 5)]
+            edits = [
+                make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(5 * part, 5 * part + 5)
+            ]
             keys += [edit.key for edit in edits]
             make.commit_with(writer, [*edits, make.edit(f"again {part}", label=(9,), key=edits[0].key + 0.5)])
         make.commit_with(writer, [make.edit("q2", label=(50,))])
@@ -66,7 +68,7 @@ def test_every_flipped_bit_cut_and_missing_file_is_named(full, make, torture, ta
             if path.name == "manifest.json" and broken is None:
                 with pytest.raises(ProjectNotFoundError):
                     verify(full.path)
-            elif path.name == "index.json" and broken is None:
+            elif path.name == "neurons.json" and broken is None:
                 assert verify(full.path) == [], "without a record there is no graph to be wrong"
             else:
                 findings = verify(full.path)
@@ -112,7 +114,7 @@ def test_the_loss_is_told(full, make):
     with full.writer() as writer:
         keys = {view.edit_id: view.record.key for view in writer.project.edits()}
         writer.rekey(
-            KeyMap({}, {}), keys, dict.fromkeys(keys, 1.0), recipe={}, seed=0, versions=make.versions
+            KeyMap({}, {}), keys, {}, dict.fromkeys(keys, 1.0), recipe={}, seed=0, versions=make.versions
         )
     assert lost("edits/000002.arrow").endswith("e000007 to e000012 in snapshots 2 to 5")
     assert lost("edits/000006.arrow") == "the text and keys of edits e000001 to e000019"
@@ -138,7 +140,7 @@ def test_what_contradicts_itself_is_found_though_the_checksums_fit(full):
     pointer, (newest, *_) = manifest.find(full.path, head, None)
     (entry,) = [entry for entry in newest.files if entry.role == "clusters"]
     state = full.open(full.path)._state
-    victim = state.clusters.get(7)
+    victim = next(state.clusters.clusters())
     batch = clusters.encode(ClusterDelta([], [victim.number]), pointer.number)
     written = codec.write_batches(full.path / entry.path, clusters.SCHEMA, [batch])
     from dataclasses import replace
@@ -157,7 +159,7 @@ class TestIndexFile:
 
     def answers(self, project):
         keys = np.stack([view.record.key for view in project.edits()])
-        return project.lookup(keys)
+        return project.nearest(keys)
 
     def test_a_broken_one_is_built_again_with_one_warning(self, full, make):
         expected = self.answers(Project.open(full.path))
@@ -178,25 +180,11 @@ class TestIndexFile:
 
     def test_a_broken_record_is_too(self, full):
         expected = self.answers(Project.open(full.path))
-        record = full.path / "index/index.json"
+        record = full.path / "index/neurons.json"
         for broken in (b"{}", b"[" * 100_000, b"\xff", record.read_bytes().replace(b'"dim": 6', b'"dim": 7')):
             record.write_bytes(broken)
-            with pytest.warns(StoreWarning, match="missing or damaged"):
+            with pytest.warns(StoreWarning, match="index file is damaged; it was built again"):
                 assert self.answers(Project.open(full.path)) == expected
-
-    def test_one_from_before_there_were_sketches_is_built_again_without_a_word(self, full, make):
-        expected = self.answers(Project.open(full.path))
-        path = full.path / "index/index.json"
-        record = json.loads(path.read_text())["record"]
-        del record["sketch"]
-        check = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-        path.write_text(json.dumps({"record": record, "check": check}))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert self.answers(Project.open(full.path)) == expected
-            assert verify(full.path) == []
-            make.commit(full, [make.edit(f"n{at}", label=(at,)) for at in range(300)])
-        assert json.loads(path.read_text())["record"]["sketch"]
 
     def test_one_from_another_project_is_not_believed(self, full, make, tmp_path):
         other = make.project(tmp_path / "other")
@@ -204,8 +192,17 @@ class TestIndexFile:
         for path in (full.path / "index").iterdir():
             (other.path / "index" / path.name).write_bytes(path.read_bytes())
         with pytest.warns(StoreWarning, match="another state of the project"):
-            routes = self.answers(Project.open(other.path))
-        assert [route.fired.edit_id for route in routes] == [f"e{at:06d}" for at in range(1, 19)]
+            found = self.answers(Project.open(other.path))
+        assert [near[0].edit_id for near in found] == [f"e{at:06d}" for at in range(1, 19)]
+
+    def test_one_of_other_keys_is_found_though_its_checksum_fits(self, full):
+        state = Project.open(full.path)._state
+        graph, pointer = index.Graph(6), state.pointer
+        graph.add(state.live(), lambda numbers: state.edits.keys(numbers) + np.float32(1))
+        index_file.save(full.path, graph, "", pointer.number, pointer.sha256, state.edits.count)
+        (finding,) = verify(full.path)
+        assert finding.file == "index/neurons.json"
+        assert finding.problem == "the index does not hold the keys of the neurons"
 
     def test_an_older_one_catches_up_and_serves_the_past_too(self, full, make):
         keys = []
@@ -215,32 +212,34 @@ class TestIndexFile:
             make.commit(full, edits)
         with full.writer() as writer:
             writer.revert(["e000020"], versions=make.versions)
-        record = json.loads((full.path / "index/index.json").read_text())["record"]
-        assert record["number"] == 5, "small commits do not save the graph"
+        record = json.loads((full.path / "index/neurons.json").read_text())["record"]
+        assert record["number"] == 7, "the graph is saved when so many edits are new that it would be made"
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             for at in range(3, 10):
                 project = Project.open(full.path, at=at)
                 live = [view for view in project.edits() if view.status == "live"]
-                routes = project.lookup(np.stack([view.record.key for view in live]))
-                assert [route.fired.edit_id for route in routes] == [view.edit_id for view in live]
+                found = project.nearest(np.stack([view.record.key for view in live]))
+                assert [near[0].edit_id for near in found] == [view.edit_id for view in live]
+                assert {len(near) for near in found} == {8}, "what is not live takes no place"
+
+    def test_a_reader_of_the_past_neither_warns_nor_saves_over_it(self, full, make):
+        reader = Project.open(full.path)
+        expected = self.answers(Project.open(full.path))
+        make.commit(full, [make.edit(f"n{at}", label=(at,)) for at in range(20)])
+        record = (full.path / "index/neurons.json").read_bytes()
+        assert json.loads(record)["record"]["number"] == 6
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert self.answers(reader) == expected
+        assert (full.path / "index/neurons.json").read_bytes() == record
 
     def test_a_writer_that_changed_much_saves_it(self, full, make):
         with full.writer() as writer:
             make.commit_with(writer, [make.edit(f"n{at}", label=(at,)) for at in range(300)])
-        record = json.loads((full.path / "index/index.json").read_text())["record"]
+        record = json.loads((full.path / "index/neurons.json").read_text())["record"]
         assert record["number"] == 6
         assert [path.name for path in (full.path / "index").glob("*.hnsw")] == ["000006.hnsw"]
-
-    def test_one_at_work_saves_it_when_a_share_has_changed(self, full, make, monkeypatch):
-        monkeypatch.setattr(index_file, "CATCH_UP", 4)
-        monkeypatch.setattr(index_file, "SHARE", 4)
-        saved = []
-        with full.writer() as writer:
-            for at in range(40):
-                make.commit_with(writer, [make.edit(f"n{at}", label=(at,))])
-                saved.append(json.loads((full.path / "index/index.json").read_text())["record"]["number"])
-        assert 4 <= len({*saved}) <= 6, "each time that a quarter has changed"
 
 
 class TestManifest:
@@ -266,8 +265,8 @@ class TestManifest:
     def test_a_newer_format_names_the_melo_that_it_needs(self, full):
         path = full.path / "manifest.json"
         document = json.loads(path.read_text())
-        self.resigned(path, {**document, "format": 3, "needs": "0.9.0", "newest": "elsewhere"})
-        with pytest.raises(FormatVersionError, match=r"format 3.*up to 2; install melo 0\.9\.0 or newer"):
+        self.resigned(path, {**document, "format": 4, "needs": "0.9.0", "newest": "elsewhere"})
+        with pytest.raises(FormatVersionError, match=r"format 4.*up to 3; install melo 0\.9\.0 or newer"):
             Project.open(full.path)
         with pytest.raises(FormatVersionError):
             verify(full.path)
@@ -330,7 +329,7 @@ class TestManifest:
             try:
                 project = Project.open(full.path)
                 project.edits()
-                project.lookup(np.zeros((1, 6), np.float32))
+                project.nearest(np.zeros((1, 6), np.float32))
                 project.history()
             except MeloError as error:
                 assert "\n" not in str(error)
@@ -359,7 +358,7 @@ def test_a_mutated_arrow_file_gives_our_own_error_or_data_of_the_right_shape(ful
             for part in project.block(name).slices.values():
                 assert part.A.shape[0] == part.B.shape[1]
         assert len(project.edits()) == 19
-        project.lookup(np.zeros((3, 6), np.float32))
+        project.nearest(np.zeros((3, 6), np.float32))
     except MeloError as error:
         assert "\n" not in str(error)
     finally:
