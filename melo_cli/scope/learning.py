@@ -28,7 +28,7 @@ from melo_cli.scope.core.words import asked_views
 from melo_cli.scope.corpus import Corpus, Question, without_subject
 
 _LOW_SIZE, _HIGH_SIZE = 32, 40
-_KEY_SIZE = 128
+_SENTENCE_SIZE, _QUESTION_SIZE, _PLAIN_SIZE = 128, 64, 64
 _PCA_WORDS = 40_000
 _FLATTEN = -0.25  # power of each direction's variance that it is scaled by: half way to white
 _TEMPERATURE = 0.07
@@ -210,9 +210,9 @@ def pairs_of(model: ScopeModel, trial: Trial, readings: Readings) -> Pairs:
     features = torch.empty(0)
     order = (edit_side.counts[edit] + asked_side.counts[row]).argsort(stable=True)
     for some in order.split(_AT_ONCE):
-        part, names = match(edit_side.of(edit[some]), asked_side.of(row[some]), model.sizes)
+        part, _ = match(edit_side.of(edit[some]), asked_side.of(row[some]), model.sizes)
         if not len(features):
-            features = torch.empty((len(row), len(names)))
+            features = torch.empty((len(row), part.shape[1]))
         features[some] = part
     query = torch.tensor([at for at, _ in views])[row]
     wanted = torch.tensor([-1 if each.edit is None else each.edit for each in trial.asked])[query]
@@ -259,6 +259,7 @@ def _projections(corpus: Corpus, readings: Readings, torch_random: torch.Generat
         nothing,
         none,
         nothing,
+        nothing,
         none,
         (),
     )
@@ -283,23 +284,34 @@ def _with_keys(
     texts = [(at, question, text) for at, question in enumerate(questions) for text in question.texts()]
     sentence, question = pooled(readings.of([text for *_, text in texts]), bare.vocabulary)
     sentence_scales, question_scales = Scales.of(sentence), Scales.of(question)
+    asked = question_scales(question)
     return replace(
         bare,
         sentence_scales=sentence_scales,
-        sentence=_contrastive(sentence_scales(sentence), [at for at, *_ in texts], seed),
+        sentence=_contrastive(sentence_scales(sentence), [at for at, *_ in texts], _SENTENCE_SIZE, seed),
         question_scales=question_scales,
-        question=_contrastive(question_scales(question), [one.kind for _, one, _ in texts], seed),
+        plain=_plain(asked),
+        question=_contrastive(asked, [one.kind for _, one, _ in texts], _QUESTION_SIZE, seed),
     )
 
 
-def _contrastive(rows: Tensor, groups: Sequence[int | str], seed: int) -> Tensor:
-    """A projection `[d, _KEY_SIZE]` under which rows `[n, d]` of one group are near, and others are not."""
+def _plain(rows: Tensor) -> Tensor:
+    """The leading directions `[3 d, _PLAIN_SIZE]` of the state that stands for the whole text, the last third
+    of rows `[n, 3 d]`."""
+    third = rows.shape[1] // 3
+    whole = rows[:, 2 * third :]
+    directions = torch.linalg.eigh(whole.T @ whole / len(whole))[1].flip(1)[:, :_PLAIN_SIZE]
+    return torch.cat([rows.new_zeros(2 * third, directions.shape[1]), directions])
+
+
+def _contrastive(rows: Tensor, groups: Sequence[int | str], size: int, seed: int) -> Tensor:
+    """A projection `[d, size]` under which rows `[n, d]` of one group are near, and others are not."""
     members: dict[int | str, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
         members[group].append(row)
     several = [some for some in members.values() if len(some) > 1]
     drawn, torch_random = random.Random(seed), torch.Generator().manual_seed(seed)
-    start = torch.randn(rows.shape[1], _KEY_SIZE, generator=torch_random) / rows.shape[1] ** 0.5
+    start = torch.randn(rows.shape[1], size, generator=torch_random) / rows.shape[1] ** 0.5
     projection = start.requires_grad_(True)
     optimizer = torch.optim.AdamW([projection], lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _KEY_STEPS)

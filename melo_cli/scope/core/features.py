@@ -13,8 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-FLAGS = 4
-"""Columns at the end of a token vector: rarity, whether it is a number, reads like a name, is of the subject."""
+from .words import ANSWER_SORTS
+
+FLAGS = 5
+"""Columns at the end of a token vector: rarity, whether the word is a number, reads like a name, is of the
+subject, and which sort of answer it asks for (`words.answer_sorts`)."""
 _EXACT = 0.995  # cosine of two spellings that are one word
 _RARE = 0.6
 _PRESENT = 1e-3
@@ -62,16 +65,32 @@ def match(edit: Side, query: Side, sizes: tuple[int, ...]) -> tuple[Tensor, list
     for name, side, axis in (("edit", edit, 2), ("query", query, 1)):
         best = {by: cosine.amax(axis).clamp(-1, 1) * side.mask for by, cosine in similar.items()}
         found |= {f"{name} {key}": value for key, value in _met(best, side, name == "edit").items()}
+    found |= _wanted(edit, query)
     for part in range(edit.keys.shape[1]):
         found[f"key {part}"] = (edit.keys[:, part] * query.keys[:, part]).sum(-1)
     return torch.stack(list(found.values()), 1), list(found)
 
 
+def _wanted(edit: Side, query: Side) -> dict[str, Tensor]:
+    """Whether both prompts ask for the same sort of answer, where each shows one."""
+    shown = []
+    for side in (edit, query):
+        sorts = side.vectors[..., -1].round().long()
+        shown.append(torch.nn.functional.one_hot(sorts, ANSWER_SORTS + 1).amax(1)[:, 1:].float())
+    one, other = shown
+    both = ((one.amax(1) > 0) & (other.amax(1) > 0)).float()
+    common = (one * other).amax(1)
+    return {
+        "answers alike": common,
+        "answers differ": both - common,
+        "edit shows answer": one.amax(1),
+        "query shows answer": other.amax(1),
+    }
+
+
 def _met(best: dict[str, Tensor], side: Side, has_subject: bool) -> dict[str, Tensor]:
     """How well one side's words are met by the other's: `best`, by what is compared, `[pairs, words]`."""
-    rarity, number, name, subject = (
-        side.vectors[..., side.vectors.shape[-1] - FLAGS + flag] * side.mask for flag in range(FLAGS)
-    )
+    rarity, number, name, subject, _ = (side.vectors[..., -FLAGS:] * side.mask.unsqueeze(2)).unbind(2)
     groups = {"rare": rarity, "name": name}
     groups |= {"subject": subject, "rest": side.mask - subject} if has_subject else {"rest": side.mask - name}
     found: dict[str, Tensor] = {}

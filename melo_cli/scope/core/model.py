@@ -19,12 +19,13 @@ from torch.nn.functional import normalize
 from .features import FLAGS, Side, match
 from .readings import Reading
 from .vocabulary import Vocabulary
-from .words import SPELLING, WORDING, spelling, words_of
+from .words import SPELLING, WORDING, answer_sorts, spelling, words_of
 
 _AT_ONCE = 4096  # pairs
 _SOFTEN = 0.05  # no word weighs nothing, so that every prompt has a mean
-_SHARES = (0.45, 0.1, 0.45)
-"""Of the squared length of a key, what each part has: what is asked of whom, what is asked, and the wording."""
+_SHARES = (0.42, 0.08, 0.42, 0.08)
+"""Of the squared length of a key, what each part has: what is asked of whom, what is asked, the wording, and
+the text's own states. The first and the third find the right edit; the others are for verifying."""
 _RAREST = 4  # the power of a word's rarity by which it counts in the wording
 _SAME_WORDS = 1e-3  # of a spelling in half precision, which is computed alike each time
 
@@ -77,6 +78,7 @@ class ScopeModel:
         low, high: projections of word states at the two layers.
         sentence, question: projections `[3 d, size]` of the two pooled vectors, with their scales: alike for
             prompts that ask the same of the same, and for prompts that ask the same of anybody.
+        plain: projection of the second pooled vector that keeps most of it, learnt of no question.
         feature_scales: those of the features.
         layers: weights and biases of the classifier's layers, in order; ReLU stands between them.
     """
@@ -88,6 +90,7 @@ class ScopeModel:
     sentence: Tensor
     question_scales: Scales
     question: Tensor
+    plain: Tensor
     feature_scales: Scales
     layers: tuple[tuple[Tensor, Tensor], ...]
 
@@ -102,8 +105,8 @@ class ScopeModel:
         return sum(self._parts)
 
     @property
-    def _parts(self) -> tuple[int, int, int]:
-        return int(self.sentence.shape[1]), int(self.question.shape[1]), WORDING
+    def _parts(self) -> tuple[int, ...]:
+        return int(self.sentence.shape[1]), int(self.question.shape[1]), WORDING, int(self.plain.shape[1])
 
     def records(self, reading: Reading, subjects: Sequence[str | None] | None = None) -> list[Record]:
         """The records of texts that were read.
@@ -124,10 +127,12 @@ class ScopeModel:
     def keys(self, reading: Reading) -> Tensor:
         """Keys `[n, key_size]` float32; see `Record`."""
         sentence, question = pooled(reading, self.vocabulary)
+        asked = self.question_scales(question)
         parts = (
             self.sentence_scales(sentence) @ self.sentence,
-            self.question_scales(question) @ self.question,
+            asked @ self.question,
             wording(reading, self.vocabulary),
+            asked @ self.plain,
         )
         scaled = (
             normalize(part, dim=-1) * share**0.5 for part, share in zip(parts, _SHARES, strict=True)
@@ -179,7 +184,7 @@ class ScopeModel:
         return Side(torch.from_numpy(vectors), torch.from_numpy(mask), self.key_parts(keys))
 
     def key_parts(self, keys: Tensor) -> Tensor:
-        """Keys `[n, key_size]` as their parts `[n, 3, largest]`, each of unit length, zeros behind it."""
+        """Keys `[n, key_size]` as their parts `[n, 4, largest]`, each of unit length, zeros behind it."""
         largest = max(self._parts)
         parts = keys.split(self._parts, 1)
         padded = [torch.nn.functional.pad(part, (0, largest - part.shape[1])) for part in parts]
@@ -187,7 +192,7 @@ class ScopeModel:
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Settings as JSON values, and float32 arrays by name; `from_arrays` reads them back."""
-        arrays: dict[str, Tensor] = {"sentence": self.sentence, "question": self.question}
+        arrays = {name: getattr(self, name) for name in ("sentence", "question", "plain")}
         for field in fields(self):
             part = getattr(self, field.name)
             if isinstance(part, Scales | PcaProjection):
@@ -213,6 +218,7 @@ class ScopeModel:
             sentence=arrays["sentence"],
             question_scales=Scales(arrays["question_scales.mean"], arrays["question_scales.deviation"]),
             question=arrays["question"],
+            plain=arrays["plain"],
             feature_scales=Scales(arrays["feature_scales.mean"], arrays["feature_scales.deviation"]),
             layers=tuple((arrays[f"layers.{at}.weight"], arrays[f"layers.{at}.bias"]) for at in range(layers)),
         )
@@ -232,7 +238,7 @@ def pooled(reading: Reading, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
     stands for the text. In the first, rare words weigh more at the lower layer; in the second, names hardly
     weigh at all.
     """
-    rarity, _, name, _ = flags(reading, vocabulary, [None] * len(reading)).unbind(1)
+    rarity, _, name, _, _ = flags(reading, vocabulary, [None] * len(reading)).unbind(1)
     low, high, whole = reading.low.float(), reading.high.float(), reading.whole.float()
     asked = 1 - name + _SOFTEN
     sentence = [
@@ -249,8 +255,8 @@ def pooled(reading: Reading, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
 
 
 def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | None]) -> Tensor:
-    """The `FLAGS` of all words `[words, 4]` float32."""
-    rows: list[tuple[float, bool, bool, bool]] = []
+    """The `FLAGS` of all words `[words, FLAGS]` float32."""
+    rows: list[tuple[float, bool, bool, bool, int]] = []
     for words, subject in zip(reading.words, subjects, strict=True):
         names = vocabulary.name_like(words)
         about = {word.casefold() for word in words_of(subject)} if subject else set()
@@ -258,8 +264,8 @@ def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | Non
         if not any(of_subject):
             of_subject = names
         rows += [
-            (vocabulary.rarity(word), any(letter.isdigit() for letter in word), name, own)
-            for word, name, own in zip(words, names, of_subject, strict=True)
+            (vocabulary.rarity(word), any(letter.isdigit() for letter in word), name, own, sort)
+            for word, name, own, sort in zip(words, names, of_subject, answer_sorts(words), strict=True)
         ]
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, FLAGS)
 

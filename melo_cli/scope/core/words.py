@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,19 @@ _WORD = re.compile(
     rf"\d+|[^\W\d_{_SCRIPTS_WITHOUT_SPACES}]+|[{_SCRIPTS_WITHOUT_SPACES}]"
     r"|[+*/=<>%$€£#@&^~|\\]|(?<=\s)-(?=\s)"
 )
+# What sort of answer an English question wants. Other languages have no such words here, which says nothing.
+_ANSWERS = {
+    "who": ("who", "whom", "whose"),
+    "when": ("when", "year", "date", "day", "month", "century", "time", "hour", "o'clock"),
+    "where": ("where", "city", "country", "town", "place", "county", "region", "street", "village", "nation"),
+    "quantity": (
+        *("many", "much", "number", "percentage", "amount", "long", "far", "tall", "high", "old", "big"),
+        *("large", "wide", "deep", "heavy", "fast", "often"),
+    ),
+    "why": ("why", "reason"),
+}
+ANSWER_SORTS = len(_ANSWERS)
+_ASKS = {word: sort for sort, words in enumerate(_ANSWERS.values(), 1) for word in words}
 _SENTENCE_END = re.compile(r"(?<=[.?!…。？！])[\"')\]]*\s+|\n+")
 _QUESTION_MARKS = ("?", "？")
 _MOST_QUESTIONS = 2
@@ -66,3 +80,19 @@ def asked_views(text: str) -> list[str]:
         return [text]
     questions = [part for part in parts[:-1] if part.rstrip("\"')]").endswith(_QUESTION_MARKS)]
     return list(dict.fromkeys([text, parts[-1], *questions[-_MOST_QUESTIONS:]]))
+
+
+def answer_sorts(words: Sequence[str]) -> list[int]:
+    """For each word which sort of answer it asks for, from 1 to `ANSWER_SORTS`; 0 for none.
+
+    `who`, `when`, `where` and `why` say it alone; a word such as `year` or `many` right behind `how`, `what` or
+    `which`.
+    """
+    sorts = []
+    before = ""
+    for word in words:
+        lower = word.casefold()
+        alone = lower in ("who", "whom", "whose", "when", "where", "why")
+        sorts.append(_ASKS.get(lower, 0) if alone or before in ("how", "what", "which") else 0)
+        before = lower
+    return sorts
