@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.encoding import IGNORED, EncodedEdit, Encoder, pad_prompts
 from melo_cli.greedy import room_after, write_greedily
 from melo_cli.scoring import target_batch, target_logits
-from store.records import Route
+from melo_cli.scope.core.rules import Route
 
 _ROWS = 32
 _TOKENS = 8192
@@ -50,22 +47,19 @@ class TokenScores:
 
 
 class Routes(Protocol):
-    """Where routes come from: a project, or another editor's store of keys."""
+    """Where routes come from: a project's router, or another editor's codebook."""
 
-    def lookup(self, keys: NDArray[np.float32]) -> list[Route]: ...
+    def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]: ...
 
 
 class Answering(Protocol):
-    """What an `Asker` asks: a routed model, or another editor's that routes by keys and blocks of its own."""
+    """What an `Asker` asks: a routed model, or another editor's that routes in its own way."""
 
     @property
     def base(self) -> BaseModel: ...
 
     @property
-    def source(self) -> Routes: ...
-
-    @property
-    def keys(self) -> Callable[[Mapping[str, Tensor]], NDArray[np.float32]]: ...
+    def router(self) -> Routes: ...
 
     def using(self, block_ids: Sequence[str | None]) -> AbstractContextManager[None]: ...
 
@@ -82,19 +76,9 @@ class Asker:
         self.base = routed.base
         self.encoder = encoder
 
-    def keys(self, prompts: Sequence[Sequence[int]], advance: Advance | None = None) -> NDArray[np.float32]:
-        """Keys `[n, d]` float32 of encoded prompts."""
-        keys: list[NDArray[np.float32] | None] = [None] * len(prompts)
-        for batch in _batches([len(prompt) for prompt in prompts]):
-            found = self.routed.keys(pad_prompts(self.base, [prompts[index] for index in batch]))
-            for index, key in zip(batch, found, strict=True):
-                keys[index] = key
-            _tell(advance, batch)
-        return np.stack([key for key in keys if key is not None])
-
-    def routes(self, prompts: Sequence[Sequence[int]], advance: Advance | None = None) -> list[Route]:
-        """Routes of encoded prompts."""
-        return self.routed.source.lookup(self.keys(prompts, advance)) if prompts else []
+    def routes(self, prompts: Sequence[str], advance: Advance | None = None) -> list[Route]:
+        """Routes of prompts, by their own texts."""
+        return self.routed.router.routes(prompts, advance) if prompts else []
 
     def answers(
         self,
@@ -110,7 +94,7 @@ class Asker:
             max_new_tokens: tokens that each answer may have at most, stop token included.
         """
         answers = [""] * len(prompts)
-        for batch in _batches([len(prompts[i]) + max_new_tokens[i] for i in range(len(prompts))]):
+        for batch in batches_of_like_length([len(prompts[i]) + max_new_tokens[i] for i in range(len(prompts))]):
             steps = max(max_new_tokens[i] for i in batch)
             roomy = [i for i in batch if room_after(self.base, len(prompts[i])) >= steps]
             # A row that would run over the last position goes alone, as far as it can.
@@ -129,7 +113,7 @@ class Asker:
     ) -> list[TokenScores]:
         """Teacher-forced scores of targets under the blocks given."""
         scores: dict[int, TokenScores] = {}
-        for batch in _batches([len(edit.prompt_ids) + len(edit.target_ids) for edit in edits]):
+        for batch in batches_of_like_length([len(edit.prompt_ids) + len(edit.target_ids) for edit in edits]):
             with torch.no_grad(), self.routed.using([blocks[index] for index in batch]):
                 rows = self._score([edits[index] for index in batch])
             scores.update(zip(batch, rows, strict=True))
@@ -174,7 +158,7 @@ def same_answer(answer: str, target: str) -> bool:
     return answer.split() == target.split()
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+def batches_of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Indices in batches of like length: at most 32 rows and, padding counted, 8192 tokens."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):

@@ -171,17 +171,14 @@ def default_targets(base: BaseModel) -> list[str]:
     return chosen
 
 
-def key_layer_candidates(base: BaseModel, targets: Sequence[str]) -> list[str]:
-    """Where calibration looks for keys, as far as it runs before every target.
-
-    The input embeddings, and the outputs of the blocks a quarter and half of the way up the stack that reads
-    the prompt.
-    """
+def default_key_layer(base: BaseModel, targets: Sequence[str]) -> str:
+    """The block a quarter of the way up the stack that reads the prompt, as far as it runs before every target;
+    else the highest that does, or the input embeddings."""
     stack, length = next(iter(_stacks(base.model)))
     inside = (re.match(rf"{re.escape(stack)}\.(\d+)\.", target) for target in targets)
     first = min((int(found[1]) for found in inside if found is not None), default=length)
-    depths = dict.fromkeys(max(length // part - 1, 0) for part in (4, 2))
-    return [embedding_name(base), *(f"{stack}.{depth}" for depth in depths if depth < first)]
+    depth = min(max(round(length / 4) - 1, 0), first - 1)
+    return f"{stack}.{depth}" if depth >= 0 else embedding_name(base)
 
 
 def require_key_before_targets(base: BaseModel, key_layer: str, targets: Sequence[str]) -> None:

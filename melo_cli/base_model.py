@@ -23,6 +23,7 @@ from melo_cli.errors import ModelError, TrustError
 from melo_cli.fingerprint import fingerprint
 from melo_cli.hub_cache import is_hub_id
 from melo_cli.recipe import ModelSection
+from melo_cli.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from melo_cli.weights import take_into_memory
 from store.records import BaseReference
 
@@ -78,6 +79,7 @@ class BaseModel:
 
     Attributes:
         max_length: tokens that a prompt and its answer may have together; None where there is no limit.
+        encoder: the sentence encoder whose states routes are made of, where there is one.
         takes_positions: whether a padded batch needs `position_ids` to be right. Models with relative
             positions, and those that count positions from the tokens themselves (RoBERTa), do not.
     """
@@ -89,6 +91,7 @@ class BaseModel:
     folder: Path
     max_length: int | None
     takes_positions: bool
+    encoder: SentenceEncoder | None = None
 
     def generate(self, **arguments: Any) -> Tensor:
         """transformers' generation, `[rows, length]` int64, under whatever blocks are in force."""
@@ -112,12 +115,15 @@ class BaseModel:
         return {int(index): str(name) for index, name in (self.model.config.id2label or {}).items()}
 
 
-def load_base_model(section: ModelSection, task: str, *, weights: bool = True) -> BaseModel:
+def load_base_model(
+    section: ModelSection, task: str, *, weights: bool = True, encoder: str | None = None
+) -> BaseModel:
     """Load what a recipe's `model` section names, in evaluation mode and frozen.
 
     Args:
         weights: False leaves them on disk: the model's modules are on torch's meta device, to be looked at
             and not to be run, and `folder` holds the files.
+        encoder: hub id or folder of a sentence encoder to load beside it.
 
     Raises:
         TrustError: no safetensors weights, or code of its own, without the recipe's leave.
@@ -131,6 +137,7 @@ def load_base_model(section: ModelSection, task: str, *, weights: bool = True) -
     model = _with_weights(section, config, kind) if weights else _outline(section, config, kind)
     model.eval().requires_grad_(False)
     tokenizer = _load_tokenizer(section)
+    beside = load_sentence_encoder(encoder) if encoder is not None else None
     reference = BaseReference(
         name_or_path=str(folder) if Path(section.name_or_path).is_dir() else section.name_or_path,
         revision=section.revision,
@@ -144,6 +151,7 @@ def load_base_model(section: ModelSection, task: str, *, weights: bool = True) -
         folder,
         max_length=_max_length(config, tokenizer),
         takes_positions=_takes_positions(model, kind),
+        encoder=beside,
     )
 
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from melo_cli.answering import Asker
-from melo_cli.architecture import require_key_before_targets, resolve_key_layer, resolve_targets
+from melo_cli.architecture import (
+    default_key_layer,
+    require_key_before_targets,
+    resolve_key_layer,
+    resolve_targets,
+)
 from melo_cli.base_model import BaseModel, load_base_model
 from melo_cli.encoding import Encoder
-from melo_cli.errors import ProjectError, RecipeError
-from melo_cli.keys import KeyExtractor, KeyTransform
+from melo_cli.errors import BaseMismatchError, ProjectError
 from melo_cli.projects import EXPORTED_PROJECT
 from melo_cli.recipe import Recipe, recipe_from_mapping
 from melo_cli.routed import RoutedModel
+from melo_cli.scope.core.pooling import KeyTransform
+from melo_cli.scope.reading import reader_for
+from melo_cli.scope.router import Router, radius_router, verified_router
 from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel
 from melo_cli.versions import library_versions
 from store.project import Project
@@ -35,11 +46,10 @@ class OpenProject:
         return [block_id for block_id in self.project.block_ids() if block_id in answering]
 
     @property
-    def radius(self) -> float:
-        """The radius that a new neuron asks for."""
+    def radius(self) -> float | None:
+        """The radius that a new neuron asks for; None under the rule `verified`."""
         radius = self.recipe.key.radius
-        assert isinstance(radius, float), "`assemble` takes calibrated recipes alone"
-        return radius
+        return radius if isinstance(radius, float) else None
 
     def describe(self, artefact: str) -> dict[str, str | int]:
         """What an artefact made from it comes from."""
@@ -85,11 +95,13 @@ def open_project(
     device: str | None = None,
     block_cache_mb: int | None = None,
     weights: bool = True,
+    encoder: str | None = None,
 ) -> OpenProject:
     """Open a project for answering: the snapshot `at`, or the newest.
 
     Args:
         block_cache_mb: MiB on the device for blocks that were used lately.
+        encoder: folder or hub id of the sentence encoder, where it is no longer where the project found it.
         weights: False leaves the base model's weights on disk: what is opened can be written elsewhere, and
             cannot answer.
 
@@ -101,14 +113,16 @@ def open_project(
     if is_exported:
         path, base = exported, base or str(exported.parent)
     project = Project.open(path, at=at)
-    recipe = recipe_from_mapping(project.recipe, where=f"{path}: recipe")
+    recipe = stored_recipe(project)
     changes = {"name_or_path": base or project.base.name_or_path, "revision": project.base.revision}
     if is_exported:
         changes["tokenizer"] = None  # it lies beside the model
     if device is not None:
         changes["device"] = device
     model_section = recipe.model.model_copy(update=changes)
-    base_model = load_base_model(model_section, recipe.task, weights=weights)
+    base_model = load_base_model(
+        model_section, recipe.task, weights=weights, encoder=encoder or recipe.key.encoder
+    )
     project.base.require_same(base_model.reference)
     opened = assemble(project, recipe, base_model)
     if block_cache_mb is not None:
@@ -116,32 +130,34 @@ def open_project(
     return opened
 
 
-def resolve_recipe(recipe: Recipe, base: BaseModel, kept: Recipe | None = None) -> Recipe:
-    """The recipe with every `auto` about the model's modules replaced by what it means for `base`.
-
-    A key that is still to be calibrated stays as it is.
+def stored_recipe(project: Project, overrides: Sequence[str] = (), changes: Mapping[str, Any] = {}) -> Recipe:  # noqa: B006
+    """The recipe that a project holds.
 
     Args:
-        kept: the recipe of the project that goes on, if any: its key stands for `key.radius: auto`.
+        overrides: `--set` texts over it.
+        changes: sections that take the place of its own.
+    """
+    told = {**project.recipe, **changes}
+    calibration = told.get("calibration")
+    if isinstance(calibration, dict):  # what projects of format 2 learnt keys with
+        told["calibration"] = {name: calibration[name] for name in calibration.keys() - {"size", "steps"}}
+    return recipe_from_mapping(told, overrides, where=f"{project.path}: recipe")
+
+
+def resolve_recipe(recipe: Recipe, base: BaseModel) -> Recipe:
+    """The recipe with every `auto` about the model's modules replaced by what it means for `base`.
 
     Raises:
         ModelError: a module is missing, or the key layer does not run before every target.
-        RecipeError: a key is to be learned, but not calibrated.
     """
     targets = resolve_targets(base, recipe.lora.target_modules)
-    key = kept.key if kept is not None and recipe.key.needs_calibration else recipe.key
-    if not key.needs_calibration:
-        if key.pooling == "learned" and kept is None:
-            raise RecipeError(
-                "a learned key has no unit to give a radius in",
-                where="key.radius",
-                mend="set key.radius=auto, or another key.pooling",
-            )
-        pooling = "mean" if key.pooling == "auto" else key.pooling
-        layer = resolve_key_layer(base, key.layer)
-        key = key.model_copy(update={"layer": layer, "pooling": pooling})
-    if key.layer != "auto":
-        require_key_before_targets(base, resolve_key_layer(base, key.layer), targets)
+    key = recipe.key
+    if base.encoder is None:
+        layer = default_key_layer(base, targets) if key.layer == "auto" else resolve_key_layer(base, key.layer)
+        require_key_before_targets(base, layer, targets)
+        key = key.model_copy(update={"layer": layer})
+    if recipe.routing.scope == "radius" and key.pooling == "auto":
+        key = key.model_copy(update={"pooling": "mean"})
     tokenizer = recipe.model.tokenizer
     if tokenizer is not None and Path(tokenizer).expanduser().is_dir():
         tokenizer = str(Path(tokenizer).expanduser().resolve())
@@ -154,11 +170,32 @@ def resolve_recipe(recipe: Recipe, base: BaseModel, kept: Recipe | None = None) 
     )
 
 
-def key_transform(key_map: KeyMap | None, recipe: Recipe, base: BaseModel) -> KeyTransform:
-    """How hidden states become keys: as calibrated, else pooled as the recipe says."""
+def router_for(recipe: Recipe, base: BaseModel, key_map: KeyMap | None, project: Project) -> Router:
+    """The router of a project, by the rule that its recipe names.
+
+    Raises:
+        ProjectError: the project waits for its first calibration.
+    """
+    arrays = {name: torch.tensor(array) for name, array in (key_map.arrays if key_map else {}).items()}
+    if recipe.routing.scope == "radius":
+        settings = key_map.settings if key_map is not None else {"pooling": recipe.key.pooling, "unit": False}
+        return radius_router(base, recipe.key.layer, KeyTransform.from_arrays(settings, arrays), project)
     if key_map is None:
-        return KeyTransform(recipe.key.pooling)
-    return KeyTransform.from_key_map(key_map, base.model.device)
+        raise ProjectError(
+            "its scope is not learnt yet", where=str(project.path), mend="run `melo edit RECIPE` again"
+        )
+    _require_same_encoder(base, key_map, project)
+    return verified_router(key_map.settings, arrays, lambda: reader_for(base, recipe.key.layer), project)
+
+
+def _require_same_encoder(base: BaseModel, key_map: KeyMap, project: Project) -> None:
+    learnt_with = key_map.settings.get("encoder")
+    if learnt_with != (base.encoder.fingerprint if base.encoder is not None else None):
+        raise BaseMismatchError(
+            "its scope was learnt with another sentence encoder",
+            where=str(project.path),
+            mend="name the one it was made with as --encoder, or run `melo calibrate`",
+        )
 
 
 def encoder_for(recipe: Recipe, base: BaseModel) -> Encoder:
@@ -176,12 +213,8 @@ def assemble(project: Project, recipe: Recipe, base: BaseModel, key_map: KeyMap 
     Raises:
         ProjectError: the project waits for its first calibration.
     """
-    if recipe.key.needs_calibration:
-        raise ProjectError(
-            "its key is not calibrated yet", where=str(project.path), mend="run `melo edit RECIPE` again"
-        )
     targets = recipe.lora.target_modules
     config = DynamicLoraConfig(r=recipe.lora.rank, lora_alpha=recipe.lora.alpha, target_modules=list(targets))
-    keys = KeyExtractor(base, recipe.key.layer, key_transform(key_map or project.key_map, recipe, base))
-    routed = RoutedModel(base, DynamicLoraModel(base.model, config), keys, project)
+    router = router_for(recipe, base, key_map or project.key_map, project)
+    routed = RoutedModel(base, DynamicLoraModel(base.model, config), router, project)
     return OpenProject(project, recipe, routed, Asker(routed, encoder_for(recipe, base)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from melo_cli.loading import OpenProject
-from store.records import Neighbour, Route
+from melo_cli.scope.core.rules import Candidate, Route
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def query(
     """
     encoded = [opened.encoder.prompt(prompt) for prompt in prompts]
     length = max_new_tokens or opened.recipe.generation.max_new_tokens
-    routes = opened.asker.routes(encoded)
+    routes = opened.asker.routes(prompts)
     fired = {at: route.fired.block for at, route in enumerate(routes) if route.fired is not None}
     # Base and edited answers together: a batch may mix blocks, and costs little more than one of them.
     asked = [*encoded, *(encoded[at] for at in fired)]
@@ -48,5 +48,5 @@ def query(
     ]
 
 
-def _edit_prompt(opened: OpenProject, neighbour: Neighbour | None) -> str | None:
+def _edit_prompt(opened: OpenProject, neighbour: Candidate | None) -> str | None:
     return opened.project.edit(neighbour.edit_id).prompt if neighbour is not None else None

@@ -6,25 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.blocks import BlockCache
 from melo_cli.encoding import IGNORED, with_positions
 from melo_cli.errors import PromptError
-from melo_cli.keys import KeyExtractor
+from melo_cli.scope.core.rules import Neurons, Route
+from melo_cli.scope.router import Router
+from melo_cli.scope.turns import LastUserTurn
 from melo_cli.tuner import DynamicLoraModel
-from store.records import Block, Route
+from store.records import Block
 
 
-class EditSource(Protocol):
-    """Where routes and blocks come from: an open project, or an exported one."""
-
-    def lookup(self, keys: NDArray[np.float32], *, nearest: bool = True) -> list[Route]:
-        """Routes of keys `[n, d]`, by one index search; `Route.nearest` where it is asked for."""
+class EditSource(Neurons, Protocol):
+    """Where candidates and blocks come from: an open project."""
 
     def block(self, block_id: str) -> Block:
         """One block's slices."""
@@ -34,21 +31,24 @@ class RoutedModel:
     """A base model whose edits answer the prompts in their scope (MELO, Sec. 3.3).
 
     Call it and `generate` with it as with a transformers model. A prompt's route is taken from its own
-    tokens before the first layer runs for the answer, and holds for every step, beam and sample.
+    text, of a conversation from the last user turn, before the first layer runs for the answer, and holds for
+    every step, beam and sample.
 
     Attributes:
-        routes: the route of each prompt of the last call; who answers, not what is nearest.
+        router: takes texts to routes.
+        routes: the route of each prompt of the last call.
         tokenizer: the base model's tokenizer.
         config: the base model's config.
     """
 
     def __init__(
-        self, base: BaseModel, tuner: DynamicLoraModel, keys: KeyExtractor, source: EditSource
+        self, base: BaseModel, tuner: DynamicLoraModel, router: Router, source: EditSource
     ) -> None:
         self.base = base
         self.tuner = tuner
-        self.keys = keys
+        self.router = router
         self.source = source
+        self._turns = LastUserTurn(base.tokenizer)
         self.blocks = BlockCache(lambda block_id: self.source.block(block_id), tuner.device)
         self.tokenizer = base.tokenizer
         self.config = base.model.config
@@ -59,10 +59,15 @@ class RoutedModel:
         """Where inputs must be."""
         return self.tuner.device
 
+    def follow(self, source: EditSource) -> None:
+        """Go on to another snapshot of the project."""
+        self.source = self.router.neurons = source
+
     def route(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> list[Route]:
-        """Who answers prompts `[batch, length]`, padded on either side; `Route.nearest` is left out."""
-        mask = self._mask(input_ids, attention_mask)
-        return self.source.lookup(self.keys({"input_ids": input_ids, "attention_mask": mask}), nearest=False)
+        """Who answers prompts `[batch, length]`, padded on either side."""
+        mask = self._mask(input_ids, attention_mask).bool()
+        texts = [self._turns.text(row[real].tolist()) for row, real in zip(input_ids, mask, strict=True)]
+        return self.router.routes(texts)
 
     @contextmanager
     def using(self, block_ids: Sequence[str | None]) -> Iterator[None]:

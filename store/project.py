@@ -28,6 +28,7 @@ from store.records import (
     Neighbour,
     SnapshotInfo,
     Tokens,
+    Vector,
     block_id,
     edit_id,
 )
@@ -181,6 +182,14 @@ class Project(Overview):
             DamagedProjectError: its file is broken.
         """
         return [self._state.edits.tokens(checks.known_edit(self._state, name)) for name in edit_ids]
+
+    def keys(self, edit_ids: Iterable[str]) -> Vector:
+        """The keys float32 [n, d] of edits that are neurons.
+
+        Raises:
+            UnknownEditError: there is no such edit.
+        """
+        return self._state.edits.keys([checks.known_edit(self._state, name) for name in edit_ids])
 
     def files(self) -> list[FileEntry]:
         """The files that make up this snapshot."""

@@ -1,81 +1,146 @@
-"""Puts a calibration in force: the key map, the recipe that it settles, and new keys for the edits."""
+"""Learns the scope of a project's edits and puts it in force: key map, recipe, and new records of the edits."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from melo_cli.answering import Asker
+import torch
+
 from melo_cli.base_model import BaseModel
-from melo_cli.calibration.calibrate import Calibration, calibrate
 from melo_cli.calibration.material import Material, collect_material
+from melo_cli.calibration.own_data import Moved, moved, texts_of
+from melo_cli.calibration.scope_cache import scope_learnt_with
 from melo_cli.calibration.seen import digests
+from melo_cli.calibration.thresholds import Evidence, shares, threshold_within
 from melo_cli.datasets import EditRequest, load_calibration, load_locality
-from melo_cli.encoding import Encoder
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
+from melo_cli.scope.core.model import ScopeModel
+from melo_cli.scope.core.rules import probability
+from melo_cli.scope.learning import Learnt, Outcome, Readings
+from melo_cli.scope.reading import reader_for
+from melo_cli.scope.router import Router
 from store.project import Project
 from store.records import KeyMap
 from store.writer import Writer
 
-# With fewer edits of its own than this, calibration takes those that evaluation would ask.
-_FEWEST_TO_HOLD_BACK = 2
+
+@dataclass(frozen=True)
+class Calibration:
+    """The scope model of a project, and what is expected of it.
+
+    Attributes:
+        threshold: log-odds from which on an edit fires; infinite where it answers its own prompt alone.
+        corpus, own: by kind the share that reaches its edit, or fires wrongly: of the corpus, and of the
+            project's own data.
+        counts: how many of each kind of the project's own data were measured.
+        moved: whether the classifier learnt from the project's own data.
+    """
+
+    model: ScopeModel
+    threshold: float
+    corpus: dict[str, float]
+    own: dict[str, float]
+    counts: dict[str, int]
+    moved: bool
+    material: Material
+    encoder: dict[str, str] | None
+
+    @property
+    def strictest(self) -> bool:
+        """Whether an edit answers its own prompt alone, since nothing else keeps within the bounds."""
+        return math.isinf(self.threshold)
+
+    def report(self) -> dict[str, Any]:
+        """What is told of it, as JSON values."""
+        return {
+            "threshold": None if self.strictest else probability(self.threshold),
+            "corpus": self.corpus,
+            "own": self.own,
+            "counts": self.counts,
+            "moved": self.moved,
+            "edits": len(self.material.anchors),
+            "unrelated": len(self.material.unrelated),
+        }
+
+    def key_map(self, seed: int) -> KeyMap:
+        """What a project keeps of it."""
+        settings, arrays = self.model.to_arrays()
+        return KeyMap(
+            {
+                "scope": "verified",
+                "threshold": None if self.strictest else self.threshold,
+                "model": settings,
+                "encoder": self.encoder,
+                "learnt": self.report(),
+                "seed": seed,
+                "seen": digests(self.material.prompts()),
+            },
+            {name: array.numpy() for name, array in arrays.items()},
+        )
 
 
-def calibration_for(
-    recipe: Recipe,
-    base: BaseModel,
-    encoder: Encoder,
-    targets: Sequence[str],
-    edits: Sequence[EditRequest],
-    reporter: Reporter,
-) -> tuple[Calibration, KeyMap]:
-    """Calibrate on the recipe's data, and say what the project is to keep of it.
+def calibrate(
+    recipe: Recipe, base: BaseModel, edits: Sequence[EditRequest], reporter: Reporter
+) -> Calibration:
+    """Learn the scope of a project's edits from the corpus and from the recipe's data.
 
     Args:
+        recipe: a resolved one, of the rule `verified`.
         edits: the edits that are or will be in the project.
-        targets: full names of the target modules.
 
     Raises:
-        MeloError: there is too little data, or it cannot be read.
+        MeloError: the recipe's data cannot be read.
     """
+    learnt = scope_learnt_with(base, recipe.key.layer, recipe.calibration.questions, reporter)
     material = _material(recipe, edits, reporter)
-    found = calibrate(base, encoder, recipe, targets, material, reporter)
-    return found, found.transform.to_key_map(_settings(found, recipe))
-
-
-def settled(recipe: Recipe, found: Calibration) -> Recipe:
-    """The recipe with the key that calibration chose."""
-    chosen = found.chosen.candidate
-    key = {"layer": chosen.layer, "pooling": chosen.pooling, "radius": found.radius}
-    return recipe.model_copy(update={"key": recipe.key.model_copy(update=key)})
+    after = _moved(learnt, material, recipe, base, reporter)
+    bounds = recipe.routing.max_false_fire.model_dump()
+    threshold = threshold_within(Evidence(learnt.outcomes, after.outcomes), bounds)
+    if math.isinf(threshold):
+        reporter.warn(
+            "no threshold keeps false fires within routing.max_false_fire: each edit answers its own prompt alone"
+        )
+    return Calibration(
+        after.model,
+        threshold,
+        shares(learnt.outcomes, threshold),
+        shares(after.outcomes, threshold),
+        _counts(after.outcomes),
+        after.learnt,
+        material,
+        base.encoder.fingerprint if base.encoder is not None else None,
+    )
 
 
 def put_in_force(
     writer: Writer,
     key_map: KeyMap,
     recipe: Recipe,
-    asker: Asker | None,
+    router: Router | None,
     *,
     versions: Mapping[str, str],
     command: str,
 ) -> None:
-    """Commit a key map, with new keys for every edit that has one.
+    """Commit a key map, with new records for every edit that is a neuron.
 
     Args:
-        recipe: as `settled` gave it.
-        asker: takes keys as the key map says; needed where there are edits.
+        router: makes records as the key map says; needed where there are edits.
     """
-    records = [view.record for view in writer.project.edits() if view.record.key is not None]
-    keys = {}
-    if records and asker is not None:
-        taken = asker.keys([asker.encoder.prompt(record.prompt) for record in records])
-        keys = {record.edit_id: key for record, key in zip(records, taken, strict=True)}
-    assert isinstance(recipe.key.radius, float), "calibration settles the radius"
+    views = [view for view in writer.project.edits() if view.record.key is not None and view.status != "failed"]
+    keys, tokens = {}, {}
+    if views and router is not None:
+        taken = router.records([view.prompt for view in views], [view.record.subject for view in views])
+        keys = {view.edit_id: record.key for view, record in zip(views, taken, strict=True)}
+        tokens = {view.edit_id: record.tokens for view, record in zip(views, taken, strict=True)}
     writer.rekey(
         key_map,
         keys,
-        dict.fromkeys(keys, recipe.key.radius),
+        tokens,
+        dict.fromkeys(keys),
         recipe=recipe.to_mapping(),
         seed=recipe.seed,
         versions=versions,
@@ -91,10 +156,28 @@ def stored_requests(project: Project) -> list[EditRequest]:
     ]
 
 
+def _moved(
+    learnt: Learnt, material: Material, recipe: Recipe, base: BaseModel, reporter: Reporter
+) -> Moved:
+    """What was learnt, moved by the project's own data where it has some to show."""
+    if not any(anchor.rephrases or anchor.hard for anchor in material.anchors) and not material.unrelated:
+        return Moved(learnt.model, (), learnt=False)
+    texts = texts_of(material)
+    with reporter.progress("learning scope: reading the edits", len(texts), "texts") as progress:
+        reading = reader_for(base, recipe.key.layer).read(texts, lambda count: progress.advance(count))
+    torch.manual_seed(recipe.seed)
+    return moved(learnt, material, Readings(reading), recipe.seed)
+
+
+def _counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    kinds = [outcome.kind for outcome in outcomes]
+    return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
+
+
 def _material(recipe: Recipe, edits: Sequence[EditRequest], reporter: Reporter) -> Material:
     dataset, settings = recipe.dataset, recipe.calibration
     unrelated: list[str] = []
-    if dataset is not None and dataset.locality is not None:
+    if dataset is not None and dataset.locality is not None and settings.share:
         unrelated = [prompt for prompt, _ in load_locality(dataset, recipe.task, reporter)]
     if dataset is not None and dataset.calibration is not None:
         rows = load_calibration(dataset, recipe.task, reporter)
@@ -108,39 +191,12 @@ def _material(recipe: Recipe, edits: Sequence[EditRequest], reporter: Reporter) 
             seed=recipe.seed,
             apart_from=edits,
         )
-    held_back = _share_of(recipe, edits, unrelated, settings.share)
-    if len(held_back.anchors) >= _FEWEST_TO_HOLD_BACK or not edits:
-        return held_back
-    reporter.warn(
-        "so few edits that the key is calibrated on all: evaluation has no unseen rephrases of them"
-    )
-    return _share_of(recipe, edits, unrelated, 1.0)
-
-
-def _share_of(
-    recipe: Recipe, edits: Sequence[EditRequest], unrelated: Sequence[str], share: float
-) -> Material:
     return collect_material(
         edits,
         unrelated,
         task=recipe.task,
-        share=share,
-        unrelated_share=recipe.calibration.share,
-        most=recipe.calibration.max_edits,
+        share=settings.share,
+        unrelated_share=settings.share,
+        most=settings.max_edits,
         seed=recipe.seed,
     )
-
-
-def _settings(found: Calibration, recipe: Recipe) -> dict[str, Any]:
-    return {
-        "radius": found.radius,
-        "anchors": len(found.material.anchors),
-        "unrelated": len(found.material.unrelated),
-        "rephrases": "given" if found.material.given else "made",
-        "max_false_fire": recipe.routing.max_false_fire.model_dump(),
-        "chosen": found.chosen.to_json(),
-        "sweep": [row.to_json() for row in found.sweep],
-        "skipped_layers": list(found.skipped),
-        "seed": recipe.seed,
-        "seen": digests(found.material.prompts()),
-    }

@@ -46,8 +46,8 @@ class _Present:
     def holds(self, request: EditRequest) -> bool:
         """Whether the edit need not be made.
 
-        An answer that the block of another prompt gives may go when that edit does, or when a newer one cuts
-        its ball.
+        An answer that the block of another prompt gives may go when that edit does, or when a newer one is
+        nearer.
         """
         return self.prompt in (None, request.prompt) and same_answer(self.answer, request.target)
 
@@ -88,7 +88,7 @@ class Editor:
             MeloError: the model cannot take one of them; nothing has been changed then.
         """
         encoded = [self._open.encoder.edit(request.prompt, request.target) for request in requests]
-        present = self._present_answers(encoded)
+        present = self._present_answers(requests, encoded)
         wrong = [i for i, request in enumerate(requests) if not present[i].holds(request)]
         solved = solve(self._open, [self._to_solve(requests[i], encoded[i]) for i in wrong], on_step)
         solutions = dict(zip(wrong, solved.solutions, strict=True))
@@ -125,9 +125,11 @@ class Editor:
         except PromptError:
             return None
 
-    def _present_answers(self, encoded: Sequence[EncodedEdit]) -> list[_Present]:
+    def _present_answers(
+        self, requests: Sequence[EditRequest], encoded: Sequence[EncodedEdit]
+    ) -> list[_Present]:
         asker = self._open.asker
-        routes = asker.routes([edit.prompt_ids for edit in encoded])
+        routes = asker.routes([request.prompt for request in requests])
         blocks = [route.fired.block if route.fired is not None else None for route in routes]
         answers = asker.answers([edit.prompt_ids for edit in encoded], blocks, answer_lengths(encoded))
         project = self._writer.project
@@ -139,6 +141,7 @@ class Editor:
     ) -> NewEdit:
         block = solution.block if solution is not None else None
         routes = block is not None if solution is not None else present.prompt is None
+        record = self._open.routed.router.records([request.prompt], [request.subject])[0] if routes else None
         metrics: dict[str, Any] = {"answer": present.answer}
         if solution is not None:
             metrics = {
@@ -158,9 +161,10 @@ class Editor:
             metadata=request.metadata,
             status="already_right" if solution is None else "solved" if block is not None else "failed",
             label=encoded.target_ids,
-            key=self._open.asker.keys([encoded.prompt_ids])[0] if routes else None,
+            key=record.key if record is not None else None,
+            tokens=record.tokens if record is not None and len(record.tokens) else None,
             block=block,
-            radius=self._open.radius if routes else None,
+            radius=self._open.radius if record is not None else None,
             metrics=metrics,
         )
 
@@ -173,7 +177,7 @@ class Editor:
             versions=self._versions,
             command=self._command,
         )
-        self._open.routed.source = self._writer.project
+        self._open.routed.follow(self._writer.project)
         return [
             EditOutcome(
                 edit_id,

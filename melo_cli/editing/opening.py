@@ -1,32 +1,28 @@
-"""Opens the project of a recipe, or makes it; a key that is left to measuring is calibrated first."""
+"""Opens the project of a recipe, or makes it; what its edits answer for is learnt first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from melo_cli.base_model import BaseModel, load_base_model
-from melo_cli.calibration import (
-    Calibration,
-    calibration_for,
-    plot_sweep,
-    put_in_force,
-    settled,
-    stored_requests,
-)
+from melo_cli.calibration import Calibration, put_in_force, stored_requests
+from melo_cli.calibration import calibrate as learn_scope
 from melo_cli.datasets import EditRequest
 from melo_cli.errors import RecipeError
-from melo_cli.loading import OpenProject, assemble, encoder_for, resolve_recipe
-from melo_cli.recipe import Recipe, recipe_from_mapping
+from melo_cli.loading import OpenProject, assemble, encoder_for, resolve_recipe, router_for, stored_recipe
+from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
 from melo_cli.versions import library_versions
 from store.project import Project
 
-# What a project's neurons and blocks rest on: a project has one of each, and of a key until it is calibrated.
-_FIXED = ("task", "model.template", "lora.target_modules")
-_FIXED_KEY = ("key.layer", "key.pooling")
-PLOT = "calibration.png"
-"""In a project: the sweep of its latest calibration."""
+# What a project's neurons and blocks rest on: a project has one of each.
+_FIXED = ("task", "model.template", "lora.target_modules", "routing.scope", "key.layer", "key.pooling")
+_BY_CALIBRATION = ("routing.scope", "key.layer", "key.pooling")
+_COMPARED = 100
+"""Prompts whose keys are compared under the rule `radius`."""
 
 
 def open_or_create(
@@ -40,71 +36,85 @@ def open_or_create(
         MeloError: recipe, data, model or project do not fit.
     """
     reporter.info(f"loading {recipe.model.name_or_path}")
-    base = load_base_model(recipe.model, recipe.task)
+    base = load_base_model(recipe.model, recipe.task, encoder=recipe.key.encoder)
     project = Project.open(path) if Project.exists(path) else None
-    kept = _kept(project, base, path)
-    resolved = resolve_recipe(recipe, base, kept)
+    kept = _kept(project, base)
+    resolved = resolve_recipe(recipe, base)
     encoder = encoder_for(resolved, base)
     for request in requests:
         encoder.edit(request.prompt, request.target)
     if kept is not None:
         _require_same_settings(resolved, kept, path)
-    found, key_map = None, None
-    if resolved.key.needs_calibration:
-        targets = list(resolved.lora.target_modules)
-        found, key_map = calibration_for(resolved, base, encoder, targets, requests, reporter)
+    found = None
+    if resolved.routing.scope == "verified" and (project is None or project.key_map is None):
+        found = learn_scope(resolved, base, requests, reporter)
     project = project or _create(resolved, base, path)
-    if found is not None and key_map is not None:
-        resolved = settled(resolved, found)
+    if found is not None:
         with project.writer() as writer:
+            key_map = found.key_map(resolved.seed)
             put_in_force(writer, key_map, resolved, None, versions=library_versions(), command=command)
             project = writer.project
-        plot_sweep(found, path / PLOT)
-    return assemble(project, resolved, base), found
+    opened = assemble(project, resolved, base)
+    if resolved.routing.scope == "radius":
+        _require_different_keys(opened, requests)
+    return opened, found
 
 
 def calibrate_again(
     path: Path, overrides: Sequence[str], reporter: Reporter, *, command: str, base: str | None = None
 ) -> Calibration:
-    """Calibrate a project on its own edits, and give all its neurons their new keys, in one commit.
+    """Learn anew what a project's edits answer for, and give all its neurons new records, in one commit.
+
+    A project under the rule `radius`, as all of format 2 are, is `verified` from then on.
 
     Args:
-        overrides: `--set` texts over the project's recipe, whose key is left to measuring again.
+        overrides: `--set` texts over the project's recipe.
 
     Raises:
-        MeloError: there is no such project, or too little to measure on.
+        MeloError: there is no such project, or the recipe does not fit.
     """
     project = Project.open(path)
-    recipe = recipe_from_mapping({**project.recipe, "key": {}}, overrides, where=f"{path}: recipe")
-    if not recipe.key.needs_calibration:
-        raise RecipeError("a radius that is given is not calibrated", where="--set key.radius")
+    before = stored_recipe(project)
+    key = {"encoder": before.key.encoder}
+    routing = {**before.routing.model_dump(mode="json"), "scope": "verified"}
+    recipe = stored_recipe(project, overrides, {"key": key, "routing": routing})
+    if recipe.routing.scope != "verified":
+        raise RecipeError("only the rule verified is calibrated", where="--set routing.scope")
     section = recipe.model.model_copy(
         update={"name_or_path": base or project.base.name_or_path, "revision": project.base.revision}
     )
     reporter.info(f"loading {section.name_or_path}")
-    loaded = load_base_model(section, recipe.task)
-    kept = _kept(project, loaded, path)
+    loaded = load_base_model(section, recipe.task, encoder=recipe.key.encoder)
+    _kept(project, loaded)
     resolved = resolve_recipe(recipe, loaded)
-    if kept is not None:
-        _require_same_settings(resolved, kept, path)
-    encoder = encoder_for(resolved, loaded)
-    targets = list(resolved.lora.target_modules)
-    edits = stored_requests(project)
-    found, key_map = calibration_for(resolved, loaded, encoder, targets, edits, reporter)
-    resolved = settled(resolved, found)
-    asker = assemble(project, resolved, loaded, key_map).asker
+    _require_same_settings(resolved, before, path, free=_BY_CALIBRATION)
+    found = learn_scope(resolved, loaded, stored_requests(project), reporter)
+    key_map = found.key_map(resolved.seed)
+    router = router_for(resolved, loaded, key_map, project)
     with project.writer() as writer:
-        put_in_force(writer, key_map, resolved, asker, versions=library_versions(), command=command)
-    plot_sweep(found, path / PLOT)
+        put_in_force(writer, key_map, resolved, router, versions=library_versions(), command=command)
     return found
 
 
-def _kept(project: Project | None, base: BaseModel, path: Path) -> Recipe | None:
+def _kept(project: Project | None, base: BaseModel) -> Recipe | None:
     """The recipe of a project that is there, once its base is known to be the same."""
     if project is None:
         return None
     project.base.require_same(base.reference)
-    return recipe_from_mapping(project.recipe, where=f"{path}: recipe")
+    return stored_recipe(project)
+
+
+def _require_different_keys(opened: OpenProject, requests: Sequence[EditRequest]) -> None:
+    """Refuse a key that is the same whatever is asked: then every prompt would fire."""
+    prompts = list(dict.fromkeys(request.prompt.strip() for request in requests))[:_COMPARED]
+    keys = [record.key for record in opened.routed.router.records(prompts, [None] * len(prompts))]
+    if len(keys) > 1 and all(np.array_equal(keys[0], key) for key in keys[1:]):
+        raise RecipeError(
+            f"the key at {opened.recipe.key.layer} with pooling {opened.recipe.key.pooling} is the same for "
+            "every prompt",
+            where="key.layer",
+            mend="name a higher layer, set key.pooling=mean, or leave routing.scope and key.radius out",
+        )
 
 
 def _create(recipe: Recipe, base: BaseModel, path: Path) -> Project:
@@ -118,15 +128,15 @@ def _create(recipe: Recipe, base: BaseModel, path: Path) -> Project:
     )
 
 
-def _require_same_settings(recipe: Recipe, kept: Recipe, path: Path) -> None:
-    measured = recipe.key.needs_calibration or kept.key.needs_calibration
-    for dotted in _FIXED if measured else (*_FIXED, *_FIXED_KEY):
+def _require_same_settings(recipe: Recipe, kept: Recipe, path: Path, free: Sequence[str] = ()) -> None:
+    for dotted in _FIXED:
         section, _, name = dotted.rpartition(".")
         ours = getattr(getattr(recipe, section) if section else recipe, name)
         theirs = getattr(getattr(kept, section) if section else kept, name)
-        if ours != theirs:
+        if dotted not in free and ours != theirs:
+            calibrate = "run `melo calibrate`, " if dotted in _BY_CALIBRATION else ""
             raise RecipeError(
                 f"{dotted} is {ours!r}, but the project's edits were made with {theirs!r}",
                 where=str(path),
-                mend="keep it, or start another project with --project",
+                mend=f"keep it, {calibrate}or start another project with --project",
             )

@@ -9,7 +9,7 @@ from melo_cli.answering import Advance, TokenScores, same_answer
 from melo_cli.encoding import EncodedEdit
 from melo_cli.evaluation.probes import Probe
 from melo_cli.loading import OpenProject
-from store.records import Route
+from melo_cli.scope.core.rules import Route
 
 # Room for an answer to go on past its target, which makes it wrong.
 _SPARE_TOKENS = 2
@@ -80,7 +80,7 @@ def ask_routed(
     A prompt routed to the base is answered by the same weights in both models, so it is not asked again.
     """
     encoded = [_encode(opened, row.probe) for row in rows]
-    routes = opened.asker.routes([edit.prompt_ids for edit in encoded])
+    routes = opened.asker.routes([row.probe.prompt for row in rows])
     targets = {edit.edit_id: edit.target for edit in opened.project.edits()}
     fired = [(index, route.fired) for index, route in enumerate(routes) if route.fired is not None]
     replies = _reply(

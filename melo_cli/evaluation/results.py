@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from melo_cli.answering import TokenScores
 from melo_cli.errors import MeloError
 from melo_cli.evaluation.asking import Answered
-from store.records import Neighbour
+from melo_cli.scope.core.rules import Candidate
 
 KINDS = ("edit", "rephrase", "unrelated", "hard", "accurate")
 
@@ -99,7 +99,7 @@ def _result(kind: str, row: Answered) -> Result:
     known = row.probe.truth is not None and kind != "accurate"
     fired = row.route.fired if row.route is not None else None
     # The cluster that fired speaks for its probe; else the nearest neuron's.
-    near: Neighbour | None = fired or (row.route.nearest if row.route is not None else None)
+    near: Candidate | None = fired or (row.route.nearest if row.route is not None else None)
     nearest = row.route.nearest if row.route is not None else None
     return Result(
         kind=kind,

@@ -13,6 +13,7 @@ from melo_cli.errors import UnknownEditError
 from melo_cli.loading import OpenProject
 from melo_cli.routed import RoutedModel
 from melo_cli.versions import library_versions
+from melo_cli.scope.router import Router
 from store.project import Project
 from store.records import number_of
 
@@ -61,5 +62,6 @@ def _require_live(opened: OpenProject, edit_ids: Collection[str], block_ids: Col
 
 def _over(opened: OpenProject, project: Project) -> OpenProject:
     """The same model with another project's routes and blocks."""
-    routed = RoutedModel(opened.routed.base, opened.routed.tuner, opened.routed.keys, project)
+    router = Router(opened.routed.router.recorder, opened.routed.router.rule, project)
+    routed = RoutedModel(opened.routed.base, opened.routed.tuner, router, project)
     return replace(opened, project=project, routed=routed, asker=Asker(routed, opened.encoder))

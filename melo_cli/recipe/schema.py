@@ -204,22 +204,19 @@ def _radius(value: object) -> object:
 
 
 class KeySection(_Section):
-    """Where keys are taken, how tokens become one vector, and how far a cluster fires.
+    """Where keys and token vectors are taken.
 
     Attributes:
-        layer: "auto" is the best by calibration; the input embeddings where there is none.
-        pooling: "auto" is the best by calibration; `mean` where there is none.
-        radius: L2 radius of a new cluster, in units of the key; "auto" calibrates before the first edit.
+        layer: "auto" is a quarter of the way up the base model.
+        pooling: how tokens become one vector, under the rule `radius`.
+        radius: L2 radius of a new cluster, in units of the key, under the rule `radius`.
+        encoder: hub id or folder of a sentence encoder whose states take the place of the base model's.
     """
 
     layer: Text = "auto"
     pooling: Pooling = "auto"
     radius: Annotated[float | Literal["auto"], BeforeValidator(_radius)] = "auto"
-
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether the key is still to be chosen by measuring."""
-        return self.radius == "auto"
+    encoder: Text | None = None
 
 
 class FalseFireSection(_Section):
@@ -237,26 +234,29 @@ class FalseFireSection(_Section):
 
 
 class RoutingSection(_Section):
-    """What calibration may trade for reach."""
+    """Which prompts lie in an edit's scope.
 
+    Attributes:
+        scope: `verified` asks the scope model about the nearest edits; `radius` is the paper's clusters.
+    """
+
+    scope: Literal["verified", "radius"] = "verified"
     max_false_fire: FalseFireSection = FalseFireSection()
 
 
 class CalibrationSection(_Section):
-    """How the key is calibrated.
+    """What the scope model learns from.
 
     Attributes:
         share: share of the subjects whose edits, rephrases and unrelated prompts calibration sees; the other
-            subjects are left for evaluation.
+            subjects are left for evaluation. 0 sees none.
         max_edits: edits that it looks at, at most.
-        size: numbers in a learned key.
-        steps: optimizer steps of a learned key.
+        questions: questions of the corpus that it learns from, about.
     """
 
-    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    share: Annotated[float, Field(ge=0, le=1)] = 0.5
     max_edits: Count = 400
-    size: Count = 256
-    steps: Count = 300
+    questions: Count = 2200
 
 
 class TrainingSection(_Section):
@@ -308,6 +308,32 @@ class Recipe(_Section):
     calibration: CalibrationSection = CalibrationSection()
     training: TrainingSection = TrainingSection()
     generation: GenerationSection = GenerationSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_radius_asks_for_its_rule(cls, value: object) -> object:
+        """A recipe that gives a radius and no rule means the rule that has one."""
+        if not isinstance(value, dict):
+            return value
+        key, routing = value.get("key") or {}, value.get("routing") or {}
+        if not isinstance(key, dict) or not isinstance(routing, dict) or "scope" in routing:
+            return value
+        if key.get("radius", "auto") == "auto":
+            return value
+        return {**value, "routing": {**routing, "scope": "radius"}}
+
+    @model_validator(mode="after")
+    def _key_fits_the_rule(self) -> Recipe:
+        key, scope = self.key, self.routing.scope
+        if scope == "radius" and key.radius == "auto":
+            raise ValueError("routing.scope is radius, which needs a number as key.radius")
+        if scope == "radius" and key.encoder is not None:
+            raise ValueError("key.encoder is for routing.scope verified, but it is radius")
+        if scope == "verified" and key.radius != "auto":
+            raise ValueError("key.radius is for routing.scope radius, but it is verified")
+        if scope == "verified" and key.pooling != "auto":
+            raise ValueError("key.pooling is for routing.scope radius, but it is verified")
+        return self
 
     @field_validator("lora", "key", "routing", "calibration", "training", "generation", mode="before")
     @classmethod

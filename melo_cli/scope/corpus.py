@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections import defaultdict
@@ -82,11 +83,14 @@ class Corpus:
         return Corpus(tuple(kept), tuple(unrelated))
 
 
+def corpus_digest() -> str:
+    """Tells one corpus from another."""
+    return hashlib.sha256(_path().read_bytes()).hexdigest()
+
+
 def load_corpus() -> Corpus:
     """The corpus that melo carries."""
-    here = Path(__file__).resolve().parents[1]
-    shipped = here / SHIPPED_PACKAGE / _FILE
-    path = shipped if shipped.is_file() else here.parent / "data" / "scope" / _FILE
+    path = _path()
     questions: list[Question] = []
     unrelated: list[str] = []
     with path.open(encoding="utf-8") as lines:
@@ -99,6 +103,12 @@ def load_corpus() -> Corpus:
                 plain, noisy = tuple(row["plain"]), tuple(row["noisy"])
                 questions.append(Question(row["kind"], row["subject"], value, plain, noisy))
     return Corpus(tuple(questions), tuple(unrelated))
+
+
+def _path() -> Path:
+    here = Path(__file__).resolve().parents[1]
+    shipped = here / SHIPPED_PACKAGE / _FILE
+    return shipped if shipped.is_file() else here.parent / "data" / "scope" / _FILE
 
 
 def without_subject(question: Question) -> Sequence[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -78,18 +78,32 @@ class Pairs:
 
     Attributes:
         query, edit: int64 `[pairs]`, places in the trial.
-        features: float32 `[pairs, features]`.
-        same: float32 `[pairs]`, 1 where both ask the same.
-        weight: float32 `[pairs]`, 0 for a sentence of a query that asks for the edit: it may hold the question
-            or not.
+        lesson: their features; a sentence of a query that asks for the edit weighs nothing, since it may hold
+            the question or not.
     """
 
     trial: Trial
     query: Tensor
     edit: Tensor
+    lesson: Lesson
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Pairs to train a classifier on: `features` float32 `[pairs, features]`, `same` and `weight` `[pairs]`."""
+
     features: Tensor
     same: Tensor
     weight: Tensor
+
+    @classmethod
+    def joined(cls, some: Sequence[Lesson]) -> Lesson:
+        """Several as one."""
+        return cls(
+            torch.cat([each.features for each in some]),
+            torch.cat([each.same for each in some]),
+            torch.cat([each.weight for each in some]),
+        )
 
 
 @dataclass(frozen=True)
@@ -111,20 +125,7 @@ class Readings:
 
     def of(self, texts: Sequence[str]) -> Reading:
         """The reading of some of the texts, in order; a text may come twice."""
-        whole = self._reading
-        rows = torch.tensor([self._row[text] for text in texts])
-        counts = whole.starts.diff()[rows]
-        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        within = torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(counts)
-        words = whole.starts[rows].repeat_interleave(counts) + within
-        return Reading(
-            list(texts),
-            [whole.words[row] for row in rows.tolist()],
-            starts,
-            whole.low[words],
-            whole.high[words],
-            whole.whole[rows],
-        )
+        return self._reading.of([self._row[text] for text in texts])
 
 
 def texts_to_read(corpus: Corpus, others: Iterable[str] = ()) -> list[str]:
@@ -135,47 +136,44 @@ def texts_to_read(corpus: Corpus, others: Iterable[str] = ()) -> list[str]:
 
 @dataclass(frozen=True)
 class Learnt:
-    """A scope model with how it does on kinds of questions that it did not learn.
+    """A scope model with what it was made of.
 
     Attributes:
-        outcomes: of simulated edits, one a subject.
+        lesson: what its classifier was trained on; a project trains another one on this and its own data.
+        outcomes: of simulated edits, one a subject, about kinds of questions that it did not learn.
     """
 
     model: ScopeModel
+    lesson: Lesson
     outcomes: Sequence[Outcome]
 
 
-def learn(corpus: Corpus, readings: Readings, seed: int, own: Sequence[Trial] = ()) -> Learnt:
+def learn(corpus: Corpus, readings: Readings, seed: int) -> Learnt:
     """Learn a scope model.
 
     Args:
-        readings: of the corpus and of `own` (`texts_to_read`).
-        own: trials of the project's data, to learn from beside the corpus.
+        readings: of the corpus (`texts_to_read`).
     """
-    torch_random = torch.Generator().manual_seed(seed)
     drawn = random.Random(seed)
-    bare = _projections(corpus, readings, torch_random)
-    kinds = drawn.sample(sorted({question.kind for question in corpus.questions}), _count_kinds(corpus))
+    bare = _projections(corpus, readings, torch.Generator().manual_seed(seed))
+    kinds = sorted({question.kind for question in corpus.questions})
+    drawn.shuffle(kinds)
     halves = [set(kinds[::2]), set(kinds[1::2])]
-    dense: list[Pairs] = []
-    natural: list[list[Pairs]] = []
+    tried: list[tuple[Lesson, list[Pairs]]] = []
     for fitted_on, tried_on in ((0, 1), (1, 0)):
         fitted = _with_keys(bare, _of_kinds(corpus, halves[fitted_on]), readings, seed)
         part = Corpus(_of_kinds(corpus, halves[tried_on]), corpus.unrelated)
-        dense.append(pairs_of(fitted, _dense_trial(part, drawn), readings))
-        natural.append(
-            [pairs_of(fitted, _natural_trial(part, drawn), readings) for _ in range(_NATURAL_DRAWS)]
-        )
-    model = _with_keys(bare, corpus.questions, readings, seed)
-    ours = [pairs_of(model, trial, readings) for trial in own]
+        natural = [pairs_of(fitted, _natural_trial(part, drawn), readings) for _ in range(_NATURAL_DRAWS)]
+        dense = pairs_of(fitted, _dense_trial(part, drawn), readings)
+        tried.append((Lesson.joined([dense.lesson, *(pairs.lesson for pairs in natural)]), natural))
     outcomes = [
         outcome
-        for one, other in ((0, 1), (1, 0))
-        for outcome in _outcomes(_classified(bare, [dense[one], *natural[one], *ours], seed), natural[other])
+        for (lesson, _), (_, others) in (tried, tried[::-1])
+        for outcome in _outcomes(classified(bare, lesson, seed), others)
     ]
-    return Learnt(
-        _classified(model, [*dense, *(pairs for some in natural for pairs in some), *ours], seed), outcomes
-    )
+    lesson = Lesson.joined([each for each, _ in tried])
+    model = _with_keys(bare, corpus.questions, readings, seed)
+    return Learnt(classified(model, lesson, seed), lesson, outcomes)
 
 
 def _outcomes(model: ScopeModel, some: Sequence[Pairs]) -> list[Outcome]:
@@ -184,7 +182,7 @@ def _outcomes(model: ScopeModel, some: Sequence[Pairs]) -> list[Outcome]:
 
 def outcomes_of(model: ScopeModel, pairs: Pairs) -> list[Outcome]:
     """For each query of a trial the candidate that the model is surest of."""
-    logits = model.classify(pairs.features)
+    logits = model.classify(pairs.lesson.features)
     best = torch.full((len(pairs.trial.asked),), _NEVER).scatter_reduce(0, pairs.query, logits, "amax")
     right = torch.zeros(len(best), dtype=torch.bool)
     wanted = torch.tensor([-1 if asked.edit is None else asked.edit for asked in pairs.trial.asked])
@@ -218,7 +216,7 @@ def pairs_of(model: ScopeModel, trial: Trial, readings: Readings) -> Pairs:
     wanted = torch.tensor([-1 if each.edit is None else each.edit for each in trial.asked])[query]
     same = (edit == wanted).float()
     whole = torch.tensor([view == trial.asked[at].text for at, view in views])[row]
-    return Pairs(trial, query, edit, features, same, torch.where(whole, 1.0, 1.0 - same))
+    return Pairs(trial, query, edit, Lesson(features, same, torch.where(whole, 1.0, 1.0 - same)))
 
 
 class _Stored:
@@ -329,11 +327,9 @@ def _contrastive(rows: Tensor, groups: Sequence[int | str], size: int, seed: int
     return projection.detach()
 
 
-def _classified(model: ScopeModel, some: Sequence[Pairs], seed: int) -> ScopeModel:
+def classified(model: ScopeModel, lesson: Lesson, seed: int) -> ScopeModel:
     """The model with a classifier trained on pairs."""
-    features, same, weight = (
-        torch.cat([getattr(pairs, name) for pairs in some]) for name in ("features", "same", "weight")
-    )
+    features, same, weight = lesson.features, lesson.same, lesson.weight
     scales = Scales.of(features)
     rows = scales(features)
     torch_random = torch.Generator().manual_seed(seed)
@@ -365,10 +361,6 @@ def _fresh_layers(inputs: int, torch_random: torch.Generator) -> list[tuple[Tens
         bias = (torch.rand(fan_out, generator=torch_random) * 2 - 1) * bound
         layers.append((weight.requires_grad_(True), bias.requires_grad_(True)))
     return layers
-
-
-def _count_kinds(corpus: Corpus) -> int:
-    return len({question.kind for question in corpus.questions})
 
 
 def _of_kinds(corpus: Corpus, kinds: set[str]) -> tuple[Question, ...]:
@@ -423,12 +415,3 @@ def _store(
     edits.append((prompt, question.subject if drawn.random() < _SUBJECT_GIVEN else None))
     asked += [Asked("rephrase", text, place) for text in question.plain if text != prompt]
     asked += [Asked("noisy", text, place) for text in question.noisy]
-
-
-def shares(outcomes: Iterable[Outcome], threshold: float) -> dict[str, float]:
-    """By kind of query the share led to its edit, or for those that ask for none the share that fires."""
-    found: Mapping[str, list[bool]] = defaultdict(list)
-    for outcome in outcomes:
-        fires = outcome.logit >= threshold
-        found[outcome.kind].append(fires and (outcome.right or outcome.kind not in ("rephrase", "noisy")))
-    return {kind: sum(some) / len(some) for kind, some in found.items()}

@@ -8,8 +8,8 @@ from melo_cli.terminal import Block, shortened
 
 if TYPE_CHECKING:
     from melo_cli.querying import QueryAnswer
+    from melo_cli.scope.core.rules import Candidate
     from store.project import Project
-    from store.records import Neighbour
 
 
 def query_block(answer: QueryAnswer, project: Project) -> Block:
@@ -30,28 +30,37 @@ def query_document(answer: QueryAnswer, project: Project) -> dict[str, Any]:
     """One entry of `melo query --json`."""
     return {
         "prompt": answer.prompt,
-        "route": _neighbour_document(answer.route.fired, project),
-        "nearest": _neighbour_document(answer.route.nearest, project),
+        "route": _candidate_document(answer.route.fired, project),
+        "nearest": _candidate_document(answer.route.nearest, project),
         "base": answer.base,
         "edited": answer.edited,
     }
 
 
-def _described(neighbour: Neighbour, project: Project) -> str:
-    prompt = shortened(project.edit(neighbour.edit_id).prompt)
-    place = f"cluster {neighbour.cluster}, distance {neighbour.distance:.4g}, radius {neighbour.radius:.4g}"
-    return f'{neighbour.edit_id} "{prompt}", {place}'
+def _described(candidate: Candidate, project: Project) -> str:
+    prompt = shortened(project.edit(candidate.edit_id).prompt)
+    return f'{candidate.edit_id} "{prompt}", {_sureness(candidate)}'
 
 
-def _neighbour_document(neighbour: Neighbour | None, project: Project) -> dict[str, Any] | None:
-    if neighbour is None:
+def _sureness(candidate: Candidate) -> str:
+    if candidate.probability is not None:
+        return f"{100 * candidate.probability:.0f}% sure"
+    if candidate.radius is None:
+        return f"distance {candidate.distance:.4g}"
+    return f"cluster {candidate.cluster}, distance {candidate.distance:.4g}, radius {candidate.radius:.4g}"
+
+
+def _candidate_document(candidate: Candidate | None, project: Project) -> dict[str, Any] | None:
+    if candidate is None:
         return None
     return {
-        "edit_id": neighbour.edit_id,
-        "prompt": project.edit(neighbour.edit_id).prompt,
-        "block": neighbour.block,
-        "cluster": neighbour.cluster,
-        "distance": neighbour.distance,
-        "radius": neighbour.radius,
-        "center_distance": neighbour.center_distance,
+        "edit_id": candidate.edit_id,
+        "prompt": project.edit(candidate.edit_id).prompt,
+        "block": candidate.block,
+        "probability": candidate.probability,
+        "asked": candidate.asked,
+        "distance": candidate.distance,
+        "cluster": candidate.cluster,
+        "radius": candidate.radius,
+        "center_distance": candidate.center_distance,
     }

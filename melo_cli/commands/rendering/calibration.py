@@ -1,4 +1,4 @@
-"""A calibration as people read it: the sweep as a table, and what was chosen."""
+"""A calibration as people read it: what was learnt from, and what is expected."""
 
 from __future__ import annotations
 
@@ -7,81 +7,54 @@ from typing import TYPE_CHECKING, Any
 from melo_cli.terminal import Table, Terminal
 
 if TYPE_CHECKING:
-    from melo_cli.calibration import Calibration, SweepRow
+    from melo_cli.calibration import Calibration
 
+_KINDS = {
+    "rephrase": "the question in other words",
+    "noisy": "the same within other text, or with typos",
+    "same_subject": "another question about the subject",
+    "hard": "the question about another subject",
+    "unrelated": "something else",
+}
+_ASKING = ("rephrase", "noisy")
 _NOTE = (
-    "in %. reach: rephrases led to the right answer; most: at any radius; unrel., hard (another subject), "
-    "same (another question about the subject): prompts that fire. * is the one chosen, over all folds"
+    "in %: prompts that reach their edit, and prompts that an edit answers wrongly. corpus: invented questions "
+    "of kinds that the measured model did not learn; own: this project's data, on edits that it did not learn"
 )
-# Measured by benchmarks/ablate_keys.py, on rephrases that the data give (docs/results.md).
-_MADE = (
-    "the data give no rephrases, and made ones teach less: of the real ones, keys learned so reached 58% "
-    "instead of 67% on zsRE and 6% instead of 59% on CounterFact; give rephrases in the data if you can"
-)
-_KINDS = ("unrelated", "hard", "same_subject")
 
 
 def show_calibration(terminal: Terminal, found: Calibration) -> None:
-    """The sweep, and the key that the project takes."""
-    terminal.table(_sweep_table(found))
-    chosen = found.chosen.candidate
+    """What an edit answers for from now on, as far as it was measured."""
+    terminal.table(_table(found))
     terminal.note(_NOTE)
     terminal.fields(
         [
-            ("key.layer", chosen.layer),
-            ("key.pooling", chosen.pooling),
-            ("key", chosen.method),
-            ("key.radius", f"{found.radius:.3f}"),
-            ("reach", f"{100 * found.chosen.reach:.1f} of at most {100 * found.chosen.nearest_right:.1f}"),
-            (
-                "measured on",
-                f"{len(found.material.anchors)} edits, {len(found.material.unrelated)} unrelated",
-            ),
-            *(("not tried", f"{name}: too costly on this device") for name in found.skipped),
+            ("scope", "each edit's own prompt alone" if found.strictest else "verified"),
+            ("read by", "the sentence encoder" if found.encoder is not None else "the base model"),
+            ("learnt from", "the corpus and this project's data" if found.moved else "the corpus"),
         ]
     )
-    if not found.material.given:
-        terminal.note(_MADE)
 
 
 def calibration_document(project: str, found: Calibration) -> dict[str, Any]:
     """`melo calibrate --json`."""
-    return {
-        "project": project,
-        "key": {
-            "layer": found.chosen.candidate.layer,
-            "pooling": found.chosen.candidate.pooling,
-            "method": found.chosen.candidate.method,
-            "radius": found.radius,
-        },
-        "chosen": found.chosen.to_json(),
-        "sweep": [row.to_json() for row in found.sweep],
-        "skipped_layers": list(found.skipped),
-        "anchors": len(found.material.anchors),
-        "unrelated": len(found.material.unrelated),
-        "rephrases": "given" if found.material.given else "made",
-    }
+    return {"project": project, **found.report()}
 
 
-def _sweep_table(found: Calibration) -> Table:
-    rows = [*found.sweep, found.chosen]
-    figures = ("radius", "reach", "most", "unrel.", "hard", "same")
-    return Table(
-        ("layer", "pooling", "key", *figures),
-        [_cells(row, chosen=row is found.chosen) for row in rows],
-        right=frozenset(figures),
-    )
+def _table(found: Calibration) -> Table:
+    columns = ("should", "corpus", "own", "own prompts")
+    rows = [
+        (
+            words,
+            "reach" if kind in _ASKING else "not fire",
+            _percent(found.corpus.get(kind)),
+            _percent(found.own.get(kind)),
+            str(found.counts.get(kind, 0)),
+        )
+        for kind, words in _KINDS.items()
+    ]
+    return Table(("prompt", *columns), rows, right=frozenset(columns[1:]))
 
 
-def _cells(row: SweepRow, *, chosen: bool) -> tuple[str, ...]:
-    fires = (row.false_fires.get(kind) for kind in _KINDS)
-    layer = f"* {row.candidate.layer}" if chosen else row.candidate.layer
-    return (
-        layer,
-        row.candidate.pooling,
-        row.candidate.method,
-        f"{row.radius:.3f}",
-        f"{100 * row.reach:.1f}",
-        f"{100 * row.nearest_right:.1f}",
-        *("-" if share is None else f"{100 * share:.1f}" for share in fires),
-    )
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from store.records import Neighbour, Route
+from melo_cli.scope.core.rules import NO_ROUTE, Candidate, Route
 
 # Keys that are compared with all others at a time.
 ROWS = 256
@@ -58,7 +58,7 @@ class Codebook:
     def lookup(self, keys: NDArray[np.float32]) -> list[Route]:
         """Routes of keys `[n, in]`: the nearest entry, fired where the key lies within its epsilon."""
         if not self.keys:
-            return [Route(None, None)] * len(keys)
+            return [NO_ROUTE] * len(keys)
         entries = np.stack(self.keys)
         parts = (keys[start : start + ROWS] for start in range(0, len(keys), ROWS))
         return [self._route(row) for part in parts for row in pairwise_distances(part, entries)]
@@ -66,8 +66,16 @@ class Codebook:
     def _route(self, distances: NDArray[np.float64]) -> Route:
         entry = int(distances.argmin())
         distance, epsilon = float(distances[entry]), self.epsilons[entry]
-        near = Neighbour(self.edit_ids[entry], str(entry), entry, distance, epsilon, distance)
-        return Route(near if distance <= epsilon else None, near)
+        near = Candidate(
+            self.edit_ids[entry],
+            str(entry),
+            distance,
+            holds=distance <= epsilon,
+            cluster=entry,
+            radius=epsilon,
+            center_distance=distance,
+        )
+        return Route(near if near.holds else None, near)
 
     def _add(
         self, key: NDArray[np.float32], label: tuple[int, ...], edit_id: str, value: Tensor, epsilon: float

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from melo_cli.answering import Advance, Asker, TokenScores
+from melo_cli.answering import Advance, Asker, TokenScores, batches_of_like_length
 from melo_cli.base_model import BaseModel, ModelKind
-from melo_cli.encoding import EncodedEdit, with_positions
+from melo_cli.encoding import EncodedEdit, Encoder, pad_prompts, with_positions
 from melo_cli.errors import MeloError
 from melo_cli.evaluation.baselines.codebook import ROWS, Codebook, pairwise_distances
 from melo_cli.evaluation.baselines.fitting import EditedModel, fit
@@ -28,6 +28,7 @@ from melo_cli.evaluation.baselines.settings import GraceSettings
 from melo_cli.loading import OpenProject
 from melo_cli.recipe import OptimizerSection, TrainingSection
 from melo_cli.reporter import Progress
+from melo_cli.scope.core.rules import Route
 from melo_cli.tuner.layer import DynamicLoraLayer, linear_shape
 
 # Values are trained until every target token has this probability, where the recipe names none.
@@ -37,13 +38,34 @@ _STOP_AT = 0.9
 class GraceModel:
     """A base model with a codebook at one layer; an `Asker` asks it as it asks a routed model."""
 
-    def __init__(self, base: BaseModel, layer: str, codebook: Codebook) -> None:
+    def __init__(self, base: BaseModel, layer: str, codebook: Codebook, encoder: Encoder) -> None:
         self.base = base
-        self.source = codebook
+        self.codebook = codebook
+        self.encoder = encoder
         self._answer_tokens = 0
         self._module = base.model.get_submodule(layer)
 
-    def keys(self, inputs: Mapping[str, Tensor]) -> NDArray[np.float32]:
+    @property
+    def router(self) -> GraceModel:
+        """It routes by itself."""
+        return self
+
+    def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]:
+        """Routes of prompts, by the codebook."""
+        keys = self.keys([self.encoder.prompt(text) for text in texts])
+        if advance is not None:
+            advance(len(texts))
+        return self.codebook.lookup(keys)
+
+    def keys(self, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Keys `[n, in]` of encoded prompts."""
+        keys: dict[int, NDArray[np.float32]] = {}
+        for batch in batches_of_like_length([len(prompt) for prompt in prompts]):
+            found = self._keys(pad_prompts(self.base, [prompts[row] for row in batch]))
+            keys.update(zip(batch, found, strict=True))
+        return np.stack([keys[row] for row in range(len(prompts))])
+
+    def _keys(self, inputs: Mapping[str, Tensor]) -> NDArray[np.float32]:
         """Keys `[batch, in]` of padded prompts: the layer's input at the last real token."""
         filled = with_positions(self.base, inputs)
         caught: list[Tensor] = []
@@ -67,7 +89,7 @@ class GraceModel:
         if not fired:
             yield
             return
-        values = torch.stack([self.source.values[int(entry)] for entry in block_ids if entry is not None])
+        values = torch.stack([self.codebook.values[int(entry)] for entry in block_ids if entry is not None])
         with self.replacing(fired, lambda: values):
             yield
 
@@ -137,22 +159,22 @@ def grace(
     """
     edits = [edit for batch in batches for edit in batch]
     module, layer = grace_layer(opened, settings.layer)
-    model = GraceModel(opened.routed.base, layer, Codebook())
+    model = GraceModel(opened.routed.base, layer, Codebook(), opened.encoder)
     asker = GraceAsker(model, opened)
-    keys = asker.keys([edit.prompt_ids for edit in edits]) if edits else np.zeros((0, 1), np.float32)
+    keys = model.keys([edit.prompt_ids for edit in edits]) if edits else np.zeros((0, 1), np.float32)
     labels = [edit.target_ids for edit in edits]
-    model.source.initial = settings.radius or _initial_radius(keys, labels)
+    model.codebook.initial = settings.radius or _initial_radius(keys, labels)
     generator = torch.Generator().manual_seed(opened.recipe.seed)
     made = 0
     for batch in batches:
         entries = []
         for place in range(made, made + len(batch)):
             value = torch.rand(linear_shape(module)[1], generator=generator).to(opened.routed.device)
-            entries.append(model.source.place(keys[place], labels[place], edit_ids[place], value))
+            entries.append(model.codebook.place(keys[place], labels[place], edit_ids[place], value))
         _train(model, batch, entries, _training(opened, settings))
         made += len(batch)
         progress.advance(len(batch))
-    in_force = asdict(settings) | {"layer": layer, "radius": model.source.initial}
+    in_force = asdict(settings) | {"layer": layer, "radius": model.codebook.initial}
     yield EditedModel(replace(opened, asker=asker), in_force)
 
 
@@ -212,12 +234,12 @@ def _train(
     """Train the values of one batch's entries; a decoder-only model's targets of like length together."""
     for length, rows in by_target_length(batch, model.base.kind):
         used = sorted({entries[row] for row in rows})
-        values = torch.stack([model.source.values[entry] for entry in used]).requires_grad_()
+        values = torch.stack([model.codebook.values[entry] for entry in used]).requires_grad_()
         places = [used.index(entries[row]) for row in rows]
         with model.answers_of(length), model.replacing(range(len(rows)), lambda: values[places]):  # noqa: B023
             fit(model.base, [values], [batch[row] for row in rows], training)
         for entry, value in zip(used, values.detach(), strict=True):
-            model.source.values[entry] = value
+            model.codebook.values[entry] = value
 
 
 def by_target_length(edits: Sequence[EncodedEdit], kind: ModelKind) -> list[tuple[int, list[int]]]:

@@ -156,7 +156,7 @@ def _phrased(
         for text in phrasings(edit.prompt, edit.record.subject, each, drawn)
         if _fits(opened, text)
     ]
-    routes = opened.asker.routes([opened.encoder.prompt(text) for _, text in made])
+    routes = opened.asker.routes([text for _, text in made])
     in_scope = [
         pair
         for pair, route in zip(made, routes, strict=True)

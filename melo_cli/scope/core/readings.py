@@ -52,6 +52,22 @@ class Reading:
             torch.cat([part.whole for part in parts]),
         )
 
+    def of(self, rows: Sequence[int]) -> Reading:
+        """The reading of some of the texts, by their places; a place may come twice."""
+        chosen = torch.tensor(rows, dtype=torch.long)
+        counts = self.starts.diff()[chosen]
+        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        within = torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(counts)
+        words = self.starts[chosen].repeat_interleave(counts) + within
+        return Reading(
+            [self.texts[row] for row in rows],
+            [self.words[row] for row in rows],
+            starts,
+            self.low[words],
+            self.high[words],
+            self.whole[chosen],
+        )
+
 
 def looked_at(text: str) -> list[tuple[int, int]]:
     """The spans of the words of a text that are looked at."""

@@ -1,0 +1,90 @@
+"""A project's own edits as trials: what the scope model is moved by, and measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from melo_cli.calibration.material import Anchor, Material
+from melo_cli.scope.core.model import ScopeModel
+from melo_cli.scope.core.words import asked_views
+from melo_cli.scope.learning import (
+    Asked,
+    Learnt,
+    Lesson,
+    Outcome,
+    Readings,
+    Trial,
+    classified,
+    outcomes_of,
+    pairs_of,
+)
+
+_FEWEST_TO_LEARN = 24
+"""Edits with rephrases that the classifier is moved by; fewer are measured alone."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A scope model after a project's own data.
+
+    Attributes:
+        outcomes: of the project's data, on edits that the measured model did not learn from.
+        learnt: whether the classifier was moved by them.
+    """
+
+    model: ScopeModel
+    outcomes: Sequence[Outcome]
+    learnt: bool
+
+
+def texts_of(material: Material) -> list[str]:
+    """Every text of a project's data that has to be read."""
+    texts = [text for each in material.anchors for text in (each.prompt, *each.rephrases, *each.hard)]
+    texts += [*material.unrelated, *(each.prompt for each in material.others)]
+    return list(dict.fromkeys(view for text in texts for view in asked_views(text)))
+
+
+def moved(learnt: Learnt, material: Material, readings: Readings, seed: int) -> Moved:
+    """Move a scope model by a project's own rephrases and negatives, where there are enough.
+
+    Subjects are dealt into two halves: what is said of one half was learnt from the other.
+    """
+    with_rephrases = [anchor for anchor in material.anchors if anchor.rephrases]
+    if len(with_rephrases) < _FEWEST_TO_LEARN:
+        trial = _trial(material.anchors, (), material, material.unrelated)
+        outcomes = outcomes_of(learnt.model, pairs_of(learnt.model, trial, readings)) if trial.asked else []
+        return Moved(learnt.model, outcomes, learnt=False)
+    halves = _halves(material.anchors)
+    tried = [
+        pairs_of(
+            learnt.model, _trial(halves[at], halves[1 - at], material, material.unrelated[at::2]), readings
+        )
+        for at in (0, 1)
+    ]
+    outcomes = []
+    for at in (0, 1):
+        model = classified(learnt.model, Lesson.joined([learnt.lesson, tried[at].lesson]), seed)
+        outcomes += outcomes_of(model, tried[1 - at])
+    whole = Lesson.joined([learnt.lesson, *(pairs.lesson for pairs in tried)])
+    return Moved(classified(learnt.model, whole, seed), outcomes, learnt=True)
+
+
+def _trial(
+    stored: Sequence[Anchor], beside: Iterable[Anchor], material: Material, unrelated: Sequence[str]
+) -> Trial:
+    """Edits as a project will hold them, the other subjects' questions among what must not fire."""
+    fill = material.others[: max(material.neurons - len(stored), 0)]
+    edits = [(anchor.prompt, anchor.subject) for anchor in (*stored, *fill)]
+    known = {prompt for prompt, _ in edits}
+    asked = [Asked("rephrase", text, at) for at, anchor in enumerate(stored) for text in anchor.rephrases]
+    hard = [text for anchor in stored for text in anchor.hard] or [anchor.prompt for anchor in beside]
+    asked += [Asked("hard", text) for text in hard if text not in known]
+    asked += [Asked("unrelated", text) for text in unrelated if text not in known]
+    return Trial(edits, asked)
+
+
+def _halves(anchors: Sequence[Anchor]) -> list[list[Anchor]]:
+    groups = list(dict.fromkeys(anchor.group for anchor in anchors))
+    part = {group: at % 2 for at, group in enumerate(groups)}
+    return [[anchor for anchor in anchors if part[anchor.group] == at] for at in (0, 1)]

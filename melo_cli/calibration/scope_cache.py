@@ -1,0 +1,91 @@
+"""What was learnt from the corpus with one base model or encoder, kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from melo_cli.base_model import BaseModel
+from melo_cli.reporter import Progress, Reporter
+from melo_cli.scope.core.model import ScopeModel
+from melo_cli.scope.corpus import corpus_digest, load_corpus
+from melo_cli.scope.learning import Learnt, Lesson, Outcome, Readings, learn, texts_to_read
+from melo_cli.scope.reading import reader_for
+
+_VERSION = 1
+"""Of what is learnt and how: a cache of another version is not used."""
+_SEED = 0
+"""What is learnt from the corpus does not depend on a recipe's seed, so that recipes share it."""
+
+
+def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Reporter) -> Learnt:
+    """What the corpus teaches with this base model, or its sentence encoder: from the cache, or learnt now."""
+    path = _cache_folder() / f"{_digest(base, layer, questions)}.safetensors"
+    found = _read(path)
+    if found is not None:
+        return found
+    corpus = load_corpus().sample(questions, _SEED)
+    texts = texts_to_read(corpus)
+    with reporter.progress("learning scope: reading the corpus", len(texts), "texts") as progress:
+        reading = reader_for(base, layer).read(texts, _counting(progress))
+    reporter.info("learning scope: comparing questions")
+    learnt = learn(corpus, Readings(reading), _SEED)
+    _write(path, learnt, reporter)
+    return learnt
+
+
+def _counting(progress: Progress) -> Any:
+    return lambda count: progress.advance(count)
+
+
+def _cache_folder() -> Path:
+    """`$MELO_CACHE`, else `melo` in the user's cache folder."""
+    named = os.environ.get("MELO_CACHE")
+    if named:
+        return Path(named) / "scope"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "melo" / "scope"
+
+
+def _digest(base: BaseModel, layer: str, questions: int) -> str:
+    read_by: dict[str, Any] = {"layer": layer, "dtype": str(base.model.dtype), **base.reference.fingerprint}
+    if base.encoder is not None:
+        read_by = dict(base.encoder.fingerprint)
+    told = {"version": _VERSION, "corpus": corpus_digest(), "questions": questions, "read by": read_by}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _read(path: Path) -> Learnt | None:
+    """A cache that cannot be read is as good as none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = json.loads(file.metadata()["melo"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        lesson = Lesson(*(arrays.pop(f"lesson.{part}").float() for part in ("features", "same", "weight")))
+        return Learnt(
+            ScopeModel.from_arrays(told["model"], arrays), lesson, [Outcome(*row) for row in told["outcomes"]]
+        )
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return None
+
+
+def _write(path: Path, learnt: Learnt, reporter: Reporter) -> None:
+    settings, arrays = learnt.model.to_arrays()
+    arrays |= {f"lesson.{part}": getattr(learnt.lesson, part).to(torch.float16) for part in vars(learnt.lesson)}
+    outcomes = [[each.kind, each.text, each.logit, each.right] for each in learnt.outcomes]
+    metadata = {"melo": json.dumps({"model": settings, "outcomes": outcomes})}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as beside:
+            written = Path(beside) / path.name
+            save_file(arrays, written, metadata)
+            written.replace(path)
+    except (OSError, SafetensorError) as error:
+        reporter.warn(f"what was learnt of scope cannot be kept ({error}); the next project learns it again")
