@@ -13,8 +13,8 @@ import torch
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.encoding import IGNORED, EncodedEdit, Encoder, pad_prompts
 from melo_cli.greedy import room_after, write_greedily
-from melo_cli.scoring import target_batch, target_logits
 from melo_cli.scope.core.rules import Route
+from melo_cli.scoring import target_batch, target_logits
 
 _ROWS = 32
 _TOKENS = 8192
@@ -94,7 +94,9 @@ class Asker:
             max_new_tokens: tokens that each answer may have at most, stop token included.
         """
         answers = [""] * len(prompts)
-        for batch in batches_of_like_length([len(prompts[i]) + max_new_tokens[i] for i in range(len(prompts))]):
+        for batch in batches_of_like_length(
+            [len(prompts[i]) + max_new_tokens[i] for i in range(len(prompts))]
+        ):
             steps = max(max_new_tokens[i] for i in batch)
             roomy = [i for i in batch if room_after(self.base, len(prompts[i])) >= steps]
             # A row that would run over the last position goes alone, as far as it can.

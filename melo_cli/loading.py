@@ -130,7 +130,7 @@ def open_project(
     return opened
 
 
-def stored_recipe(project: Project, overrides: Sequence[str] = (), changes: Mapping[str, Any] = {}) -> Recipe:  # noqa: B006
+def stored_recipe(project: Project, overrides: Sequence[str] = (), changes: Mapping[str, Any] = {}) -> Recipe:
     """The recipe that a project holds.
 
     Args:
@@ -153,7 +153,9 @@ def resolve_recipe(recipe: Recipe, base: BaseModel) -> Recipe:
     targets = resolve_targets(base, recipe.lora.target_modules)
     key = recipe.key
     if base.encoder is None:
-        layer = default_key_layer(base, targets) if key.layer == "auto" else resolve_key_layer(base, key.layer)
+        layer = (
+            default_key_layer(base, targets) if key.layer == "auto" else resolve_key_layer(base, key.layer)
+        )
         require_key_before_targets(base, layer, targets)
         key = key.model_copy(update={"layer": layer})
     if recipe.routing.scope == "radius" and key.pooling == "auto":

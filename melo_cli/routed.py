@@ -41,9 +41,7 @@ class RoutedModel:
         config: the base model's config.
     """
 
-    def __init__(
-        self, base: BaseModel, tuner: DynamicLoraModel, router: Router, source: EditSource
-    ) -> None:
+    def __init__(self, base: BaseModel, tuner: DynamicLoraModel, router: Router, source: EditSource) -> None:
         self.base = base
         self.tuner = tuner
         self.router = router

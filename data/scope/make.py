@@ -8,10 +8,11 @@ and trivia. The rows that are written:
 
     {"kind": "company.ceo", "subject": "...", "value": null, "plain": ["...", ...], "noisy": ["...", ...]}
     {"unrelated": "..."}
+    {"around": "before", "text": "..."}
 
 A row of the first form is one question: `plain` asks it in different words, `noisy` in the middle of other
 text, in lower case, or with typos. Two rows of one kind ask the same about others; two rows of one subject
-ask something else about it. The run is deterministic by seed.
+ask something else about it. A row of the last form is what may stand around a question. The run is deterministic by seed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ SUBJECTS = 6  # of each type, in runs of neighbours, since those look alike
 RUN = 3
 WAYS = 8  # of each question
 NOISY = 3
+AROUND = ("greetings", "lead_ins", "before", "after")
 
 
 def main() -> None:
@@ -44,14 +46,18 @@ def main() -> None:
     for name in ("chat", "trivia"):
         texts = dict.fromkeys(_read(HERE / "templates_around" / f"{name}.yaml")[name])
         rows += [{"unrelated": text} for text in texts]
+    unrelated = len(rows) - questions
+    rows += [{"around": name, "text": text} for name in AROUND for text in around[name]]
     with CORPUS.open("w", encoding="utf-8", newline="\n") as out:
         for row in rows:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
     kinds = sum(len(each["kinds"]) for each in types)
-    print(f"{CORPUS.name}: {kinds} kinds, {questions} questions, {len(rows) - questions} unrelated prompts")
+    print(f"{CORPUS.name}: {kinds} kinds, {questions} questions, {unrelated} unrelated prompts")
 
 
-def _questions(spec: dict[str, Any], around: dict[str, Any], drawn: random.Random) -> Iterator[dict[str, Any]]:
+def _questions(
+    spec: dict[str, Any], around: dict[str, Any], drawn: random.Random
+) -> Iterator[dict[str, Any]]:
     """Every kind of one type, asked about some of its subjects."""
     names = [each if isinstance(each, list) else [each] for each in spec["subjects"]]
     starts = drawn.sample(range(0, len(names) - RUN + 1, RUN), SUBJECTS // RUN)

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from melo_cli.base_model import BaseModel
 from melo_cli.calibration.material import Material, collect_material
@@ -48,6 +50,7 @@ class Calibration:
     moved: bool
     material: Material
     encoder: dict[str, str] | None
+    kinds: Mapping[str, Tensor]
 
     @property
     def strictest(self) -> bool:
@@ -75,11 +78,13 @@ class Calibration:
                 "threshold": None if self.strictest else self.threshold,
                 "model": settings,
                 "encoder": self.encoder,
+                "kinds": list(self.kinds),
                 "learnt": self.report(),
                 "seed": seed,
                 "seen": digests(self.material.prompts()),
             },
-            {name: array.numpy() for name, array in arrays.items()},
+            {name: array.numpy() for name, array in arrays.items()}
+            | {"kinds": np.stack([vector.numpy() for vector in self.kinds.values()])},
         )
 
 
@@ -113,6 +118,7 @@ def calibrate(
         after.learnt,
         material,
         base.encoder.fingerprint if base.encoder is not None else None,
+        learnt.kinds,
     )
 
 
@@ -130,7 +136,9 @@ def put_in_force(
     Args:
         router: makes records as the key map says; needed where there are edits.
     """
-    views = [view for view in writer.project.edits() if view.record.key is not None and view.status != "failed"]
+    views = [
+        view for view in writer.project.edits() if view.record.key is not None and view.status != "failed"
+    ]
     keys, tokens = {}, {}
     if views and router is not None:
         taken = router.records([view.prompt for view in views], [view.record.subject for view in views])
@@ -156,9 +164,7 @@ def stored_requests(project: Project) -> list[EditRequest]:
     ]
 
 
-def _moved(
-    learnt: Learnt, material: Material, recipe: Recipe, base: BaseModel, reporter: Reporter
-) -> Moved:
+def _moved(learnt: Learnt, material: Material, recipe: Recipe, base: BaseModel, reporter: Reporter) -> Moved:
     """What was learnt, moved by the project's own data where it has some to show."""
     if not any(anchor.rephrases or anchor.hard for anchor in material.anchors) and not material.unrelated:
         return Moved(learnt.model, (), learnt=False)

@@ -69,18 +69,21 @@ def _read(path: Path) -> Learnt | None:
             told = json.loads(file.metadata()["melo"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
         lesson = Lesson(*(arrays.pop(f"lesson.{part}").float() for part in ("features", "same", "weight")))
-        return Learnt(
-            ScopeModel.from_arrays(told["model"], arrays), lesson, [Outcome(*row) for row in told["outcomes"]]
-        )
+        kinds = dict(zip(told["kinds"], arrays.pop("kinds"), strict=True))
+        outcomes = [Outcome(*row) for row in told["outcomes"]]
+        return Learnt(ScopeModel.from_arrays(told["model"], arrays), kinds, lesson, outcomes)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
 
 
 def _write(path: Path, learnt: Learnt, reporter: Reporter) -> None:
     settings, arrays = learnt.model.to_arrays()
-    arrays |= {f"lesson.{part}": getattr(learnt.lesson, part).to(torch.float16) for part in vars(learnt.lesson)}
+    arrays |= {
+        f"lesson.{part}": getattr(learnt.lesson, part).to(torch.float16) for part in vars(learnt.lesson)
+    }
+    arrays["kinds"] = torch.stack(list(learnt.kinds.values()))
     outcomes = [[each.kind, each.text, each.logit, each.right] for each in learnt.outcomes]
-    metadata = {"melo": json.dumps({"model": settings, "outcomes": outcomes})}
+    metadata = {"melo": json.dumps({"model": settings, "kinds": list(learnt.kinds), "outcomes": outcomes})}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as beside:

@@ -33,7 +33,8 @@ def threshold_within(evidence: Evidence, bounds: Mapping[str, float]) -> float:
         bounds: share that may fire by kind.
     """
     least = max(
-        (_least(some, bounds[kind]) for kind in bounds for some in _negatives(evidence, kind)), default=math.inf
+        (_least(some, bounds[kind]) for kind in bounds for some in _negatives(evidence, kind)),
+        default=math.inf,
     )
     every = [outcome for outcome in (*evidence.corpus, *evidence.own)]
     above = [outcome.logit for outcome in every if outcome.logit > least]

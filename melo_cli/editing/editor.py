@@ -15,7 +15,8 @@ from melo_cli.editing.solving import OnStep, Solution, Solved, ToSolve, answer_l
 from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import PromptError
 from melo_cli.loading import OpenProject
-from melo_cli.variants import made_rephrase, plain
+from melo_cli.paraphrase import Paraphraser
+from melo_cli.variants import plain
 from melo_cli.wordings import Wordings
 from store.records import NewEdit
 from store.writer import Writer
@@ -58,7 +59,8 @@ class Editor:
     Args:
         opened: the project with its base model.
         writer: the project's lock, held.
-        wordings: other ways to put prompts, for training.
+        wordings: ways to put prompts that the data give, for training.
+        paraphraser: other ways to put them.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Editor:
         opened: OpenProject,
         writer: Writer,
         wordings: Wordings,
+        paraphraser: Paraphraser,
         *,
         versions: Mapping[str, str],
         command: str,
@@ -73,6 +76,7 @@ class Editor:
         self._open = opened
         self._writer = writer
         self._wordings = wordings
+        self._paraphraser = paraphraser
         self._seen = SeenPrompts(opened.project.key_map)
         self._versions = versions
         self._command = command
@@ -115,8 +119,14 @@ class Editor:
             text for text in self._wordings.of(request.prompt, request.subject) if plain(text) not in asked
         ]
         told = drawn.sample(sorted(known), min(count, len(known)))
-        made = (made_rephrase(request.prompt, request.subject, drawn) for _ in range(count - len(told)))
-        return [*told, *made]
+        if len(told) == count:
+            return told
+        router = self._open.routed.router
+        question = router.recorder.question(router.records([request.prompt], [request.subject])[0])
+        made = self._paraphraser.paraphrases(
+            request.prompt, request.subject, question, count - len(told), drawn
+        )
+        return [*told, *(text for text in made if plain(text) not in asked)]
 
     def _variant(self, text: str, request: EditRequest) -> EncodedEdit | None:
         """None where the model does not take a text that has grown longer than the prompt."""

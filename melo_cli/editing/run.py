@@ -16,8 +16,10 @@ from melo_cli.editing.optimizers import check_training_section
 from melo_cli.editing.plan import batches, recorded_edits, remaining, settings_digest
 from melo_cli.errors import DatasetError, RecipeError
 from melo_cli.loading import OpenProject, open_project
+from melo_cli.paraphrase import Paraphraser, kinds_of
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Progress, Reporter
+from melo_cli.scope.corpus import load_corpus
 from melo_cli.versions import library_versions
 from melo_cli.wordings import Wordings
 
@@ -116,8 +118,11 @@ def _run(
     outcomes: list[EditOutcome] = []
     training = opened.recipe.training
     wordings = Wordings(learnable(opened.project, rows, todo))
+    key_map = opened.project.key_map
+    kinds = kinds_of(key_map.settings, key_map.arrays) if key_map is not None else {}
+    paraphraser = Paraphraser(load_corpus(), kinds)
     with opened.project.writer() as writer:
-        editor = Editor(opened, writer, wordings, versions=library_versions(), command=command)
+        editor = Editor(opened, writer, wordings, paraphraser, versions=library_versions(), command=command)
         started = time.monotonic()
         with reporter.progress("editing", len(todo), "edits") as progress:
             for batch in batches(todo, training.batch_size * training.blocks_in_flight):

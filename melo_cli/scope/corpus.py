@@ -6,8 +6,8 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SHIPPED_PACKAGE = "shipped_scope"
@@ -49,10 +49,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Questions, and prompts that ask none of them."""
+    """Questions, prompts that ask none of them, and what may stand around a question, by where it stands."""
 
     questions: tuple[Question, ...]
     unrelated: tuple[str, ...]
+    around: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def sample(self, questions: int, seed: int, *, plain: int = 3, noisy: int = 1) -> Corpus:
         """A smaller corpus: about so many questions, spread over all kinds, each in fewer words.
@@ -80,7 +81,7 @@ class Corpus:
             for one in some[:each]
         ]
         unrelated = drawn.sample(self.unrelated, min(len(self.unrelated), max(20, questions // 2)))
-        return Corpus(tuple(kept), tuple(unrelated))
+        return Corpus(tuple(kept), tuple(unrelated), self.around)
 
 
 def corpus_digest() -> str:
@@ -93,16 +94,19 @@ def load_corpus() -> Corpus:
     path = _path()
     questions: list[Question] = []
     unrelated: list[str] = []
+    around: dict[str, list[str]] = defaultdict(list)
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             row = json.loads(line)
             if "unrelated" in row:
                 unrelated.append(row["unrelated"])
+            elif "around" in row:
+                around[row["around"]].append(row["text"])
             else:
                 value = None if row["value"] is None else str(row["value"])
                 plain, noisy = tuple(row["plain"]), tuple(row["noisy"])
                 questions.append(Question(row["kind"], row["subject"], value, plain, noisy))
-    return Corpus(tuple(questions), tuple(unrelated))
+    return Corpus(tuple(questions), tuple(unrelated), {name: tuple(some) for name, some in around.items()})
 
 
 def _path() -> Path:

@@ -131,7 +131,9 @@ class Readings:
 def texts_to_read(corpus: Corpus, others: Iterable[str] = ()) -> list[str]:
     """Every text that learning looks at, each once."""
     whole = [text for question in corpus.questions for text in question.texts()]
-    return list(dict.fromkeys(view for text in (*whole, *corpus.unrelated, *others) for view in asked_views(text)))
+    return list(
+        dict.fromkeys(view for text in (*whole, *corpus.unrelated, *others) for view in asked_views(text))
+    )
 
 
 @dataclass(frozen=True)
@@ -139,11 +141,14 @@ class Learnt:
     """A scope model with what it was made of.
 
     Attributes:
+        kinds: for each kind of question of the corpus what is asked, `[size]` float32, to tell of a prompt which
+            kind it is of.
         lesson: what its classifier was trained on; a project trains another one on this and its own data.
         outcomes: of simulated edits, one a subject, about kinds of questions that it did not learn.
     """
 
     model: ScopeModel
+    kinds: dict[str, Tensor]
     lesson: Lesson
     outcomes: Sequence[Outcome]
 
@@ -173,7 +178,17 @@ def learn(corpus: Corpus, readings: Readings, seed: int) -> Learnt:
     ]
     lesson = Lesson.joined([each for each, _ in tried])
     model = _with_keys(bare, corpus.questions, readings, seed)
-    return Learnt(classified(model, lesson, seed), lesson, outcomes)
+    return Learnt(classified(model, lesson, seed), _kind_vectors(model, corpus, readings), lesson, outcomes)
+
+
+def _kind_vectors(model: ScopeModel, corpus: Corpus, readings: Readings) -> dict[str, Tensor]:
+    texts: dict[str, list[str]] = defaultdict(list)
+    for question in corpus.questions:
+        texts[question.kind] += question.plain
+    return {
+        kind: normalize(model.question_parts(model.keys(readings.of(some))).mean(0), dim=0)
+        for kind, some in texts.items()
+    }
 
 
 def _outcomes(model: ScopeModel, some: Sequence[Pairs]) -> list[Outcome]:
@@ -275,9 +290,7 @@ def pca_projection(states: Tensor, size: int) -> PcaProjection:
     return PcaProjection(mean, torch.nn.functional.pad(scaled, (0, size - kept)))
 
 
-def _with_keys(
-    bare: ScopeModel, questions: Sequence[Question], readings: Readings, seed: int
-) -> ScopeModel:
+def _with_keys(bare: ScopeModel, questions: Sequence[Question], readings: Readings, seed: int) -> ScopeModel:
     """The model with its key projections learnt on some questions."""
     texts = [(at, question, text) for at, question in enumerate(questions) for text in question.texts()]
     sentence, question = pooled(readings.of([text for *_, text in texts]), bare.vocabulary)

@@ -56,7 +56,9 @@ class BaseReader:
         layers = list(dict.fromkeys((self._low, self._high)))
 
         def run(rows: Sequence[int]) -> Reading:
-            inputs = pad_prompts(self._base, [ids[row] or [self._base.tokenizer.pad_token_id] for row in rows])
+            inputs = pad_prompts(
+                self._base, [ids[row] or [self._base.tokenizer.pad_token_id] for row in rows]
+            )
             states = hidden_states(self._base, layers, with_positions(self._base, inputs))
             return read_states(
                 [texts[row] for row in rows],

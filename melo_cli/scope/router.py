@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from melo_cli.base_model import BaseModel
@@ -26,7 +27,10 @@ class Recorder(Protocol):
     """Makes the records of prompts, as the rule of a project compares them."""
 
     def records(
-        self, texts: Sequence[str], subjects: Sequence[str | None] | None = None, advance: Advance | None = None
+        self,
+        texts: Sequence[str],
+        subjects: Sequence[str | None] | None = None,
+        advance: Advance | None = None,
     ) -> list[Record]:
         """The records of prompts, in order.
 
@@ -37,6 +41,9 @@ class Recorder(Protocol):
     def views(self, text: str) -> list[str]:
         """The texts that stand for a query, the whole first."""
 
+    def question(self, record: Record) -> NDArray[np.float32] | None:
+        """What a prompt asks, of anybody, as a unit vector `[size]`; None where keys do not tell."""
+
 
 class VerifiedRecorder:
     """Records for the scope model."""
@@ -46,12 +53,19 @@ class VerifiedRecorder:
         self._model = model
 
     def records(
-        self, texts: Sequence[str], subjects: Sequence[str | None] | None = None, advance: Advance | None = None
+        self,
+        texts: Sequence[str],
+        subjects: Sequence[str | None] | None = None,
+        advance: Advance | None = None,
     ) -> list[Record]:
         return self._model.records(self._reader.read(texts, advance), subjects) if texts else []
 
     def views(self, text: str) -> list[str]:
         return asked_views(text)
+
+    def question(self, record: Record) -> NDArray[np.float32] | None:
+        found: NDArray[np.float32] = self._model.question_parts(torch.tensor(record.key)[None])[0].numpy()
+        return found
 
 
 class RadiusRecorder:
@@ -64,7 +78,10 @@ class RadiusRecorder:
 
     @torch.no_grad()
     def records(
-        self, texts: Sequence[str], subjects: Sequence[str | None] | None = None, advance: Advance | None = None
+        self,
+        texts: Sequence[str],
+        subjects: Sequence[str | None] | None = None,
+        advance: Advance | None = None,
     ) -> list[Record]:
         if not texts:
             return []
@@ -86,6 +103,9 @@ class RadiusRecorder:
 
     def views(self, text: str) -> list[str]:
         return [text]
+
+    def question(self, record: Record) -> NDArray[np.float32] | None:
+        return None
 
 
 class Router:

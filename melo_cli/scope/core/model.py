@@ -134,9 +134,7 @@ class ScopeModel:
             wording(reading, self.vocabulary),
             asked @ self.plain,
         )
-        scaled = (
-            normalize(part, dim=-1) * share**0.5 for part, share in zip(parts, _SHARES, strict=True)
-        )
+        scaled = (normalize(part, dim=-1) * share**0.5 for part, share in zip(parts, _SHARES, strict=True))
         return torch.cat(list(scaled), 1)
 
     def tokens(self, reading: Reading, subjects: Sequence[str | None] | None = None) -> Tensor:
@@ -183,6 +181,10 @@ class ScopeModel:
         keys = torch.tensor(np.stack([record.key for record in records]))
         return Side(torch.from_numpy(vectors), torch.from_numpy(mask), self.key_parts(keys))
 
+    def question_parts(self, keys: Tensor) -> Tensor:
+        """The part of keys that says what is asked, of anybody: `[n, size]`, each of unit length."""
+        return normalize(keys.split(self._parts, 1)[1], dim=-1)
+
     def key_parts(self, keys: Tensor) -> Tensor:
         """Keys `[n, key_size]` as their parts `[n, 4, largest]`, each of unit length, zeros behind it."""
         largest = max(self._parts)
@@ -220,7 +222,9 @@ class ScopeModel:
             question=arrays["question"],
             plain=arrays["plain"],
             feature_scales=Scales(arrays["feature_scales.mean"], arrays["feature_scales.deviation"]),
-            layers=tuple((arrays[f"layers.{at}.weight"], arrays[f"layers.{at}.bias"]) for at in range(layers)),
+            layers=tuple(
+                (arrays[f"layers.{at}.weight"], arrays[f"layers.{at}.bias"]) for at in range(layers)
+            ),
         )
 
 

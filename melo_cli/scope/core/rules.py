@@ -125,7 +125,9 @@ class Verified:
         pairs = [(row, near) for row, some in enumerate(found) for near in some]
         edits = self._records(list(dict.fromkeys(near.edit_id for _, near in pairs)), neurons)
         pairs = [(row, near) for row, near in pairs if near.edit_id in edits]
-        logits = self.model.logits([asked[row] for row, _ in pairs], [edits[near.edit_id] for _, near in pairs])
+        logits = self.model.logits(
+            [asked[row] for row, _ in pairs], [edits[near.edit_id] for _, near in pairs]
+        )
         best: dict[int, tuple[tuple[float, float, str], Near, int]] = {}
         for (row, near), logit in zip(pairs, logits.tolist(), strict=True):
             at, view = views[row]
@@ -133,9 +135,7 @@ class Verified:
             rank = (logit, -near.distance, near.edit_id)
             if at not in best or rank > best[at][0]:
                 best[at] = rank, near, view
-        return [
-            self._route(queries[at], *best[at]) if at in best else NO_ROUTE for at in range(len(queries))
-        ]
+        return [self._route(queries[at], *best[at]) if at in best else NO_ROUTE for at in range(len(queries))]
 
     def _records(self, edit_ids: Sequence[str], neurons: Neurons) -> dict[str, Record]:
         if not edit_ids:
@@ -204,4 +204,6 @@ class Radius:
 
 def probability(logit: float) -> float:
     """From log-odds to a probability."""
-    return float(1.0 / (1.0 + np.exp(-np.clip(logit, -60.0, 60.0)))) if np.isfinite(logit) else float(logit > 0)
+    return (
+        float(1.0 / (1.0 + np.exp(-np.clip(logit, -60.0, 60.0)))) if np.isfinite(logit) else float(logit > 0)
+    )

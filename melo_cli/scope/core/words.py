@@ -37,7 +37,9 @@ _SENTENCE_END = re.compile(r"(?<=[.?!…。？！])[\"')\]]*\s+|\n+")
 _QUESTION_MARKS = ("?", "？")
 _MOST_QUESTIONS = 2
 _GRAMS = (2, 3, 4)
-_WHOLE = 3.0  # what a word itself weighs beside its letters, so that two words are alike only if they are equal
+_WHOLE = (
+    3.0  # what a word itself weighs beside its letters, so that two words are alike only if they are equal
+)
 
 
 def spans(text: str) -> list[tuple[int, int]]:
