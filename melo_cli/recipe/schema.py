@@ -230,7 +230,7 @@ class FalseFireSection(_Section):
 
     unrelated: Share = 0.01
     hard: Share = 0.05
-    same_subject: Share = 0.1
+    same_subject: Share = 0.12
 
 
 class RoutingSection(_Section):
