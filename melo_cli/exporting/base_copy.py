@@ -1,4 +1,4 @@
-"""Files of the base model and its sentence encoder in an artefact: weights as they are, settings, tokenizer."""
+"""Files of the base model and its sentence encoder in an artefact: weights as they are, settings, tokens."""
 
 from __future__ import annotations
 
