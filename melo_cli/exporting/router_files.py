@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from melo_cli.exporting.base_copy import copy_encoder
 from melo_cli.loading import OpenProject
 from melo_cli.scope import core
 from melo_cli.scope.core.exported import ARRAYS, SCOPE_ARRAYS, TABLE
+from melo_cli.scope.core.rules import Verified
 from melo_cli.scope.reading import reading_plan, text_model_of
 from melo_cli.sentence_encoder import SentenceEncoder
 from store.records import EditView
@@ -75,30 +77,30 @@ def write_code(folder: Path, *, package: bool) -> None:
 
 
 def _verified(opened: OpenProject, neurons: Sequence[EditView]) -> tuple[dict[str, Any], Arrays]:
-    settings, arrays = _key_map(opened)
+    rule = opened.routed.router.rule
+    assert isinstance(rule, Verified)
+    model, own = rule.model.to_arrays()
     found = opened.project.tokens([edit.edit_id for edit in neurons])
     tokens = [np.empty((0, 0), np.float16) if each is None else each for each in found]
     width = max((each.shape[1] for each in tokens), default=0)
-    starts = np.cumsum([0, *(len(each) for each in tokens)])
-    arrays["tokens"] = torch.tensor(np.concatenate([np.empty((0, width), np.float16), *tokens]))
-    arrays["token_starts"] = torch.tensor(starts, dtype=torch.long)
-    return {"rule": "verified", "threshold": settings["threshold"], "model": settings["model"]}, arrays
+    arrays = {f"{SCOPE_ARRAYS}{name}": array for name, array in own.items()}
+    every = [each.reshape(-1, width) for each in (np.empty((0, width), np.float16), *tokens)]
+    arrays["tokens"] = torch.tensor(np.concatenate(every))
+    arrays["token_starts"] = torch.tensor([0, *(len(each) for each in tokens)], dtype=torch.long).cumsum(0)
+    threshold = None if math.isinf(rule.threshold) else rule.threshold
+    return {"rule": "verified", "threshold": threshold, "model": model}, arrays
 
 
 def _radius(opened: OpenProject) -> tuple[dict[str, Any], Arrays]:
-    settings, arrays = _key_map(opened)
-    clusters = opened.project.clusters()
+    key_map, clusters = opened.project.key_map, opened.project.clusters()
+    settings: Mapping[str, Any] = {"pooling": opened.recipe.key.pooling, "unit": False}
+    arrays: Arrays = {}
+    if key_map is not None:
+        settings = key_map.settings
+        arrays = {f"{SCOPE_ARRAYS}{name}": torch.tensor(array) for name, array in key_map.arrays.items()}
     empty = np.empty((0, opened.project.key_dim or 0), np.float32)
     arrays["centers"] = torch.tensor(np.stack([each.center for each in clusters]) if clusters else empty)
     return {"rule": "radius", "pooling": settings["pooling"], "unit": settings["unit"]}, arrays
-
-
-def _key_map(opened: OpenProject) -> tuple[Mapping[str, Any], Arrays]:
-    key_map = opened.project.key_map
-    if key_map is None:
-        return {"pooling": opened.recipe.key.pooling, "unit": False}, {}
-    arrays = {f"{SCOPE_ARRAYS}{name}": torch.tensor(array) for name, array in key_map.arrays.items()}
-    return key_map.settings, arrays
 
 
 def _keys(opened: OpenProject, neurons: Sequence[EditView]) -> NDArray[np.float32]:

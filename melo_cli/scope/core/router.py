@@ -119,12 +119,12 @@ class Router:
         self.neurons = neurons
 
     def records(self, texts: Sequence[str], subjects: Sequence[str | None]) -> list[Record]:
-        """The records of edits' prompts, for the store."""
-        return self.recorder.records(texts, subjects)
+        """The records of edits' prompts, for the store; white space around a prompt is no part of it."""
+        return self.recorder.records([text.strip() for text in texts], subjects)
 
     def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]:
         """Who answers each prompt; its own text alone decides, no template, system prompt or earlier turn."""
-        views = [self.recorder.views(text) for text in texts]
+        views = [self.recorder.views(text.strip()) for text in texts]
         every = list(dict.fromkeys(view for some in views for view in some))
         record = dict(zip(every, self.recorder.records(every), strict=True))
         queries = [Query([record[view] for view in some], some) for some in views]

@@ -53,19 +53,24 @@ class LastUserTurn:
             {"role": "assistant", "content": _REPLY},
             {"role": "user", "content": _SECOND},
         ]
-        whole = str(self._tokenizer.apply_chat_template(messages, tokenize=False))
-        alone = str(self._tokenizer.apply_chat_template(messages[:1], tokenize=False))
+        whole, alone = self._write(messages), self._write(messages[:1])
+        answered = self._write(messages, add_generation_prompt=True)
         if not all(mark in whole for mark in (_FIRST, _REPLY, _SECOND)) or _FIRST not in alone:
             return None
         between = whole[whole.index(_REPLY) + len(_REPLY) : whole.index(_SECOND)]
         opening = _common_end(between, alone[: alone.index(_FIRST)])
-        closing = _common_start(
-            whole[whole.index(_FIRST) + len(_FIRST) : whole.index(_REPLY)],
-            whole[whole.index(_SECOND) + len(_SECOND) :],
+        behind = whole[whole.index(_FIRST) + len(_FIRST) : whole.index(_REPLY)]
+        # Some templates end a turn by nothing but a line: there the answer's beginning closes it.
+        ends = (
+            _common_start(behind, text[text.index(_SECOND) + len(_SECOND) :]) for text in (whole, answered)
         )
+        closing = next((end for end in ends if end.strip()), "")
         # As the tokenizer itself writes them: it may write a space less, or one more.
         written = [self._decode(self._encode(part), special=True) for part in (opening, closing)]
         return (written[0], written[1]) if all(part.strip() for part in written) else None
+
+    def _write(self, messages: list[dict[str, str]], **options: bool) -> str:
+        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, **options))
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False).input_ids)
