@@ -27,9 +27,9 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from melo_cli.base_model import ModelKind, load_base_model, model_kind, tasks_of
-from melo_cli.keys import KeyExtractor
-from melo_cli.loading import OpenProject, assemble, key_transform, resolve_recipe
+from melo_cli.loading import OpenProject, assemble, resolve_recipe
 from melo_cli.recipe import recipe_from_mapping
+from melo_cli.scope.core.turns import LastUserTurn
 from melo_cli.tuner import peft_lora_config
 from store.project import Project
 from store.records import LoraSlice, NewEdit
@@ -156,13 +156,14 @@ def _open(options: argparse.Namespace, path: Path) -> tuple[OpenProject, Any, Wo
     plain = _twin(base.model)
     recipe = resolve_recipe(recipe, base)
     workload = Workload(options, len(base.tokenizer), base.model.device)
-    extract = KeyExtractor(base, recipe.key.layer, key_transform(None, recipe, base))
-    keys = [extract({"input_ids": ids, "attention_mask": torch.ones_like(ids)}) for ids in workload.edited]
     project = Project.create(
         path, name="speed", base=base.reference, recipe=recipe.to_mapping(), seed=0, versions={}
     )
     opened = assemble(project, recipe, base)
-    _fill(opened, np.concatenate(keys), options)
+    turns = LastUserTurn(base.tokenizer)
+    texts = [turns.text(row) for ids in workload.edited for row in ids.tolist()]
+    records = opened.routed.router.records(texts, [None] * len(texts))
+    _fill(opened, np.stack([record.key for record in records]), options)
     return opened, plain, workload
 
 
@@ -189,7 +190,7 @@ def _fill(opened: OpenProject, keys: NDArray[np.float32], options: argparse.Name
             ]
             blocks = {str(n): _block(random, shapes, options.rank) for n in numbers}
             writer.stage(edits, blocks).commit(recipe=opened.recipe.to_mapping(), seed=0, versions={})
-        opened.routed.source = writer.project
+        opened.routed.follow(writer.project)
 
 
 def _block(

@@ -23,8 +23,8 @@ from melo_cli.projects import EXPORTED_PROJECT
 from melo_cli.recipe import Recipe, recipe_from_mapping
 from melo_cli.routed import RoutedModel
 from melo_cli.scope.core.pooling import KeyTransform
-from melo_cli.scope.reading import reader_for
-from melo_cli.scope.router import Router, radius_router, verified_router
+from melo_cli.scope.core.router import Router, radius_router, verified_router
+from melo_cli.scope.reading import reader_for, text_model_of
 from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel
 from melo_cli.versions import library_versions
 from store.project import Project
@@ -116,7 +116,9 @@ def open_project(
     recipe = stored_recipe(project)
     changes = {"name_or_path": base or project.base.name_or_path, "revision": project.base.revision}
     if is_exported:
-        changes["tokenizer"] = None  # it lies beside the model
+        changes["tokenizer"] = None  # it lies beside the model, and so does a sentence encoder
+        carried = exported.parent / "router" / "encoder"
+        encoder = encoder or (str(carried) if carried.is_dir() else None)
     if device is not None:
         changes["device"] = device
     model_section = recipe.model.model_copy(update=changes)
@@ -181,13 +183,14 @@ def router_for(recipe: Recipe, base: BaseModel, key_map: KeyMap | None, project:
     arrays = {name: torch.tensor(array) for name, array in (key_map.arrays if key_map else {}).items()}
     if recipe.routing.scope == "radius":
         settings = key_map.settings if key_map is not None else {"pooling": recipe.key.pooling, "unit": False}
-        return radius_router(base, recipe.key.layer, KeyTransform.from_arrays(settings, arrays), project)
+        transform = KeyTransform.from_arrays(settings, arrays)
+        return radius_router(text_model_of(base), recipe.key.layer, base.max_length, transform, project)
     if key_map is None:
         raise ProjectError(
             "its scope is not learnt yet", where=str(project.path), mend="run `melo edit RECIPE` again"
         )
     _require_same_encoder(base, key_map, project)
-    return verified_router(key_map.settings, arrays, lambda: reader_for(base, recipe.key.layer), project)
+    return verified_router(key_map.settings, arrays, reader_for(base, recipe.key.layer), project)
 
 
 def _require_same_encoder(base: BaseModel, key_map: KeyMap, project: Project) -> None:

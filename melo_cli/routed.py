@@ -13,9 +13,9 @@ from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.blocks import BlockCache
 from melo_cli.encoding import IGNORED, with_positions
 from melo_cli.errors import PromptError
+from melo_cli.scope.core.router import Router
 from melo_cli.scope.core.rules import Neurons, Route
-from melo_cli.scope.router import Router
-from melo_cli.scope.turns import LastUserTurn
+from melo_cli.scope.core.turns import LastUserTurn
 from melo_cli.tuner import DynamicLoraModel
 from store.records import Block
 

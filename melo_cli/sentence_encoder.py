@@ -15,7 +15,7 @@ from transformers.utils.hub import cached_file
 from melo_cli.errors import ModelError
 from melo_cli.fingerprint import fingerprint
 
-_POOLING = "1_Pooling/config.json"
+POOLING = "1_Pooling/config.json"
 _POOLINGS = {"pooling_mode_cls_token": "first", "pooling_mode_lasttoken": "last"}
 
 
@@ -74,10 +74,10 @@ def load_sentence_encoder(name: str) -> SentenceEncoder:
 
 
 def _pooling_settings(source: str, folder: Path) -> dict[str, Any]:
-    path = folder / _POOLING
+    path = folder / POOLING
     if not path.is_file() and not Path(source).is_dir():
         options = {"_raise_exceptions_for_missing_entries": False}
-        cached = cached_file(source, _POOLING, **options)
+        cached = cached_file(source, POOLING, **options)
         path = Path(str(cached)) if cached else path
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found

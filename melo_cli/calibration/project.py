@@ -21,10 +21,10 @@ from melo_cli.datasets import EditRequest, load_calibration, load_locality
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
 from melo_cli.scope.core.model import ScopeModel
+from melo_cli.scope.core.router import Router
 from melo_cli.scope.core.rules import probability
 from melo_cli.scope.learning import Learnt, Outcome, Readings
 from melo_cli.scope.reading import reader_for
-from melo_cli.scope.router import Router
 from store.project import Project
 from store.records import KeyMap
 from store.writer import Writer

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ from melo_cli.commands._options import (
 )
 from melo_cli.errors import MeloError, PromptError
 from melo_cli.projects import choose_project
+from melo_cli.scope.core.turns import last_user_text
 
 if TYPE_CHECKING:
     from melo_cli.exporting.prompt_router import PromptRoute, PromptRouter
@@ -33,9 +34,9 @@ def route(
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TEXT]...",
-            help="Prompts; without any, they are read from stdin, one a line, as text or as "
-            '{"prompt": "..."}.',
+            metavar="TEXT",
+            help='Prompts; without any, they are read from stdin, one a line: as text, as {"prompt": "..."}, '
+            'or as a list of messages, [{"role": "user", "content": "..."}].',
             callback=require_texts,
         ),
     ] = None,
@@ -51,9 +52,11 @@ def route(
 ) -> None:
     """Say which adapter answers each prompt, or base: one JSON object a line.
 
-    The base model runs as far as the key layer and no further; where
-    that is its input embeddings, only these are loaded. A prompt that
-    cannot be asked gets an error in its line, and makes the exit code 1.
+    Of a conversation the last user turn is routed. The base model runs as
+    far as the key layer and no further; where that is its input
+    embeddings, only these are loaded, and with a sentence encoder nothing
+    of it. Every line of stdin gets a line, one that cannot be routed an
+    error, which makes the exit code 1.
     What its base model may do is in a project's recipe; an exported
     router is told by --trust-remote-code and --allow-pickle.
     """
@@ -73,10 +76,10 @@ def route(
         found = _of_export(router, base, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
     collect_from_here()
     failed = False
-    for prompts in [texts] if texts else _lines_of_stdin():
-        routes = found.route(prompts)
-        failed |= any(each.error is not None for each in routes)
-        sys.stdout.write("".join(f"{json.dumps(_document(each))}\n" for each in routes))
+    for lines in [texts] if texts else _lines_of_stdin():
+        for document in _documents(found, lines):
+            failed |= "error" in document
+            sys.stdout.write(f"{json.dumps(document)}\n")
         sys.stdout.flush()
     if failed:
         raise typer.Exit(1)
@@ -100,20 +103,33 @@ def _of_export(folder: Path, base: str | None, **trust: bool) -> PromptRouter:
         raise
 
 
-def _document(route: PromptRoute) -> dict[str, str | float | None]:
-    if route.error is not None:
-        return {"prompt": route.prompt, "route": None, "error": route.error}
-    if route.fired is None:
-        return {"prompt": route.prompt, "route": "base"}
+def _documents(router: PromptRouter, asked: Sequence[str | PromptError]) -> list[dict[str, Any]]:
+    """What is told of prompts, and of lines that hold none."""
+    routes = iter(router.route([each for each in asked if isinstance(each, str)]))
+    return [_document(next(routes)) if isinstance(each, str) else _failure(None, str(each)) for each in asked]
+
+
+def _document(found: PromptRoute) -> dict[str, Any]:
+    if found.error is not None:
+        return _failure(found.prompt, found.error)
+    fired, nearest = found.route.fired, found.route.nearest
+    probability = nearest.probability if nearest is not None else None
+    if fired is None:
+        return {"prompt": found.prompt, "route": "base", "probability": probability}
     return {
-        "prompt": route.prompt,
-        "route": route.fired.adapter,
-        "edit_id": route.fired.edit_id,
-        "distance": route.fired.distance,
+        "prompt": found.prompt,
+        "route": fired.block,
+        "edit_id": fired.edit_id,
+        "probability": probability,
+        "distance": fired.distance,
     }
 
 
-def _lines_of_stdin() -> Iterator[Sequence[str]]:
+def _failure(prompt: str | None, error: str) -> dict[str, Any]:
+    return {"prompt": prompt, "route": None, "error": error}
+
+
+def _lines_of_stdin() -> Iterator[Sequence[str | PromptError]]:
     """What has come so far, as soon as it comes: one prompt from a server that waits, many from a file."""
     stream = sys.stdin.buffer
     assert isinstance(stream, io.BufferedIOBase)
@@ -121,25 +137,35 @@ def _lines_of_stdin() -> Iterator[Sequence[str]]:
     number = 0
     while chunk := stream.read1(_READ_AT_ONCE):
         *lines, rest = (rest + chunk).split(b"\n")
-        prompts = [_prompt(line, number + place) for place, line in enumerate(lines, start=1)]
+        yield [_prompt(line, number + place) for place, line in enumerate(lines, start=1)]
         number += len(lines)
-        yield [prompt for prompt in prompts if prompt]
-    if rest.strip():
+    if rest:
         yield [_prompt(rest, number + 1)]
 
 
-def _prompt(line: bytes, number: int) -> str:
+def _prompt(line: bytes, number: int) -> str | PromptError:
+    """What a line asks, or what is wrong with it: a server that writes another line goes on."""
+    where = f"stdin:{number}"
     try:
         text = line.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise PromptError("it is not UTF-8", where=f"stdin:{number}", mend="save it as UTF-8") from error
-    if not text.startswith("{"):
-        return text
+    except UnicodeDecodeError:
+        return PromptError("it is not UTF-8", where=where, mend="save it as UTF-8")
     try:
-        row = json.loads(text)
-    except ValueError:
+        told = json.loads(text) if text.startswith(("{", "[")) else text
+    except (ValueError, RecursionError):
         return text
-    prompt = row.get("prompt")
-    if not isinstance(prompt, str):
-        raise PromptError("it has no prompt", where=f"stdin:{number}", mend='write {"prompt": "..."}')
-    return prompt
+    asked = last_user_text(told) if isinstance(told, list) else told
+    if isinstance(asked, dict):
+        asked = asked.get("prompt")
+    if isinstance(asked, str) and _is_text(asked):
+        return asked
+    return PromptError("it has no prompt", where=where, mend='write {"prompt": "..."} or a list of messages')
+
+
+def _is_text(found: str) -> bool:
+    """JSON may hold half a surrogate pair, which no tokenizer reads."""
+    try:
+        found.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

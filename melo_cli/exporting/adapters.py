@@ -12,7 +12,7 @@ from melo_cli.base_model import ModelKind
 from melo_cli.exporting.block_shapes import BlockShape
 from melo_cli.exporting.checking import check_artefact
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
-from melo_cli.exporting.router_files import ROUTER, write_router
+from melo_cli.exporting.router_files import ROUTER, write_code, write_router
 from melo_cli.exporting.serving import write_serving
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
@@ -59,6 +59,7 @@ def export_peft(
                     write_adapter(opened, block, shape, work / ADAPTERS / block_id, base_name, dtype)
                     progress.advance(size)
         write_router(opened, work / ROUTER, block_ids)
+        write_code(work / ROUTER, package=True)
         write_serving(opened, work, shape, block_ids, base_name)
         if check:
             check_artefact(opened, "peft", work, check, reporter)

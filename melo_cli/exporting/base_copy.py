@@ -1,4 +1,4 @@
-"""The base model's own files in an artefact: settings, tokenizer, weights as they are."""
+"""Files of the base model and its sentence encoder in an artefact: weights as they are, settings, tokens."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig
+from transformers.utils.hub import cached_file
 
 from melo_cli.base_model import BaseModel
 from melo_cli.fingerprint import ROUTED_CODE, weight_files
 from melo_cli.reporter import Reporter
+from melo_cli.sentence_encoder import POOLING, SentenceEncoder
 
 _CHUNK = 1 << 24
 _SMALL_FILES = {".json", ".txt", ".model", ".jinja"}
@@ -42,6 +44,21 @@ def copy_settings(base: BaseModel, work: Path, changes: Mapping[str, Any] | None
     if base.kind.generates and not (work / "generation_config.json").is_file():
         GenerationConfig.from_model_config(base.model.config).save_pretrained(work)
     base.tokenizer.save_pretrained(work)
+
+
+def copy_encoder(encoder: SentenceEncoder, folder: Path) -> None:
+    """Copy the files that a sentence encoder is loaded from."""
+    source = Path(encoder.name)
+    if not source.is_dir():
+        source = Path(str(cached_file(encoder.name, "config.json"))).parent
+    small = (path for path in source.iterdir() if path.is_file() and path.suffix in _SMALL_FILES)
+    folder.mkdir()
+    for path in (*small, *weight_files(source)):
+        shutil.copyfile(path, folder / path.name)
+    pooling = source / POOLING
+    if pooling.is_file():
+        (folder / POOLING).parent.mkdir()
+        shutil.copyfile(pooling, folder / POOLING)
 
 
 def base_config(base: BaseModel) -> dict[str, Any]:

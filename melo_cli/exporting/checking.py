@@ -44,6 +44,7 @@ def check_artefact(
         "format": format_name,
         "folder": str(folder),
         "base": str(base.folder),
+        "tokenizer": opened.recipe.model.tokenizer or str(base.folder),
         "auto_class": base.kind.auto_class,
         "trust_remote_code": opened.recipe.model.trust_remote_code,
         "dtype": promised["dtype"],

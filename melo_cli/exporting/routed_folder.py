@@ -11,17 +11,21 @@ from torch import Tensor
 
 from melo_cli.base_model import BaseModel
 from melo_cli.errors import ExportError
+from melo_cli.exporting import standalone
 from melo_cli.exporting.base_copy import base_config, copy_settings, copy_weights
 from melo_cli.exporting.block_shapes import BlockShape
 from melo_cli.exporting.card import routed_card
 from melo_cli.exporting.checking import check_artefact
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
-from melo_cli.exporting.router_files import ROUTER, write_router
-from melo_cli.exporting.standalone import routed_modeling
+from melo_cli.exporting.router_files import ROUTER, write_code, write_router
 from melo_cli.exporting.tensor_files import TensorSpec, write_tensors
+from melo_cli.fingerprint import ROUTED_CODE
 from melo_cli.loading import OpenProject
 from melo_cli.projects import EXPORTED_PROJECT
 from melo_cli.reporter import Reporter
+
+BLOCKS = "blocks.safetensors"
+_CODE = f"{ROUTED_CODE}.py"
 
 
 def export_routed(
@@ -45,17 +49,21 @@ def export_routed(
     block_ids = opened.live_blocks()
     with new_folder(folder, overwrite=overwrite, record=opened.describe("routed")) as work:
         copy_weights(base, work, reporter)
-        copy_settings(base, work, {"auto_map": routed_modeling.auto_map(base.kind.auto_class)})
+        copy_settings(base, work, {"auto_map": _auto_map(base.kind.auto_class)})
         write_router(opened, work / ROUTER, block_ids)
-        _write_blocks(opened, block_ids, work / ROUTER / routed_modeling.BLOCKS, reporter)
-        for name in routed_modeling.CODE:
-            shutil.copyfile(Path(routed_modeling.__file__).parent / name, work / name)
-        (work / ROUTER / "exact_router.py").unlink()
+        _write_blocks(opened, block_ids, work / ROUTER / BLOCKS, reporter)
+        write_code(work, package=False)
+        shutil.copyfile(Path(standalone.__file__).parent / _CODE, work / _CODE)
         opened.project.copy_to(work / EXPORTED_PROJECT)
         (work / "README.md").write_text(routed_card(opened, base.kind.auto_class), encoding="utf-8")
         if check:
             check_artefact(opened, "routed", work, check, reporter)
     return summary("routed", folder, len(block_ids), {})
+
+
+def _auto_map(auto_class: str) -> dict[str, str]:
+    """What config.json says so that `auto_class` of transformers finds its class in the folder's code."""
+    return {auto_class: f"{ROUTED_CODE}.{auto_class.replace('AutoModel', 'Routed')}"}
 
 
 def _require_no_own_code(base: BaseModel) -> None:

@@ -1,10 +1,12 @@
-"""The route table of an export: `routes.json`, `keys.safetensors` and the code that reads them."""
+"""The router of an export: `routes.json`, `keys.safetensors`, the sentence encoder if any, and the code."""
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,67 +16,135 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from melo_cli.exporting.standalone import exact_router
-from melo_cli.exporting.standalone.exact_router import ARRAYS, TABLE
+from melo_cli.exporting.base_copy import copy_encoder
 from melo_cli.loading import OpenProject
-from store.records import edit_id
+from melo_cli.scope import core
+from melo_cli.scope.core.exported import ARRAYS, SCOPE_ARRAYS, TABLE
+from melo_cli.scope.core.rules import Verified
+from melo_cli.scope.reading import reading_plan, text_model_of
+from melo_cli.sentence_encoder import SentenceEncoder
+from store.records import EditView
 
 ROUTER = "router"
+ENCODER = "encoder"
+
+Arrays = dict[str, Tensor]
 
 
 def write_router(opened: OpenProject, folder: Path, block_ids: Sequence[str]) -> None:
-    """Write how a key is taken, the clusters, and every edit in them with its key and its block.
+    """Write how a prompt is read, by which rule it is routed, and every neuron with its block.
 
     An edit without a block leads to the base.
 
-    `keys.safetensors` holds `keys [n, d]` in the order of the table's neurons, `centers [c, d]` in that of
-    its clusters, and the arrays of the key map; all float32.
+    `keys.safetensors` holds `keys [n, d]` float32 in the order of the table's neurons, and under `scope.` the
+    arrays of the rule. Under `verified` the token vectors of all neurons stand one after the other in
+    `tokens [words, width]` float16, and each begins where `token_starts [n + 1]` int64 says; under `radius`
+    `centers [c, d]` float32 are those of the clusters in the order of their numbers.
 
     Args:
         block_ids: the blocks of the export, in its order.
     """
-    clusters = opened.project.clusters()
-    place = {block_id: index for index, block_id in enumerate(block_ids)}
-    rows: list[dict[str, Any]] = []
-    keys: list[NDArray[np.float32]] = []
-    for cluster in clusters:
-        for number in cluster.members:
-            edit = opened.project.edit(edit_id(number))
-            assert edit.record.key is not None, "a neuron has one"
-            keys.append(edit.record.key)
-            rows.append(
-                {
-                    "edit_id": edit.edit_id,
-                    "prompt": edit.prompt,
-                    "adapter": edit.block,
-                    "block": place[edit.block] if edit.block is not None else None,
-                    "cluster": cluster.number,
-                }
-            )
-    settings, arrays = key_map_of(opened)
+    folder.mkdir()
+    neurons = [
+        edit
+        for edit in opened.project.edits()
+        if edit.record.key is not None and edit.status in ("live", "already_right")
+    ]
+    by_radius = opened.recipe.routing.scope == "radius"
+    rule, arrays = _radius(opened) if by_radius else _verified(opened, neurons)
+    arrays["keys"] = torch.tensor(_keys(opened, neurons))
+    encoder = opened.routed.base.encoder
     table = {
-        "key": {"layer": opened.recipe.key.layer} | settings,
+        "scope": rule,
+        "reading": _reading(opened),
+        "encoder": None if encoder is None else _encoder(encoder, folder / ENCODER),
         "base": _base(opened),
         "tokenizer": _tokenizer(opened),
-        "clusters": [{"cluster": cluster.number, "radius": cluster.radius} for cluster in clusters],
-        "neurons": rows,
+        "neurons": _rows(opened, neurons, block_ids),
     }
-    folder.mkdir(parents=True)
     (folder / TABLE).write_text(json.dumps(table, indent=1, ensure_ascii=False), encoding="utf-8")
-    shutil.copyfile(exact_router.__file__, folder / Path(exact_router.__file__).name)
-    size = opened.project.key_dim or 0
-    arrays["keys"] = torch.tensor(np.stack(keys) if keys else np.zeros((0, size), np.float32))
-    centers = np.stack([c.center for c in clusters]) if clusters else np.zeros((0, size), np.float32)
-    save_file(arrays | {"centers": torch.tensor(centers)}, folder / ARRAYS)
+    save_file(arrays, folder / ARRAYS)
 
 
-def key_map_of(opened: OpenProject) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """How the project makes a key of hidden states: the settings and arrays of `exact_router.KeyMap`."""
-    key_map = opened.project.key_map
-    if key_map is None:
-        return {"pooling": opened.recipe.key.pooling, "unit": False}, {}
-    settings = {"pooling": str(key_map.settings["pooling"]), "unit": bool(key_map.settings["unit"])}
-    return settings, {name: torch.tensor(array) for name, array in key_map.arrays.items()}
+def write_code(folder: Path, *, package: bool) -> None:
+    """Write the code that routes, as the project runs it: files side by side that import each other.
+
+    Args:
+        package: make the folder a package; else its modules are for transformers, which makes its own.
+    """
+    for path in Path(core.__file__).parent.glob("*.py" if package else "[!_]*.py"):
+        shutil.copyfile(path, folder / path.name)
+
+
+def _verified(opened: OpenProject, neurons: Sequence[EditView]) -> tuple[dict[str, Any], Arrays]:
+    rule = opened.routed.router.rule
+    assert isinstance(rule, Verified)
+    model, own = rule.model.to_arrays()
+    found = opened.project.tokens([edit.edit_id for edit in neurons])
+    tokens = [np.empty((0, 0), np.float16) if each is None else each for each in found]
+    width = max((each.shape[1] for each in tokens), default=0)
+    arrays = {f"{SCOPE_ARRAYS}{name}": array for name, array in own.items()}
+    every = [each.reshape(-1, width) for each in (np.empty((0, width), np.float16), *tokens)]
+    arrays["tokens"] = torch.tensor(np.concatenate(every))
+    arrays["token_starts"] = torch.tensor([0, *(len(each) for each in tokens)], dtype=torch.long).cumsum(0)
+    threshold = None if math.isinf(rule.threshold) else rule.threshold
+    return {"rule": "verified", "threshold": threshold, "model": model}, arrays
+
+
+def _radius(opened: OpenProject) -> tuple[dict[str, Any], Arrays]:
+    key_map, clusters = opened.project.key_map, opened.project.clusters()
+    settings: Mapping[str, Any] = {"pooling": opened.recipe.key.pooling, "unit": False}
+    arrays: Arrays = {}
+    if key_map is not None:
+        settings = key_map.settings
+        arrays = {f"{SCOPE_ARRAYS}{name}": torch.tensor(array) for name, array in key_map.arrays.items()}
+    empty = np.empty((0, opened.project.key_dim or 0), np.float32)
+    arrays["centers"] = torch.tensor(np.stack([each.center for each in clusters]) if clusters else empty)
+    return {"rule": "radius", "pooling": settings["pooling"], "unit": settings["unit"]}, arrays
+
+
+def _keys(opened: OpenProject, neurons: Sequence[EditView]) -> NDArray[np.float32]:
+    if not neurons:
+        return np.empty((0, opened.project.key_dim or 0), np.float32)
+    return opened.project.keys([edit.edit_id for edit in neurons])
+
+
+def _rows(opened: OpenProject, neurons: Sequence[EditView], block_ids: Sequence[str]) -> list[dict[str, Any]]:
+    place = {block_id: at for at, block_id in enumerate(block_ids)}
+    radii = {cluster.number: cluster.radius for cluster in opened.project.clusters()}
+    rows = []
+    for edit in neurons:
+        row: dict[str, Any] = {
+            "edit_id": edit.edit_id,
+            "prompt": edit.prompt,
+            "adapter": edit.block,
+            "block": None if edit.block is None else place[edit.block],
+        }
+        if edit.cluster is not None:
+            number = edit.cluster.cluster
+            row |= {"cluster": number, "radius": radii[number]}
+        rows.append(row)
+    return rows
+
+
+def _reading(opened: OpenProject) -> dict[str, Any]:
+    """What runs as far as which layers, on how padded a batch."""
+    base, layer = opened.routed.base, opened.recipe.key.layer
+    model = text_model_of(base)
+    plan = asdict(reading_plan(base, layer))
+    if opened.recipe.routing.scope == "radius":
+        plan["limit"] = base.max_length
+    return plan | {
+        "pad_token_id": model.pad_token_id,
+        "padding_side": model.padding_side,
+        "takes_positions": model.takes_positions,
+    }
+
+
+def _encoder(encoder: SentenceEncoder, folder: Path) -> dict[str, Any]:
+    copy_encoder(encoder, folder)
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return {"folder": ENCODER, "files": files, "fingerprint": encoder.fingerprint}
 
 
 def _base(opened: OpenProject) -> dict[str, Any]:
@@ -84,6 +154,7 @@ def _base(opened: OpenProject) -> dict[str, Any]:
         "revision": reference.revision,
         "dtype": opened.recipe.model.dtype,
         "fingerprint": dict(reference.fingerprint),
+        "takes_positions": opened.routed.base.takes_positions,
     }
 
 

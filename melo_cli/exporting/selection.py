@@ -12,7 +12,7 @@ from melo_cli.answering import Asker
 from melo_cli.errors import UnknownEditError
 from melo_cli.loading import OpenProject
 from melo_cli.routed import RoutedModel
-from melo_cli.scope.router import Router
+from melo_cli.scope.core.router import Router
 from melo_cli.versions import library_versions
 from store.project import Project
 from store.records import number_of

@@ -23,15 +23,70 @@ def test_a_project_names_the_adapter_or_base(edited: Path, melo: Melo) -> None:
     first = json.loads(run.out.splitlines()[0])
     assert (first["prompt"], first["edit_id"]) == (PROMPTS[0], "e000002")
     assert first["distance"] < 1e-4
+    assert "probability" in first
 
 
 def test_an_exported_router_routes_what_comes_on_stdin(own_edited: Path, melo: Melo) -> None:
     melo("export", "--format", "peft", "--to", "out", "--check", 0)
-    stdin = f"{PROMPTS[0]}\n\n{json.dumps({'prompt': PROMPTS[1]})}\n{PROMPTS[2]}".encode()
+    turns = [
+        {"role": "system", "content": PROMPTS[0]},
+        {"role": "user", "content": PROMPTS[0]},
+        {"role": "assistant", "content": "Paris"},
+        {"role": "user", "content": PROMPTS[2]},
+    ]
+    stdin = f"{PROMPTS[0]}\n{json.dumps({'prompt': PROMPTS[1]})}\n{json.dumps(turns)}".encode()
     for folder in ("out", "out/router"):
         run = melo("route", "--router", folder, stdin=stdin)
         assert (run.code, routes(run)) == (0, ROUTES)
-    assert routes(melo("route", "--project", "facts", stdin=stdin)) == ROUTES
+    run = melo("route", "--project", "facts", stdin=stdin)
+    assert (run.code, routes(run)) == (0, ROUTES)
+    assert json.loads(run.out.splitlines()[-1])["prompt"] == PROMPTS[2], "what the user asked last"
+
+
+def test_a_text_that_the_chat_template_wrote_is_routed_by_its_last_user_turn(
+    here: Path, pico_llama: Path, melo: Melo, write_recipe: Callable[..., None]
+) -> None:
+    write_recipe(here, "chat", pico_llama, "custom")
+    assert melo("edit", "chat.yaml", "--set", "model.template=chat").code == 0
+    before = f"<|system|>\n{PROMPTS[1]}\n<|user|>\n{PROMPTS[2]}\n<|assistant|>\nYes.\n<|user|>\n"
+    lines = [json.dumps({"prompt": f"{before}{PROMPTS[0]}\n{end}"}) for end in ("", "<|assistant|>\n")]
+    plain = melo("route", PROMPTS[0], "--project", "chat")
+    assert routes(plain) == ["b000001"]
+    run = melo("route", "--project", "chat", stdin="\n".join(lines).encode())
+    assert (run.code, run.out) == (0, plain.out * 2)
+
+
+def test_a_line_that_holds_no_prompt_gets_an_error_and_the_others_go_on(edited: Path, melo: Melo) -> None:
+    bad = [
+        '{"a": 1}',
+        "",
+        '{"prompt": ""}',
+        '{"prompt": 5}',
+        "[1, 2]",
+        '[{"role": "system", "content": "x"}]',
+    ]
+    stdin = "\n".join([PROMPTS[0], *bad, PROMPTS[2]]).encode() + b"\n\xff\n" + PROMPTS[1].encode()
+    run = melo("route", "--project", "facts", stdin=stdin)
+    assert run.code == 1
+    assert routes(run) == [ROUTES[0], *[None] * len(bad), ROUTES[2], None, ROUTES[1]]
+    errors = [json.loads(line).get("error") for line in run.out.splitlines()]
+    no_prompt = 'it has no prompt; write {"prompt": "..."} or a list of messages'
+    assert errors[1] == f"stdin:2: {no_prompt}"
+    assert errors[2] == errors[3] == "'': the prompt is empty"
+    assert errors[6] == f"stdin:7: {no_prompt}"
+    assert errors[8] == "stdin:9: it is not UTF-8; save it as UTF-8"
+
+
+def test_a_text_that_looks_like_json_and_is_none_is_a_prompt(edited: Path, melo: Melo) -> None:
+    for text in ("{it says: yes", "[so it is"):
+        run = melo("route", "--project", "facts", stdin=text.encode())
+        assert (run.code, json.loads(run.out)["prompt"]) == (0, text)
+
+
+def test_the_usage_line_names_the_prompts_once(melo: Melo) -> None:
+    run = melo("route", "--help")
+    usage = next(line for line in run.out.splitlines() if "Usage" in line)
+    assert usage.split() == ["Usage:", "melo", "route", "[OPTIONS]", "[TEXT]..."]
 
 
 def test_a_prompt_that_cannot_be_asked_says_so_and_the_others_go_on(edited: Path, melo: Melo) -> None:
@@ -51,8 +106,6 @@ def test_what_is_no_router_is_bad_input(edited: Path, melo: Melo) -> None:
         2,
         "--router: a router and a project do not go together; leave out --project and --at",
     )
-    run = melo("route", "--project", "facts", stdin=b"\xff\n")
-    assert (run.code, run.error) == (2, "stdin:1: it is not UTF-8; save it as UTF-8")
 
 
 def test_an_exported_router_is_told_to_read_a_pickled_base(

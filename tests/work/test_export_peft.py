@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from artefacts import OTHER_PROMPTS, fresh, inputs_of, logits
-from numpy.typing import NDArray
 from peft import PeftConfig, PeftModel
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
+from melo_cli import base_model
 from melo_cli.editing import EditSummary
 from melo_cli.exporting import export_peft
 from melo_cli.exporting.prompt_router import router_of_export, router_of_project
@@ -24,7 +24,6 @@ from store.project import Project
 
 Shared = Callable[[str], OpenProject]
 Edit = Callable[..., EditSummary]
-Floats = NDArray[np.floating[Any]]
 KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")
 
 
@@ -80,7 +79,7 @@ def test_the_adapters_name_the_base_that_one_asks_for(shared: Shared, reporter: 
         2,
         {},
     )
-    assert summary.files == len(names(tmp_path / "out")) == 9
+    assert summary.files == len(names(tmp_path / "out"))
     assert summary.bytes == sum(
         path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file()
     )
@@ -90,53 +89,22 @@ def test_the_adapters_name_the_base_that_one_asks_for(shared: Shared, reporter: 
     assert (job.label, job.total, job.done, job.unit) == ("writing adapters", size, size, "bytes")
 
 
-def key_by_transformers(kind: str, path: Path, table: dict[str, Any], prompts: list[str]) -> Floats:
-    """Keys as `routes.json` describes them: here the mean of the input embeddings."""
-    assert table["key"]["pooling"] == "mean"
-    model, tokenizer = fresh(kind, path), AutoTokenizer.from_pretrained(path)
-    embeddings = model.get_submodule(table["key"]["layer"]).weight.detach().numpy()
-    return np.stack([embeddings[tokenizer(prompt).input_ids].mean(0) for prompt in prompts])
-
-
-def route_by_numpy(table: dict[str, Any], arrays: dict[str, Floats], key: Floats) -> str | None:
-    """The nearest neuron of the clusters that hold the key; a ten-thousandth of its length is rounding."""
-    tolerance = 1e-4 * (1 + float(np.linalg.norm(key)))
-    holding = {
-        cluster["cluster"]
-        for cluster, center in zip(table["clusters"], arrays["centers"], strict=True)
-        if np.linalg.norm(key - center) <= cluster["radius"] + tolerance
-    }
-    distances = [
-        float(np.linalg.norm(key - own)) if neuron["cluster"] in holding else np.inf
-        for neuron, own in zip(table["neurons"], arrays["keys"], strict=True)
-    ]
-    nearest = int(np.argmin(distances))
-    adapter: str | None = table["neurons"][nearest]["adapter"]
-    return adapter if distances[nearest] < np.inf else None
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_router_of_plain_numpy_names_the_adapter_that_the_project_does(
-    peft_folder: Callable[[str], Path], shared: Shared, models: Callable[[str], Path], kind: str
+def test_the_table_lists_every_edit_that_answers_with_its_adapter(
+    peft_folder: Callable[[str], Path], shared: Shared, kind: str
 ) -> None:
-    opened, router = shared(kind), peft_folder(kind) / "router"
-    table = json.loads((router / "routes.json").read_text(encoding="utf-8"))
-    arrays = load_file(router / "keys.safetensors")
-    standing = [view for view in opened.project.edits() if view.cluster is not None]
+    table = json.loads((peft_folder(kind) / "router" / "routes.json").read_text(encoding="utf-8"))
+    standing = [view for view in shared(kind).project.edits() if view.status in ("live", "already_right")]
     assert [(neuron["edit_id"], neuron["prompt"], neuron["adapter"]) for neuron in table["neurons"]] == [
         (view.edit_id, view.prompt, view.block) for view in standing
     ]
-    prompts = [view.prompt for view in opened.project.edits()] + OTHER_PROMPTS
-    keys = key_by_transformers(kind, models(kind), table, prompts)
-    assert arrays["keys"].dtype == arrays["centers"].dtype == np.float32
-    routes = opened.asker.routes([opened.encoder.prompt(prompt) for prompt in prompts])
-    expected = [route.fired.block if route.fired else None for route in routes]
-    assert [route_by_numpy(table, arrays, key) for key in keys] == expected
-    assert expected[6:] == ["b000001", "b000001", None, None, None]
+    arrays = load_file(peft_folder(kind) / "router" / "keys.safetensors")
+    assert arrays["keys"].dtype == np.float32
+    np.testing.assert_array_equal(arrays["keys"], [view.record.key for view in standing])
 
 
-def test_clusters_of_many_members_are_routed_by_their_rows(
-    edit: Edit, models: Callable[[str], Path], reporter: Any, tmp_path: Path
+def test_clusters_of_many_members_are_routed_by_their_members(
+    edit: Edit, reporter: Any, tmp_path: Path
 ) -> None:
     # Like questions with one answer; the first does not fire for the later ones: one cluster, two blocks.
     first = [
@@ -146,24 +114,23 @@ def test_clusters_of_many_members_are_routed_by_their_rows(
     later = [{"prompt": f"Where does the river end{end}", "target": "Paris"} for end in ("?", " and")]
     later.append({"prompt": "Which court was it", "target": "Smith"})
     path = edit("pico_gpt2", first, tmp_path / "p", key={"radius": 0.01}).path
-    edit("pico_gpt2", later, path, key={"radius": 0.3})
+    edit("pico_gpt2", later, path, key={"radius": 3.0})
     opened = open_project(path)
     views = opened.project.edits()
     assert [view.status for view in views] == ["live", "superseded", "live", "live", "live"]
-    assert [cluster.members for cluster in opened.project.clusters()] == [(1, 3, 4), (5,)]
+    assert max(len(cluster.members) for cluster in opened.project.clusters()) > 1
     export_peft(opened, tmp_path / "out", reporter)
     table = json.loads((tmp_path / "out" / "router" / "routes.json").read_text(encoding="utf-8"))
-    arrays = load_file(tmp_path / "out" / "router" / "keys.safetensors")
-    assert {neuron["edit_id"] for neuron in table["neurons"]} == {
-        v.edit_id for v in views if v.status == "live"
-    }
+    assert [neuron["edit_id"] for neuron in table["neurons"]] == [
+        view.edit_id for view in views if view.status == "live"
+    ]
     prompts = [view.prompt for view in views] + OTHER_PROMPTS
     prompts += ["Where does the river end of", "Where does a river end", "Where does the river end? and"]
-    keys = key_by_transformers("pico_gpt2", models("pico_gpt2"), table, prompts)
-    routes = opened.asker.routes([opened.encoder.prompt(prompt) for prompt in prompts])
-    expected = [route.fired.block if route.fired else None for route in routes]
-    assert [route_by_numpy(table, arrays, key) for key in keys] == expected
-    assert set(expected) == {"b000001", "b000002", None}
+    expected = opened.asker.routes(prompts)
+    assert [each.route.fired for each in router_of_export(tmp_path / "out").route(prompts)] == [
+        route.fired for route in expected
+    ]
+    assert {route.fired.block if route.fired else None for route in expected} == {"b000001", "b000002", None}
 
 
 def test_a_project_without_neurons_exports_an_empty_router(edit: Edit, reporter: Any, tmp_path: Path) -> None:
@@ -172,8 +139,10 @@ def test_a_project_without_neurons_exports_an_empty_router(edit: Edit, reporter:
         writer.revert(["e000001"], versions={})
     assert export_peft(open_project(path), tmp_path / "out", reporter).blocks == 0
     table = json.loads((tmp_path / "out" / "router" / "routes.json").read_text(encoding="utf-8"))
-    assert (table["clusters"], table["neurons"]) == ([], [])
+    assert table["neurons"] == []
     assert load_file(tmp_path / "out" / "router" / "keys.safetensors")["keys"].shape[0] == 0
+    found = router_of_export(tmp_path / "out").route(["who studied law"])[0]
+    assert (found.route.fired, found.route.nearest, found.error) == (None, None, None)
 
 
 def test_blocks_of_other_ranks_and_targets_become_adapters_of_one_shape(
@@ -215,14 +184,18 @@ def test_serve_json_says_how_each_engine_is_started_and_whether_it_takes_them(
     assert all(engine["because"] and engine["source"].startswith("https://") for engine in engines.values())
 
 
-def test_a_router_by_a_deeper_layer_runs_the_base_as_far_as_that(
-    edit: Edit, reporter: Any, tmp_path: Path
+@pytest.mark.parametrize("layer", ["model.embed_tokens", "model.layers.0.mlp.down_proj"])
+def test_a_router_loads_no_more_of_the_base_than_it_reads(
+    edit: Edit, reporter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: str
 ) -> None:
     rows = [{"prompt": "who studied law", "target": "London"}]
-    key = {"layer": "model.layers.0.mlp.down_proj", "radius": 0.01}
-    path = edit("pico_llama", rows, tmp_path / "p", key=key).path
+    path = edit("pico_llama", rows, tmp_path / "p", key={"layer": layer, "radius": 0.01}).path
     export_peft(open_project(path, weights=False), tmp_path / "out", reporter)
+    loaded = []
+    whole = base_model._with_weights
+    monkeypatch.setattr(base_model, "_with_weights", lambda *told: loaded.append(told) or whole(*told))
     prompts = ["who studied law", "Where does the river end"]
     for router in (router_of_project(path), router_of_export(tmp_path / "out")):
-        routes = router.route(prompts)
-        assert [each.fired.adapter if each.fired else None for each in routes] == ["b000001", None]
+        routes = [each.route.fired for each in router.route(prompts)]
+        assert [fired.block if fired else None for fired in routes] == ["b000001", None]
+    assert len(loaded) == (0 if layer == "model.embed_tokens" else 2)

@@ -39,8 +39,7 @@ def _routed_answers(request: dict[str, Any]) -> list[dict[str, Any]]:
     answers = []
     for question in request["questions"]:
         answer = _answer(model, question)
-        route = model.routes[0]
-        answers.append({"adapter": None if route is None else route.adapter, "answer": answer})
+        answers.append({"adapter": _adapter(model.routes[0]), "answer": answer})
     return answers
 
 
@@ -48,12 +47,8 @@ def _adapter_answers(request: dict[str, Any]) -> list[dict[str, Any]]:
     from peft import PeftModel
 
     folder = Path(request["folder"])
-    sys.path.insert(0, str(folder / "router"))
-    from exact_router import Router  # type: ignore[import-not-found]  # the one in the folder
-
     base = _load(request, request["base"], trust=request["trust_remote_code"])
-    router = Router.open(folder / "router" / "routes.json", folder / "router" / "keys.safetensors")
-    adapters = [_route(router, base, question) for question in request["questions"]]
+    adapters = _routed_adapters(request, folder, base)
     model = base
     for name in dict.fromkeys(adapter for adapter in adapters if adapter is not None):
         path = str(folder / "adapters" / name)
@@ -68,16 +63,21 @@ def _adapter_answers(request: dict[str, Any]) -> list[dict[str, Any]]:
     return answers
 
 
-@torch.no_grad()
-def _route(router: Any, base: Any, question: Question) -> str | None:
-    from exact_router import hidden_states
+def _routed_adapters(request: dict[str, Any], folder: Path, base: Any) -> list[str | None]:
+    sys.path.insert(0, str(folder))
+    from router.exported import open_router  # type: ignore[import-not-found]  # the one in the folder
+    from router.turns import LastUserTurn  # type: ignore[import-not-found]
 
-    ids = torch.tensor([question["ids"]], device=base.device)
-    mask = torch.ones_like(ids)
-    run = base.get_encoder() if base.config.is_encoder_decoder else base
-    hidden = hidden_states(run, base.get_submodule(router.layer), {"input_ids": ids, "attention_mask": mask})
-    route = router.route(router.key_map(hidden, mask).cpu().numpy())[0]
-    return None if route is None else str(route.adapter)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        request["tokenizer"], trust_remote_code=request["trust_remote_code"]
+    )
+    router, turns = open_router(folder / "router", base, tokenizer), LastUserTurn(tokenizer)
+    # One at a time, as the project was asked.
+    return [_adapter(router.routes([turns.text(each["ids"])])[0]) for each in request["questions"]]
+
+
+def _adapter(route: Any) -> str | None:
+    return None if route.fired is None else str(route.fired.block)
 
 
 def _under(model: Any, adapter: str | None) -> AbstractContextManager[None]:

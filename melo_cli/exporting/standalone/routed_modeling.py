@@ -3,8 +3,9 @@
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
 gives the base model's own class, whose call and `generate` answer each prompt with the edit in whose scope it
-lies, and every other prompt as the base does. A route is taken from a prompt's own tokens before the first
-layer runs for the answer, and holds for every step, beam and sample; `model.routes` says who answered last.
+lies, and every other prompt as the base does. A route is taken from a prompt's own text, of a conversation
+from the last user turn, before the first layer runs for the answer, and holds for every step, beam and
+sample; `model.routes` says who answered last.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.utils.hub import cached_file
 
-from .exact_router import ARRAYS, TABLE, Fired, Router, hidden_states
+# These lie beside this file where it is used; in melo they are in melo_cli/scope/core.
+from .exported import ARRAYS, TABLE, open_router  # type: ignore[import-not-found]
+from .rules import Route  # type: ignore[import-not-found]
+from .turns import LastUserTurn  # type: ignore[import-not-found]
 
 ROUTER = "router"
 BLOCKS = "blocks.safetensors"
-CODE = ("routed_modeling.py", "exact_router.py")
 
 _IGNORED = -100
 _BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids")
@@ -105,23 +108,26 @@ class _AddBlocks:
 class RoutedMixin:
     """What a routed model has over its transformers class; `routed_class` joins the two."""
 
-    def open_router(self: Any, files: Mapping[str, str], auto_class: str) -> None:
-        """Read the router and the blocks from `files`, and put the blocks over the target modules."""
-        self._files = dict(files)
+    def open_router(self: Any, folder: Path, tokenizer: Any, auto_class: str) -> None:
+        """Read the router and the blocks in `folder`, and put the blocks over the target modules."""
+        self._folder = folder
+        self._tokenizer = tokenizer
         self._auto_name = auto_class
-        self._router = Router.open(files[f"{ROUTER}/{TABLE}"], files[f"{ROUTER}/{ARRAYS}"])
-        self._blocks = Blocks(load_file(files[f"{ROUTER}/{BLOCKS}"]))
-        self._takes_positions = not self.config.is_encoder_decoder and _takes_positions(self)
-        self.routes: list[Fired | None] = []
+        self._table = json.loads((folder / TABLE).read_text(encoding="utf-8"))
+        self._block_of = {each["adapter"]: each["block"] for each in self._table["neurons"]}
+        self._router = open_router(folder, self, tokenizer, self._read)
+        self._turns = LastUserTurn(tokenizer)
+        self._blocks = Blocks(load_file(folder / BLOCKS))
+        self.routes: list[Route] = []
         for name in self._blocks.modules:
             self.get_submodule(name).register_forward_hook(_AddBlocks(self._blocks, name))
 
     @torch.no_grad()
-    def route(self: Any, input_ids: Tensor, attention_mask: Tensor | None = None) -> list[Fired | None]:
-        """Who answers prompts `[batch, length]`, padded on either side; None for the base."""
-        mask = self._mask(input_ids, attention_mask)
-        hidden = self._hidden_states(self._with_positions({"input_ids": input_ids, "attention_mask": mask}))
-        routes: list[Fired | None] = self._router.route(self._router.key_map(hidden, mask).cpu().numpy())
+    def route(self: Any, input_ids: Tensor, attention_mask: Tensor | None = None) -> list[Route]:
+        """Who answers prompts `[batch, length]`, padded on either side; `fired` is None for the base."""
+        mask = self._mask(input_ids, attention_mask).bool()
+        texts = [self._turns.text(row[real].tolist()) for row, real in zip(input_ids, mask, strict=True)]
+        routes: list[Route] = self._router.routes(texts)
         return routes
 
     @torch.no_grad()
@@ -130,7 +136,7 @@ class RoutedMixin:
         inputs: Tensor | None = None,
         *arguments: Any,
         attention_mask: Tensor | None = None,
-        routes: Sequence[Fired | None] | None = None,
+        routes: Sequence[Route] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Routed generation with transformers' arguments.
@@ -148,19 +154,28 @@ class RoutedMixin:
         self.routes = self.route(input_ids, mask) if routes is None else list(routes)
         side = "right" if self.config.is_encoder_decoder else "left"
         padded = _padded({"input_ids": input_ids, "attention_mask": mask}, side)
-        kwargs.setdefault("pad_token_id", self._router.table["tokenizer"]["pad_token_id"])
-        with self._blocks.using(_blocks_of(self.routes)):
+        kwargs.setdefault("pad_token_id", self._table["tokenizer"]["pad_token_id"])
+        with self._blocks.using(self._in_force()):
             return super().generate(None, *arguments, **padded, **kwargs)  # type: ignore[misc]
 
     def save_pretrained(self: Any, save_directory: str | Path, **kwargs: Any) -> None:
-        """Save the base's weights, and the router and the code beside them."""
+        """Save the base's weights and tokenizer, and the router and the code beside them."""
         super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
-        for name, path in self._files.items():
-            (Path(save_directory) / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, Path(save_directory) / name)
-        settings = Path(save_directory) / "config.json"
+        place = Path(save_directory)
+        self._tokenizer.save_pretrained(place)
+        shutil.copytree(self._folder, place / ROUTER, dirs_exist_ok=True)
+        for path in Path(__file__).parent.glob("[!_]*.py"):
+            shutil.copyfile(path, place / path.name)
+        settings = place / "config.json"
         config = json.loads(settings.read_text(encoding="utf-8")) | {"auto_map": auto_map(self._auto_name)}
         settings.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def _read(self: Any, **inputs: Any) -> Any:
+        """The base's own forward, as far as it reads a prompt."""
+        return self.get_encoder()(**inputs) if self.config.is_encoder_decoder else super().forward(**inputs)  # type: ignore[misc]
+
+    def _in_force(self: Any) -> list[int | None]:
+        return [None if each.fired is None else self._block_of[each.fired.block] for each in self.routes]
 
     def _routed_forward(self: Any, plain: Any, inputs: dict[str, Any]) -> Any:
         """One forward pass, routed unless it is a step of a generation that was."""
@@ -172,7 +187,7 @@ class RoutedMixin:
         self.routes = list(routes)
         if inputs.get("input_ids") is not None:
             inputs = self._prepared(inputs)
-        with self._blocks.using(_blocks_of(self.routes)):
+        with self._blocks.using(self._in_force()):
             return plain(self, **inputs)
 
     def _prompt(self: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -203,14 +218,10 @@ class RoutedMixin:
             inputs = inputs | _padded(by_token, "right")
         return inputs if inputs.get("past_key_values") is not None else self._with_positions(inputs)
 
-    def _hidden_states(self: Any, inputs: dict[str, Tensor]) -> Tensor:
-        run = self.get_encoder() if self.config.is_encoder_decoder else super().forward  # type: ignore[misc]
-        return hidden_states(run, self.get_submodule(self._router.layer), inputs)
-
     def _mask(self: Any, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         if attention_mask is not None:
             return attention_mask
-        special = self._router.table["tokenizer"]
+        special = self._table["tokenizer"]
         # Where the end token doubles as padding the tokens alone do not tell which is which.
         if special["pad_token_id"] == special["eos_token_id"]:
             return torch.ones_like(input_ids)
@@ -218,7 +229,7 @@ class RoutedMixin:
 
     def _with_positions(self: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         """Count real tokens only, so that padding on the left moves nothing."""
-        if self._takes_positions and inputs.get("position_ids") is None:
+        if self._table["base"]["takes_positions"] and inputs.get("position_ids") is None:
             inputs = inputs | {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
         return inputs
 
@@ -241,11 +252,10 @@ class _RoutedAuto:
         loaded = cls.auto_class.from_pretrained(path, *arguments, config=plain, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         options = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
-        names = (*(f"{ROUTER}/{name}" for name in (TABLE, ARRAYS, BLOCKS)), *CODE)
-        files = {name: str(cached_file(path, name, **options)) for name in names}
         plain_class: Any = type(model)
         model.__class__ = routed_class(plain_class)
-        model.open_router(files, cls.auto_class.__name__)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, **options)
+        model.open_router(_router_folder(path, options), tokenizer, cls.auto_class.__name__)
         return loaded
 
 
@@ -269,10 +279,7 @@ class RoutedForSequenceClassification(_RoutedAuto):
 
 def auto_map(auto_class: str) -> dict[str, str]:
     """What config.json says so that `auto_class` finds the code in this file."""
-    name = next(
-        each.__name__ for each in _RoutedAuto.__subclasses__() if each.auto_class.__name__ == auto_class
-    )
-    return {auto_class: f"routed_modeling.{name}"}
+    return {auto_class: f"routed_modeling.{auto_class.replace('AutoModel', 'Routed')}"}
 
 
 @functools.cache
@@ -288,14 +295,13 @@ def routed_class(base: Any) -> Any:
     return type(f"Routed{base.__name__}", (RoutedMixin, base), {"forward": forward, "__module__": __name__})
 
 
-def _takes_positions(model: Any) -> bool:
-    """Whether a padded batch needs `position_ids`: RoBERTa's like count them from the tokens themselves."""
-    counts_itself = any(hasattr(module, "create_position_ids_from_input_ids") for module in model.modules())
-    return not counts_itself and "position_ids" in inspect.signature(model.forward).parameters
-
-
-def _blocks_of(routes: Sequence[Fired | None]) -> list[int | None]:
-    return [route.block if route is not None else None for route in routes]
+def _router_folder(path: str, options: Mapping[str, Any]) -> Path:
+    """The folder of the router's files, all of them here: a repository's are fetched into the cache."""
+    table = Path(str(cached_file(path, f"{ROUTER}/{TABLE}", **options)))
+    encoder = json.loads(table.read_text(encoding="utf-8"))["encoder"] or {"files": [], "folder": ""}
+    for name in (ARRAYS, BLOCKS, *(f"{encoder['folder']}/{name}" for name in encoder["files"])):
+        cached_file(path, f"{ROUTER}/{name}", **options)
+    return table.parent
 
 
 def _padded(inputs: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Which edit a prompt asks for: what a project routes by, and what every export carries along.
 
-Nothing in this folder imports anything beyond torch, numpy and the standard library, so that an export that
-holds a copy of it takes the routes that the project takes.
+An export holds a copy of these files, side by side, and takes the routes that the project takes. So each
+imports the others as neighbours, and nothing beyond torch, numpy and the standard library; `exported` alone,
+which reads files, needs safetensors and transformers.
 
 - `words`: the words of a text, and the sentences of it that may be the question.
 - `vocabulary`: how rare a word is, and whether it reads like a name.
@@ -10,4 +11,9 @@ holds a copy of it takes the routes that the project takes.
 - `model`: the scope model: keys, token vectors, and the probability that two prompts ask the same.
 - `pooling`: keys of the rule `radius`, as the paper makes them.
 - `rules`: which of the candidates fires.
+- `text_model`: a model that reads, as far as some of its layers.
+- `reader`: texts to readings.
+- `router`: texts to routes.
+- `turns`: of a conversation the last user turn, which is what is asked.
+- `exported`: the router of an export, from its files.
 """

@@ -1,8 +1,8 @@
-"""Takes prompts to routes: reads them, makes their records, and asks the rule of the project."""
+"""Takes prompts to routes: reads them, makes their records, and asks the rule in force."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,14 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from melo_cli.base_model import BaseModel
-from melo_cli.encoding import pad_prompts
-from melo_cli.hidden_states import hidden_states
-from melo_cli.scope.core.model import Record, ScopeModel
-from melo_cli.scope.core.pooling import KeyTransform
-from melo_cli.scope.core.rules import Neurons, Query, Radius, Route, Rule, Verified
-from melo_cli.scope.core.words import asked_views
-from melo_cli.scope.reading import Advance, Reader
+from .model import Record, ScopeModel
+from .pooling import KeyTransform
+from .reader import Advance, Reader
+from .rules import Neurons, Query, Radius, Route, Rule, Verified
+from .text_model import TextModel
+from .words import asked_views
 
 _ROWS = 32
 _NO_TOKENS = np.empty((0, 0), np.float16)
@@ -69,14 +67,18 @@ class VerifiedRecorder:
 
 
 class RadiusRecorder:
-    """Keys at one layer of the base model, pooled over a prompt's own tokens: no template's among them."""
+    """Keys at one layer, pooled over a prompt's own tokens: no template's among them.
 
-    def __init__(self, base: BaseModel, layer: str, transform: KeyTransform) -> None:
-        self._base = base
+    Args:
+        limit: tokens of a prompt that are read at most; None is all.
+    """
+
+    def __init__(self, model: TextModel, layer: str, limit: int | None, transform: KeyTransform) -> None:
+        self._model = model
         self._layer = layer
+        self._options: dict[str, Any] = {} if limit is None else {"truncation": True, "max_length": limit}
         self._transform = transform
 
-    @torch.no_grad()
     def records(
         self,
         texts: Sequence[str],
@@ -85,17 +87,13 @@ class RadiusRecorder:
     ) -> list[Record]:
         if not texts:
             return []
-        options: dict[str, Any] = {}
-        if self._base.max_length is not None:
-            options = {"truncation": True, "max_length": self._base.max_length}
-        ids = self._base.tokenizer(list(texts), **options).input_ids
+        ids = self._model.tokenizer(list(texts), **self._options)["input_ids"]
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         found: dict[int, Record] = {}
         for start in range(0, len(order), _ROWS):
             rows = order[start : start + _ROWS]
-            inputs = pad_prompts(self._base, [ids[row] for row in rows])
-            hidden = hidden_states(self._base, [self._layer], inputs)[self._layer]
-            keys: Tensor = self._transform(hidden, inputs["attention_mask"]).cpu()
+            states, mask = self._model.states([ids[row] for row in rows], [self._layer])
+            keys = self._transform(states[self._layer], mask).cpu()
             found.update((row, Record(key.numpy(), _NO_TOKENS)) for row, key in zip(rows, keys, strict=True))
             if advance is not None:
                 advance(len(rows))
@@ -121,12 +119,12 @@ class Router:
         self.neurons = neurons
 
     def records(self, texts: Sequence[str], subjects: Sequence[str | None]) -> list[Record]:
-        """The records of edits' prompts, for the store."""
-        return self.recorder.records(texts, subjects)
+        """The records of edits' prompts, for the store; white space around a prompt is no part of it."""
+        return self.recorder.records([text.strip() for text in texts], subjects)
 
     def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]:
-        """Who answers each prompt: its own text alone decides, never template, system prompt or earlier turns."""
-        views = [self.recorder.views(text) for text in texts]
+        """Who answers each prompt; its own text alone decides, no template, system prompt or earlier turn."""
+        views = [self.recorder.views(text.strip()) for text in texts]
         every = list(dict.fromkeys(view for some in views for view in some))
         record = dict(zip(every, self.recorder.records(every), strict=True))
         queries = [Query([record[view] for view in some], some) for some in views]
@@ -136,22 +134,23 @@ class Router:
         return routes
 
 
-def verified(settings: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> Verified:
-    """The rule that a project's key map, or an export's, holds."""
-    threshold = settings["threshold"]
-    return Verified(
-        ScopeModel.from_arrays(settings["model"], arrays), np.inf if threshold is None else float(threshold)
-    )
-
-
 def verified_router(
-    settings: Mapping[str, Any], arrays: Mapping[str, Tensor], reader: Callable[[], Reader], neurons: Neurons
+    settings: Mapping[str, Any], arrays: Mapping[str, Tensor], reader: Reader, neurons: Neurons
 ) -> Router:
-    """A router under the rule `verified`."""
-    rule = verified(settings, arrays)
-    return Router(VerifiedRecorder(reader(), rule.model), rule, neurons)
+    """A router under the rule `verified`.
+
+    Args:
+        settings: `threshold`, None where an edit answers its own prompt alone; and `model`, which with
+            `arrays` is what `ScopeModel.to_arrays` gave.
+    """
+    threshold = settings["threshold"]
+    model = ScopeModel.from_arrays(settings["model"], arrays)
+    rule = Verified(model, np.inf if threshold is None else float(threshold))
+    return Router(VerifiedRecorder(reader, model), rule, neurons)
 
 
-def radius_router(base: BaseModel, layer: str, transform: KeyTransform, neurons: Neurons) -> Router:
-    """A router under the rule `radius`."""
-    return Router(RadiusRecorder(base, layer, transform), Radius(), neurons)
+def radius_router(
+    model: TextModel, layer: str, limit: int | None, transform: KeyTransform, neurons: Neurons
+) -> Router:
+    """A router under the rule `radius`; see `RadiusRecorder`."""
+    return Router(RadiusRecorder(model, layer, limit, transform), Radius(), neurons)
