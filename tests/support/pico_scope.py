@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 QUICK_SCOPE = {"questions": 200}
-"""A recipe's `calibration` with which scope is learnt in some seconds: enough that look-alikes are told apart."""
+"""A recipe's `calibration` with which scope is learnt in seconds; look-alikes are told apart nevertheless."""

@@ -22,8 +22,8 @@ from melo_cli.reporter import SilentReporter
 Row = dict[str, Any]
 
 TASKS = {"pico_t5": "zsre", "pico_gpt2": "hallucination", "pico_llama": "custom", "pico_bert": "scotus"}
-# Of the projects under the rule `radius`: the input embeddings, of which the mean is taken, and a radius in its
-# units: one word changed stays inside, another text does not.
+# Of the projects under the rule `radius`: the input embeddings, of which the mean is taken, and a radius in
+# its units: one word changed stays inside, another text does not.
 LAYERS = {
     "pico_t5": "encoder.embed_tokens",
     "pico_gpt2": "transformer.wte",
