@@ -1,11 +1,19 @@
-"""The one thing that pyproject.toml cannot say: `recipes/`, which is no package, ships inside `melo_cli`."""
+"""What pyproject.toml cannot say: `recipes/` and `data/scope/`, which are no packages, ship inside `melo_cli`."""
 
 from setuptools import find_packages, setup
 
-SHIPPED = "melo_cli.shipped_recipes"  # a folder of the wheel; melo_cli/recipes_catalog.py looks there
+# Folders of the wheel; melo_cli/recipes_catalog.py and melo_cli/scope/corpus.py look there.
+RECIPES = "melo_cli.shipped_recipes"
+SCOPE = "melo_cli.shipped_scope"
 
 setup(
-    packages=[*find_packages(include=["store", "store.*", "melo_cli", "melo_cli.*"]), SHIPPED],
-    package_dir={SHIPPED: "recipes"},
-    package_data={"store": ["py.typed"], "melo_cli": ["py.typed"], SHIPPED: ["*.yaml", "published/*.yaml"]},
+    packages=[*find_packages(include=["store", "store.*", "melo_cli", "melo_cli.*"]), RECIPES, SCOPE],
+    package_dir={RECIPES: "recipes", SCOPE: "data/scope"},
+    package_data={
+        "store": ["py.typed"],
+        "melo_cli": ["py.typed"],
+        RECIPES: ["*.yaml", "published/*.yaml"],
+        SCOPE: ["corpus.jsonl"],
+    },
+    exclude_package_data={SCOPE: ["templates/*", "templates_around/*"]},  # what the corpus is made of
 )

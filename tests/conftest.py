@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,16 @@ CHAT_TEMPLATE = (
 def _no_project_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """A project that the developer has chosen in their shell must not leak into a test."""
     monkeypatch.delenv("MELO_PROJECT", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is learnt of scope is kept for the run alone, and shared by its workers and child processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("MELO_CACHE", str(folder / "melo-cache"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pico_scope import QUICK_SCOPE
 
 from melo_cli.app import main
 from store.project import Project
@@ -125,6 +126,7 @@ def make_project() -> Callable[..., Project]:
             "task": task,
             "model": {"name_or_path": "some/model"},
             "key": {"layer": "shared", "pooling": "mean", "radius": 75.0},
+            "routing": {"scope": "radius"},
             "lora": {"rank": 2, "alpha": 40.0},
         }
         project = Project.create(
@@ -213,18 +215,30 @@ CASES = [
 
 @pytest.fixture(scope="session")
 def write_recipe() -> Callable[..., None]:
-    """Write `NAME.yaml` and its edits into a folder: settings under which a pico model learns."""
+    """Write `NAME.yaml` and its edits into a folder: settings under which a pico model learns.
+
+    The rule is `radius`, so that no commit comes before the first edit; `scope="verified"` leaves it to the
+    default.
+    """
 
     def write(
-        folder: Path, name: str, model: Path, task: str, edits: Sequence[dict[str, Any]] = FACTS
+        folder: Path,
+        name: str,
+        model: Path,
+        task: str,
+        edits: Sequence[dict[str, Any]] = FACTS,
+        *,
+        scope: str = "radius",
     ) -> None:
+        routing = "key: {radius: 0.05}\nrouting: {scope: radius}\n" if scope == "radius" else ""
         (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(edit)}\n" for edit in edits))
         (folder / f"{name}.yaml").write_text(
             f"name: {name}\n"
             f"task: {task}\n"
             f"model: {{name_or_path: {model}, device: cpu}}\n"
             f"dataset: {{edits: {folder / name}.jsonl, format: melo}}\n"
-            "key: {radius: 0.05}\n"
+            f"{routing}"
+            f"calibration: {json.dumps(QUICK_SCOPE)}\n"
             "lora: {rank: 4, alpha: 8}\n"
             "training: {batch_size: 2, max_steps: 60, optimizer: {name: Adam, lr: 2.0e-2}}\n"
         )

@@ -1,4 +1,4 @@
-"""`melo calibrate`, and the calibration that `melo edit` makes: what they say about the key they chose."""
+"""What an edit answers for is learnt before the first one, shown, and learnt anew by `melo calibrate`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from store.project import Project
 
 Melo = Callable[..., Any]
+KINDS = ("rephrase", "noisy", "same_subject", "hard", "unrelated")
 
 
 @pytest.fixture
 def small(here: Path, write_recipe: Callable[..., None], pico_gpt2: Path) -> Path:
-    """A folder with `small.yaml`: four edits of a GPT-2 without rephrases."""
+    """A folder with `small.yaml`: four edits of a GPT-2 without rephrases, under the default rule."""
     facts = {
         "What is the capital of France?": "Paris",
         "In which year was the tower built?": "1889",
@@ -23,31 +24,52 @@ def small(here: Path, write_recipe: Callable[..., None], pico_gpt2: Path) -> Pat
         "Who is the prime minister of Britain?": "London",
     }
     edits = [{"prompt": prompt, "target": target} for prompt, target in facts.items()]
-    write_recipe(here, "small", pico_gpt2, "custom", edits)
+    write_recipe(here, "small", pico_gpt2, "custom", edits, scope="verified")
     return here
 
 
-def test_the_sweep_is_shown_and_made_rephrases_are_said_to_teach_less(small: Path, melo: Melo) -> None:
-    run = melo("edit", "small.yaml", "--set", "key.radius=auto")
+def test_what_an_edit_answers_for_is_shown_before_the_edits(small: Path, melo: Melo) -> None:
+    run = melo("edit", "small.yaml")
     assert run.code == 0
-    assert run.out.splitlines()[1].split() == [
-        *("layer", "pooling", "key", "radius", "reach", "most", "unrel.", "hard", "same")
-    ]
-    assert "the data give no rephrases, and made ones teach less" in " ".join(run.out.split())
-    assert max(len(line) for line in run.out.splitlines()) <= 80
-    assert (small / ".melo/small/calibration.png").is_file()
+    lines = run.out.splitlines()
+    assert lines[1].split() == ["prompt", "should", "corpus", "own", "own", "prompts"]
+    told = " ".join(run.out.split())
+    assert "the question in other words reach" in told
+    assert "the question about another subject not fire" in told
+    assert "learnt from the corpus" in told
+    assert max(len(line) for line in lines) <= 80
+    history = Project.open(small / ".melo/small").history()
+    assert [info.action for info in history] == ["create", "calibrate", "edit", "edit"]
 
 
 def test_a_project_is_calibrated_on_demand_in_one_commit(small: Path, melo: Melo) -> None:
     assert melo("edit", "small.yaml").code == 0
     before = Project.open(small / ".melo/small").snapshot
-    run = melo("calibrate", "--json")
+    run = melo("calibrate", "--json", "--set", "routing.max_false_fire.hard=0.01")
     assert run.code == 0
     document = run.json
+    assert document["project"] == "small"
+    assert set(document["corpus"]) == set(KINDS)
+    assert document["corpus"]["hard"] <= 0.01
+    assert 0 < document["threshold"] < 1
     after = Project.open(small / ".melo/small")
     assert after.snapshot == before + 1
-    assert after.recipe["key"]["radius"] == document["key"]["radius"]
-    assert (document["rephrases"], document["anchors"]) == ("made", 4)
-    assert document["chosen"]["reach"] <= document["chosen"]["nearest_right"]
+    assert after.recipe["routing"]["max_false_fire"]["hard"] == 0.01
     [answer] = melo("query", "What is the capital of France?", "--json").json
     assert answer["edited"] == "Paris"
+
+
+def test_a_project_by_radius_is_verified_from_then_on(
+    here: Path, pico_gpt2: Path, write_recipe: Callable[..., None], melo: Melo
+) -> None:
+    write_recipe(here, "small", pico_gpt2, "custom")
+    assert melo("edit", "small.yaml").code == 0
+    asked = ("query", "What is the capital of France?", "--json")
+    [before] = melo(*asked).json
+    assert before["nearest"]["radius"] == 0.05
+    assert melo("calibrate").code == 0
+    [after] = melo(*asked).json
+    assert (after["edited"], after["nearest"]["radius"]) == ("Paris", None)
+    assert after["nearest"]["probability"] == 1.0
+    run = melo("calibrate", "--set", "routing.scope=radius", "--set", "key.radius=0.05")
+    assert (run.code, run.error.partition(":")[2].strip()) == (2, "only the rule verified is calibrated")

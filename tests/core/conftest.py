@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,34 +14,38 @@ from numpy.typing import NDArray
 from melo_cli.base_model import load_base_model
 from melo_cli.loading import OpenProject, assemble, resolve_recipe
 from melo_cli.recipe import Recipe, recipe_from_mapping
-from store.records import Block, KeyMap, LoraSlice, Neighbour, Route
+from store.records import Block, KeyMap, LoraSlice, Neighbour
 
 TASKS = {"pico_t5": "zsre", "pico_gpt2": "hallucination", "pico_llama": "custom", "pico_bert": "scotus"}
 
 
 @dataclass
 class LaidRoutes:
-    """Routes a key to the block of the nearest laid key, if that is closer than `radius`."""
+    """Neurons that a test lays down: each alone in a cluster of `radius`, leading to a block of its name."""
 
     radius: float = 0.01
-    keys: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    laid: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     blocks: dict[str, Block] = field(default_factory=dict)
     key_map: KeyMap | None = None
 
-    def lookup(self, keys: NDArray[np.float32], *, nearest: bool = True) -> list[Route]:
-        routes = [self._route(key) for key in keys]
-        return routes if nearest else [Route(route.fired, None) for route in routes]
+    def nearest(self, keys: NDArray[np.float32], k: int) -> list[list[Neighbour]]:
+        return [self._near(key)[:k] for key in keys]
+
+    def tokens(self, edit_ids: Iterable[str]) -> list[None]:
+        return [None for _ in edit_ids]
+
+    def keys(self, edit_ids: Iterable[str]) -> NDArray[np.float32]:
+        return np.stack([self.laid[edit_id.removeprefix("edit-")] for edit_id in edit_ids])
 
     def block(self, block_id: str) -> Block:
         return self.blocks[block_id]
 
-    def _route(self, key: NDArray[np.float32]) -> Route:
-        if not self.keys:
-            return Route(None, None)
-        distances = {name: float(np.linalg.norm(key - laid)) for name, laid in self.keys.items()}
-        name = min(distances, key=distances.__getitem__)
-        near = Neighbour(f"edit-{name}", name, 0, distances[name], self.radius, distances[name])
-        return Route(near if distances[name] <= self.radius else None, near)
+    def _near(self, key: NDArray[np.float32]) -> list[Neighbour]:
+        distances = {name: float(np.linalg.norm(key - laid)) for name, laid in self.laid.items()}
+        return [
+            Neighbour(f"edit-{name}", name, distance, number, self.radius, distance)
+            for number, (name, distance) in enumerate(sorted(distances.items(), key=lambda item: item[1]))
+        ]
 
 
 def pico_recipe(folder: Path, task: str, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -51,6 +55,7 @@ def pico_recipe(folder: Path, task: str, changes: Mapping[str, Any] | None = Non
         "task": task,
         "model": {"name_or_path": str(folder), "device": "cpu"},
         "key": {"radius": 0.5},
+        "routing": {"scope": "radius"},
         "lora": {"rank": 2, "alpha": 8},
         "training": {"batch_size": 4, "max_steps": 5, "optimizer": {"name": "Adam", "lr": 0.02}},
     }
@@ -75,7 +80,8 @@ def pico(request: pytest.FixtureRequest) -> Callable[..., OpenProject]:
         for seed, prompt in enumerate(block_for):
             name = f"b{seed}"
             source.blocks[name] = random_block(opened, name, seed)
-            source.keys[name] = opened.asker.keys([opened.encoder.prompt(prompt)])[0]
+            [record] = opened.routed.router.records([prompt], [None])
+            source.laid[name] = record.key
         return opened
 
     return build

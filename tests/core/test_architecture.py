@@ -22,7 +22,7 @@ RecipeFor = Callable[..., Recipe]
     [
         (
             "pico_t5",
-            "encoder.embed_tokens",
+            "encoder.block.0",
             [
                 f"{stack}.block.{block}.layer.{sub}.DenseReluDense.{name}"
                 for stack, sub in (("encoder", 1), ("decoder", 2))
@@ -30,26 +30,31 @@ RecipeFor = Callable[..., Recipe]
                 for name in ("wi", "wo")
             ],
         ),
-        ("pico_gpt2", "transformer.wte", ["transformer.h.2.mlp.c_fc", "transformer.h.3.mlp.c_fc"]),
+        ("pico_gpt2", "transformer.h.0", ["transformer.h.2.mlp.c_fc", "transformer.h.3.mlp.c_fc"]),
         (
             "pico_llama",
-            "model.embed_tokens",
+            "model.layers.0",
             [f"model.layers.{n}.mlp.{p}" for n in (2, 3) for p in ("up_proj", "down_proj")],
         ),
         (
             "pico_bert",
-            "bert.embeddings.word_embeddings",
+            "bert.encoder.layer.0",
             [f"bert.encoder.layer.{n}.output.dense" for n in (1, 2, 3)],
         ),
     ],
 )
-def test_defaults_are_the_input_embeddings_and_the_last_feed_forwards(
+def test_defaults_are_a_block_a_quarter_of_the_way_up_and_the_last_feed_forwards(
     pico: Pico, kind: str, layer: str, targets: list[str]
 ) -> None:
     recipe = pico(kind).recipe
     assert recipe.key.layer == layer
     assert recipe.key.pooling == "mean"
     assert list(recipe.lora.target_modules) == targets
+
+
+def test_the_default_key_layer_runs_before_a_target_in_the_first_block(pico: Pico) -> None:
+    recipe = pico("pico_gpt2", lora={"target_modules": ["0.mlp.c_fc"]}).recipe
+    assert recipe.key.layer == "transformer.wte"
 
 
 def test_targets_may_be_endings_or_a_regular_expression(pico: Pico) -> None:

@@ -67,7 +67,7 @@ def test_rows_of_the_base_are_the_plain_model_and_routed_rows_are_not(pico: Pico
     opened = pico(kind, EDITED)
     inputs = batch(opened, PROMPTS, "left")
     routed = logits(opened, inputs)
-    opened.routed.source.keys.clear()  # type: ignore[attr-defined]
+    opened.routed.source.laid.clear()  # type: ignore[attr-defined]
     plain = logits(opened, inputs)
     differs = (routed - plain).abs().amax(-1) > 1e-3
     assert differs.tolist() == [block is not None for block in BLOCKS]
@@ -80,7 +80,7 @@ def test_generation_of_a_mixed_batch_is_that_of_each_prompt_alone(pico: Pico, ki
     opened = pico(kind, EDITED)
     alone = [_written(opened, [prompt], side)[0] for prompt in PROMPTS]
     assert _written(opened, PROMPTS, side) == alone
-    opened.routed.source.keys.clear()  # type: ignore[attr-defined]
+    opened.routed.source.laid.clear()  # type: ignore[attr-defined]
     plain = _written(opened, PROMPTS, side)
     assert [a != b for a, b in zip(plain, alone, strict=True)] == [block is not None for block in BLOCKS]
 
@@ -125,16 +125,15 @@ def test_sampling_is_routed_too(pico: Pico) -> None:
 def test_the_route_is_fixed_at_prefill(pico: Pico, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = pico("pico_gpt2", EDITED)
     lookups = []
-    inner = opened.routed.source.lookup
+    inner = opened.routed.source.nearest
 
-    def counted(keys, *, nearest):  # type: ignore[no-untyped-def]
-        lookups.append((len(keys), nearest))
-        return inner(keys, nearest=nearest)
+    def counted(keys, k):  # type: ignore[no-untyped-def]
+        lookups.append(len(keys))
+        return inner(keys, k)
 
-    monkeypatch.setattr(opened.routed.source, "lookup", counted)
+    monkeypatch.setattr(opened.routed.source, "nearest", counted)
     opened.routed.generate(**batch(opened, PROMPTS, "left"), max_new_tokens=8, do_sample=False)
-    # Once, and for who answers alone: to name what is nearest takes longer.
-    assert lookups == [(len(PROMPTS), False)]
+    assert lookups == [len(PROMPTS)]
 
 
 def test_a_failed_pass_leaves_no_route_behind(pico: Pico) -> None:

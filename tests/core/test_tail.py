@@ -84,7 +84,7 @@ def test_the_losses_are_those_of_the_plain_loop(pico: Pico, kind: str, targets: 
     routed = opened.routed
     block = train_block(routed.base, routed.tuner, edits, opened.recipe.training, rank=2, scale=4.0, seed=3)
     assert abs(block.losses[-1] - block.losses[0]) > 1e-2
-    np.testing.assert_allclose(block.losses, plain_losses(opened, edits), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(block.losses, plain_losses(opened, edits), atol=5e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

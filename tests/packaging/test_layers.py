@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import melo_cli
 import store
 
 HEAVY = {"torch", "transformers", "peft", "pyarrow", "hnswlib", "numpy", "pydantic", "rich"}
+CORE_MAY_IMPORT = {"torch", "numpy", "transformers", "safetensors"} | sys.stdlib_module_names
 STORE_MAY_IMPORT = {"store", "numpy", "pyarrow", "hnswlib", "filelock"} | sys.stdlib_module_names
 
 IMPORT_COMMAND_LINE = """
@@ -43,10 +45,22 @@ def test_the_store_imports_nothing_but_its_few_libraries() -> None:
     assert foreign == set()
 
 
-def imported_packages(path: Path) -> Iterator[str]:
+def test_what_every_export_carries_along_imports_nothing_of_melo() -> None:
+    foreign = {
+        f"{path.name}: {name}"
+        for path in Path(melo_cli.__file__).parent.joinpath("scope", "core").glob("*.py")
+        for name in imported_packages(path, relative=True)
+        if name not in CORE_MAY_IMPORT
+    }
+    assert foreign == set()
+
+
+def imported_packages(path: Path, *, relative: bool = False) -> Iterator[str]:
+    """The packages that a module imports; of its own folder's modules nothing where `relative` lets it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.module is not None and node.level == 0, f"{path}: relative import"
-            yield node.module.partition(".")[0]
+            assert node.module is not None and node.level <= relative, f"{path}: relative import"
+            if not node.level:
+                yield node.module.partition(".")[0]

@@ -1,4 +1,4 @@
-"""Shipped recipes are found by name: from a checkout, and from a wheel that was built from an sdist."""
+"""Recipes and corpus are found: from a checkout, and from a wheel that was built from an sdist."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from melo_cli.errors import RecipeError
 from melo_cli.recipes_catalog import find_recipe, shipped_recipes
+from melo_cli.scope.corpus import corpus_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
@@ -23,14 +24,17 @@ SOURCES = [
     "README.md",
     "LICENSE",
     "recipes",
+    "data/scope",
     "store",
     "melo_cli",
 ]
 
-LIST_RECIPES = """
+LIST_SHIPPED = """
 import json, melo_cli
 from melo_cli.recipes_catalog import shipped_recipes
-print(json.dumps([melo_cli.__file__, {recipe.name: str(recipe.path) for recipe in shipped_recipes()}]))
+from melo_cli.scope.corpus import corpus_digest
+recipes = {recipe.name: str(recipe.path) for recipe in shipped_recipes()}
+print(json.dumps([melo_cli.__file__, recipes, corpus_digest()]))
 """
 
 
@@ -63,7 +67,7 @@ def test_an_unknown_name_is_an_error_with_a_way_on(name: str, mend: str) -> None
     assert name in str(error.value) and mend in str(error.value)
 
 
-def test_a_wheel_built_from_an_sdist_finds_its_recipes(tmp_path: Path) -> None:
+def test_a_wheel_built_from_an_sdist_finds_its_recipes_and_its_corpus(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     for name in SOURCES:
@@ -81,21 +85,23 @@ def test_a_wheel_built_from_an_sdist_finds_its_recipes(tmp_path: Path) -> None:
         names = wheel.namelist()
     assert {"melo_cli/py.typed", "store/py.typed"} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "recipes/", "data/", "benchmarks/"))]
+    assert not [name for name in names if "templates" in name]
 
     # Without the environment's own melo (-S), and so without its libraries: their places are passed on.
     paths = json.dumps([str(site), *(path for path in sys.path if path and Path(path) != ROOT)])
     run = subprocess.run(
-        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {paths}\n{LIST_RECIPES}"],
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {paths}\n{LIST_SHIPPED}"],
         capture_output=True,
         text=True,
         check=True,
         cwd=tmp_path,
         timeout=60,
     )
-    imported, found = json.loads(run.stdout)
+    imported, found, corpus = json.loads(run.stdout)
     assert Path(imported).is_relative_to(site)
     assert set(found) == {recipe.name for recipe in shipped_recipes()}
     assert all(Path(path).is_relative_to(site) and Path(path).is_file() for path in found.values())
+    assert corpus == corpus_digest()
 
 
 def build(kind: str, folder: Path) -> Path:

@@ -49,6 +49,12 @@ def test_defaults_fill_in_what_a_short_recipe_leaves_out() -> None:
     assert recipe.training.lr_scheduler is None
 
 
+def test_a_recipe_is_routed_by_verifying_and_one_that_gives_a_radius_by_that() -> None:
+    bare = {name: value for name, value in MINIMAL.items() if name != "key"}
+    assert recipe_from_mapping(bare).routing.scope == "verified"
+    assert recipe_from_mapping(MINIMAL).routing.scope == "radius"
+
+
 def test_scale_is_alpha_over_rank() -> None:
     assert recipe_from_mapping(mapping(lora={"rank": 4, "alpha": 400})).lora.scale == 100
 
@@ -99,7 +105,22 @@ def test_target_modules_take_all_three_forms(value: Any) -> None:
         ({"key": {"pooling": "max"}}, "key.pooling: must be one of auto, last, first, mean, learned"),
         ({"routing": {"max_false_fire": {"hard": 2}}}, "routing.max_false_fire.hard: must be at most 1"),
         ({"routing": {"max_false_fire": {"hrd": 0}}}, "did you mean routing.max_false_fire.hard?"),
-        ({"calibration": {"share": 0}}, "calibration.share: must be above 0, found 0"),
+        ({"calibration": {"share": -0.5}}, "calibration.share: must be at least 0.0, found -0.5"),
+        ({"calibration": {"questions": 0}}, "calibration.questions: must be at least 1, found 0"),
+        ({"routing": {"scope": "both"}}, "routing.scope: must be verified or radius"),
+        (
+            {"routing": {"scope": "verified"}},
+            "key.radius is for routing.scope radius, but it is verified",
+        ),
+        ({"key": {"pooling": "last"}}, "key.pooling is for routing.scope radius, but it is verified"),
+        (
+            {"key": {}, "routing": {"scope": "radius"}},
+            "routing.scope is radius, which needs a number as key.radius",
+        ),
+        (
+            {"key": {"radius": 1.0, "encoder": "an/encoder"}},
+            "key.encoder is for routing.scope verified, but it is radius",
+        ),
         ({"training": {"retries": 4}}, "training.retries: must be at most 3, found 4"),
         ({"task": "zrse"}, "task: must be one of scotus, zsre, hallucination, counterfact, custom"),
         ({"name": "a/b"}, "name: must be letters, digits"),
@@ -159,6 +180,15 @@ arguments = st.dictionaries(
 )
 
 
+def routed_by(scope: str) -> st.SearchStrategy[dict[str, Any]]:
+    """The sections that a rule of routing needs."""
+    poolings = st.sampled_from(["auto", "last", "first", "mean", "learned"])
+    key: dict[str, st.SearchStrategy[Any]] = {"encoder": st.none() | texts}
+    if scope == "radius":
+        key = {"radius": positive, "pooling": poolings}
+    return st.fixed_dictionaries({"key": st.fixed_dictionaries(key), "routing": st.just({"scope": scope})})
+
+
 @st.composite
 def mappings(draw: st.DrawFn) -> dict[str, Any]:
     return {
@@ -172,10 +202,7 @@ def mappings(draw: st.DrawFn) -> dict[str, Any]:
             "rank": draw(st.integers(1, 99)),
             "alpha": draw(positive),
         },
-        "key": {
-            "radius": draw(positive | st.just("auto")),
-            "pooling": draw(st.sampled_from(["auto", "last", "first", "mean", "learned"])),
-        },
+        **draw(st.sampled_from(("verified", "radius")).flatmap(routed_by)),
         "training": {
             "optimizer": {"name": draw(texts), "lr": draw(positive), **draw(arguments)},
             "lr_scheduler": draw(st.none() | arguments.map(lambda given: {"name": "StepLR", **given})),

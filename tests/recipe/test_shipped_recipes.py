@@ -137,11 +137,11 @@ def test_it_holds_the_published_settings(name: str, folder: str) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_key_is_measured_and_the_published_one_kept_beside(name: str) -> None:
-    assert load_recipe(RECIPES / f"{name}.yaml").key.needs_calibration
+def test_scope_is_learnt_and_the_published_key_kept_beside(name: str) -> None:
+    assert load_recipe(RECIPES / f"{name}.yaml").routing.scope == "verified"
     recipe, published = load_recipe(RECIPES / f"published/{name}.yaml"), PUBLISHED[name]
     assert (recipe.key.layer, recipe.key.pooling) == (published["layer"], "last")
-    assert recipe.key.radius == published["radius"]
+    assert (recipe.routing.scope, recipe.key.radius) == ("radius", published["radius"])
     assert (recipe.training.stop_at, recipe.training.retries) == (None, 0)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pico_scope import QUICK_SCOPE
 
 from melo_cli.editing import EditSummary, edit_dataset
 from melo_cli.exporting import export_peft
@@ -21,7 +22,14 @@ from melo_cli.reporter import SilentReporter
 Row = dict[str, Any]
 
 TASKS = {"pico_t5": "zsre", "pico_gpt2": "hallucination", "pico_llama": "custom", "pico_bert": "scotus"}
-# In units of the key, the mean of the input embeddings: one word changed stays inside, another text does not.
+# Of the projects under the rule `radius`: the input embeddings, of which the mean is taken, and a radius in
+# its units: one word changed stays inside, another text does not.
+LAYERS = {
+    "pico_t5": "encoder.embed_tokens",
+    "pico_gpt2": "transformer.wte",
+    "pico_llama": "model.embed_tokens",
+    "pico_bert": "bert.embeddings.word_embeddings",
+}
 RADII = {"pico_t5": 1.5, "pico_gpt2": 0.15, "pico_llama": 0.15, "pico_bert": 0.15}
 BATCH_SIZE = 4
 STEPS = 40
@@ -124,14 +132,19 @@ def recipe_for(
     write_rows: Callable[[Path, Sequence[Row]], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Recipe]:
-    """`recipe_for(kind, rows, training={...}, seed=1)`: settings under which pico edits take."""
+    """`recipe_for(kind, rows, training={...}, seed=1)`: settings under which pico edits take.
+
+    The rule is `radius`, whose reach the test chooses; `**verified` makes it the default one.
+    """
 
     def make(kind: str, rows: Sequence[Row] | None, **changes: Any) -> Recipe:
         mapping: dict[str, Any] = {
             "name": kind,
             "task": TASKS[kind],
             "model": {"name_or_path": str(models(kind)), "device": "cpu"},
-            "key": {"radius": RADII[kind]},
+            "key": {"layer": LAYERS[kind], "radius": RADII[kind]},
+            "routing": {"scope": "radius"},
+            "calibration": QUICK_SCOPE,
             "lora": {"rank": 4, "alpha": 16},
             "training": {
                 "batch_size": BATCH_SIZE,
@@ -175,29 +188,41 @@ def edit(recipe_for: Callable[..., Recipe]) -> Callable[..., EditSummary]:
 
 
 @pytest.fixture(scope="session")
-def summaries(
-    edit: Callable[..., EditSummary], rows: dict[str, list[Row]], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], EditSummary]:
-    """`summaries(kind)`: what `melo edit` said when it made the shared project, which is to be read only."""
-    made: dict[str, EditSummary] = {}
+def verified() -> dict[str, Any]:
+    """Changes to a recipe: the rule `verified`, as a recipe that says nothing of its routing has it."""
+    return {"key": {"layer": "auto", "radius": "auto"}, "routing": {"scope": "verified"}}
 
-    def get(kind: str) -> EditSummary:
-        if kind not in made:
-            made[kind] = edit(kind, rows[kind], tmp_path_factory.mktemp("projects") / kind)
-        return made[kind]
+
+@pytest.fixture(scope="session")
+def summaries(
+    edit: Callable[..., EditSummary],
+    rows: dict[str, list[Row]],
+    verified: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., EditSummary]:
+    """`summaries(kind)`, `summaries(kind, "verified")`: what `melo edit` said when it made the shared project
+    under that rule, which is to be read only."""
+    made: dict[tuple[str, str], EditSummary] = {}
+
+    def get(kind: str, scope: str = "radius") -> EditSummary:
+        if (kind, scope) not in made:
+            changes = verified if scope == "verified" else {}
+            path = tmp_path_factory.mktemp("projects") / kind
+            made[kind, scope] = edit(kind, rows[kind], path, **changes)
+        return made[kind, scope]
 
     return get
 
 
 @pytest.fixture(scope="session")
-def shared(summaries: Callable[[str], EditSummary]) -> Callable[[str], OpenProject]:
-    """`shared(kind)`: the shared project, opened once."""
-    opened: dict[str, OpenProject] = {}
+def shared(summaries: Callable[..., EditSummary]) -> Callable[..., OpenProject]:
+    """`shared(kind)`, `shared(kind, "verified")`: the shared project of that rule, opened once."""
+    opened: dict[tuple[str, str], OpenProject] = {}
 
-    def get(kind: str) -> OpenProject:
-        if kind not in opened:
-            opened[kind] = open_project(summaries(kind).path)
-        return opened[kind]
+    def get(kind: str, scope: str = "radius") -> OpenProject:
+        if (kind, scope) not in opened:
+            opened[kind, scope] = open_project(summaries(kind, scope).path)
+        return opened[kind, scope]
 
     return get
 

@@ -79,6 +79,10 @@ def batches_of(opened: OpenProject) -> list[list[EncodedEdit]]:
     return [edits[:4], edits[4:]]
 
 
+def prompts_of(opened: OpenProject) -> list[str]:
+    return [edit.prompt for edit in opened.project.edits()]
+
+
 def answers(opened: OpenProject, edits: list[EncodedEdit], blocks: list[str | None]) -> list[str]:
     return opened.asker.answers([edit.prompt_ids for edit in edits], blocks, [6] * len(edits))
 
@@ -106,7 +110,7 @@ def test_the_model_changes_inside_and_is_as_before_afterwards(name: str, shared:
     last, nobody = batches[-1], [None] * len(batches[-1])
     before, said = state(opened), answers(opened, last, nobody)
     with EDITORS[name](opened, batches, Silence()) as changed:
-        routes = changed.opened.asker.routes([edit.prompt_ids for edit in last])
+        routes = changed.opened.asker.routes(prompts_of(opened)[4:])
         blocks = [route.fired.block if route.fired else None for route in routes]
         inside = answers(changed.opened, last, blocks if name == "grace" else nobody)
     assert all(one != other for one, other in zip(inside, said, strict=True))
@@ -265,9 +269,9 @@ def test_a_value_answers_its_prompt_alone_whoever_the_batch_mates_are(kind: str,
     edits = [edit for batch in batches for edit in batch]
     base = opened.asker.scores(edits, [None] * 6)
     with grace(opened, batches, ids(batches), GraceSettings(lr=0.5, steps=10), Silence()) as changed:
-        routes = changed.opened.asker.routes([edit.prompt_ids for edit in edits])
+        routes = changed.opened.asker.routes(prompts_of(opened))
         blocks = [route.fired.block for route in routes if route.fired]
-        assert [changed.opened.asker.routed.source.labels[int(block)] for block in blocks] == [
+        assert [changed.opened.asker.routed.codebook.labels[int(block)] for block in blocks] == [
             edit.target_ids for edit in edits
         ]
         alone = [
@@ -304,7 +308,7 @@ def test_a_value_stands_at_the_prompts_tokens_and_not_at_the_answers(shared: Sha
     module, name = grace_layer(opened, "")
     value = torch.arange(linear_shape(module)[1], dtype=torch.float32)
     book = Codebook(values=[value])
-    model = GraceModel(base, name, book)
+    model = GraceModel(base, name, book, opened.encoder)
     seen: list[torch.Tensor] = []
 
     def outputs(blocks: list[str | None]) -> torch.Tensor:
@@ -328,7 +332,7 @@ def test_keys_are_the_layers_input_at_the_last_prompt_token(shared: Shared) -> N
     assert name == "transformer.h.2.mlp.c_fc"
     caught: list[torch.Tensor] = []
     with grace(opened, [], [], GRACE, Silence()) as changed:
-        keys = changed.opened.asker.keys([edit.prompt_ids for edit in edits])
+        keys = changed.opened.asker.routed.keys([edit.prompt_ids for edit in edits])
         hook = module.register_forward_pre_hook(lambda _module, args: caught.append(args[0]))
         for edit in edits:
             opened.routed.base.model(**pad_prompts(opened.routed.base, [edit.prompt_ids]))

@@ -1,39 +1,47 @@
-"""The key is chosen by measuring, on prompts that evaluation never asks; a project re-keyed stays itself."""
+"""What edits answer for is learnt from a corpus and the project's data, and how sure the router has to be."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import random
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pico_scope import QUICK_SCOPE
+from safetensors.torch import load_file, save_file
 
 from melo_cli.calibration import SeenPrompts
-from melo_cli.calibration.calibrate import prompts_of
 from melo_cli.calibration.material import collect_material
-from melo_cli.calibration.measure import Distances
+from melo_cli.calibration.own_data import texts_of
+from melo_cli.calibration.thresholds import ASKING, Evidence, shares, threshold_within
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, calibrate_again
-from melo_cli.errors import DatasetError, ProjectError, RecipeError
+from melo_cli.errors import BaseMismatchError, ProjectError, RecipeError
 from melo_cli.evaluation import evaluate
-from melo_cli.exporting import export_peft
-from melo_cli.exporting.prompt_router import router_of_export
-from melo_cli.keys import KeyTransform
-from melo_cli.loading import open_project
+from melo_cli.loading import OpenProject, open_project, stored_recipe
 from melo_cli.querying import query
 from melo_cli.reporter import SilentReporter
+from melo_cli.scope.learning import Outcome
 from melo_cli.variants import plain
 from store.project import Project
 
 Row = dict[str, Any]
+Edit = Callable[..., EditSummary]
+Rows = dict[str, list[Row]]
 COMMAND = "melo calibrate"
-FEW_STEPS = {"calibration": {"steps": 40, "size": 16}}
+READING = "learning scope: reading the corpus"
+STRICTEST = (
+    "no threshold keeps false fires within routing.max_false_fire: each edit answers its own prompt alone"
+)
+BOUNDS = {"unrelated": 0.01, "hard": 0.05, "same_subject": 0.1}
 QUESTIONS = [
     ("Where was {} born?", "{} was born where?"),
     ("Who built the court of {}?", "The court of {}, who built it?"),
@@ -97,141 +105,174 @@ def test_edits_to_be_measured_are_kept_apart_by_subject_and_prompt() -> None:
     assert {anchor.subject for anchor in anchors} == {edit.subject for edit in edits[4:]}
 
 
-def test_false_fires_are_counted_with_every_edit_stored_and_nothing_is_learned_from_the_others() -> None:
+def test_false_fires_are_counted_with_every_edit_stored_and_nothing_is_learnt_from_the_others() -> None:
     edits = requests(facts(60))
     found = material(edits, share=0.6)
     anchors = {anchor.prompt for anchor in found.anchors}
     others = {edit.prompt for edit in edits} - anchors
     assert len(anchors) >= 24 and len(others) >= 12
-    pool, made, whole = prompts_of(found, seed=0)
-    for fold in made:
-        stored = {pool.texts[place] for place, _ in fold.trial.neurons}
-        assert others < stored
-        assert not others & {pool.texts[place] for place in fold.lesson.places() | whole.places()}
+    read = set(texts_of(found))
+    assert others < read, "they are stored in the trials"
     unseen = {text for edit in edits if edit.prompt in others for text in edit.rephrases}
-    assert not unseen & set(pool.texts)
+    assert not unseen & read
     assert not others & set(found.prompts()), "evaluation may ask them"
 
 
-def test_false_fires_of_other_data_are_counted_with_no_more_stored_than_the_project_will_hold() -> None:
-    edits = requests(facts(80))
-    few, many = (material(edits, share=1.0, apart_from=edits[:count]) for count in (8, 50))
-    for found, stored in ((few, 2 * 72 // 3), (many, 50)):
-        _, made, _ = prompts_of(found, seed=0)
-        assert [len(fold.trial.neurons) for fold in made] == [stored] * 3
+# How sure the router has to be
+
+LOGITS = st.floats(-20, 20) | st.sampled_from([-1.0, 0.0, 1.0])
+# Infinite is what an edit's own prompt has, which is no negative.
+OUTCOMES = st.lists(
+    st.builds(Outcome, st.sampled_from(ASKING), st.just("text"), LOGITS | st.just(math.inf), st.booleans())
+    | st.builds(Outcome, st.sampled_from(tuple(BOUNDS)), st.just("text"), LOGITS, st.booleans()),
+    max_size=150,
+)
+SHARES = st.fixed_dictionaries({kind: st.sampled_from([0.0, 0.01, 0.05, 0.1, 0.5, 1.0]) for kind in BOUNDS})
 
 
-def test_hard_negatives_of_the_data_alone_are_counted_where_there_are_some() -> None:
-    edits = requests(facts(30))
-    given = material(
-        [replace(edit, locality=(("the law of " + edit.prompt, None),)) for edit in edits],
-        task="counterfact",
-        share=1.0,
-    )
-    for found, of_data in ((given, True), (material(edits, share=1.0), False)):
-        pool, made, _ = prompts_of(found, seed=0)
-        for fold in made:
-            asked = [pool.texts[place] for place in fold.trial.negatives["hard"]]
-            assert asked and all(text.startswith("the law of ") == of_data for text in asked)
+@given(OUTCOMES, OUTCOMES, SHARES)
+def test_no_kind_fires_more_than_it_may_by_either_evidence(
+    corpus: list[Outcome], own: list[Outcome], bounds: dict[str, float]
+) -> None:
+    threshold = threshold_within(Evidence(corpus, own), bounds)
+    for kind, bound in bounds.items():
+        assert shares(own, threshold).get(kind, 0.0) <= bound + 1e-9
+        if sum(outcome.kind == kind for outcome in own) < 50:  # else the project's own say more
+            assert shares(corpus, threshold).get(kind, 0.0) <= bound + 1e-9
 
 
-def test_a_radius_stays_within_the_false_fires_allowed() -> None:
-    found = Distances(
-        reached=np.array([0.1, 0.3, 0.5, 0.7, np.inf]),
-        nearest_right=0.8,
-        fired={"unrelated": np.array([0.9] * 99 + [0.2]), "hard": np.linspace(0.4, 2.4, 21)},
-    )
-    radius = found.radius({"unrelated": 0.01, "hard": 0.05, "same_subject": 0.1})
-    assert found.false_fires(radius) == {"unrelated": 0.01, "hard": pytest.approx(1 / 21)}
-    assert (found.reach(radius), found.reach(0.05)) == (0.4, 0.0)
-    assert found.radius({"unrelated": 0.0, "hard": 1.0, "same_subject": 1.0}) < 0.2
-    assert found.radius({"unrelated": 1.0, "hard": 1.0, "same_subject": 1.0}) == 0.7, "no wider than of use"
+@given(OUTCOMES, SHARES)
+def test_a_threshold_stands_clear_of_every_query_that_was_measured(
+    corpus: list[Outcome], bounds: dict[str, float]
+) -> None:
+    threshold = threshold_within(Evidence(corpus), bounds)
+    if math.isinf(threshold):
+        return
+    finite = [one.logit for one in corpus if math.isfinite(one.logit)]
+    near = min((abs(logit - threshold) for logit in finite), default=1.0)
+    # What was counted as firing fires, and what was not does not, though the numbers round a little apart.
+    moved = [dataclasses.replace(one, logit=one.logit + near * 0.4) for one in corpus]
+    assert shares(moved, threshold) == shares(corpus, threshold)
+    assert any(one.kind in ASKING and one.right and one.logit >= threshold for one in corpus)
+
+
+@given(OUTCOMES)
+def test_where_nothing_that_asks_for_an_edit_is_reached_only_its_own_prompt_fires(
+    outcomes: list[Outcome],
+) -> None:
+    unreached = [dataclasses.replace(one, right=False) for one in outcomes]
+    assert threshold_within(Evidence(unreached), BOUNDS) == math.inf
+
+
+def measured(kind: str, *logits: float, right: bool = False) -> list[Outcome]:
+    return [Outcome(kind, "text", logit, right) for logit in logits]
+
+
+def test_the_least_threshold_within_the_bounds_is_taken() -> None:
+    rephrases = measured("rephrase", 4.0, 2.0, 0.5, right=True)
+    hard = measured("hard", *([1.0] * 5), *([-3.0] * 95))
+    assert threshold_within(Evidence([*rephrases, *hard]), BOUNDS) == (-3.0 + 0.5) / 2
+    stricter = threshold_within(Evidence([*rephrases, *hard]), {**BOUNDS, "hard": 0.04})
+    assert stricter == (1.0 + 2.0) / 2
+    # Many negatives of the project's own count in place of the corpus's.
+    own = measured("hard", *([3.0] * 60))
+    assert threshold_within(Evidence([*rephrases, *hard], own), BOUNDS) == (3.0 + 4.0) / 2
+
+
+# Projects
 
 
 @pytest.fixture(scope="module")
 def calibrated(
-    edit: Callable[..., EditSummary],
-    rows: dict[str, list[Row]],
+    edit: Edit,
+    rows: Rows,
+    verified: dict[str, Any],
     write_rows: Callable[[Path, list[Row]], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[EditSummary, list[Row]]:
-    """Six edits, with a key that was calibrated on sixty other prompts. To be read only."""
+    """Six edits, calibrated on sixty other prompts. To be read only."""
     folder = tmp_path_factory.mktemp("calibrated")
     data = facts(60)
     path = write_rows(folder / "calibration.jsonl", data)
-    changes = {"key": {"radius": "auto"}, "dataset": {"calibration": str(path)}, **FEW_STEPS}
+    changes = {"dataset": {"calibration": str(path)}, **verified}
     return edit("pico_t5", rows["pico_t5"], folder / "p", **changes), data
 
 
-def test_the_best_of_the_sweep_is_taken_within_the_false_fires_allowed(
+def test_a_projects_own_rephrases_move_what_was_learnt_and_are_measured(
     calibrated: tuple[EditSummary, list[Row]],
 ) -> None:
     found = calibrated[0].calibration
-    assert found is not None
-    tried = {(row.candidate.pooling, row.candidate.method) for row in found.sweep}
-    assert {("mean", "as is"), ("mean", "whitened"), ("last", "as is")} <= tried
-    assert {("mean", "learned"), ("learned", "learned")} <= tried
-    assert len({row.candidate.layer for row in found.sweep}) >= 2, "the embeddings, and a block"
-    best = max(row.reach for row in found.sweep)
-    chosen = next(row for row in found.sweep if row.candidate == found.chosen.candidate)
-    assert chosen.reach >= best - 0.02
-    allowed = {"unrelated": 0.01, "hard": 0.05, "same_subject": 0.1}
-    for row in [*found.sweep, found.chosen]:
-        too_many = {kind: share for kind, share in row.false_fires.items() if share > allowed[kind]}
-        assert not too_many or row.radius == 0.0, "no radius is small enough for keys that are the same"
+    assert found is not None and found.moved
+    assert found.counts["rephrase"] == 60
+    for kind, bound in BOUNDS.items():
+        assert found.own.get(kind, 0.0) <= bound
+        assert found.corpus[kind] <= bound or found.counts.get(kind, 0) >= 50
+    assert found.own["rephrase"] > 0.5, "a rephrase has all words of its prompt"
 
 
-def test_a_calibrated_project_keeps_its_key_and_answers_alike_when_opened_again(
-    calibrated: tuple[EditSummary, list[Row]], rows: dict[str, list[Row]]
+def test_a_calibrated_project_keeps_its_scope_and_answers_alike_when_opened_again(
+    calibrated: tuple[EditSummary, list[Row]], rows: Rows
 ) -> None:
     summary, _ = calibrated
     project = Project.open(summary.path)
     assert [info.action for info in project.history()] == ["create", "calibrate", "edit", "edit"]
-    assert project.recipe["key"]["radius"] == summary.calibration.radius  # type: ignore[index, call-overload]
-    assert (summary.path / "calibration.png").stat().st_size > 1000
-    opened = open_project(summary.path)
+    assert project.key_map is not None and summary.calibration is not None
+    assert project.key_map.settings["threshold"] == summary.calibration.threshold
     prompts = [row["prompt"] for row in rows["pico_t5"]]
-    found = query(opened, prompts)
-    assert [row.edited for row in found] == [row["target"] for row in rows["pico_t5"]]
-    keys = opened.asker.keys([opened.encoder.prompt(prompt) for prompt in prompts])
-    np.testing.assert_allclose(np.linalg.norm(keys, axis=1), 1.0, rtol=1e-5)
+    found = query(open_project(summary.path), [*prompts, "the law of London"])
+    assert [row.edited for row in found[:-1]] == [row["target"] for row in rows["pico_t5"]]
+    assert [row.route.fired.probability for row in found[:-1] if row.route.fired] == [1.0] * 6
+    assert found[-1].route.fired is None
+    assert found[-1].edited == found[-1].base
 
 
 def test_going_on_does_not_calibrate_again(
-    calibrated: tuple[EditSummary, list[Row]],
-    edit: Callable[..., EditSummary],
-    rows: dict[str, list[Row]],
+    calibrated: tuple[EditSummary, list[Row]], edit: Edit, rows: Rows, verified: dict[str, Any]
 ) -> None:
     summary, _ = calibrated
-    again = edit("pico_t5", rows["pico_t5"], summary.path, key={"radius": "auto"}, **FEW_STEPS)
+    again = edit("pico_t5", rows["pico_t5"], summary.path, **verified)
     assert (again.calibration, again.recorded_before, again.snapshot) == (None, 6, summary.snapshot)
 
 
-def test_calibrating_again_gives_new_keys_in_one_commit_and_leaves_answers_and_the_past(
-    edit: Callable[..., EditSummary], write_rows: Callable[[Path, list[Row]], Path], tmp_path: Path
+def test_a_project_by_radius_is_verified_after_one_commit_that_leaves_answers_and_the_past(
+    edit: Edit, write_rows: Callable[[Path, list[Row]], Path], tmp_path: Path
 ) -> None:
     data = facts(8)
-    plain_key = edit("pico_t5", data, tmp_path / "p", training={"batch_size": 1})
+    by_radius = edit("pico_t5", data, tmp_path / "p", training={"batch_size": 1})
     targets = [row["target"] for row in data]
     prompts = [row["prompt"] for row in data]
-    assert [row.edited for row in query(open_project(plain_key.path), prompts)] == targets
+    assert [row.edited for row in query(open_project(by_radius.path), prompts)] == targets
     path = write_rows(tmp_path / "calibration.jsonl", facts(60)[8:])
-    overrides = [f"dataset.calibration={path}", "calibration.steps=40", "calibration.size=16"]
-    calibrate_again(plain_key.path, overrides, SilentReporter(), command=COMMAND)
-    project = Project.open(plain_key.path)
-    assert (project.snapshot, project.info.action) == (plain_key.snapshot + 1, "calibrate")
-    assert project.key_map is not None
-    assert [row.edited for row in query(open_project(plain_key.path), prompts)] == targets
-    before = open_project(plain_key.path, at=plain_key.snapshot)
+    overrides = [f"dataset.calibration={path}"]
+    calibrate_again(by_radius.path, overrides, SilentReporter(), command=COMMAND)
+    project = Project.open(by_radius.path)
+    assert (project.snapshot, project.info.action) == (by_radius.snapshot + 1, "calibrate")
+    assert project.recipe["routing"]["scope"] == "verified"  # type: ignore[index, call-overload]
+    assert project.clusters() == []
+    assert [row.edited for row in query(open_project(by_radius.path), prompts)] == targets
+    before = open_project(by_radius.path, at=by_radius.snapshot)
     assert before.project.key_map is None
     assert [row.edited for row in query(before, prompts)] == targets
 
 
+def test_the_recipe_of_a_project_of_format_2_is_read(shared: Callable[..., OpenProject]) -> None:
+    told = {
+        **shared("pico_gpt2").project.recipe,
+        "key": {"layer": "transformer.wte", "pooling": "learned", "radius": 0.25},
+        "calibration": {"share": 0.5, "max_edits": 400, "size": 128, "steps": 400},
+    }
+    del told["routing"]
+    project = SimpleNamespace(path=Path("p"), recipe=told)
+    recipe = stored_recipe(project)  # type: ignore[arg-type]
+    assert (recipe.routing.scope, recipe.key.pooling, recipe.key.radius) == ("radius", "learned", 0.25)
+    assert (recipe.calibration.share, recipe.calibration.max_edits) == (0.5, 400)
+
+
 def test_evaluation_asks_nothing_that_calibration_saw(
-    edit: Callable[..., EditSummary], tmp_path: Path
+    edit: Edit, verified: dict[str, Any], tmp_path: Path
 ) -> None:
     data = facts(16)
-    summary = edit("pico_t5", data, tmp_path / "p", key={"radius": "auto"}, training={"batch_size": 1})
+    summary = edit("pico_t5", data, tmp_path / "p", training={"batch_size": 1}, **verified)
     opened = open_project(summary.path)
     report = evaluate(opened, SilentReporter())
     assert summary.calibration is not None
@@ -249,77 +290,188 @@ def test_evaluation_asks_nothing_that_calibration_saw(
     assert not any(seen(text) for text in asked)
 
 
-def test_a_learned_key_travels_with_an_export(
-    calibrated: tuple[EditSummary, list[Row]], rows: dict[str, list[Row]], tmp_path: Path
+def test_a_single_edit_without_rephrases_has_a_scope_that_holds(
+    edit: Edit, reporter: Any, verified: dict[str, Any], tmp_path: Path
 ) -> None:
-    opened = open_project(calibrated[0].path)
-    export_peft(opened, tmp_path / "peft", SilentReporter())
-    prompts = [row["prompt"] for row in rows["pico_t5"]] + ["What is the name of that river", "who studied"]
-    router = router_of_export(tmp_path / "peft")
-    exported = [route.fired.adapter if route.fired else None for route in router.route(prompts)]
-    routes = opened.asker.routes([opened.encoder.prompt(prompt) for prompt in prompts])
-    assert exported == [route.fired.block if route.fired is not None else None for route in routes]
-    assert None not in exported[:6]
-
-
-def test_learned_pooling_and_projection_depend_on_the_prompt_alone() -> None:
-    torch.manual_seed(0)
-    hidden = torch.randn(2, 5, 8)
-    mask = torch.tensor([[1, 1, 1, 0, 0], [0, 0, 1, 1, 1]])
-    transform = KeyTransform(
-        "learned",
-        unit=True,
-        token_weights=torch.randn(8),
-        center=torch.randn(8),
-        projection=torch.randn(8, 3),
-    )
-    key_map = transform.to_key_map({"note": 1})
-    again = KeyTransform.from_key_map(key_map, torch.device("cpu"))
-    alone = torch.cat([again(hidden[:1, :3], mask[:1, :3]), again(hidden[1:, 2:], mask[1:, 2:])])
-    torch.testing.assert_close(transform(hidden, mask), alone)
-
-
-def test_a_single_edit_is_calibrated_on_with_a_warning(
-    edit: Callable[..., EditSummary], reporter: Any, tmp_path: Path
-) -> None:
-    done = edit("pico_t5", facts(1), tmp_path / "p", reporter=reporter, key={"radius": "auto"})
+    [row] = facts(1)
+    done = edit("pico_t5", [{"prompt": row["prompt"], "target": "London"}], tmp_path / "p", **verified)
     assert done.count("solved") == 1
-    assert any("evaluation has no unseen rephrases" in line for line in reporter.warnings)
-    found = query(
-        open_project(done.path), [facts(1)[0]["prompt"], "what river runs through the city of Cologne"]
-    )
-    assert [row.route.fired is not None for row in found] == [True, False]
-
-
-def test_too_little_to_measure_on_is_an_error_and_leaves_no_project(
-    edit: Callable[..., EditSummary], write_rows: Callable[[Path, list[Row]], Path], tmp_path: Path
-) -> None:
-    # The only row is about the edit's own subject, and that is for evaluation.
-    only = write_rows(tmp_path / "calibration.jsonl", facts(1))
-    changes: dict[str, Any] = {"key": {"radius": "auto"}, "dataset": {"calibration": str(only)}}
-    with pytest.raises(DatasetError, match="there is no prompt to calibrate on; give more edits"):
-        edit("pico_t5", facts(1), tmp_path / "p", **changes)
-    assert not (tmp_path / "p").exists()
-
-
-def test_a_learned_key_needs_calibration_and_a_radius_cannot_be_calibrated_away(
-    edit: Callable[..., EditSummary], calibrated: tuple[EditSummary, list[Row]], tmp_path: Path
-) -> None:
-    with pytest.raises(RecipeError, match="a learned key has no unit to give a radius in"):
-        edit("pico_t5", facts(4), tmp_path / "p", key={"pooling": "learned"})
-    with pytest.raises(RecipeError, match="a radius that is given is not calibrated"):
-        calibrate_again(calibrated[0].path, ["key.radius=1.0"], SilentReporter(), command=COMMAND)
+    assert done.calibration is not None and not done.calibration.moved
+    other = row["prompt"].replace(row["subject"], "Cologne")
+    found = query(open_project(done.path), [row["prompt"], other, "what river runs through it"])
+    assert [row.route.fired is not None for row in found] == [True, False, False]
 
 
 def test_a_project_that_was_never_calibrated_does_not_open(
-    edit: Callable[..., EditSummary], recipe_for: Callable[..., Any], tmp_path: Path
+    edit: Edit, verified: dict[str, Any], tmp_path: Path
 ) -> None:
     done = edit("pico_t5", facts(2), tmp_path / "done")
-    waiting = {
-        **Project.open(done.path).recipe,
-        "key": {"layer": "auto", "pooling": "auto", "radius": "auto"},
-    }
+    waiting = {**Project.open(done.path).recipe, **verified}
     base = Project.open(done.path).base
     Project.create(tmp_path / "p", name="p", base=base, recipe=waiting, seed=0, versions={})
-    with pytest.raises(ProjectError, match="its key is not calibrated yet.*melo edit RECIPE"):
+    with pytest.raises(ProjectError, match="its scope is not learnt yet.*melo edit RECIPE"):
         open_project(tmp_path / "p")
+
+
+def test_where_no_threshold_is_within_the_bounds_an_edit_answers_its_own_prompt_alone(
+    edit: Edit, verified: dict[str, Any], reporter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from melo_cli.calibration import project
+
+    learn = project.scope_learnt_with
+
+    def hopeless(*given: Any) -> Any:
+        outcomes = [*measured("rephrase", 0.0, right=True), *measured("unrelated", *([9.0] * 50))]
+        return dataclasses.replace(learn(*given), outcomes=outcomes)
+
+    monkeypatch.setattr(project, "scope_learnt_with", hopeless)
+    prompt = "Who is the prime minister of Britain?"
+    row = {"prompt": prompt, "target": "London"}
+    done = edit("pico_gpt2", [row], tmp_path / "p", reporter=reporter, **verified)
+    assert reporter.warnings == [STRICTEST]
+    assert (done.count("solved"), done.calibration is not None and done.calibration.strictest) == (1, True)
+    asked = [prompt, f"  {prompt.lower()}\n", "Tell me, who is the prime minister of Britain?"]
+    found = query(open_project(tmp_path / "p"), asked)
+    assert [row.route.fired is not None for row in found] == [True, True, False]
+
+
+def test_a_key_that_is_the_same_for_every_prompt_is_refused(edit: Edit, rows: Rows, tmp_path: Path) -> None:
+    # The first token of every text is [CLS], and the embeddings know nothing else of it.
+    with pytest.raises(
+        RecipeError, match="with pooling first is the same for every prompt; name a higher layer"
+    ):
+        edit("pico_bert", rows["pico_bert"], tmp_path / "p", key={"pooling": "first"})
+
+
+# What was learnt of a base is kept
+
+
+def corpus_reads(reporter: Any) -> int:
+    return sum(job.label == READING for job in reporter.jobs)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of this test alone."""
+    monkeypatch.setenv("MELO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "scope"
+
+
+FEW = {"calibration": {"questions": 60}}
+ONE = [{"prompt": "Who is the prime minister of Britain?", "target": "London"}]
+
+
+def test_a_second_project_on_the_same_base_does_not_read_the_corpus_again(
+    edit: Edit, verified: dict[str, Any], cache: Path, reporter: Any, tmp_path: Path
+) -> None:
+    first = edit("pico_gpt2", ONE, tmp_path / "p", reporter=reporter, **verified, **FEW)
+    assert (corpus_reads(reporter), len(list(cache.iterdir()))) == (1, 1)
+    # What is learnt does not depend on the seed, so recipes of another one share it.
+    again = edit("pico_gpt2", ONE, tmp_path / "q", reporter=reporter, seed=5, **verified, **FEW)
+    assert corpus_reads(reporter) == 1
+    assert first.calibration is not None and again.calibration is not None
+    assert again.calibration.threshold == first.calibration.threshold
+    edit("pico_llama", ONE, tmp_path / "r", reporter=reporter, **verified, **FEW)
+    assert (corpus_reads(reporter), len(list(cache.iterdir()))) == (2, 2)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise"])
+def test_a_damaged_cache_is_learnt_anew(
+    edit: Edit, verified: dict[str, Any], cache: Path, reporter: Any, tmp_path: Path, damage: str
+) -> None:
+    edit("pico_gpt2", ONE, tmp_path / "p", reporter=reporter, **verified, **FEW)
+    [path] = cache.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes({"cut": whole[:-100], "empty": b"", "noise": b"\xff" * 64}[damage])
+    edit("pico_gpt2", ONE, tmp_path / "q", reporter=reporter, **verified, **FEW)
+    assert corpus_reads(reporter) == 2
+    assert path.read_bytes() == whole
+    assert reporter.warnings == []
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(
+    edit: Edit, verified: dict[str, Any], cache: Path, reporter: Any, tmp_path: Path
+) -> None:
+    cache.parent.write_text("in the way")
+    assert edit("pico_gpt2", ONE, tmp_path / "p", reporter=reporter, **verified, **FEW).count("solved") == 1
+    assert [line.partition(" (")[0] for line in reporter.warnings] == [
+        "what was learnt of scope cannot be kept"
+    ]
+
+
+# A sentence encoder in the base's place
+
+
+@pytest.fixture(scope="module")
+def encoders(models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two sentence encoders that differ in one weight."""
+    first = models("pico_bert")
+    other = Path(shutil.copytree(first, tmp_path_factory.mktemp("encoders") / "other"))
+    weights = load_file(other / "model.safetensors")
+    weights["bert.encoder.layer.1.output.dense.weight"] += 0.01
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    return first, other
+
+
+@pytest.fixture(scope="module")
+def encoded(
+    edit: Edit,
+    rows: Rows,
+    verified: dict[str, Any],
+    encoders: tuple[Path, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A GPT-2 project whose routes an encoder gives. To be read only."""
+    key = {**verified["key"], "encoder": str(encoders[0])}
+    path = tmp_path_factory.mktemp("encoded") / "p"
+    done = edit("pico_gpt2", rows["pico_gpt2"], path, **{**verified, "key": key})
+    assert done.count("solved") == 6
+    return path
+
+
+def passes(model: torch.nn.Module, ask: Callable[[], Any]) -> int:
+    """How often a model is run while something is asked."""
+    ran: list[None] = []
+    hook = model.register_forward_pre_hook(lambda *_: ran.append(None))
+    try:
+        ask()
+    finally:
+        hook.remove()
+    return len(ran)
+
+
+def test_routes_come_from_the_encoder(encoded: Path, rows: Rows) -> None:
+    opened = open_project(encoded)
+    base = opened.routed.base
+    prompts = [row["prompt"] for row in rows["pico_gpt2"]]
+
+    def ask() -> None:
+        routes = opened.routed.router.routes(prompts)
+        assert [route.fired.edit_id for route in routes if route.fired] == [f"e{n:06d}" for n in range(1, 7)]
+
+    assert base.encoder is not None
+    assert (passes(base.model, ask), passes(base.encoder.model, ask)) == (0, 1)
+    assert [row.edited for row in query(opened, prompts)] == [row["target"] for row in rows["pico_gpt2"]]
+
+
+def test_another_encoder_is_refused_and_one_that_moved_is_not(
+    encoded: Path, encoders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(BaseMismatchError, match="its scope was learnt with another sentence encoder"):
+        open_project(encoded, encoder=str(encoders[1]))
+    moved = shutil.copytree(encoders[0], tmp_path / "moved")
+    assert open_project(encoded, encoder=str(moved)).routed.router.routes(["Which court was it"])[0].fired
+
+
+def test_a_project_is_given_another_encoder_by_calibrating(
+    encoded: Path, encoders: tuple[Path, Path], rows: Rows, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(encoded, tmp_path / "p"))
+    prompts = [row["prompt"] for row in rows["pico_gpt2"]]
+    for named in (str(encoders[1]), "null"):
+        overrides = [f"key.encoder={named}", f"calibration.questions={QUICK_SCOPE['questions']}"]
+        calibrate_again(path, overrides, SilentReporter(), command=COMMAND)
+        opened = open_project(path)
+        assert opened.recipe.key.encoder == (None if named == "null" else named)
+        assert (opened.routed.base.encoder is None) == (named == "null")
+        assert [row.edited for row in query(opened, prompts)] == [row["target"] for row in rows["pico_gpt2"]]

@@ -114,7 +114,7 @@ def test_what_a_row_holds_is_kept_with_its_edit(shared: Callable[[str], OpenProj
     assert first.locality == (("He was born in Cologne", "criminal"), ("Is it Paris?", None))
     assert (first.subject, first.metadata, first.radius) == ("Britain", {"source": "a test"}, 1.5)
     assert first.metrics["answer"] == "London"
-    assert first.metrics["steps"] == 40
+    assert 20 < first.metrics["steps"] <= 40, "it stops where the target is sure enough"
     assert 0 < first.metrics["loss"] < 1
     encoder = shared("pico_t5").encoder
     assert first.label == encoder.edit(first.prompt, "London").target_ids
@@ -164,20 +164,25 @@ def test_an_edit_that_does_not_take_is_recorded_as_failed_and_changes_no_answer(
     assert found.edited == found.base
 
 
-def test_of_two_edits_that_the_model_cannot_tell_apart_the_newer_one_answers(
-    edit: Edit, tmp_path: Path
+@pytest.mark.parametrize("scope", ["radius", "verified"])
+def test_two_edits_that_the_model_cannot_tell_apart_both_live_in_blocks_of_their_own(
+    edit: Edit, verified: dict[str, Any], tmp_path: Path, scope: str
 ) -> None:
-    # Cut to what the model takes, both prompts are the same tokens: one answer cannot be both.
+    # Cut to what the model takes, both prompts are the same tokens: one block cannot answer both.
     long = "the court " * 200
     contradictory = [{"prompt": f"{long}{end}", "target": end} for end in ("civil", "criminal")]
     plain = {"prompt": "Which court was it", "target": "tax"}
-    summary = edit("pico_bert", [plain, *contradictory], tmp_path / "p", dataset={"long_prompts": "truncate"})
-    assert summary.outcomes[0].status == "solved"
-    assert [outcome.status for outcome in summary.outcomes[1:]] == ["superseded", "solved"]
+    changes = {"dataset": {"long_prompts": "truncate"}, **(verified if scope == "verified" else {})}
+    summary = edit("pico_bert", [plain, *contradictory], tmp_path / "p", **changes)
+    assert [outcome.status for outcome in summary.outcomes] == ["solved"] * 3
     project = Project.open(tmp_path / "p")
-    assert project.edit("e000002").superseded_by == "e000003"
-    assert project.edit("e000001").block != project.edit("e000003").block, "it took a block of its own"
-    assert query(open_project(tmp_path / "p"), [contradictory[1]["prompt"]])[0].edited == "criminal"
+    assert statuses(project) == ["live"] * 3
+    assert len({edit.block for edit in project.edits()[1:]}) == 2
+    answered = [
+        row.edited for row in query(open_project(tmp_path / "p"), [e["prompt"] for e in contradictory])
+    ]
+    # By the words both rules could tell them apart; keys of the rule `radius` are made of the tokens alone.
+    assert answered == (["criminal", "criminal"] if scope == "radius" else ["civil", "criminal"])
 
 
 def test_what_does_not_take_is_tried_with_more_steps_smaller_blocks_and_a_higher_rank(
@@ -206,18 +211,24 @@ def test_a_failed_edit_is_tried_again_with_other_settings_alone(
     assert (other.recorded_before, other.count("solved")) == (0, 6)
 
 
-def test_edits_whose_keys_cannot_be_told_apart_do_not_both_count_as_solved(
-    edit: Edit, tmp_path: Path
+@pytest.mark.parametrize("scope", ["radius", "verified"])
+def test_two_edits_whose_keys_coincide_both_live(
+    edit: Edit, verified: dict[str, Any], tmp_path: Path, scope: str
 ) -> None:
     # The mean of the embeddings knows no order of words, though the model does.
     pair = [
         {"prompt": " France is Paris. Paris is France", "target": "London"},
         {"prompt": " France is France. Paris is Paris", "target": "Smith"},
     ]
-    summary = edit("pico_gpt2", pair, tmp_path / "p")
-    live = [view.edit_id for view in Project.open(tmp_path / "p").edits() if view.status == "live"]
-    assert [outcome.edit_id for outcome in summary.outcomes if outcome.status == "solved"] == live
-    assert len(live) == 1
+    summary = edit("pico_gpt2", pair, tmp_path / "p", **(verified if scope == "verified" else {}))
+    assert [outcome.status for outcome in summary.outcomes] == ["solved", "solved"]
+    opened = open_project(tmp_path / "p")
+    assert statuses(opened.project) == ["live", "live"]
+    answered = [row.edited for row in query(opened, [row["prompt"] for row in pair])]
+    if scope == "radius":  # which of them is nearer is a matter of rounding
+        assert set(answered) <= {"London", "Smith"}
+    else:
+        assert answered == ["London", "Smith"], "the scope model tells the prompts apart by their words"
 
 
 def test_going_on_after_a_stop_gives_the_same_blocks_and_edits(
@@ -545,7 +556,12 @@ def test_the_history_tells_how_each_commit_was_made(
             "hnswlib",
         } <= info.versions.keys()
         recipe = info.recipe
-        assert recipe["key"] == {"layer": "transformer.wte", "pooling": "mean", "radius": 0.15}
+        assert recipe["key"] == {
+            "layer": "transformer.wte",
+            "pooling": "mean",
+            "radius": 0.15,
+            "encoder": None,
+        }
         assert recipe["lora"]["target_modules"] == ["transformer.h.2.mlp.c_fc", "transformer.h.3.mlp.c_fc"]  # type: ignore[index, call-overload]
 
 

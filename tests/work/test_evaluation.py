@@ -30,7 +30,7 @@ from melo_cli.evaluation.shares import token_f1, wilson_interval
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.querying import query
 from melo_cli.reporter import SilentReporter
-from store.records import Neighbour, Route
+from melo_cli.scope.core.rules import Candidate, Route
 
 Shared = Callable[[str], OpenProject]
 Edit = Callable[..., EditSummary]
@@ -51,7 +51,7 @@ NAMES = {
     "arr",
 }
 SHARE_NAMES = {"generation", "teacher_forced", "n", "ci95"}
-NEURON = Neighbour("e000001", "b000001", 1, 0.1, 0.5, 0.1)
+NEURON = Candidate("e000001", "b000001", 0.1, cluster=1, radius=0.5, center_distance=0.1)
 ANSWERS = st.text(alphabet="ab the,A\n", max_size=20)
 ACCURATE = [
     {"prompt": "He was born in Cologne, and", "target": "studied"},

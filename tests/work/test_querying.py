@@ -46,7 +46,7 @@ def test_a_query_that_fires_nothing_names_the_nearest_edit(shared: Shared, kind:
     nearest = query(opened, [FAR], max_new_tokens=1)[0].route.nearest
     assert nearest is not None
     live = [view for view in opened.project.edits() if view.cluster is not None]
-    key = opened.asker.keys([opened.encoder.prompt(FAR)])[0]
+    key = opened.routed.router.records([FAR], [None])[0].key
     distances = [float(np.linalg.norm(view.record.key - key)) for view in live]
     best = int(np.argmin(distances))
     assert (nearest.edit_id, query(opened, [FAR], 1)[0].edit_prompt) == (

@@ -1,0 +1,6 @@
+"""What tests of scope have in common."""
+
+from __future__ import annotations
+
+QUICK_SCOPE = {"questions": 200}
+"""A recipe's `calibration` with which scope is learnt in seconds; look-alikes are told apart nevertheless."""
