@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: `recipes/` and `data/scope/`, which are no packages, ship inside `melo_cli`."""
+"""What pyproject.toml cannot say: `recipes/` and `data/scope/`, no packages, ship inside `melo_cli`."""
 
 from setuptools import find_packages, setup
 

@@ -1,4 +1,4 @@
-"""Other ways to put an edit's question, for training its block: a block that knows one wording answers others worse.
+"""Other ways to put an edit's question: a block that was trained on one wording answers others worse.
 
 What a block learns too much does no harm: it answers only prompts that are routed to it.
 """
@@ -24,8 +24,8 @@ class Paraphraser:
     """Puts a question as the corpus puts the questions nearest to it, and with text around it.
 
     Args:
-        kinds: for each kind of the corpus what is asked, a unit vector `[size]`; without any, nothing is carried
-            over from the corpus.
+        kinds: for each kind of the corpus what is asked, a unit vector `[size]`; without any, nothing is
+            carried over from the corpus.
     """
 
     def __init__(self, corpus: Corpus, kinds: Mapping[str, NDArray[np.float32]]) -> None:

@@ -85,4 +85,4 @@ def _pooling_settings(source: str, folder: Path) -> dict[str, Any]:
 
 def _embeddings(model: PreTrainedModel) -> str:
     embeddings = model.get_input_embeddings()
-    return next(name for name, module in model.named_modules() if module is embeddings)
+    return str(next(name for name, module in model.named_modules() if module is embeddings))

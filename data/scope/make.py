@@ -12,7 +12,8 @@ and trivia. The rows that are written:
 
 A row of the first form is one question: `plain` asks it in different words, `noisy` in the middle of other
 text, in lower case, or with typos. Two rows of one kind ask the same about others; two rows of one subject
-ask something else about it. A row of the last form is what may stand around a question. The run is deterministic by seed.
+ask something else about it. A row of the last form is what may stand around a question. The run is
+deterministic by seed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Learns the scope of a project's edits and puts it in force: key map, recipe, and new records of the edits."""
+"""Learns the scope of a project's edits and puts it in force: key map, recipe, new records of the edits."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class Calibration:
                 "scope": "verified",
                 "threshold": None if self.strictest else self.threshold,
                 "model": settings,
-                "encoder": self.encoder,
+                "encoder": dict(self.encoder) if self.encoder is not None else None,
                 "kinds": list(self.kinds),
                 "learnt": self.report(),
                 "seed": seed,
-                "seen": digests(self.material.prompts()),
+                "seen": list(digests(self.material.prompts())),
             },
             {name: array.numpy() for name, array in arrays.items()}
             | {"kinds": np.stack([vector.numpy() for vector in self.kinds.values()])},
@@ -107,7 +107,8 @@ def calibrate(
     threshold = threshold_within(Evidence(learnt.outcomes, after.outcomes), bounds)
     if math.isinf(threshold):
         reporter.warn(
-            "no threshold keeps false fires within routing.max_false_fire: each edit answers its own prompt alone"
+            "no threshold keeps false fires within routing.max_false_fire: each edit answers its own prompt "
+            "alone"
         )
     return Calibration(
         after.model,

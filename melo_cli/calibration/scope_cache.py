@@ -27,7 +27,7 @@ _SEED = 0
 
 
 def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Reporter) -> Learnt:
-    """What the corpus teaches with this base model, or its sentence encoder: from the cache, or learnt now."""
+    """What the corpus teaches with this base model or its sentence encoder: from the cache, or learnt now."""
     path = _cache_folder() / f"{_digest(base, layer, questions)}.safetensors"
     found = _read(path)
     if found is not None:

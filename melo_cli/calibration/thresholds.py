@@ -25,8 +25,8 @@ class Evidence:
 def threshold_within(evidence: Evidence, bounds: Mapping[str, float]) -> float:
     """The least log-odds that let no more of each kind of negatives fire than its bound, by either evidence.
 
-    A query fires from the threshold on. It lies half way to the next query that was seen, so that rounding moves
-    none across. Infinite where no query that asks for an edit would reach it: then an edit answers its own
+    A query fires from the threshold on. It lies half way to the next query that was seen, so that rounding
+    moves none across. Infinite where no query that asks for an edit would reach it: then an edit answers its own
     prompt alone.
 
     Args:
@@ -36,7 +36,7 @@ def threshold_within(evidence: Evidence, bounds: Mapping[str, float]) -> float:
         (_least(some, bounds[kind]) for kind in bounds for some in _negatives(evidence, kind)),
         default=math.inf,
     )
-    every = [outcome for outcome in (*evidence.corpus, *evidence.own)]
+    every = (*evidence.corpus, *evidence.own)
     above = [outcome.logit for outcome in every if outcome.logit > least]
     reached = any(outcome.logit > least and outcome.right for outcome in every if outcome.kind in ASKING)
     return (least + min(above)) / 2 if reached else math.inf

@@ -278,13 +278,13 @@ class TrainingSection(_Section):
         lr_scheduler: class of `torch.optim.lr_scheduler` and its arguments, or None.
     """
 
-    batch_size: Count = 20
-    variants: Annotated[int, Field(ge=0)] = 0
+    batch_size: Count = 1
+    variants: Annotated[int, Field(ge=0)] = 8
     max_steps: Count = 50
-    blocks_in_flight: Count = 1
+    blocks_in_flight: Count = 8
     stop_at: Annotated[float, Field(gt=0, lt=1)] | None = 0.8
     retries: Annotated[int, Field(ge=0, le=3)] = 3
-    optimizer: OptimizerSection = OptimizerSection.model_validate({"name": "Adam", "lr": 1e-2})
+    optimizer: OptimizerSection = OptimizerSection.model_validate({"name": "Adam", "lr": 3e-3})
     lr_scheduler: SchedulerSection | None = None
 
 

@@ -14,6 +14,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Lesson:
-    """Pairs to train a classifier on: `features` float32 `[pairs, features]`, `same` and `weight` `[pairs]`."""
+    """Pairs to train a classifier on: `features` `[pairs, features]`, `same` and `weight` `[pairs]`, float32."""
 
     features: Tensor
     same: Tensor
@@ -141,8 +142,8 @@ class Learnt:
     """A scope model with what it was made of.
 
     Attributes:
-        kinds: for each kind of question of the corpus what is asked, `[size]` float32, to tell of a prompt which
-            kind it is of.
+        kinds: for each kind of question of the corpus what is asked, `[size]` float32, to tell of a prompt
+            which kind it is of.
         lesson: what its classifier was trained on; a project trains another one on this and its own data.
         outcomes: of simulated edits, one a subject, about kinds of questions that it did not learn.
     """
@@ -337,7 +338,8 @@ def _contrastive(rows: Tensor, groups: Sequence[int | str], size: int, seed: int
         loss.backward()
         optimizer.step()
         schedule.step()
-    return projection.detach()
+    learnt: Tensor = projection.detach()
+    return learnt
 
 
 def classified(model: ScopeModel, lesson: Lesson, seed: int) -> ScopeModel:
@@ -368,7 +370,7 @@ def classified(model: ScopeModel, lesson: Lesson, seed: int) -> ScopeModel:
 def _fresh_layers(inputs: int, torch_random: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     sizes = (inputs, *_HIDDEN, 1)
     layers = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in pairwise(sizes):
         bound = fan_in**-0.5
         weight = (torch.rand((fan_in, fan_out), generator=torch_random) * 2 - 1) * bound
         bias = (torch.rand(fan_out, generator=torch_random) * 2 - 1) * bound

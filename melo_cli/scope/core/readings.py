@@ -23,7 +23,7 @@ class Reading:
         texts: the texts.
         words: the words of each, as written; at most `MOST_WORDS`.
         starts: int64 `[n + 1]`, where the words of each text begin among all words.
-        low, high: `[words, d]`, each word's state at the two layers, the mean over its tokens; any float type.
+        low, high: `[words, d]`, each word's state at the two layers, the mean over its tokens.
         whole: `[n, d]`, the state at the higher layer that stands for the text.
     """
 

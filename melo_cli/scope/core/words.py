@@ -33,8 +33,9 @@ _ANSWERS = {
 }
 ANSWER_SORTS = len(_ANSWERS)
 _ASKS = {word: sort for sort, words in enumerate(_ANSWERS.values(), 1) for word in words}
-_SENTENCE_END = re.compile(r"(?<=[.?!…。？！])[\"')\]]*\s+|\n+")
-_QUESTION_MARKS = ("?", "？")
+_WIDE_QUESTION_MARK, _WIDE_EXCLAMATION_MARK = "\uff1f", "\uff01"
+_SENTENCE_END = re.compile(rf"(?<=[.?!…。{_WIDE_QUESTION_MARK}{_WIDE_EXCLAMATION_MARK}])[\"')\]]*\s+|\n+")
+_QUESTION_MARKS = ("?", _WIDE_QUESTION_MARK)
 _MOST_QUESTIONS = 2
 _GRAMS = (2, 3, 4)
 _WHOLE = (
@@ -87,8 +88,8 @@ def asked_views(text: str) -> list[str]:
 def answer_sorts(words: Sequence[str]) -> list[int]:
     """For each word which sort of answer it asks for, from 1 to `ANSWER_SORTS`; 0 for none.
 
-    `who`, `when`, `where` and `why` say it alone; a word such as `year` or `many` right behind `how`, `what` or
-    `which`.
+    `who`, `when`, `where` and `why` say it alone; a word such as `year` or `many` right behind `how`, `what`
+    or `which`.
     """
     sorts = []
     before = ""
