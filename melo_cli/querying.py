@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from melo_cli.loading import OpenProject
-from melo_cli.scope.core.rules import Candidate, Route
+from melo_cli.scope.core.rules import Candidate, Route, Verified
+from melo_cli.scope.explaining import against
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class QueryAnswer:
 
     Attributes:
         edit_prompt: the prompt of the nearest edit, fired or not; None in a project without edits.
+        against: what speaks against the nearest edit, where it did not fire under the rule `verified`.
     """
 
     prompt: str
@@ -22,6 +24,7 @@ class QueryAnswer:
     edit_prompt: str | None
     base: str
     edited: str
+    against: str | None = None
 
 
 def query(
@@ -43,9 +46,25 @@ def query(
     base = answers[: len(encoded)]
     edited = dict(zip(fired, answers[len(encoded) :], strict=True))
     return [
-        QueryAnswer(prompt, route, _edit_prompt(opened, route.nearest), base[at], edited.get(at, base[at]))
+        QueryAnswer(
+            prompt,
+            route,
+            _edit_prompt(opened, route.nearest),
+            base[at],
+            edited.get(at, base[at]),
+            _against(opened, prompt, route),
+        )
         for at, (prompt, route) in enumerate(zip(prompts, routes, strict=True))
     ]
+
+
+def _against(opened: OpenProject, prompt: str, route: Route) -> str | None:
+    rule = opened.routed.router.rule
+    if route.held is not None or route.nearest is None or not isinstance(rule, Verified):
+        return None
+    edit = opened.project.edit(route.nearest.edit_id).record
+    asked = route.nearest.asked or prompt
+    return against(asked, edit.prompt, edit.subject, rule.model.vocabulary)
 
 
 def _edit_prompt(opened: OpenProject, neighbour: Candidate | None) -> str | None:

@@ -17,10 +17,12 @@ def query_block(answer: QueryAnswer, project: Project) -> Block:
     fired, nearest = answer.route.fired, answer.route.nearest
     if fired is not None:
         facts = [("route", _described(fired, project))]
+        facts += [("asked", fired.asked)] if fired.asked is not None else []
     elif answer.route.held is not None:
         facts = [("route", f"base, right already: {_described(answer.route.held, project)}")]
     elif nearest is not None:
         facts = [("route", "base"), ("nearest", f"{_described(nearest, project)}: did not fire")]
+        facts += [("against", answer.against)] if answer.against is not None else []
     else:
         facts = [("route", "base (the project holds no edit that routes)")]
     return Block(("prompt", answer.prompt), facts, [("base", answer.base), ("edited", answer.edited)])
@@ -32,6 +34,7 @@ def query_document(answer: QueryAnswer, project: Project) -> dict[str, Any]:
         "prompt": answer.prompt,
         "route": _candidate_document(answer.route.fired, project),
         "nearest": _candidate_document(answer.route.nearest, project),
+        "against": answer.against,
         "base": answer.base,
         "edited": answer.edited,
     }
@@ -44,7 +47,7 @@ def _described(candidate: Candidate, project: Project) -> str:
 
 def _sureness(candidate: Candidate) -> str:
     if candidate.probability is not None:
-        return f"{100 * candidate.probability:.0f}% sure"
+        return f"{100 * candidate.probability:.0f}% sure that it asks the same"
     if candidate.radius is None:
         return f"distance {candidate.distance:.4g}"
     return f"cluster {candidate.cluster}, distance {candidate.distance:.4g}, radius {candidate.radius:.4g}"

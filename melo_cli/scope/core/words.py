@@ -25,12 +25,13 @@ _ANSWERS = {
     "who": ("who", "whom", "whose"),
     "when": ("when", "year", "date", "day", "month", "century", "time", "hour", "o'clock"),
     "where": ("where", "city", "country", "town", "place", "county", "region", "street", "village", "nation"),
-    "quantity": (
+    "how much": (
         *("many", "much", "number", "percentage", "amount", "long", "far", "tall", "high", "old", "big"),
         *("large", "wide", "deep", "heavy", "fast", "often"),
     ),
     "why": ("why", "reason"),
 }
+ANSWER_NAMES = tuple(_ANSWERS)
 ANSWER_SORTS = len(_ANSWERS)
 _ASKS = {word: sort for sort, words in enumerate(_ANSWERS.values(), 1) for word in words}
 _WIDE_QUESTION_MARK, _WIDE_EXCLAMATION_MARK = "\uff1f", "\uff01"
