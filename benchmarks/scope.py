@@ -1,0 +1,158 @@
+"""How far edits reach and what fires wrongly, by kind, without training a block.
+
+    python benchmarks/scope.py MODEL EDITS.jsonl [--task TASK] [--encoder ENCODER] [--edits 1000]
+        [--skip 0] [--locality hard] [--own 500] [--json]
+
+Stores the first edits of a file (`prompt`, `target`, `subject`, `rephrases`, `locality_prompt`) as neurons under the
+rule `verified`, with a scope model learnt as a project learns it, and routes their rephrases and locality prompts.
+No rephrase is learnt from; with `--own N` the N rows behind the edits are, as `dataset.calibration` is.
+
+Reach is the share of rephrases led to their own edit; an answer is right where the edit's block then gives the
+target, which `melo eval` measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from melo_cli.base_model import load_base_model
+from melo_cli.calibration import calibrate
+from melo_cli.datasets import EditRequest
+from melo_cli.loading import resolve_recipe
+from melo_cli.recipe import recipe_from_mapping
+from melo_cli.reporter import SilentReporter
+from melo_cli.scope.core.exported import NeuronTable
+from melo_cli.scope.core.router import Router, verified_router
+from melo_cli.scope.core.rules import Route
+from melo_cli.scope.reading import reader_for
+
+
+def main() -> None:
+    """Measure one data set on one model, and print a line a kind."""
+    asked = _arguments()
+    rows = _rows(asked.data)
+    edits = rows[asked.skip : asked.skip + asked.edits]
+    own = rows[asked.skip + asked.edits :][: asked.own]
+    with tempfile.TemporaryDirectory() as folder:
+        router, expected = _router(asked, edits, own, Path(folder))
+    started = time.perf_counter()
+    found = list(_measured(router, edits, asked.locality))
+    seconds = (time.perf_counter() - started) / max(1, len(found))
+    kinds: dict[str, list[bool]] = defaultdict(list)
+    for kind, good in found:
+        kinds[kind].append(good)
+    figures = {kind: {"share": sum(some) / len(some), "n": len(some)} for kind, some in kinds.items()}
+    if asked.json:
+        print(json.dumps({"figures": figures, "expected": expected, "ms_a_prompt": 1000 * seconds}))
+        return
+    print(f"threshold {expected['threshold']}, learnt from own rows: {expected['moved']}")
+    for kind, figure in figures.items():
+        print(f"{kind:10s} n {figure['n']:5d}  {figure['share']:.3f}")
+    print(f"{1000 * seconds:.1f} ms a prompt, reading it among them")
+
+
+def _router(
+    asked: argparse.Namespace, edits: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], folder: Path
+) -> tuple[Router, dict[str, Any]]:
+    """A router over the edits, and what calibration expects of it."""
+    dataset: dict[str, Any] = {"edits": str(asked.data)}
+    if own:
+        path = folder / "own.jsonl"
+        path.write_text("".join(f"{json.dumps(_as_melo(row))}\n" for row in own), encoding="utf-8")
+        dataset["calibration"] = str(path)
+    recipe = recipe_from_mapping(
+        {
+            "name": "scope",
+            "task": asked.task,
+            "model": {"name_or_path": asked.model, "dtype": "float32"},
+            "dataset": dataset,
+            "key": {"encoder": asked.encoder},
+            "calibration": {"share": 0, "max_edits": max(1, asked.own)},
+        },
+        where="benchmarks/scope.py",
+    )
+    base = load_base_model(recipe.model, recipe.task, encoder=recipe.key.encoder)
+    recipe = resolve_recipe(recipe, base)
+    requests = [EditRequest(row["prompt"], str(row["target"]), (), (), row.get("subject")) for row in edits]
+    found = calibrate(recipe, base, requests, SilentReporter())
+    key_map = found.key_map(recipe.seed)
+    arrays = {name: torch.tensor(array) for name, array in key_map.arrays.items()}
+    empty = NeuronTable([], {"keys": torch.zeros((0, found.model.key_size))})
+    router = verified_router(key_map.settings, arrays, reader_for(base, recipe.key.layer), empty)
+    records = router.records([row["prompt"] for row in edits], [row.get("subject") for row in edits])
+    starts = np.cumsum([0, *(len(record.tokens) for record in records)])
+    router.neurons = NeuronTable(
+        [{"edit_id": f"e{at:06d}", "adapter": f"b{at:06d}"} for at in range(1, len(edits) + 1)],
+        {
+            "keys": torch.tensor(np.stack([record.key for record in records])),
+            "tokens": torch.tensor(np.concatenate([record.tokens for record in records])),
+            "token_starts": torch.tensor(starts),
+        },
+    )
+    return router, found.report()
+
+
+def _measured(router: Router, edits: Sequence[dict[str, Any]], locality: str) -> Iterator[tuple[str, bool]]:
+    """For each prompt its kind, and whether it is routed as it should be."""
+    prompts = {row["prompt"].strip() for row in edits}
+    for at, route in enumerate(router.routes([row["prompt"] for row in edits]), 1):
+        # Where one prompt is asked for twice, the newer edit answers.
+        yield (
+            "edit",
+            _edit(route) is not None and edits[_number(route) - 1]["prompt"] == edits[at - 1]["prompt"],
+        )
+    asked = [(at, text) for at, row in enumerate(edits, 1) for text in row.get("rephrases", ())]
+    for (at, _), route in zip(asked, router.routes([text for _, text in asked]), strict=True):
+        # Another edit that wants the same answer to the same question is as right.
+        right = _edit(route) is not None and edits[_number(route) - 1]["target"] == edits[at - 1]["target"]
+        yield "rephrase", right
+    apart = [row["locality_prompt"] for row in edits if row.get("locality_prompt")]
+    apart = [text for text in dict.fromkeys(apart) if text.strip() not in prompts]
+    for route in router.routes(apart):
+        yield f"{locality} left alone", _edit(route) is None
+
+
+def _edit(route: Route) -> str | None:
+    return route.fired.edit_id if route.fired is not None else None
+
+
+def _number(route: Route) -> int:
+    return int(str(_edit(route))[1:])
+
+
+def _as_melo(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: row[name] for name in ("prompt", "target", "subject", "rephrases") if name in row}
+    locality = [{"prompt": row["locality_prompt"]}] if row.get("locality_prompt") else []
+    return kept | {"target": str(row["target"]), "locality": locality}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--task", default="custom")
+    parser.add_argument("--encoder")
+    parser.add_argument("--edits", type=int, default=1000)
+    parser.add_argument("--skip", type=int, default=0)
+    parser.add_argument("--own", type=int, default=0)
+    parser.add_argument("--locality", choices=("hard", "unrelated"), default="hard")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
