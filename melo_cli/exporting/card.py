@@ -76,9 +76,9 @@ def routed_card(opened: OpenProject, auto_class: str) -> str:
             'model = melo_cli.load("path/to/this/folder")',
             "```",
             "",
-            f"Both answer like any model of their kind. {_asking(opened)} A prompt's own text decides who answers, "
-            "of a conversation the last user turn; `model.routes` says for each prompt of the last call which "
-            "edit did (`fired`, None where the base model did).",
+            f"Both answer like any model of their kind. {_asking(opened)} A prompt's own text decides who "
+            "answers, of a conversation the last user turn; `model.routes` says for each prompt of the last "
+            "call which edit did (`fired`, None where the base model did).",
             "",
             *_recipe(opened),
         ]
