@@ -76,12 +76,19 @@ def routed_card(opened: OpenProject, auto_class: str) -> str:
             'model = melo_cli.load("path/to/this/folder")',
             "```",
             "",
-            "Both answer like any model of their kind; `model.routes` says which edit answered each prompt "
-            "of the last call, or none.",
+            f"Both answer like any model of their kind. {_asking(opened)} A prompt's own text decides who "
+            "answers, of a conversation the last user turn; `model.routes` says for each prompt of the last "
+            "call which edit did (`fired`, None where the base model did).",
             "",
             *_recipe(opened),
         ]
     )
+
+
+def _asking(opened: OpenProject) -> str:
+    if opened.encoder.template == "chat":
+        return "Ask through the tokenizer's chat template, as the edits were made."
+    return "Ask with the plain prompt, as the edits were made."
 
 
 def _front_matter(opened: OpenProject) -> list[str]:

@@ -24,10 +24,6 @@ from melo_cli.scope.core.rules import Route
 
 WAYS = ("verified", "radius", "encoder")
 KINDS = {"verified": "pico_llama", "radius": "pico_t5", "encoder": "pico_gpt2"}
-CHANGES: dict[str, dict[str, Any]] = {
-    "verified": {"key": {}, "model": {"template": "chat"}},
-    "radius": {"key": {"radius": 2.0}},
-}
 PLACES = ["Britain", "Cologne", "Paris", "the river"]
 ASKED = ["Who runs {}?", "When was {} built?", "What is the price of a ticket to {} in 1934?"]
 PROMPTS = [asked.format(place) for asked in ASKED for place in PLACES]
@@ -117,6 +113,7 @@ def texts() -> list[str]:
 def exported(
     edit: Callable[..., EditSummary],
     models: Callable[[str], Path],
+    verified: dict[str, Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Exported]:
     """By way of routing a project of twelve edits, as a routed folder and as adapters."""
@@ -124,19 +121,17 @@ def exported(
     answers = ["London", "John", "law", "1889"]
     rows = [{"prompt": prompt, "target": answers[at % 4]} for at, prompt in enumerate(PROMPTS)]
     made = {}
-    with pytest.MonkeyPatch.context() as patch:
-        if "MELO_CACHE" not in os.environ:
-            patch.setenv("MELO_CACHE", str(place / "cache"))
-        for way in WAYS:
-            changes = CHANGES.get(way) or {"key": {"encoder": str(models("pico_bert"))}}
-            key = {"radius": "auto"} | changes["key"]
-            calibration = {} if way == "radius" else {"calibration": {"questions": 60}}
-            options = changes | calibration | {"key": key, "task": "custom"}
-            path = edit(KINDS[way], rows, place / way, **options).path
-            opened = open_project(path)
-            export_routed(opened, place / f"{way}-routed", SilentReporter())
-            export_peft(opened, place / f"{way}-peft", SilentReporter())
-            made[way] = Exported(opened, place / f"{way}-routed", place / f"{way}-peft")
+    for way in WAYS:
+        changes: dict[str, Any] = {"key": {"radius": 2.0}}
+        if way == "verified":
+            changes = verified | {"model": {"template": "chat"}}
+        if way == "encoder":
+            changes = verified | {"key": verified["key"] | {"encoder": str(models("pico_bert"))}}
+        path = edit(KINDS[way], rows, place / way, task="custom", **changes).path
+        opened = open_project(path)
+        export_routed(opened, place / f"{way}-routed", SilentReporter())
+        export_peft(opened, place / f"{way}-peft", SilentReporter())
+        made[way] = Exported(opened, place / f"{way}-routed", place / f"{way}-peft")
     return made
 
 
