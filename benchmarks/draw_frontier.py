@@ -1,4 +1,4 @@
-"""Generality against false fires, as a curve: what other radii would give a project that was evaluated.
+"""Generality against false fires, as a curve: what another limit would give a project that was evaluated.
 
     melo eval --results RESULTS.parquet
     python benchmarks/draw_frontier.py RESULTS.parquet --out FRONTIER.svg
@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from melo_cli.evaluation.frontier import best_within, ceiling, frontier
+from melo_cli.evaluation.measures import measure_of
 from melo_cli.evaluation.page.charts import frontier_chart
 from melo_cli.evaluation.page.style import STYLE
 from melo_cli.evaluation.results import Result
@@ -28,11 +29,11 @@ def main() -> None:
     of_kind = {
         kind: [row for row in results if row.kind == kind] for kind in ("rephrase", "hard", "unrelated")
     }
-    rephrases = of_kind["rephrase"]
-    hard = frontier(rephrases, of_kind["hard"])
+    rephrases, measure = of_kind["rephrase"], measure_of(results)
+    hard = frontier(rephrases, of_kind["hard"], measure)
     curves = [
         ("hard", "hard negatives", hard),
-        ("unrelated", "unrelated prompts", frontier(rephrases, of_kind["unrelated"])),
+        ("unrelated", "unrelated prompts", frontier(rephrases, of_kind["unrelated"], measure)),
     ]
     chart = frontier_chart(curves, ceiling(rephrases))
     opening, inside = chart.split(">", 1)
@@ -40,12 +41,13 @@ def main() -> None:
     options.out.write_text(
         f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{inside}\n', encoding="utf-8"
     )
-    lines = ["| hard negatives that fire, at most | radii times | rephrases that reach the right edit |"]
+    limit = "probability from" if measure.rising else "radii times"
+    lines = [f"| hard negatives that fire, at most | {limit} | rephrases that reach the right edit |"]
     lines.append("| --- | --- | --- |")
     for share in _SHARES:
         point = best_within(hard, share)
         if point is not None:
-            lines.append(f"| {share:.2f} | {point.factor:.2f} | {point.reached:.3f} |")
+            lines.append(f"| {share:.2f} | {point.limit:.2f} | {point.reached:.3f} |")
     lines.append(f"| any | | {ceiling(rephrases):.3f} |")
     print("\n".join(lines))  # noqa: T201
 

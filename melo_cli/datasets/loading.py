@@ -9,6 +9,7 @@ from pathlib import Path
 from melo_cli.datasets.files import READERS, read_file
 from melo_cli.datasets.formats import RowFormat
 from melo_cli.datasets.hub import HUB_ID, Role, read_hub
+from melo_cli.datasets.knowedit import KnowEditRows
 from melo_cli.datasets.melo_rows import MeloRows
 from melo_cli.datasets.notes import Notes, tell_repeats
 from melo_cli.datasets.published import MendZsreRows, NaturalQuestionsRows, OpenWebTextRows, ScotusRows
@@ -21,6 +22,7 @@ from melo_cli.reporter import Reporter
 
 _FORMATS: tuple[type[RowFormat], ...] = (
     MeloRows,
+    KnowEditRows,
     WikiBioRows,
     MendZsreRows,
     NaturalQuestionsRows,

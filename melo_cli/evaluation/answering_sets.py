@@ -54,8 +54,8 @@ def answer_again(
 
 def _each(groups: Sequence[Asked], ask: Callable[[Asked, bool], list[Answered]]) -> AnsweredSets:
     """Every group asked; the last one, accurate text, is scored but not answered."""
-    edits, rephrases, unrelated, hard = (ask(group, True) for group in groups[:-1])
-    return AnsweredSets(edits, rephrases, unrelated, hard, ask(groups[-1], False))
+    edits, rephrases, same_subject, hard, unrelated = (ask(group, True) for group in groups[:-1])
+    return AnsweredSets(edits, rephrases, same_subject, hard, unrelated, ask(groups[-1], False))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from melo_cli.scope.core.rules import Route
 
 # Room for an answer to go on past its target, which makes it wrong.
 _SPARE_TOKENS = 2
+_MOST_AGAIN = 100
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def ask_routed(
 ) -> list[Answered]:
     """The same probes with the routes and answers of `opened.asker` in the edited model's place.
 
-    A prompt routed to the base is answered by the same weights in both models, so it is not asked again.
+    A prompt routed to the base is answered by the same weights in both models, so it is not asked again, and
+    agrees by construction; `unfired_again` asks some of them.
     """
     encoded = [_encode(opened, row.probe) for row in rows]
     routes = opened.asker.routes([row.probe.prompt for row in rows])
@@ -119,6 +121,34 @@ def ask_anew(
         )
         for row, reply in zip(rows, replies, strict=True)
     ]
+
+
+def unfired_again(opened: OpenProject, rows: Sequence[Answered]) -> tuple[int, int]:
+    """Route and ask again, among prompts that an edit answers, some prompts that none does.
+
+    They stand in the same batches, so that a block which reached another row than its own would show.
+
+    Returns:
+        How many of the prompts that no edit answered were asked, at most 100, and how many were answered as
+        by the base.
+    """
+    fired = _spread([row for row in rows if row.fired], _MOST_AGAIN)
+    unfired = _spread([row for row in rows if not row.fired], _MOST_AGAIN)
+    mixed = [*fired, *unfired]
+    routes = opened.asker.routes([row.probe.prompt for row in mixed])
+    blocks = [route.fired.block if route.fired is not None else None for route in routes]
+    encoded = [_encode(opened, row.probe) for row in mixed]
+    answers = opened.asker.answers(
+        [edit.prompt_ids for edit in encoded], blocks, [_limit(opened, edit) for edit in encoded]
+    )
+    pairs = zip(unfired, answers[len(fired) :], strict=True)
+    return len(unfired), sum(same_answer(answer, row.base) for row, answer in pairs)
+
+
+def _spread(rows: Sequence[Answered], most: int) -> list[Answered]:
+    """At most so many, at even distances over all."""
+    count = min(most, len(rows))
+    return [rows[at * len(rows) // count] for at in range(count)]
 
 
 @dataclass(frozen=True)

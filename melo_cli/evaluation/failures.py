@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from melo_cli.evaluation.measures import measure_of
 from melo_cli.evaluation.report import EvalReport
 from melo_cli.evaluation.results import Result
 
@@ -31,6 +32,7 @@ class Failures:
 def worst_failures(report: EvalReport) -> list[Failures]:
     """Failures by kind, the worst first; kinds of which nothing was asked are left out."""
     rephrases = report.of_kind("rephrase")
+    nearness = measure_of(report.results).closeness
     missed = [row for row in rephrases if not row.edited_right]
     astray = [row for row in missed if row.fired and not row.fired_right]
     unlearnt = [row for row in missed if row.fired and row.fired_right]
@@ -45,40 +47,37 @@ def worst_failures(report: EvalReport) -> list[Failures]:
         ),
         _group(
             "Rephrases answered by another edit",
-            "They lie inside the radius of an edit that wants another answer; the nearest first.",
+            "They lie in the scope of an edit that wants another answer; the nearest first.",
             rephrases,
             astray,
-            by=_radii,
+            by=nearness,
         ),
         _group(
             "Rephrases that reached their edit and are wrong all the same",
             "The block that answered gives the prompt itself as asked, but not these words.",
             rephrases,
             unlearnt,
-            by=_radii,
+            by=nearness,
         ),
         _group(
             "Rephrases that no edit reached",
-            "They lie outside every radius, so that the unedited model answered; the farthest first.",
+            "They lie in no edit's scope, so that the unedited model answered; the farthest first.",
             rephrases,
             beyond,
-            by=lambda row: -_radii(row),
+            by=lambda row: -nearness(row),
         ),
     ]
     for kind, title in (
+        ("same_subject", "Other questions about an edit's subject that changed"),
         ("hard", "Hard negatives that changed"),
         ("unrelated", "Unrelated prompts that changed"),
     ):
         rows = report.of_kind(kind)
         words = "They should be answered as by the unedited model; those nearest to an edit first."
         groups.append(
-            _group(title, words, rows, [row for row in rows if not row.agrees], by=_radii, truth=False)
+            _group(title, words, rows, [row for row in rows if not row.agrees], by=nearness, truth=False)
         )
     return [group for group in groups if group is not None]
-
-
-def _radii(row: Result) -> float:
-    return row.radii if row.radii is not None else float("inf")
 
 
 def _group(

@@ -1,4 +1,4 @@
-"""Generality against false fires, if all radii were scaled by one factor: from distances alone."""
+"""Generality against false fires, if the radii or the threshold were others: from what was measured alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from melo_cli.evaluation.measures import RADII, Measure
 from melo_cli.evaluation.results import Result
 
 # Points of a curve; more show nothing.
@@ -16,45 +17,50 @@ _POINTS = 200
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """What would be reached, and what would fire, with every radius times `factor`.
+    """What would be reached, and what would fire, with another limit.
 
     Attributes:
-        reached: share of rephrases inside the radius of an edit that wants their answer.
-        fired: share of the negatives inside some edit's radius.
+        limit: what all radii are multiplied by, or the probability from which on an edit answers.
+        reached: share of rephrases that an edit which wants their answer would answer.
+        fired: share of the negatives that some edit would answer.
+        present: whether this is the limit in force.
     """
 
-    factor: float
+    limit: float
     reached: float
     fired: float
+    present: bool
 
 
-def frontier(rephrases: Sequence[Result], negatives: Sequence[Result]) -> list[FrontierPoint]:
-    """The curve from the smallest factor to the largest, the present radii (factor 1) among them.
+def frontier(
+    rephrases: Sequence[Result], negatives: Sequence[Result], measure: Measure = RADII
+) -> list[FrontierPoint]:
+    """The curve from the strictest limit to the widest, the present one among them.
 
-    Each probe counts by one cluster, the one that fired or else its nearest neuron's: the curve is exact at
-    factor 1, and close near it.
+    Each probe counts by one edit, the one that fired or else the nearest: the curve is exact at the present
+    limit, and close near it.
 
     Returns:
         No point where there is nothing to compare.
     """
-    ours = [(row.radii, bool(_right(row))) for row in rephrases if row.radii is not None]
-    theirs = [row.radii for row in negatives if row.radii is not None]
+    ours = [(value, bool(_right(row))) for row in rephrases if (value := measure.of(row)) is not None]
+    theirs = [value for row in negatives if (value := measure.of(row)) is not None]
     if not ours or not theirs:
         return []
-    every = np.array([*(radii for radii, _ in ours), *theirs])
-    steps = np.unique(np.append(every[np.isfinite(every)], 1.0))
+    every = np.array([*(value for value, _ in ours), *theirs])
+    steps = np.unique(np.append(every[np.isfinite(every)], measure.limit))
     if len(steps) > _POINTS:
         chosen = np.linspace(0, len(steps) - 1, _POINTS).round().astype(int)
-        steps = np.union1d(steps[chosen], [1.0])
-    right = np.array([radii for radii, is_right in ours if is_right])
-    fired = np.array(theirs)
+        steps = np.union1d(steps[chosen], [measure.limit])
+    right = [value for value, is_right in ours if is_right]
     return [
         FrontierPoint(
-            float(factor),
-            reached=float((right <= factor).sum()) / len(ours),
-            fired=float((fired <= factor).mean()),
+            limit,
+            reached=sum(measure.fires(value, limit) for value in right) / len(ours),
+            fired=sum(measure.fires(value, limit) for value in theirs) / len(theirs),
+            present=limit == measure.limit,
         )
-        for factor in steps
+        for limit in (steps[::-1] if measure.rising else steps).tolist()
     ]
 
 
@@ -65,7 +71,7 @@ def best_within(points: Sequence[FrontierPoint], false_fires: float) -> Frontier
 
 
 def ceiling(rephrases: Sequence[Result]) -> float:
-    """Share of rephrases whose cluster is of the right answer: what no factor exceeds."""
+    """Share of rephrases whose edit, fired or else the nearest, is right: what no limit exceeds."""
     return sum(bool(_right(row)) for row in rephrases) / len(rephrases) if rephrases else math.nan
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation asks: edits, their rephrases, unrelated prompts, hard negatives, accurate text."""
+"""What an evaluation asks: edits, their rephrases, and what must stay, by how near it is to an edit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from melo_cli.datasets import load_accurate, load_hard, load_locality
 from melo_cli.errors import PromptError
+from melo_cli.evaluation.same_subject import asks_of_same_subject, questions_of_others
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
 from melo_cli.variants import is_hard_locality, plain, subject_swaps
@@ -24,11 +25,13 @@ class Probe:
     Attributes:
         truth: the answer that counts as right; None where only agreement with the base can be told.
         edit_id: the edit that the probe belongs to, if any.
+        made: whether it was made out of edits; else the data give it.
     """
 
     prompt: str
     truth: str | None
     edit_id: str | None = None
+    made: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,15 @@ class ProbeSet:
 
     edits: list[Probe]
     rephrases: list[Probe]
-    unrelated: list[Probe]
+    same_subject: list[Probe]
     hard: list[Probe]
+    unrelated: list[Probe]
     accurate: list[Probe]
     seen_unrelated: list[Probe]
 
     def groups(self) -> list[list[Probe]]:
-        """The five groups, in the order of `results.KINDS`."""
-        return [self.edits, self.rephrases, self.unrelated, self.hard, self.accurate]
+        """The groups in the order of `results.KINDS`."""
+        return [self.edits, self.rephrases, self.same_subject, self.hard, self.unrelated, self.accurate]
 
 
 def nothing_seen(_prompt: str) -> bool:
@@ -57,51 +61,82 @@ def nothing_seen(_prompt: str) -> bool:
 
 
 def collect_probes(
-    opened: OpenProject, reporter: Reporter, *, seen: Seen = nothing_seen, hard: bool = True
+    opened: OpenProject, reporter: Reporter, *, seen: Seen = nothing_seen, near: bool = True
 ) -> ProbeSet:
     """Probes of every live edit: superseded and reverted ones ask for nothing any more.
 
-    A hard negative reads like an edit and is about something else. An edit's own locality prompts are hard
-    in task counterfact, whose rows give another subject of the same relation there, and in other tasks where
-    they have the edit's words around its subject. Beside these come the prompts of `dataset.hard`, or, where
-    it is null, for each edit without such a prompt its own question about the subject of another edit, which
-    asks something else of it; drawn by the recipe's seed.
+    What must stay comes in three kinds, by how near it is to an edit:
 
-    Unrelated prompts are the other locality prompts of edits and those of `dataset.locality`. Each prompt is
-    asked once; one that is itself the prompt or a rephrase of an edit is left out, with a word.
+    - `same_subject` asks something else about an edit's subject: an edit's own locality prompts that name it.
+      For an edit without such a prompt another edit's question is asked about its subject.
+    - `hard` reads like an edit and is about something else. An edit's own locality prompts are hard in task
+      counterfact, whose rows give another subject of the same relation there, and in other tasks where they
+      have the edit's words around its subject. Beside these come the prompts of `dataset.hard`, or, where it
+      is null, for each edit without such a prompt its own question about the subject of another edit.
+    - `unrelated` are the other locality prompts of edits and those of `dataset.locality`.
+
+    What is made of edits is drawn by the recipe's seed, and asks of a subject only what no edit of that
+    subject does; calibration has its negatives from elsewhere. Each prompt is asked once; one that is itself
+    the prompt or a rephrase of an edit is left out, with a word.
 
     Args:
-        seen: whether calibration has used a text. Such rephrases, unrelated prompts and hard negatives are
-            left out, with a word on how many; edits are always asked.
-        hard: False leaves hard negatives out.
+        seen: whether calibration has used a text. Such rephrases and negatives are left out, with a word on
+            how many; edits are always asked.
+        near: False leaves out what is hard or made, and takes what is of the same subject as unrelated.
     """
     live = live_edits(opened)
     edits = [Probe(edit.prompt, edit.target, edit.edit_id) for edit in live]
     rephrases = [Probe(text, edit.target, edit.edit_id) for edit in live for text in edit.record.rephrases]
-    near, far = _own_locality(live, opened.recipe.task)
+    same_subject, hard, far = _own_locality(live, opened.recipe.task)
+    if not near:
+        far += same_subject
     related = {probe.prompt for probe in (*edits, *rephrases)}
     unrelated = _apart(far + _locality_of_data(opened, reporter), related, "unrelated prompts", reporter)
-    near = _apart(near, related, "hard negatives", reporter) if hard else []
-    if hard and (given := _hard_of_data(opened, live, reporter)):
-        near += given
-    elif hard:  # what calibration saw of an edit is its question, too
-        near += _swaps(opened, [edit for edit in live if not seen(edit.prompt)], near)
-    near_prompts = {probe.prompt for probe in near}
-    unrelated = [probe for probe in unrelated if probe.prompt not in near_prompts]
-    asked = {"rephrases": rephrases, "unrelated prompts": unrelated, "hard negatives": _distinct(near)}
-    fresh = {name: [probe for probe in probes if not seen(probe.prompt)] for name, probes in asked.items()}
-    dropped = {name: len(probes) - len(fresh[name]) for name, probes in asked.items()}
+    if near:
+        # What calibration saw of an edit is its question, too.
+        fresh = [edit for edit in live if not seen(edit.prompt)]
+        hard = _apart(hard, related, "hard negatives", reporter)
+        hard += _hard_of_data(opened, live, reporter) or _swaps(opened, fresh, hard)
+        same_subject = _apart(same_subject, related, "same-subject prompts", reporter)
+        same_subject += _others_questions(opened, fresh, same_subject, hard)
+    asked = _each_once(
+        {
+            "rephrases": rephrases,
+            "same-subject prompts": same_subject if near else [],
+            "hard negatives": hard if near else [],
+            "unrelated prompts": unrelated,
+        }
+    )
+    kept = {name: [probe for probe in probes if not seen(probe.prompt)] for name, probes in asked.items()}
+    _tell_what_was_seen(asked, kept, reporter)
+    return ProbeSet(
+        edits,
+        kept["rephrases"],
+        kept["same-subject prompts"],
+        kept["hard negatives"],
+        kept["unrelated prompts"],
+        _accurate(opened, reporter),
+        [probe for probe in asked["unrelated prompts"] if seen(probe.prompt)],
+    )
+
+
+def _each_once(asked: dict[str, list[Probe]]) -> dict[str, list[Probe]]:
+    """No prompt in two of the groups that must stay, and none twice in one of them: the first one has it."""
+    taken: set[str] = set()
+    found = {"rephrases": asked["rephrases"]}
+    for name in ("same-subject prompts", "hard negatives", "unrelated prompts"):
+        found[name] = [probe for probe in _distinct(asked[name]) if probe.prompt not in taken]
+        taken |= {probe.prompt for probe in found[name]}
+    return found
+
+
+def _tell_what_was_seen(
+    asked: dict[str, list[Probe]], kept: dict[str, list[Probe]], reporter: Reporter
+) -> None:
+    dropped = {name: len(probes) - len(kept[name]) for name, probes in asked.items()}
     if any(dropped.values()):
         counts = ", ".join(f"{count} {name}" for name, count in dropped.items() if count)
         reporter.info(f"left out, because calibration has seen them: {counts}")
-    return ProbeSet(
-        edits,
-        fresh["rephrases"],
-        fresh["unrelated prompts"],
-        fresh["hard negatives"],
-        _accurate(opened, reporter),
-        [probe for probe in unrelated if seen(probe.prompt)],
-    )
 
 
 def live_edits(opened: OpenProject) -> list[EditView]:
@@ -111,25 +146,43 @@ def live_edits(opened: OpenProject) -> list[EditView]:
     return [edit for edit in views if edit.status in _LIVE and edit.edit_id == newest[edit.prompt]]
 
 
-def _own_locality(live: Sequence[EditView], task: str) -> tuple[list[Probe], list[Probe]]:
-    """The edits' own locality prompts: hard ones, and the rest."""
-    near: list[Probe] = []
+def _own_locality(live: Sequence[EditView], task: str) -> tuple[list[Probe], list[Probe], list[Probe]]:
+    """The edits' own locality prompts: of the same subject, hard ones, and the rest."""
+    same_subject: list[Probe] = []
+    hard: list[Probe] = []
     far: list[Probe] = []
     for edit in live:
         for prompt, truth in edit.record.locality:
-            (near if is_hard_locality(edit.record, prompt, task) else far).append(
-                Probe(prompt, truth, edit.edit_id)
-            )
-    return near, far
+            if asks_of_same_subject(edit.record, prompt):
+                kind = same_subject
+            else:
+                kind = hard if is_hard_locality(edit.record, prompt, task) else far
+            kind.append(Probe(prompt, truth, edit.edit_id))
+    return same_subject, hard, far
 
 
 def _swaps(opened: OpenProject, live: Sequence[EditView], near: Sequence[Probe]) -> list[Probe]:
-    provided = {probe.edit_id for probe in near}
     swaps = subject_swaps([edit.record for edit in live], seed=opened.recipe.seed)
+    return _made(opened, live, swaps, near)
+
+
+def _others_questions(
+    opened: OpenProject, live: Sequence[EditView], given: Sequence[Probe], hard: Sequence[Probe]
+) -> list[Probe]:
+    taken = [probe.prompt for probe in (*given, *hard)]
+    asked = questions_of_others([edit.record for edit in live], taken, seed=opened.recipe.seed)
+    return _made(opened, live, asked, given)
+
+
+def _made(
+    opened: OpenProject, live: Sequence[EditView], texts: Sequence[str | None], given: Sequence[Probe]
+) -> list[Probe]:
+    """Probes of what was made for each edit that the data give none of."""
+    provided = {probe.edit_id for probe in given}
     return [
-        Probe(swap, None, edit.edit_id)
-        for edit, swap in zip(live, swaps, strict=True)
-        if swap is not None and edit.edit_id not in provided and _fits(opened, swap)
+        Probe(text, None, edit.edit_id, made=True)
+        for edit, text in zip(live, texts, strict=True)
+        if text is not None and edit.edit_id not in provided and _fits(opened, text)
     ]
 
 

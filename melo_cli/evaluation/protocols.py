@@ -23,13 +23,22 @@ _TEACHER_FORCED = (
 )
 
 
+MADE = {
+    "same_subject": "another edit's question, asked about this edit's subject, of which no edit asks it",
+    "hard": "an edit's own question, asked about another edit's subject, of which no edit asks it",
+}
+"""How prompts that must stay are made where the data give none. Calibration makes none of these: its
+negatives are of the corpus, and the data's own prompts as they stand."""
+
+
 def measured(protocol: str, task: str) -> str:
     """What a protocol measures, in one line."""
     if protocol == PAPER:
         return _PAPER.get(task, _TEACHER_FORCED)
     return (
         "after all edits, every prompt asked alone: greedy answers that match exactly, rephrases that "
-        "calibration has not seen, agreement with the unedited model on unrelated prompts and hard negatives"
+        "calibration has not seen, agreement with the unedited model on other questions about an edit's "
+        "subject, on its question about other subjects (hard) and on unrelated prompts"
     )
 
 
@@ -58,3 +67,15 @@ def published(task: str, figures: Mapping[str, Any]) -> dict[str, Any]:
         **{name: share[part] if share is not None else None for name, share in shares.items()},
         "arr": None,
     }
+
+
+def unfired(figures: Mapping[str, Any]) -> str:
+    """What of the agreement of prompts that no edit answered was measured; nothing where none was asked."""
+    checked, agree = figures["unfired_checked"], figures["unfired_agree"]
+    if not checked:
+        return ""
+    return (
+        "a prompt that no edit answers is answered by the same weights in both models, and so agrees by "
+        f"construction; {checked} of them were asked again, in batches with prompts that edits answer, and "
+        f"{agree} of these were answered as before"
+    )

@@ -9,7 +9,7 @@ from typing import Any
 from melo_cli.answering import TokenScores, perplexity
 from melo_cli.base_model import ModelKind
 from melo_cli.evaluation.asking import Answered
-from melo_cli.evaluation.protocols import measured
+from melo_cli.evaluation.protocols import MADE, measured
 from melo_cli.evaluation.results import Result
 from melo_cli.evaluation.shares import mean, token_f1, wilson_interval
 
@@ -62,6 +62,12 @@ class EvalReport:
     baselines: Mapping[str, BaselineReport] = field(default_factory=dict)
 
     @property
+    def made(self) -> dict[str, str]:
+        """How the prompts that must stay came about, by kind; kinds of which none was asked are left out."""
+        rows = {kind: self.of_kind(kind) for kind in (*MADE, "unrelated")}
+        return {kind: _sources(kind, some) for kind, some in rows.items() if some}
+
+    @property
     def measured(self) -> str:
         """What the protocol measures, in one line."""
         return measured(self.protocol, self.task)
@@ -83,6 +89,7 @@ class EvalReport:
             "snapshot": self.snapshot,
             "protocol": self.protocol,
             "measures": self.measured,
+            "made": self.made,
             "edits": self.edits,
             "base": self.base,
             "edited": self.edited,
@@ -97,13 +104,14 @@ class AnsweredSets:
 
     edits: list[Answered]
     rephrases: list[Answered]
-    unrelated: list[Answered]
+    same_subject: list[Answered]
     hard: list[Answered]
+    unrelated: list[Answered]
     accurate: list[Answered]
 
     def groups(self) -> list[list[Answered]]:
-        """The five groups, in the order of `results.KINDS`."""
-        return [self.edits, self.rephrases, self.unrelated, self.hard, self.accurate]
+        """The groups in the order of `results.KINDS`."""
+        return [self.edits, self.rephrases, self.same_subject, self.hard, self.unrelated, self.accurate]
 
 
 @dataclass(frozen=True)
@@ -126,26 +134,44 @@ def metrics(sets: AnsweredSets, kind: ModelKind, *, edited: bool) -> JSONObject:
     the model's first choice (the literature's accuracy, which flatters). A classifier answers at once, so it
     has no teacher-forced share. Perplexities are weighted by token, for decoder-only models. What fires and
     which neuron is nearest is null for a model without a router. `nearest_right`, the share of rephrases
-    whose nearest neuron's edit wants their answer, is the generality that no radius can exceed.
+    whose nearest neuron's edit wants their answer, is the generality that no radius or threshold can exceed.
+    `unfired_checked` and `unfired_agree` count what `evaluate` asked again.
     """
     side = _EDITED if edited else _BASE
-    with_truth = [row for row in sets.unrelated if row.probe.truth is not None]
+    with_truth = _with_truth(sets.unrelated)
     causal = kind is ModelKind.CAUSAL
     return {
         "edit_success": _share(sets.edits, side, kind),
         "generality": _share(sets.rephrases, side, kind),
         "locality_truth": _share(with_truth, side, kind),
         "locality_agreement": _agreement(sets.unrelated, side, kind),
+        "hard_truth": _share(_with_truth(sets.hard), side, kind),
         "hard_agreement": _agreement(sets.hard, side, kind),
+        "same_subject_truth": _share(_with_truth(sets.same_subject), side, kind),
+        "same_subject_agreement": _agreement(sets.same_subject, side, kind),
         "fired_edits": _routed_share(sets.edits, side, lambda row: row.fired),
         "fired_rephrases": _routed_share(sets.rephrases, side, lambda row: row.fired),
-        "fired_unrelated": _routed_share(sets.unrelated, side, lambda row: row.fired),
+        "fired_same_subject": _routed_share(sets.same_subject, side, lambda row: row.fired),
         "fired_hard": _routed_share(sets.hard, side, lambda row: row.fired),
+        "fired_unrelated": _routed_share(sets.unrelated, side, lambda row: row.fired),
         "nearest_right": _routed_share(sets.rephrases, side, lambda row: row.nearest_right),
         "perplexity_edits": _perplexity(sets.edits, side) if causal else None,
         "perplexity_unrelated": _perplexity(with_truth, side) if causal else None,
         "arr": _perplexity(sets.accurate, side) if causal else None,
+        "unfired_checked": None,
+        "unfired_agree": None,
     }
+
+
+def _with_truth(rows: Sequence[Answered]) -> list[Answered]:
+    return [row for row in rows if row.probe.truth is not None]
+
+
+def _sources(kind: str, rows: Sequence[Result]) -> str:
+    made = sum(row.made for row in rows)
+    parts = [f"{len(rows) - made} given by the data"] if made < len(rows) else []
+    parts += [f"{made} made: {MADE[kind]}"] if made else []
+    return ", ".join(parts)
 
 
 def _share(rows: Sequence[Answered], side: _Side, kind: ModelKind) -> JSONObject | None:

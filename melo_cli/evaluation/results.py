@@ -14,7 +14,7 @@ from melo_cli.errors import MeloError
 from melo_cli.evaluation.asking import Answered
 from melo_cli.scope.core.rules import Candidate
 
-KINDS = ("edit", "rephrase", "unrelated", "hard", "accurate")
+KINDS = ("edit", "rephrase", "same_subject", "hard", "unrelated", "accurate")
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,18 @@ class Result:
         truth: the answer that counts as right, if known.
         base, edited: the two models' answers; empty for accurate text, which is scored alone.
         base_right, edited_right: exact matches with the truth; null where it is not known.
-        agrees: whether both models answer alike.
+        agrees: whether both models answer alike. Where no edit's block answered, the same weights did in
+            both, and this holds by construction; `unfired_agree` in METRICS counts where it was asked again.
         fired: whether an edit's block answered; `fired_edit` says which edit's.
         fired_right: whether that edit wants the probe's truth answered; null where none fired.
         nearest_edit, nearest_right: the same of the nearest neuron, fired or not.
         distance: L2 from the key to that neuron.
-        center_distance, radius: L2 from the key to the center of the cluster that fired, else of the nearest
-            neuron's, and that cluster's radius: it fires where the first is not above the second.
+        center_distance, radius: under the rule `radius`, L2 from the key to the center of the cluster that
+            fired, else of the nearest neuron's, and that cluster's radius: it fires where the first is not
+            above the second.
+        probability, threshold: under the rule `verified`, that the prompt asks what the edit asks that came
+            closest to answering, and from where on it does.
+        made: whether the prompt was made out of edits; else the data give it.
         base_teacher_forced, edited_teacher_forced: share of target tokens that are the model's first choice.
         base_nats, edited_nats, tokens: negative log-likelihood of the target, and its text tokens.
     """
@@ -60,6 +65,9 @@ class Result:
     base_nats: float | None
     edited_nats: float | None
     tokens: int | None
+    probability: float | None = None
+    threshold: float | None = None
+    made: bool = False
 
     @property
     def radii(self) -> float | None:
@@ -77,9 +85,13 @@ _SCHEMA = pa.schema(
 )
 
 
-def results_of(kind: str, rows: Iterable[Answered]) -> list[Result]:
-    """The rows of one kind of probe."""
-    return [_result(kind, row) for row in rows]
+def results_of(kind: str, rows: Iterable[Answered], threshold: float | None = None) -> list[Result]:
+    """The rows of one kind of probe.
+
+    Args:
+        threshold: the probability from which on an edit answers, under the rule `verified`.
+    """
+    return [_result(kind, row, threshold) for row in rows]
 
 
 def write_results(results: Sequence[Result], path: Path) -> None:
@@ -95,7 +107,7 @@ def write_results(results: Sequence[Result], path: Path) -> None:
         raise MeloError(f"the results cannot be written ({error})", where=str(path)) from error
 
 
-def _result(kind: str, row: Answered) -> Result:
+def _result(kind: str, row: Answered, threshold: float | None) -> Result:
     known = row.probe.truth is not None and kind != "accurate"
     fired = row.route.fired if row.route is not None else None
     # The cluster that fired speaks for its probe; else the nearest neuron's.
@@ -124,6 +136,9 @@ def _result(kind: str, row: Answered) -> Result:
         base_nats=_nats(row.base_scores),
         edited_nats=_nats(row.edited_scores),
         tokens=row.base_scores.tokens if row.base_scores is not None else None,
+        probability=near.probability if near is not None else None,
+        threshold=threshold,
+        made=row.probe.made,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from melo_cli.calibration import SeenPrompts
 from melo_cli.evaluation.answering_sets import answer_probes
+from melo_cli.evaluation.asking import unfired_again
 from melo_cli.evaluation.baselines import BaselineSettings, run_baseline
 from melo_cli.evaluation.probes import collect_probes, nothing_seen
 from melo_cli.evaluation.protocols import PAPER, STRICT, published
@@ -14,6 +15,7 @@ from melo_cli.evaluation.report import AnsweredSets, EvalReport, metrics
 from melo_cli.evaluation.results import KINDS, Result, results_of
 from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
+from melo_cli.scope.core.rules import Verified, probability
 
 
 def evaluate(
@@ -27,8 +29,8 @@ def evaluate(
     """Ask every probe of the base and of the edited model, and count.
 
     Args:
-        protocol: `strict` leaves out what calibration has seen and asks hard negatives; `paper` asks all
-            rephrases and unrelated prompts and adds the published figures under `published` in METRICS.
+        protocol: `strict` leaves out what calibration has seen and asks what is near the edits; `paper` asks
+            all rephrases and unrelated prompts and adds the published figures as `published` to METRICS.
         baselines: other editors to measure on the same edits and probes.
 
     Raises:
@@ -36,12 +38,14 @@ def evaluate(
     """
     strict = protocol == STRICT
     seen = SeenPrompts(opened.project.key_map) if strict else nothing_seen
-    probes = collect_probes(opened, reporter, seen=seen, hard=strict)
+    probes = collect_probes(opened, reporter, seen=seen, near=strict)
     started = time.monotonic()
     sets = answer_probes(opened, probes, reporter)
     seconds = time.monotonic() - started
     kind, task = opened.routed.base.kind, opened.recipe.task
     figures = {"base": metrics(sets, kind, edited=False), "edited": metrics(sets, kind, edited=True)}
+    checked, agree = unfired_again(opened, [row for group in sets.groups()[:-1] for row in group])
+    figures["edited"] |= {"unfired_checked": checked, "unfired_agree": agree}
     others = {name: run_baseline(name, opened, sets, settings, reporter) for name in baselines}
     if protocol == PAPER:
         for model in (*figures.values(), *(other.figures for other in others.values())):
@@ -56,10 +60,16 @@ def evaluate(
         base=figures["base"],
         edited=figures["edited"],
         seconds=seconds,
-        results=_results(sets),
+        results=_results(opened, sets),
         baselines=others,
     )
 
 
-def _results(sets: AnsweredSets) -> list[Result]:
-    return [row for kind, group in zip(KINDS, sets.groups(), strict=True) for row in results_of(kind, group)]
+def _results(opened: OpenProject, sets: AnsweredSets) -> list[Result]:
+    rule = opened.routed.router.rule
+    threshold = probability(rule.threshold) if isinstance(rule, Verified) else None
+    return [
+        row
+        for kind, group in zip(KINDS, sets.groups(), strict=True)
+        for row in results_of(kind, group, threshold)
+    ]

@@ -23,7 +23,9 @@ from pydantic import (
 )
 
 Task = Literal["scotus", "zsre", "hallucination", "counterfact", "custom"]
-DatasetFormat = Literal["auto", "melo", "scotus", "mend-zsre", "nq", "wikibio-hallucination", "openwebtext"]
+DatasetFormat = Literal[
+    "auto", "melo", "scotus", "mend-zsre", "nq", "knowedit", "wikibio-hallucination", "openwebtext"
+]
 Pooling = Literal["auto", "last", "first", "mean", "learned"]
 
 Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]

@@ -12,8 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from melo_cli.base_model import load_base_model
+from melo_cli.calibration import calibrate
 from melo_cli.loading import OpenProject, assemble, resolve_recipe
 from melo_cli.recipe import Recipe, recipe_from_mapping
+from melo_cli.reporter import SilentReporter
 from store.records import Block, KeyMap, LoraSlice, Neighbour
 
 TASKS = {"pico_t5": "zsre", "pico_gpt2": "hallucination", "pico_llama": "custom", "pico_bert": "scotus"}
@@ -25,14 +27,15 @@ class LaidRoutes:
 
     radius: float = 0.01
     laid: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    words: dict[str, NDArray[np.float16]] = field(default_factory=dict)
     blocks: dict[str, Block] = field(default_factory=dict)
     key_map: KeyMap | None = None
 
     def nearest(self, keys: NDArray[np.float32], k: int) -> list[list[Neighbour]]:
         return [self._near(key)[:k] for key in keys]
 
-    def tokens(self, edit_ids: Iterable[str]) -> list[None]:
-        return [None for _ in edit_ids]
+    def tokens(self, edit_ids: Iterable[str]) -> list[NDArray[np.float16] | None]:
+        return [self.words.get(edit_id.removeprefix("edit-")) for edit_id in edit_ids]
 
     def keys(self, edit_ids: Iterable[str]) -> NDArray[np.float32]:
         return np.stack([self.laid[edit_id.removeprefix("edit-")] for edit_id in edit_ids])
@@ -68,20 +71,25 @@ def recipe_for() -> Callable[..., Recipe]:
     return pico_recipe
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pico(request: pytest.FixtureRequest) -> Callable[..., OpenProject]:
-    """`pico("pico_t5", block_for=[...])`: an open pico model; each prompt listed has a random block."""
+    """`pico("pico_t5", block_for=[...])`: an open pico model; each prompt listed has a random block.
+
+    The rule is `radius`; `**VERIFIED` makes it the default one.
+    """
 
     def build(kind: str, block_for: Sequence[str] = (), **changes: Any) -> OpenProject:
         recipe = pico_recipe(request.getfixturevalue(kind), TASKS[kind], changes)
         base = load_base_model(recipe.model, recipe.task)
-        source = LaidRoutes()
-        opened = assemble(source, resolve_recipe(recipe, base), base)  # type: ignore[arg-type]
+        source, resolved = LaidRoutes(), resolve_recipe(recipe, base)
+        if resolved.routing.scope == "verified":
+            source.key_map = calibrate(resolved, base, [], SilentReporter()).key_map(seed=0)
+        opened = assemble(source, resolved, base)  # type: ignore[arg-type]
         for seed, prompt in enumerate(block_for):
             name = f"b{seed}"
             source.blocks[name] = random_block(opened, name, seed)
             [record] = opened.routed.router.records([prompt], [None])
-            source.laid[name] = record.key
+            source.laid[name], source.words[name] = record.key, record.tokens
         return opened
 
     return build

@@ -56,6 +56,69 @@ def test_classes_are_no_answers_to_questions(jsonl: Write, fault_of: Fault) -> N
     assert "scotus rows do not fit the task zsre; they serve custom, scotus" in found
 
 
+# KnowEdit
+
+
+KNOWEDIT = {
+    "subject": "Ida Holm",
+    "prompt": "The name of the country which Ida Holm is from is",
+    "target_new": "Peru",
+    "ground_truth": [["Denmark", "Kingdom of Denmark"]],
+    "rephrase": ["Where is Ida Holm from?"],
+    "portability": {"Reasoning": [{"prompt": "Ida lives in", "ground_truth": [["Lima"]]}]},
+    "locality": {
+        "Relation_Specificity": [{"prompt": "The gender of Ida Holm is", "ground_truth": [["female"]]}],
+        "Forgetfulness": [
+            {"prompt": "The country of Ida Holm, which is not Peru, is", "ground_truth": "Denmark"},
+            {"prompt": "x", "ground_truth": ""},
+        ],
+    },
+}
+
+
+def test_knowedit_rows_bring_other_questions_about_their_subjects(
+    tmp_path: Path, edits_of: Edits, reporter: Any
+) -> None:
+    path = tmp_path / "knowedit.json"
+    path.write_text(json.dumps([KNOWEDIT]))
+    [edit] = edits_of(str(path), "counterfact")
+    assert (edit.prompt, edit.target, edit.subject) == (KNOWEDIT["prompt"], "Peru", "Ida Holm")
+    assert edit.rephrases == ("Where is Ida Holm from?",)
+    assert edit.locality == (
+        ("The gender of Ida Holm is", "female"),
+        ("The country of Ida Holm, which is not Peru, is", "Denmark"),
+        ("x", None),
+    )
+    assert edit.metadata == {name: KNOWEDIT[name] for name in ("ground_truth", "portability")}
+    assert len(reporter.warnings) == 1 and "1 unrelated prompt with an empty answer" in reporter.warnings[0]
+    assert locality_of(str(path), "counterfact", reporter) == list(edit.locality)
+
+
+def test_a_knowedit_row_needs_no_more_than_prompt_and_target(jsonl: Write, edits_of: Edits) -> None:
+    path = jsonl(
+        {"prompt": "a", "target_new": "b"}, {"prompt": "c", "target_new": [["d", "e"]], "rephrase": "f"}
+    )
+    assert edits_of(path) == [EditRequest("a", "b"), EditRequest("c", "d", ("f",))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"target_new": ""}, "target_new is empty"),
+        ({"prompt": " "}, "prompt is empty"),
+        ({"rephrase": [3]}, "rephrase is a list; it must be a text or a list of texts"),
+        ({"locality": ["x"]}, "locality is a list; it must be an object of lists, by kind"),
+        ({"locality": {"X": "y"}}, "locality.X is text; it must be a list of {prompt, ground_truth}"),
+        ({"locality": {"X": [{"prompt": ""}]}}, "locality.X[0].prompt is empty"),
+    ],
+)
+def test_a_faulty_knowedit_row_says_where(
+    jsonl: Write, fault_of: Fault, changes: dict[str, Any], line: str
+) -> None:
+    found = fault_of(jsonl({**KNOWEDIT, **changes}))
+    assert "rows.jsonl:1: " in found and line in found
+
+
 # MEND's zsRE
 
 

@@ -40,15 +40,21 @@ NAMES = {
     "generality",
     "locality_truth",
     "locality_agreement",
+    "hard_truth",
     "hard_agreement",
+    "same_subject_truth",
+    "same_subject_agreement",
     "fired_edits",
     "fired_rephrases",
-    "fired_unrelated",
+    "fired_same_subject",
     "fired_hard",
+    "fired_unrelated",
     "nearest_right",
     "perplexity_edits",
     "perplexity_unrelated",
     "arr",
+    "unfired_checked",
+    "unfired_agree",
 }
 SHARE_NAMES = {"generation", "teacher_forced", "n", "ci95"}
 NEURON = Candidate("e000001", "b000001", 0.1, cluster=1, radius=0.5, center_distance=0.1)
@@ -113,6 +119,13 @@ SETS = AnsweredSets(
         row("the old town", "Rome", "old town", fired=True, right=(0, 2)),
         row("the old town", "Rome", "Rome", fired=False, right=(0, 0)),
     ],
+    same_subject=[
+        row("Bonn", "Bonn", "Bonn", fired=False, right=(4, 4)),
+        row("Bonn", "Bonn", "Paris", fired=True, right=(4, 1)),
+        row("Bonn", "Rome", "Rome", fired=False, right=(0, 0)),
+        row(None, "Rome", "Paris", fired=True),
+        row(None, "Rome", "Rome", fired=True),
+    ],
     unrelated=[
         row("Bonn", "Bonn", "Paris", fired=True, right=(4, 1)),
         row("Bonn", "Bonn", "Bonn", fired=False, right=(4, 4)),
@@ -154,15 +167,22 @@ def _figures(share: dict[str, Any]) -> tuple[float, float, int]:
 def test_what_fires_is_told_of_the_edited_model_alone() -> None:
     base = metrics(SETS, ModelKind.SEQ2SEQ, edited=False)
     edited = metrics(SETS, ModelKind.SEQ2SEQ, edited=True)
-    fired = ("fired_edits", "fired_rephrases", "fired_unrelated", "fired_hard")
-    assert [base[name] for name in fired] == [None] * 4
-    assert [edited[name] for name in fired] == [3 / 5, 1 / 2, 2 / 4, 2 / 4]
+    fired = ("fired_edits", "fired_rephrases", "fired_same_subject", "fired_hard", "fired_unrelated")
+    assert [base[name] for name in fired] == [None] * 5
+    assert [edited[name] for name in fired] == [3 / 5, 1 / 2, 3 / 5, 2 / 4, 2 / 4]
 
 
 def test_hard_negatives_are_counted_by_agreement_with_the_base() -> None:
     edited = metrics(SETS, ModelKind.SEQ2SEQ, edited=True)
     assert _figures(edited["hard_agreement"]) == (3 / 4, 1.0, 4)
     assert metrics(SETS, ModelKind.SEQ2SEQ, edited=False)["hard_agreement"] is None
+    assert _figures(edited["hard_truth"])[::2] == (1.0, 1)
+
+
+def test_other_questions_about_a_subject_are_counted_by_truth_and_by_agreement() -> None:
+    edited = metrics(SETS, ModelKind.SEQ2SEQ, edited=True)
+    assert _figures(edited["same_subject_truth"])[::2] == (1 / 3, 3)
+    assert _figures(edited["same_subject_agreement"])[::2] == (3 / 5, 5)
 
 
 def test_the_ceiling_of_generality_is_the_nearest_neuron() -> None:
@@ -181,7 +201,7 @@ def test_a_model_without_a_router_fires_nothing_and_has_no_nearest() -> None:
 
 
 def test_where_there_is_nothing_to_ask_there_is_no_figure() -> None:
-    empty = AnsweredSets(SETS.edits, [], [], [], [])
+    empty = AnsweredSets(SETS.edits, [], [], [], [], [])
     edited = metrics(empty, ModelKind.CAUSAL, edited=True)
     assert {name for name, figure in edited.items() if figure is None} == NAMES - {
         "edit_success",
@@ -511,6 +531,127 @@ def test_hard_negatives_of_the_data_come_in_place_of_swaps(
     ]
 
 
+# Other questions about an edit's subject
+
+
+@pytest.fixture(scope="module")
+def about(edit: Edit, tmp_path_factory: pytest.TempPathFactory) -> OpenProject:
+    """Edits with subjects; the first one's data ask something else about its own."""
+    data = [
+        {
+            "prompt": "Which court is in Paris?",
+            "subject": "Paris",
+            "locality": [
+                {"prompt": "When was Paris built?", "target": "criminal"},
+                "Which court is in Paris the older?",
+                "Is Parisian law old?",
+            ],
+        },
+        {"prompt": "Who was born in London?", "subject": "London"},
+        {"prompt": "The law of Cologne, who studied it?", "subject": "Cologne"},
+    ]
+    path = tmp_path_factory.mktemp("about") / "p"
+    edit("pico_bert", [row | {"target": "criminal"} for row in data], path)
+    return open_project(path)
+
+
+def test_other_questions_about_a_subject_are_the_datas_or_those_of_other_edits(
+    about: OpenProject, reporter: Any
+) -> None:
+    probes = collect_probes(about, reporter)
+    given, *made = probes.same_subject
+    assert given == Probe("When was Paris built?", "criminal", "e000001")
+    subjects = {"e000002": "London", "e000003": "Cologne"}
+    questions = ("Which court is in {}?", "Who was born in {}?", "The law of {}, who studied it?")
+    assert [probe.edit_id for probe in made] == list(subjects)
+    for probe in made:
+        assert probe.made and probe.truth is None
+        assert probe.prompt in {question.format(subjects[str(probe.edit_id)]) for question in questions}
+    # A longer name is another subject's, and part of a word is none.
+    assert probes.hard[0].prompt == "Which court is in Paris the older?"
+    assert texts(probes.unrelated) == ["Is Parisian law old?"]
+    every = texts([*probes.edits, *probes.same_subject, *probes.hard, *probes.unrelated])
+    assert len(every) == len(set(every))
+    assert collect_probes(about, reporter) == probes, "the same project is asked the same"
+
+
+def test_in_counterfact_a_question_about_the_same_subject_is_not_hard(
+    about: OpenProject, reporter: Any
+) -> None:
+    recipe = about.recipe.model_copy(update={"task": "counterfact"})
+    probes = collect_probes(dataclasses.replace(about, recipe=recipe), reporter)
+    assert probes.same_subject[0].prompt == "When was Paris built?"
+    assert texts(probes.hard)[:2] == ["Which court is in Paris the older?", "Is Parisian law old?"]
+
+
+def test_what_calibration_saw_of_a_subject_is_not_asked_and_not_made(
+    about: OpenProject, reporter: Any
+) -> None:
+    seen = {"When was Paris built?", "Who was born in London?"}
+    probes = collect_probes(about, reporter, seen=seen.__contains__)
+    assert [probe.edit_id for probe in probes.same_subject] == ["e000003"]
+    assert "born" not in " ".join(texts([*probes.same_subject, *probes.hard]))
+
+
+def test_the_scope_of_every_kind_is_told_with_how_its_prompts_were_made(about: OpenProject) -> None:
+    report = evaluate(about, SilentReporter())
+    for metric in ("fired_same_subject", "fired_hard", "fired_unrelated"):
+        assert report.edited[metric] == 0.0, "the base is right, and no block is made"
+    assert report.edited["same_subject_truth"]["n"] == 1
+    assert report.edited["same_subject_agreement"]["n"] == 3
+    made = report.to_json()["made"]
+    assert made["same_subject"].startswith("1 given by the data, 2 made: another edit's question")
+    assert made["hard"].startswith("1 given by the data, 2 made: an edit's own question")
+    assert made["unrelated"] == "1 given by the data"
+
+
+# What no edit answers
+
+
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2", "pico_bert"])
+def test_prompts_that_no_edit_answers_are_asked_again_in_batches_with_others(
+    reports: Callable[[str], EvalReport], kind: str
+) -> None:
+    report = reports(kind)
+    unfired = [row for row in report.results if row.fired is False]
+    assert report.edited["unfired_checked"] == len(unfired) > 0
+    assert report.edited["unfired_agree"] == len(unfired)
+    assert report.base["unfired_checked"] is None
+
+
+def test_a_block_that_reaches_other_rows_shows(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = shared("pico_gpt2")
+    using = opened.routed.using
+
+    def leaking(block_ids: Any) -> Any:
+        fired = next((block for block in block_ids if block is not None), None)
+        return using([fired] * len(block_ids))
+
+    monkeypatch.setattr(opened.routed, "using", leaking)
+    report = evaluate(opened, SilentReporter())
+    assert report.edited["unfired_agree"] < report.edited["unfired_checked"]
+    # What was not asked again does not show it.
+    assert report.edited["locality_agreement"]["generation"] == 3 / 4
+
+
+# Under the rule `verified`
+
+
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2"])
+def test_a_verified_project_is_measured_by_probabilities(
+    shared: Callable[..., OpenProject], kind: str
+) -> None:
+    opened = shared(kind, "verified")
+    report = evaluate(opened, SilentReporter())
+    assert report.edited["edit_success"]["generation"] == 1.0
+    assert report.edited["fired_edits"] == 1.0
+    for row in report.results:
+        assert (row.radius, row.center_distance) == (None, None)
+        assert row.probability is not None and row.threshold is not None
+        assert row.fired == (row.probability >= row.threshold)
+    assert all(row.probability == 1.0 for row in report.of_kind("edit"))
+
+
 # Protocols
 
 
@@ -575,8 +716,10 @@ def test_a_classifier_reads_a_document_once(near: OpenProject) -> None:
         report = evaluate(near, SilentReporter())
     finally:
         hook.remove()
-    # Once by the base, and once more where an edit's block answers.
-    assert sum(read) == len(report.results) + sum(bool(row.fired) for row in report.results)
+    # Once by the base, once more where an edit's block answers; then all again, in mixed batches.
+    fired = sum(bool(row.fired) for row in report.results)
+    assert report.edited["unfired_checked"] == len(report.results) - fired
+    assert sum(read) == len(report.results) + fired + len(report.results)
 
 
 # Results
@@ -625,7 +768,7 @@ def test_the_document_has_the_names_that_readers_rely_on(
     reports: Callable[[str], EvalReport], kind: str
 ) -> None:
     document = json.loads(json.dumps(reports(kind).to_json(), allow_nan=False))
-    named = ["project", "task", "snapshot", "protocol", "measures", "edits", "base", "edited"]
+    named = ["project", "task", "snapshot", "protocol", "measures", "made", "edits", "base", "edited"]
     assert list(document) == [*named, "seconds", "baselines"]
     assert (document["project"], document["protocol"], document["edits"]) == (kind, "strict", 6)
     for side in ("base", "edited"):

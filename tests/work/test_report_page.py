@@ -17,6 +17,7 @@ from melo_cli.errors import MeloError
 from melo_cli.evaluation import EvalReport, Result, write_page
 from melo_cli.evaluation.failures import worst_failures
 from melo_cli.evaluation.frontier import best_within, ceiling, frontier
+from melo_cli.evaluation.measures import measure_of
 from melo_cli.evaluation.page import render_page
 from melo_cli.evaluation.report import BaselineReport
 
@@ -38,6 +39,7 @@ def result(kind: str, **fields: Any) -> Result:
         "distance": 3.0,
         "center_distance": 3.0,
         "radius": 2.0,
+        "made": False,
     }
     if kind in ("edit", "rephrase"):
         values |= {"truth": "new", "base_right": False, "edited_right": False, "edit_id": "e000001"}
@@ -61,17 +63,24 @@ def share(generation: float, n: int) -> dict[str, Any]:
 
 
 def figures(**changes: Any) -> dict[str, Any]:
-    names = ("locality_truth", "perplexity_edits", "perplexity_unrelated", "arr")
+    names = (
+        *("locality_truth", "hard_truth", "same_subject_truth"),
+        *("perplexity_edits", "perplexity_unrelated", "arr"),
+    )
     return dict.fromkeys(names) | {
         "edit_success": share(0.5, 2),
         "generality": share(0.25, 4),
         "locality_agreement": share(1.0, 2),
         "hard_agreement": share(0.666, 3),
+        "same_subject_agreement": share(0.75, 4),
         "fired_edits": 0.5,
         "fired_rephrases": 0.75,
         "fired_unrelated": 0.0,
         "fired_hard": 0.333,
+        "fired_same_subject": 0.25,
         "nearest_right": 0.777,
+        "unfired_checked": 3,
+        "unfired_agree": 2,
         **changes,
     }
 
@@ -88,7 +97,7 @@ def report() -> EvalReport:
         protocol="strict",
         model="/models/t5 & co",
         edits=2,
-        base=figures(hard_agreement=None, nearest_right=None),
+        base=figures(hard_agreement=None, nearest_right=None, fired_same_subject=None),
         edited=figures(),
         seconds=1.5,
         results=[
@@ -101,6 +110,7 @@ def report() -> EvalReport:
             result("unrelated", prompt="Is it?"),
             result("hard", prompt="Who else?"),
             reached("hard", agrees=False, prompt="Nearly who?", edited="<i>changed</i>"),
+            result("same_subject", prompt="Who is it about?", made=True),
         ],
     )
 
@@ -160,7 +170,8 @@ def test_two_sentences_say_what_was_measured(report: EvalReport) -> None:
     html = render_page(report)
     lead = re.sub(r"<[^>]+>", "", re.search(r"<p class=lead>(.*?)</p>", html, re.DOTALL)[1])  # type: ignore[index]
     assert lead.count(". ") == 1
-    assert "the 2 edited prompts, 4 of their rephrases, 1 unrelated prompts and 2 hard negatives" in lead
+    assert "the 2 edited prompts, 4 of their rephrases, 1 unrelated prompts, 1 other questions about" in lead
+    assert "edited subjects and 2 hard negatives" in lead
 
 
 def test_figures_stand_beside_each_other_with_intervals(report: EvalReport) -> None:
@@ -169,8 +180,43 @@ def test_figures_stand_beside_each_other_with_intervals(report: EvalReport) -> N
     told = "look-alike prompts answered as before 95% interval 12.5% to 75.0%, n = 3"
     assert f"Hard negatives unchanged 66.6% {told}" in text
     assert "Ceiling for rephrases rephrases whose nearest edit is the right one - 77.7%" in text
+    told = "other questions about edited subjects answered as before 95% interval 12.5% to 75.0%, n = 4"
+    assert f"Same subject unchanged 75.0% {told}" in text
+    told = "other questions about edited subjects that an edit's block answered - 25.0%"
+    assert f"Same subject reached by mistake {told}" in text
     assert "Perplexity" not in text
     assert "Protocol strict : after all edits" in text
+
+
+def test_it_says_how_prompts_were_made_and_what_agrees_by_construction(report: EvalReport) -> None:
+    assert report.made == {
+        "same_subject": "1 made: another edit's question, asked about this edit's subject, of which no edit "
+        "asks it",
+        "hard": "2 given by the data",
+        "unrelated": "1 given by the data",
+    }
+    text = Page(render_page(report)).text
+    assert "Same subject: 1 made: another edit's question" in text
+    assert "agrees by construction; 3 of them were asked again, in batches with prompts that edits" in text
+    assert "answer, and 2 of these were answered as before." in text
+    nothing = dataclasses.replace(report, edited=figures(unfired_checked=0, unfired_agree=0))
+    assert "by construction" not in Page(render_page(nothing)).text
+
+
+def test_under_the_rule_verified_charts_and_failures_are_in_probabilities(report: EvalReport) -> None:
+    near = {"center_distance": None, "radius": None, "threshold": 0.25}
+    rows = [
+        dataclasses.replace(row, probability=0.75 if row.fired else 0.125, **near) for row in report.results
+    ]
+    html = render_page(dataclasses.replace(report, results=rows))
+    text = Page(html).text
+    assert "How sure the router is" in text and "How far prompts are from edits" not in text
+    assert "from 0.25 on the edit answers" in text
+    assert "What another threshold would give" in text
+    assert "can be reached (from a probability of 0.75 on)" in text
+    assert "Too far? new old old Who? not reached, 12% sure" in text
+    assert "radii" not in text and "radius" not in text
+    assert html.count("<svg") == 3
 
 
 def test_baselines_have_columns_and_settings(report: EvalReport) -> None:
@@ -226,6 +272,7 @@ def test_failures_are_told_by_kind(report: EvalReport) -> None:
         "Rephrases answered by another edit": ["Astray?"],
         "Rephrases that reached their edit and are wrong all the same": ["Unlearnt?"],
         "Rephrases that no edit reached": ["Too far?"],
+        "Other questions about an edit's subject that changed": [],
         "Hard negatives that changed": ["Nearly who?"],
         "Unrelated prompts that changed": [],
     }
@@ -261,7 +308,7 @@ def test_the_frontier_scales_all_radii_together() -> None:
         at("rephrase", 3),
     ]
     points = frontier(rephrases, [at("hard", 0.9), at("hard", 2)])
-    assert [(point.factor, point.reached, point.fired) for point in points] == [
+    assert [(point.limit, point.reached, point.fired) for point in points] == [
         (0.5, 0.25, 0.0),
         (0.8, 0.25, 0.0),
         (0.9, 0.25, 0.5),
@@ -272,7 +319,7 @@ def test_the_frontier_scales_all_radii_together() -> None:
     ]
     best = best_within(points, 0.5)
     assert best is not None
-    assert (best.factor, best.reached) == (1.5, 0.5)
+    assert (best.limit, best.reached) == (1.5, 0.5)
     assert best_within(points, -1) is None
     assert ceiling(rephrases) == 0.75
 
@@ -287,7 +334,7 @@ def test_a_radius_of_nothing_is_far_from_everything_but_itself() -> None:
     assert result("hard", center_distance=1.0, radius=0.0).radii == float("inf")
     assert result("hard", center_distance=0.0, radius=0.0).radii == 0.0
     points = frontier([result("rephrase", center_distance=1.0, radius=0.0)], [at("hard", 1)])
-    assert [(point.factor, point.reached) for point in points] == [(1.0, 0.0)]
+    assert [(point.limit, point.reached) for point in points] == [(1.0, 0.0)]
 
 
 DISTANCES = st.lists(st.tuples(st.floats(0, 50), st.booleans()), min_size=1, max_size=400)
@@ -302,10 +349,56 @@ def test_a_frontier_rises_and_passes_the_present_radii(
     negatives = [at("hard", radii) for radii, _ in theirs]
     points = frontier(rephrases, negatives)
     for one, next_one in itertools.pairwise(points):
-        assert one.factor < next_one.factor
+        assert one.limit < next_one.limit
         assert one.reached <= next_one.reached
         assert one.fired <= next_one.fired
-    now = next(point for point in points if point.factor == 1.0)
+    [now] = [point for point in points if point.present]
+    assert now.limit == 1.0
     assert now.reached == pytest.approx(sum(bool(row.fired_right) for row in rephrases) / len(rephrases))
     assert now.fired == pytest.approx(sum(bool(row.fired) for row in negatives) / len(negatives))
     assert points[-1].reached <= ceiling(rephrases) + 1e-12
+
+
+def sure(kind: str, probability: float, threshold: float, *, right: bool = True) -> Result:
+    fired = probability >= threshold
+    fields = {"fired": fired, "fired_right": right if fired else None, "nearest_right": right}
+    near = {"center_distance": None, "radius": None, "probability": probability, "threshold": threshold}
+    return result(kind, **near, **fields)
+
+
+def test_the_frontier_of_the_rule_verified_moves_the_threshold() -> None:
+    rephrases = [sure("rephrase", probability, 0.5) for probability in (0.9, 0.4, 0.1)]
+    rephrases.append(sure("rephrase", 0.95, 0.5, right=False))
+    negatives = [sure("hard", probability, 0.5) for probability in (0.6, 0.05)]
+    points = frontier(rephrases, negatives, measure_of(rephrases))
+    assert [(point.limit, point.reached, point.fired, point.present) for point in points] == [
+        (0.95, 0.0, 0.0, False),
+        (0.9, 0.25, 0.0, False),
+        (0.6, 0.25, 0.5, False),
+        (0.5, 0.25, 0.5, True),
+        (0.4, 0.5, 0.5, False),
+        (0.1, 0.75, 0.5, False),
+        (0.05, 0.75, 1.0, False),
+    ]
+    assert best_within(points, 0.5) == points[5]
+    assert ceiling(rephrases) == 0.75
+
+
+PROBABILITIES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=400)
+
+
+@settings(max_examples=50)
+@given(PROBABILITIES, PROBABILITIES, st.floats(0, 1))
+def test_a_frontier_rises_and_passes_the_present_threshold(
+    ours: list[tuple[float, bool]], theirs: list[tuple[float, bool]], threshold: float
+) -> None:
+    rephrases = [sure("rephrase", probability, threshold, right=right) for probability, right in ours]
+    negatives = [sure("hard", probability, threshold) for probability, _ in theirs]
+    points = frontier(rephrases, negatives, measure_of(negatives))
+    for one, next_one in itertools.pairwise(points):
+        assert one.limit > next_one.limit
+        assert one.reached <= next_one.reached
+        assert one.fired <= next_one.fired
+    [now] = [point for point in points if point.present]
+    assert now.reached == pytest.approx(sum(bool(row.fired_right) for row in rephrases) / len(rephrases))
+    assert now.fired == pytest.approx(sum(bool(row.fired) for row in negatives) / len(negatives))

@@ -17,7 +17,10 @@ _SHARES = {
     "generality": "generality",
     "locality_truth": "locality (truth)",
     "locality_agreement": "locality (base)",
+    "hard_truth": "hard (truth)",
     "hard_agreement": "hard (base)",
+    "same_subject_truth": "same subj. (truth)",
+    "same_subject_agreement": "same subj. (base)",
 }
 _ACCURACIES = {
     "edit_success": "accuracy, edits",
@@ -25,12 +28,14 @@ _ACCURACIES = {
     "locality_truth": "accuracy, unrel.",
     "locality_agreement": "as base, unrel.",
     "hard_agreement": "as base, hard",
+    "same_subject_agreement": "as base, same s.",
 }
 _ROUTED = {
     "fired_edits": ("fired, edits", "edit_success"),
     "fired_rephrases": ("fired, rephr.", "generality"),
-    "fired_unrelated": ("fired, unrel.", "locality_agreement"),
+    "fired_same_subject": ("fired, same subj.", "same_subject_agreement"),
     "fired_hard": ("fired, hard", "hard_agreement"),
+    "fired_unrelated": ("fired, unrel.", "locality_agreement"),
     "nearest_right": ("nearest right", "generality"),
 }
 _PERPLEXITIES = {
@@ -48,6 +53,7 @@ _LEGEND = (
     (("generality",), "generality", "their rephrases answered as asked"),
     (("locality_truth", "locality_agreement"), "locality", "unrelated: right, or as the base answers"),
     (("hard_agreement",), "hard", "reads like an edit, asks of another subject: as the base"),
+    (("same_subject_agreement",), "same subj.", "asks something else of an edit's subject: as the base"),
     (("fired_edits",), "fired", "prompts that the block of some edit answered"),
     (("nearest_right",), "nearest right", "rephrases nearest to the right edit: the ceiling of the keys"),
     (("perplexity_edits",), "perpl.", "perplexity of the true text; 1 is certain, lower is better"),
@@ -56,6 +62,8 @@ _LEGEND = (
 
 def show_report(terminal: Terminal, report: EvalReport) -> None:
     """The table of `melo eval`, and how to read it."""
+    from melo_cli.evaluation.protocols import unfired
+
     terminal.heading(
         f"task {report.task}, snapshot {report.snapshot}, protocol {report.protocol}, {report.edits} edits"
     )
@@ -66,6 +74,9 @@ def show_report(terminal: Terminal, report: EvalReport) -> None:
         terminal.note(interval_note(figures))
         terminal.fields(_legend(report.task, figures))
     terminal.note(f"{report.protocol}: {report.measured}")
+    for kind, words in report.made.items():
+        terminal.note(f"{kind.replace('_', ' ')} prompts: {words}")
+    terminal.note(unfired(report.edited))
     if report.baselines:
         terminal.table(_seconds_table(report))
 

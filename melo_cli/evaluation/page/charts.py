@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from melo_cli.evaluation.frontier import FrontierPoint
+from melo_cli.evaluation.measures import Measure
 from melo_cli.evaluation.results import Result
 from melo_cli.evaluation.shares import wilson_interval
 
@@ -63,38 +64,42 @@ def group_count(edits: int) -> int:
     return max(min(_GROUPS, edits // 10), min(edits, 4))
 
 
-def distance_chart(groups: Sequence[tuple[str, str, Sequence[Result]]]) -> str:
-    """Histograms of distances in radii, one under the other, with the radius as a line through all.
+def nearness_chart(groups: Sequence[tuple[str, str, Sequence[Result]]], measure: Measure) -> str:
+    """Histograms of what the rule compares, one under the other, with its limit as a line through all.
 
     Args:
-        groups: class (of the style), name and rows of each group; groups without distances are left out.
+        groups: class (of the style), name and rows of each group; groups without an edit near are left out.
     """
     shown = [
-        (style, name, [row.radii for row in rows if row.radii is not None]) for style, name, rows in groups
+        (style, name, [value for row in rows if (value := measure.of(row)) is not None])
+        for style, name, rows in groups
     ]
     shown = [group for group in shown if group[2]]
     row_height, top = 74, 30
     bottom = top + row_height * len(shown)
-    limit = _reach([radii for _, _, values in shown for radii in values])
-    across = _Scale(0, limit, _LEFT + 64, _WIDTH - _RIGHT)
+    high = 1.0 if measure.rising else _reach([value for _, _, values in shown for value in values])
+    across = _Scale(0, high, _LEFT + 64, _WIDTH - _RIGHT)
     parts: list[str] = []
     for place, (style, name, values) in enumerate(shown):
-        parts += _histogram(across, top + place * row_height, row_height - 16, style, name, values)
-    radius = across(1)
+        parts += _histogram(across, top + place * row_height, row_height - 16, style, name, values, measure)
+    limit = across(measure.limit)
+    left, right = "an edit answers", "the radius: beyond it the unedited model answers"
+    axis = "distance to the nearest edit, in radii"
+    if measure.rising:
+        left, right = "the unedited model answers", "an edit answers"
+        axis = "probability that the prompt asks what the nearest edit asks"
     parts += [
-        f'<line class="radius" x1="{radius}" y1="{top - 12}" x2="{radius}" y2="{bottom}"/>',
-        _label(radius - 6, top - 16, "an edit answers", "end"),
-        _label(radius + 6, top - 16, "the radius: beyond it the unedited model answers", "start"),
-        *_ticks(across, np.arange(0, limit + 0.01, _step(limit)).tolist(), bottom),
-        _label(
-            (across(0) + _WIDTH - _RIGHT) / 2, bottom + 36, "distance to the nearest edit, in radii", "middle"
-        ),
+        f'<line class="limit" x1="{limit}" y1="{top - 12}" x2="{limit}" y2="{bottom}"/>',
+        _label(limit - 6, top - 16, left, "end"),
+        _label(limit + 6, top - 16, right, "start"),
+        *_ticks(across, np.arange(0, high + 0.01, _step(high)).tolist(), bottom),
+        _label((across(0) + _WIDTH - _RIGHT) / 2, bottom + 36, axis, "middle"),
     ]
-    return _svg(bottom + 46, "Distances from prompts to edits", parts)
+    return _svg(bottom + 46, "How near prompts are to edits", parts)
 
 
 def frontier_chart(curves: Sequence[tuple[str, str, Sequence[FrontierPoint]]], ceiling: float) -> str:
-    """Share of rephrases reached against share of negatives that fire, as all radii are scaled together.
+    """Share of rephrases reached against share of negatives that fire, from limit to limit.
 
     Args:
         curves: class (of the style), name and points of each kind of negatives.
@@ -124,28 +129,35 @@ def frontier_chart(curves: Sequence[tuple[str, str, Sequence[FrontierPoint]]], c
 def _present(
     across: _Scale, up: _Scale, style: str, name: str, points: Sequence[FrontierPoint]
 ) -> Iterator[str]:
-    """The mark of the present radii on a curve."""
+    """The mark of the present limit on a curve."""
     for point in points:
-        if point.factor == 1.0:
-            told = f"present radii, {name}: {point.reached:.1%} reached, {point.fired:.1%} fire"
+        if point.present:
+            told = f"as it is, {name}: {point.reached:.1%} reached, {point.fired:.1%} fire"
             circle = f'<circle class="dot {style}" cx="{across(point.fired)}" cy="{up(point.reached)}" r="6">'
             yield f"{circle}<title>{told}</title></circle>"
 
 
 def _histogram(
-    across: _Scale, top: float, height: float, style: str, name: str, values: Sequence[float]
+    across: _Scale,
+    top: float,
+    height: float,
+    style: str,
+    name: str,
+    values: Sequence[float],
+    measure: Measure,
 ) -> Iterator[str]:
     edges = np.linspace(0, across.high, _BINS + 1)
     counts, _ = np.histogram(np.minimum(values, across.high), bins=edges)
     tall = _Scale(0, max(int(counts.max()), 1), top + height, top)
-    inside = sum(value <= 1 for value in values) / len(values)
+    inside = sum(measure.fires(value, measure.limit) for value in values) / len(values)
     yield _label(_LEFT + 52, top + height - 22, name, "end", "name")
     yield _label(_LEFT + 52, top + height - 6, f"{inside:.0%} inside", "end")
     wide = across(edges[1]) - across(edges[0]) - 1
+    unit = "" if measure.rising else " radii"
     for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
         if count:
-            last = high == edges[-1]
-            span = f"{low:.2f} radii or more" if last else f"{low:.2f} to {high:.2f} radii"
+            beyond = high == edges[-1] and not measure.rising
+            span = f"{low:.2f}{unit} or more" if beyond else f"{low:.2f} to {high:.2f}{unit}"
             size = f'width="{wide:.1f}" height="{tall(0) - tall(count):.1f}"'
             bar = f'<rect class="{style}" x="{across(low)}" y="{tall(count)}" {size}>'
             yield f"{bar}<title>{count} of {len(values)} {name}: {span}</title></rect>"
@@ -158,8 +170,8 @@ def _reach(values: Sequence[float]) -> float:
     return float(min(max(np.ceil(2 * np.quantile(finite, 0.97)) / 2 if finite else 2, 2), 12))
 
 
-def _step(limit: float) -> float:
-    return 0.5 if limit <= 4 else 1.0 if limit <= 8 else 2.0
+def _step(high: float) -> float:
+    return next(step for step, most in ((0.2, 1), (0.5, 4), (1.0, 8), (2.0, np.inf)) if high <= most)
 
 
 def _whole_ticks(low: int, high: int) -> list[float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from melo_cli.errors import MeloError
 from melo_cli.evaluation.failures import worst_failures
-from melo_cli.evaluation.page.sections import distances, other_radii, retention
+from melo_cli.evaluation.page.sections import nearness, other_limits, retention
 from melo_cli.evaluation.page.style import STYLE
 from melo_cli.evaluation.page.tables import baselines_table, failures_table, figures_table
 from melo_cli.evaluation.page.wording import KINDS, PERPLEXITIES, PUBLISHED, SHARES, listed, number, percent
@@ -35,8 +35,8 @@ def render_page(report: EvalReport) -> str:
         figures_table(report),
         baselines_table(report),
         retention(report),
-        distances(report),
-        other_radii(report),
+        nearness(report),
+        other_limits(report),
         "<h2>What goes wrong</h2>",
         *(failures_table(report, group) for group in worst_failures(report)),
         _foot(report),
@@ -53,12 +53,14 @@ def render_page(report: EvalReport) -> str:
 def _head(report: EvalReport) -> str:
     counts = {kind: len(report.of_kind(kind)) for kind in KINDS}
     hard = "hard negatives (prompts that read like an edit and ask about something else)"
+    same_subject = "other questions about edited subjects"
     asked = [
         words
         for kind, words in (
             ("edit", f"the {counts['edit']} edited prompts"),
             ("rephrase", f"{counts['rephrase']} of their rephrases"),
             ("unrelated", f"{counts['unrelated']} unrelated prompts"),
+            ("same_subject", f"{counts['same_subject']} {same_subject}"),
             ("hard", f"{counts['hard']} {hard}"),
         )
         if counts[kind]
@@ -81,7 +83,7 @@ def _tiles(report: EvalReport) -> str:
 
 def _strict_tiles(report: EvalReport) -> list[str]:
     tiles = []
-    for metric, name, words, kind in SHARES[:4]:
+    for metric, name, words, kind in SHARES[:5]:
         share = report.edited[metric]
         if share is not None:
             low, high = share["ci95"]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from melo_cli.evaluation.frontier import best_within, ceiling, frontier
-from melo_cli.evaluation.page.charts import distance_chart, frontier_chart, group_count, retention_chart
+from melo_cli.evaluation.measures import measure_of
+from melo_cli.evaluation.page.charts import frontier_chart, group_count, nearness_chart, retention_chart
 from melo_cli.evaluation.page.wording import KINDS, sentence
 from melo_cli.evaluation.report import EvalReport
 
-# Kinds of negatives, and the share of them that may fire where the best radii are told.
-_NEGATIVES = (("hard", "hard negatives", 0.05), ("unrelated", "unrelated prompts", 0.01))
+# Kinds of negatives, and the share of them that may fire where the best limit is told.
+_NEGATIVES = (
+    ("same_subject", "other questions about the subject", 0.1),
+    ("hard", "hard negatives", 0.05),
+    ("unrelated", "unrelated prompts", 0.01),
+)
 
 
 def retention(report: EvalReport) -> str:
@@ -24,43 +29,64 @@ def retention(report: EvalReport) -> str:
     )
 
 
-def distances(report: EvalReport) -> str:
+def nearness(report: EvalReport) -> str:
     """Where the prompts of each kind lie, seen from the edits; nothing in a project without neurons."""
-    radii = sorted(row.radius for row in report.results if row.radius is not None)
-    if not radii:
+    measure = measure_of(report.results)
+    if all(measure.of(row) is None for row in report.results):
         return ""
+    chart = nearness_chart([(kind, name, report.of_kind(kind)) for kind, name in KINDS.items()], measure)
+    if measure.rising:
+        return _figure(
+            "How sure the router is",
+            chart,
+            "Of each prompt and the edit nearest to it the router tells how probable it is that both ask the "
+            f"same; from {measure.limit:.2f} on the edit answers. Edits and rephrases should lie right of "
+            "the line, all others left of it.",
+        )
+    radii = sorted(row.radius for row in report.results if row.radius is not None)
     spread = f"{radii[0]:.3g} to {radii[-1]:.3g}, {radii[len(radii) // 2]:.3g} in the middle"
     told = f"{radii[0]:.3g} everywhere" if radii[0] == radii[-1] else spread
     return _figure(
         "How far prompts are from edits",
-        distance_chart([(kind, name, report.of_kind(kind)) for kind, name in KINDS.items()]),
+        chart,
         "An edit answers the prompts inside its radius. Edits and rephrases should lie left of the line, "
-        "unrelated prompts and hard negatives right of it. Distances are measured between keys (the model's "
-        f"own view of a prompt) and divided by the radius, which is {told}. The last bar holds all that is "
-        "farther.",
+        "all others right of it. Distances are measured between keys (the model's own view of a prompt) and "
+        f"divided by the radius, which is {told}. The last bar holds all that is farther.",
     )
 
 
-def other_radii(report: EvalReport) -> str:
+def other_limits(report: EvalReport) -> str:
     """The frontier; nothing where rephrases or negatives are missing."""
-    rephrases = report.of_kind("rephrase")
-    curves = [(kind, name, frontier(rephrases, report.of_kind(kind))) for kind, name, _ in _NEGATIVES]
+    rephrases, measure = report.of_kind("rephrase"), measure_of(report.results)
+    curves = [
+        (kind, name, frontier(rephrases, report.of_kind(kind), measure)) for kind, name, _ in _NEGATIVES
+    ]
     if not any(points for _, _, points in curves):
         return ""
     told = []
     for (_, name, allowed), (_, _, points) in zip(_NEGATIVES, curves, strict=True):
         best = best_within(points, allowed)
         if best is not None:
+            limit = (
+                f"from a probability of {best.limit:.2f} on"
+                if measure.rising
+                else f"radii times {best.limit:.2f}"
+            )
             told.append(
                 f"with at most {allowed:.0%} of the {name} firing, {best.reached:.1%} of the rephrases can "
-                f"be reached (radii times {best.factor:.2f})"
+                f"be reached ({limit})"
             )
+    named, wider, moves = (
+        ("threshold", "A lower threshold reaches", "lets the threshold move")
+        if measure.rising
+        else ("radius", "Larger radii reach", "scales all radii together")
+    )
     return _figure(
-        "What another radius would give",
+        f"What another {named} would give",
         frontier_chart(curves, ceiling(rephrases)),
-        "Larger radii reach more rephrases (up) and fire on more prompts that they should leave alone "
-        "(right). Each curve scales all radii together; the marked point is where they are now, the dotted "
-        f"line what no radius can exceed. {sentence('; '.join(told))}",
+        f"{wider} more rephrases (up) and fire on more prompts that should be left alone (right). Each curve "
+        f"{moves}; the marked point is how it is now, the dotted line what no {named} can exceed. "
+        f"{sentence('; '.join(told))}",
     )
 
 

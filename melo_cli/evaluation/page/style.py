@@ -3,20 +3,23 @@
 STYLE = """
 :root {
   --paper: #fdfdfc; --ink: #1c2025; --soft: #626b76; --rule: #e1e4e8; --tint: #f3f5f7;
-  --edit: #2563c9; --rephrase: #0f8a72; --hard: #c2570c; --unrelated: #7a6bb5; --base: #9aa3ad;
+  --edit: #2563c9; --rephrase: #0f8a72; --hard: #c2570c; --same-subject: #b5487f;
+  --unrelated: #7a6bb5; --base: #9aa3ad;
   --good: #0f7a4d; --bad: #b3261e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14171a; --ink: #e7e9ec; --soft: #9aa4af; --rule: #2c3238; --tint: #1c2025;
-    --edit: #6ea2f7; --rephrase: #3fc0a4; --hard: #f0954e; --unrelated: #a99be0; --base: #77818c;
+    --edit: #6ea2f7; --rephrase: #3fc0a4; --hard: #f0954e; --same-subject: #e388b4;
+    --unrelated: #a99be0; --base: #77818c;
     --good: #55c795; --bad: #f28b82;
   }
 }
 @media print {
   :root {
     --paper: #fff; --ink: #000; --soft: #444; --rule: #bbb; --tint: #f3f3f3;
-    --edit: #2563c9; --rephrase: #0f8a72; --hard: #c2570c; --unrelated: #7a6bb5; --base: #888;
+    --edit: #2563c9; --rephrase: #0f8a72; --hard: #c2570c; --same-subject: #b5487f;
+    --unrelated: #7a6bb5; --base: #888;
     --good: #0f7a4d; --bad: #b3261e;
   }
 }
@@ -37,6 +40,7 @@ p { margin: 8px 0; }
 .tile { border-left: 4px solid var(--edit); }
 .tile.rephrase { border-color: var(--rephrase); }
 .tile.hard { border-color: var(--hard); }
+.tile.same_subject { border-color: var(--same-subject); }
 .tile.unrelated { border-color: var(--unrelated); }
 .tile b { display: block; font-size: 1.9rem; line-height: 1.15; font-variant-numeric: tabular-nums; }
 .tile span { display: block; font-weight: 600; font-size: .95rem; }
@@ -65,18 +69,20 @@ svg text { font: 12px system-ui, "Segoe UI", Roboto, sans-serif; fill: var(--sof
 svg text.name { fill: var(--ink); font-weight: 600; }
 svg .grid { stroke: var(--rule); }
 svg .axis { stroke: var(--soft); stroke-width: 1; }
-svg .radius { stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 5 3; }
+svg .limit { stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 5 3; }
 svg .ceiling { stroke: var(--soft); stroke-dasharray: 2 4; stroke-width: 1.5; }
 svg .band { fill: var(--edit); opacity: .15; }
 svg .line { stroke-width: 2.2; stroke-linejoin: round; }
 svg .line.edit { stroke: var(--edit); }
 svg .line.base { stroke: var(--base); stroke-width: 1.6; stroke-dasharray: 6 4; }
 svg .line.hard { stroke: var(--hard); }
+svg .line.same_subject { stroke: var(--same-subject); }
 svg .line.unrelated { stroke: var(--unrelated); }
 svg .dot { stroke: var(--paper); stroke-width: 1.5; }
 svg .edit { fill: var(--edit); }
 svg .rephrase { fill: var(--rephrase); }
 svg .hard { fill: var(--hard); }
+svg .same_subject { fill: var(--same-subject); }
 svg .unrelated { fill: var(--unrelated); }
 svg polyline.line { fill: none; }
 footer { margin-top: 56px; padding-top: 16px; border-top: 1px solid var(--rule); }

@@ -7,15 +7,19 @@ from html import escape
 from typing import Any
 
 from melo_cli.evaluation.failures import Failures
+from melo_cli.evaluation.measures import measure_of
 from melo_cli.evaluation.page.wording import (
     PERPLEXITIES,
     PUBLISHED,
     ROUTED,
     SHARES,
+    nearness_words,
     number,
     percent,
+    sentence,
     text,
 )
+from melo_cli.evaluation.protocols import unfired
 from melo_cli.evaluation.report import EvalReport
 from melo_cli.evaluation.results import Result
 
@@ -32,8 +36,16 @@ def figures_table(report: EvalReport) -> str:
         "<h2>All figures</h2>\n"
         f"<p class=note>Protocol <b>{report.protocol}</b>: {escape(report.measured)}.</p>\n"
         f"<div class=scroll><table><thead><tr><th></th>{heads}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>{_FORCED if forced else ''}"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{_FORCED if forced else ''}{_origins(report)}"
     )
+
+
+def _origins(report: EvalReport) -> str:
+    """Where the prompts that must stay come from, and what of their agreement was measured."""
+    names = {"same_subject": "Same subject", "hard": "Hard negatives", "unrelated": "Unrelated prompts"}
+    told = [f"{names[kind]}: {words}." for kind, words in report.made.items()]
+    told.append(sentence(unfired(report.edited)))
+    return f"\n<p class=note>{escape(' '.join(filter(None, told)))}</p>"
 
 
 _FORCED = (
@@ -67,7 +79,8 @@ def failures_table(report: EvalReport, group: Failures) -> str:
     prompts = {row.edit_id: row.prompt for row in report.of_kind("edit")}
     worst = f", the worst {len(group.rows)} of {group.count}"
     counted = worst if group.count > len(group.rows) else f": {group.count}"
-    rows = "".join(_failure(row, group, prompts) for row in group.rows)
+    near = nearness_words(measure_of(report.results))
+    rows = "".join(_failure(row, group, prompts, near(row)) for row in group.rows)
     return (
         f"<h3>{group.title}{counted}</h3>\n<p class=note>{group.words}</p>\n"
         "<div class=scroll><table class=texts><thead><tr><th>prompt</th><th>wanted</th><th>unedited</th>"
@@ -75,10 +88,10 @@ def failures_table(report: EvalReport, group: Failures) -> str:
     )
 
 
-def _failure(row: Result, group: Failures, prompts: Mapping[str | None, str]) -> str:
+def _failure(row: Result, group: Failures, prompts: Mapping[str | None, str], nearness: str) -> str:
     near = row.fired_edit or row.nearest_edit
     state = "answered" if row.fired else "not reached"
-    where = "" if row.radii is None else f"<small>{state}, {row.radii:.2f} radii</small>"
+    where = f"<small>{state}, {nearness}</small>" if nearness else ""
     return (
         f"<tr><td>{text(row.prompt, 260)}</td>"
         f"<td class=good>{text(row.truth if group.asks_truth else row.base, 120)}</td>"

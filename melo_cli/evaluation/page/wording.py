@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
+
+from melo_cli.evaluation.measures import Measure
+from melo_cli.evaluation.results import Result
 
 # Metric, what the page calls it, what it says, and the kind of probe whose colour it has.
 SHARES = (
@@ -11,7 +14,20 @@ SHARES = (
     ("generality", "Rephrases follow", "the same questions in other words, answered as asked", "rephrase"),
     ("locality_agreement", "Unrelated unchanged", "unrelated prompts answered as before", "unrelated"),
     ("hard_agreement", "Hard negatives unchanged", "look-alike prompts answered as before", "hard"),
+    (
+        "same_subject_agreement",
+        "Same subject unchanged",
+        "other questions about edited subjects answered as before",
+        "same_subject",
+    ),
     ("locality_truth", "Unrelated right", "unrelated prompts answered correctly", "unrelated"),
+    ("hard_truth", "Hard negatives right", "look-alike prompts answered correctly", "hard"),
+    (
+        "same_subject_truth",
+        "Same subject right",
+        "other questions about edited subjects answered correctly",
+        "same_subject",
+    ),
 )
 ROUTED = (
     ("fired_edits", "Edits reached", "edited prompts that an edit's block answered"),
@@ -19,6 +35,11 @@ ROUTED = (
     ("nearest_right", "Ceiling for rephrases", "rephrases whose nearest edit is the right one"),
     ("fired_unrelated", "Unrelated reached by mistake", "unrelated prompts that an edit's block answered"),
     ("fired_hard", "Hard negatives reached by mistake", "look-alikes that an edit's block answered"),
+    (
+        "fired_same_subject",
+        "Same subject reached by mistake",
+        "other questions about edited subjects that an edit's block answered",
+    ),
 )
 PERPLEXITIES = (
     ("perplexity_edits", "Perplexity of the new text", "how surprised the model is by it; 1 is not at all"),
@@ -31,7 +52,13 @@ PUBLISHED = (
     ("locality", "Unrelated", "unrelated"),
     ("arr", "Accurate text (ARR)", "unrelated"),
 )
-KINDS = {"edit": "edits", "rephrase": "rephrases", "unrelated": "unrelated", "hard": "hard neg."}
+KINDS = {
+    "edit": "edits",
+    "rephrase": "rephrases",
+    "same_subject": "same subj.",
+    "hard": "hard neg.",
+    "unrelated": "unrelated",
+}
 
 
 def percent(share: float | None) -> str:
@@ -58,6 +85,18 @@ def text(value: str | None, most: int) -> str:
     if len(whole) > most:
         whole = f"{whole[: most * 2 // 3]} … {whole[-most // 3 :]}"
     return f"<bdi>{escape(whole)}</bdi>"
+
+
+def nearness_words(measure: Measure) -> Callable[[Result], str]:
+    """Says how near a prompt is to the nearest edit; nothing where there is none."""
+
+    def words(row: Result) -> str:
+        value = measure.of(row)
+        if value is None:
+            return ""
+        return f"{value:.0%} sure" if measure.rising else f"{value:.2f} radii"
+
+    return words
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -137,7 +137,7 @@ def _unrelated(
 
 def _measured(probes: ProbeSet, taught: Collection[str]) -> set[str]:
     """What an evaluation asks beside the edits, as plain texts."""
-    asked = (*probes.rephrases, *probes.unrelated, *probes.hard)
+    asked = (*probes.rephrases, *probes.same_subject, *probes.hard, *probes.unrelated)
     return {plain(probe.prompt) for probe in asked if probe.prompt not in taught}
 
 

@@ -1,0 +1,54 @@
+"""Other questions about an edit's subject: which prompts are such, and making some out of other edits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+
+from melo_cli.variants import Questions, Statement, around_subject, plain, shares_frame, swap_subject
+
+# Edits whose question is tried about a subject: it may ask what an edit of that subject asks, or be taken.
+_TRIES = 20
+
+
+def asks_of_same_subject(edit: Statement, prompt: str) -> bool:
+    """Whether a locality prompt of an edit names its subject, and does not read like the edit itself.
+
+    One that has the edit's words around a longer name is about another thing, as `Edwin the Elder` is.
+    """
+    named = bool(around_subject(prompt, edit.subject)[1])
+    return named and not shares_frame(edit.prompt, edit.subject, prompt)
+
+
+def questions_of_others(edits: Sequence[Statement], taken: Iterable[str], *, seed: int) -> list[str | None]:
+    """For each edit the question of an edit of another subject, asked about its own.
+
+    No edit of that subject asks the same; a result is never a prompt or rephrase of an edit, nor one of
+    `taken` (case and white space aside), and none comes twice. The same edits and seed give the same ones.
+
+    Returns:
+        One entry an edit, in order; None where it has no subject, or no other edit has a question that fits.
+    """
+    used = {plain(text) for edit in edits for text in (edit.prompt, *edit.rephrases)}
+    used |= {plain(text) for text in taken}
+    about: dict[str, list[Statement]] = {}
+    for edit in edits:
+        if edit.subject and edit.subject.strip():
+            about.setdefault(plain(edit.subject), []).append(edit)
+    with_subject = [edit for some in about.values() for edit in some]
+    questions = Questions(edits)
+    drawn = random.Random(f"same subject:{seed}")
+    found: list[str | None] = []
+    for edit in edits:
+        own = about.get(plain(edit.subject or ""), [])
+        tried = drawn.sample(with_subject, min(_TRIES, len(with_subject))) if own else []
+        asked = (
+            swap_subject(other.prompt, str(other.subject), str(edit.subject))
+            for other in tried
+            if other not in own and not any(questions.alike(other, each) for each in own)
+        )
+        text = next((text for text in asked if text is not None and plain(text) not in used), None)
+        if text is not None:
+            used.add(plain(text))
+        found.append(text)
+    return found

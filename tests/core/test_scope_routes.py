@@ -1,0 +1,160 @@
+"""A route is that of the prompt's own text, of a conversation of the last user turn: of nothing around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pico_scope import VERIFIED
+
+from melo_cli.encoding import pad_prompts
+from melo_cli.loading import OpenProject
+from melo_cli.scope.core.rules import Route
+
+Pico = Callable[..., OpenProject]
+# Look-alikes: each differs from the next in a word.
+EDITED = [
+    "What is the list price of model A1?",
+    "What is the list price of model A2?",
+    "What is the list price of model B1?",
+    "Who won the town race in 2021?",
+    "Who won the town race in 2022?",
+    "Who won the town race in 2023?",
+]
+OTHERS = [
+    "What is the list price of model A3?",
+    "What is the list price of model B2?",
+    "Who won the town race in 2020?",
+    "Who won the boat race in 2021?",
+    "What is the name of the river that runs through the city of Cologne?",
+    "The court holds that the statute of 1934 does not apply",
+]
+REWORDED = ["list price of model B1?", "Tell me, what is the list price of model A2?"]
+PROMPTS = [*EDITED, *OTHERS, *REWORDED]
+DATED = (
+    "{% for message in messages %}{% if loop.first %}<|system|>\nToday is DATE. "
+    "{% if message['role'] == 'system' %}{{ message['content'] }}{% endif %}\n{% endif %}"
+    "{% if message['role'] != 'system' %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n"
+    "{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+SOME = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+TURNS = st.lists(st.sampled_from([*PROMPTS, "Yes.", "I do not know"]), max_size=2).map(
+    lambda texts: [text for text in texts for text in (text, "It is so.")]
+)
+SYSTEMS = st.none() | st.sampled_from(["Be brief.", "You are a helpful assistant.", EDITED[0]])
+
+
+@pytest.fixture(scope="module", params=["verified", "radius"])
+def opened(pico: Pico, request: pytest.FixtureRequest) -> OpenProject:
+    """A chat model with a block for each look-alike."""
+    return pico("pico_llama", EDITED, **(VERIFIED if request.param == "verified" else {}))
+
+
+@pytest.fixture(scope="module")
+def alone(opened: OpenProject) -> dict[str, Route]:
+    """The route of each prompt, taken alone."""
+    return {prompt: opened.routed.router.routes([prompt])[0] for prompt in PROMPTS}
+
+
+def told(route: Route) -> tuple[str | None, str | None, float | None]:
+    """Who answers, who is nearest, and how near or sure."""
+    assert route.nearest is not None
+    near = route.nearest.distance if route.nearest.probability is None else route.nearest.probability
+    fired = route.fired.edit_id if route.fired is not None else None
+    return fired, route.nearest.edit_id, pytest.approx(near, abs=1e-3)
+
+
+def encoded(opened: OpenProject, prompts: Sequence[str], side: str) -> dict[str, torch.Tensor]:
+    tokenizer = opened.routed.tokenizer
+    inputs = pad_prompts(opened.routed.base, [tokenizer(prompt).input_ids for prompt in prompts], side)
+    return {name: inputs[name] for name in ("input_ids", "attention_mask")}
+
+
+def chat(opened: OpenProject, system: str | None, turns: Sequence[str], asked: str) -> torch.Tensor:
+    """A conversation as the chat template writes it: a system prompt, turns by turns, and the question."""
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    messages += [
+        {"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate((*turns, asked))
+    ]
+    ids = opened.routed.tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    )
+    found: torch.Tensor = ids["input_ids"]
+    return found
+
+
+def test_look_alikes_all_live_and_each_answers_its_own_prompt(pico: Pico) -> None:
+    routes = pico("pico_llama", EDITED, **VERIFIED).routed.router.routes(PROMPTS)
+    fired = [route.fired.block if route.fired is not None else None for route in routes]
+    assert fired[: len(EDITED)] == [f"b{number}" for number in range(6)]
+    assert fired[len(EDITED) : len(EDITED) + len(OTHERS)] == [None] * len(OTHERS)
+    assert fired[-len(REWORDED) :] == ["b2", "b1"]
+
+
+@given(st.lists(st.sampled_from(PROMPTS), min_size=1, max_size=12), st.sampled_from(["left", "right"]))
+@SOME
+def test_batch_mates_and_the_side_of_padding_do_not_move_a_route(
+    opened: OpenProject, alone: dict[str, Route], prompts: list[str], side: str
+) -> None:
+    expected = [told(alone[prompt]) for prompt in prompts]
+    assert [told(route) for route in opened.routed.router.routes(prompts)] == expected
+    assert [told(route) for route in opened.routed.route(**encoded(opened, prompts, side))] == expected
+
+
+@given(SYSTEMS, TURNS, st.sampled_from(PROMPTS))
+@SOME
+def test_a_system_prompt_and_earlier_turns_do_not_move_a_route(
+    opened: OpenProject, alone: dict[str, Route], system: str | None, turns: list[str], asked: str
+) -> None:
+    [route] = opened.routed.route(chat(opened, system, turns, asked))
+    assert told(route) == told(alone[asked])
+
+
+@given(st.dates().map(str), SYSTEMS, st.sampled_from(PROMPTS))
+@SOME
+def test_a_template_that_writes_the_date_answers_alike_on_any_day(
+    opened: OpenProject,
+    alone: dict[str, Route],
+    monkeypatch: pytest.MonkeyPatch,
+    day: str,
+    system: str | None,
+    asked: str,
+) -> None:
+    turns = type(opened.routed._turns)
+    with monkeypatch.context() as changed:
+        # The project was opened on one day, and is asked on another.
+        changed.setattr(opened.routed.tokenizer, "chat_template", DATED.replace("DATE", "1 July 2026"))
+        changed.setattr(opened.routed, "_turns", turns(opened.routed.tokenizer))
+        opened.routed.route(chat(opened, None, [], asked))
+        changed.setattr(opened.routed.tokenizer, "chat_template", DATED.replace("DATE", day))
+        [route] = opened.routed.route(chat(opened, system, [], asked))
+    assert told(route) == told(alone[asked])
+
+
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2", "pico_bert"])
+def test_models_of_every_kind_take_the_same_route_padded_on_either_side(pico: Pico, kind: str) -> None:
+    opened = pico(kind, EDITED, **VERIFIED)
+    expected = [told(opened.routed.router.routes([prompt])[0]) for prompt in PROMPTS]
+    assert [fired for fired, *_ in expected[:6]] == [f"edit-b{number}" for number in range(6)]
+    for side in ("left", "right"):
+        assert [told(route) for route in opened.routed.route(**encoded(opened, PROMPTS, side))] == expected
+
+
+def test_text_around_a_question_is_looked_past_and_the_route_tells_what_was_asked(pico: Pico) -> None:
+    opened = pico("pico_gpt2", EDITED, **VERIFIED)
+    message = f"I was there with my brother. {EDITED[3]} Thanks a lot!"
+    [route] = opened.routed.router.routes([message])
+    assert route.fired is not None
+    assert (route.fired.block, route.fired.asked, route.fired.probability) == ("b3", EDITED[3], 1.0)
+
+
+def test_the_route_of_a_prompt_is_taken_with_no_block_in_force(pico: Pico, monkeypatch: Any) -> None:
+    opened = pico("pico_gpt2", EDITED, **VERIFIED)
+    expected = told(opened.routed.router.routes([OTHERS[0]])[0])
+    with opened.routed.using(["b0"]):
+        assert told(opened.routed.router.routes([OTHERS[0]])[0]) == expected
