@@ -3,18 +3,20 @@
     python benchmarks/scope.py MODEL EDITS.jsonl [--task TASK] [--encoder ENCODER] [--edits 1000]
         [--skip 0] [--locality hard] [--own 500] [--json]
 
-Stores the first edits of a file (`prompt`, `target`, `subject`, `rephrases`, `locality_prompt`) as neurons under the
-rule `verified`, with a scope model learnt as a project learns it, and routes their rephrases and locality prompts.
-No rephrase is learnt from; with `--own N` the N rows behind the edits are, as `dataset.calibration` is.
+Stores the first edits of a file (`prompt`, `target`, `subject`, `rephrases`, `locality_prompt`) as neurons
+under the rule `verified`, with a scope model learnt as a project learns it, and routes their rephrases and
+locality prompts. No rephrase is learnt from; with `--own N` the N rows behind the edits are, as
+`dataset.calibration` is.
 
-Reach is the share of rephrases led to their own edit; an answer is right where the edit's block then gives the
-target, which `melo eval` measures.
+Reach is the share of rephrases led to their own edit; an answer is right where the edit's block then gives
+the target, which `melo eval` measures.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -53,12 +55,13 @@ def main() -> None:
         kinds[kind].append(good)
     figures = {kind: {"share": sum(some) / len(some), "n": len(some)} for kind, some in kinds.items()}
     if asked.json:
-        print(json.dumps({"figures": figures, "expected": expected, "ms_a_prompt": 1000 * seconds}))
+        document = {"figures": figures, "expected": expected, "ms_a_prompt": 1000 * seconds}
+        sys.stdout.write(f"{json.dumps(document)}\n")
         return
-    print(f"threshold {expected['threshold']}, learnt from own rows: {expected['moved']}")
-    for kind, figure in figures.items():
-        print(f"{kind:10s} n {figure['n']:5d}  {figure['share']:.3f}")
-    print(f"{1000 * seconds:.1f} ms a prompt, reading it among them")
+    lines = [f"threshold {expected['threshold']}, learnt from own rows: {expected['moved']}"]
+    lines += [f"{kind:20s} n {figure['n']:5d}  {figure['share']:.3f}" for kind, figure in figures.items()]
+    lines.append(f"{1000 * seconds:.1f} ms a prompt, reading it among them")
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def _router(

@@ -172,8 +172,8 @@ def default_targets(base: BaseModel) -> list[str]:
 
 
 def default_key_layer(base: BaseModel, targets: Sequence[str]) -> str:
-    """The block a quarter of the way up the stack that reads the prompt, or a lower one that runs before every
-    target; the input embeddings, where there is none."""
+    """The block a quarter of the way up the stack that reads the prompt, or a lower one that runs before
+    every target; the input embeddings, where there is none."""
     stack, length = next(iter(_stacks(base.model)))
     inside = (re.match(rf"{re.escape(stack)}\.(\d+)\.", target) for target in targets)
     first = min((int(found[1]) for found in inside if found is not None), default=length)

@@ -26,8 +26,8 @@ def threshold_within(evidence: Evidence, bounds: Mapping[str, float]) -> float:
     """The least log-odds that let no more of each kind of negatives fire than its bound, by either evidence.
 
     A query fires from the threshold on. It lies half way to the next query that was seen, so that rounding
-    moves none across. Infinite where no query that asks for an edit would reach it: then an edit answers its own
-    prompt alone.
+    moves none across. Infinite where no query that asks for an edit would reach it: then an edit answers
+    its own prompt alone.
 
     Args:
         bounds: share that may fire by kind.

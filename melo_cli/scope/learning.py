@@ -91,7 +91,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Lesson:
-    """Pairs to train a classifier on: `features` `[pairs, features]`, `same` and `weight` `[pairs]`, float32."""
+    """Pairs to train a classifier on, float32: `features` `[pairs, features]`, `same`, `weight` `[pairs]`."""
 
     features: Tensor
     same: Tensor

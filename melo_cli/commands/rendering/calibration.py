@@ -19,7 +19,8 @@ _KINDS = {
 _ASKING = ("rephrase", "noisy")
 _NOTE = (
     "in %: prompts that reach their edit, and prompts that an edit answers wrongly. corpus: invented "
-    "questions of kinds that the measured model did not learn; own: this project's data, on edits that it did not learn"
+    "questions of kinds that the measured model did not learn; own: this project's data, on edits that it "
+    "did not learn"
 )
 
 
