@@ -199,7 +199,7 @@ def _require_same_encoder(base: BaseModel, key_map: KeyMap, project: Project) ->
         raise BaseMismatchError(
             "its scope was learnt with another sentence encoder",
             where=str(project.path),
-            mend="name the one it was made with as --encoder, or run `melo calibrate`",
+            mend="run `melo calibrate --set key.encoder=NAME` with the one to use from now on",
         )
 
 

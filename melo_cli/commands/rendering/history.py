@@ -25,13 +25,21 @@ def status_fields(project: Overview) -> list[tuple[str, str]]:
         ("live edits", str(counts["live"])),
         *((_words(name), str(counts[name]) if counts[name] else "") for name in _OTHER_STATUSES),
         ("blocks", str(counts["blocks"])),
-        ("clusters", str(counts["clusters"])),
-        ("key", f"{recipe['key']['layer']}, {recipe['key']['pooling']}, radius {recipe['key']['radius']:g}"),
+        ("clusters", str(counts["clusters"]) if counts["clusters"] else ""),
+        ("scope", _scope(recipe)),
         ("block", f"rank {recipe['lora']['rank']}, alpha {recipe['lora']['alpha']:g}"),
         ("size", human_bytes(project.size_bytes())),
         ("small files", _small_files(project.mergeable())),
     ]
     return [(name, value) for name, value in pairs if value]
+
+
+def _scope(recipe: Mapping[str, Any]) -> str:
+    """The rule by which prompts are routed; projects of format 2 name none, and have a radius."""
+    key = recipe["key"]
+    if recipe.get("routing", {}).get("scope") == "verified":
+        return f"verified, read by {key.get('encoder') or key['layer']}"
+    return f"radius {key['radius']:g}, {key['layer']}, {key['pooling']}"
 
 
 def status_document(project: Overview) -> dict[str, Any]:
