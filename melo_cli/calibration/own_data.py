@@ -29,11 +29,13 @@ class Moved:
     """A scope model after a project's own data.
 
     Attributes:
-        outcomes: of the project's data, on edits that the measured model did not learn from.
+        corpus, outcomes: of the corpus and of the project's data, on kinds of questions and edits that the
+            measured model did not learn from.
         learnt: whether the classifier was moved by them.
     """
 
     model: ScopeModel
+    corpus: Sequence[Outcome]
     outcomes: Sequence[Outcome]
     learnt: bool
 
@@ -48,13 +50,14 @@ def texts_of(material: Material) -> list[str]:
 def moved(learnt: Learnt, material: Material, readings: Readings, seed: int) -> Moved:
     """Move a scope model by a project's own rephrases and negatives, where there are enough.
 
-    Subjects are dealt into two halves: what is said of one half was learnt from the other.
+    Subjects are dealt into two halves, as the kinds of the corpus are: what is said of one half of both was
+    learnt from the other.
     """
     with_rephrases = [anchor for anchor in material.anchors if anchor.rephrases]
     if len(with_rephrases) < _FEWEST_TO_LEARN:
         trial = _trial(material.anchors, (), material, material.unrelated)
         outcomes = outcomes_of(learnt.model, pairs_of(learnt.model, trial, readings)) if trial.asked else []
-        return Moved(learnt.model, outcomes, learnt=False)
+        return Moved(learnt.model, learnt.outcomes, outcomes, learnt=False)
     halves = _halves(material.anchors)
     tried = [
         pairs_of(
@@ -62,12 +65,15 @@ def moved(learnt: Learnt, material: Material, readings: Readings, seed: int) -> 
         )
         for at in (0, 1)
     ]
-    outcomes = []
+    corpus: list[Outcome] = []
+    own: list[Outcome] = []
     for at in (0, 1):
-        model = classified(learnt.model, Lesson.joined([learnt.lesson, tried[at].lesson]), seed)
-        outcomes += outcomes_of(model, tried[1 - at])
+        lesson = Lesson.joined([learnt.halves[at].lesson, tried[at].lesson])
+        model = classified(learnt.model, lesson, seed)
+        corpus += learnt.halves[1 - at].outcomes(model)
+        own += outcomes_of(model, tried[1 - at])
     whole = Lesson.joined([learnt.lesson, *(pairs.lesson for pairs in tried)])
-    return Moved(classified(learnt.model, whole, seed), outcomes, learnt=True)
+    return Moved(classified(learnt.model, whole, seed), corpus, own, learnt=True)
 
 
 def _trial(

@@ -104,7 +104,7 @@ def calibrate(
     material = _material(recipe, edits, reporter)
     after = _moved(learnt, material, recipe, base, reporter)
     bounds = recipe.routing.max_false_fire.model_dump()
-    threshold = threshold_within(Evidence(learnt.outcomes, after.outcomes), bounds)
+    threshold = threshold_within(Evidence(after.corpus, after.outcomes), bounds)
     if math.isinf(threshold):
         reporter.warn(
             "no threshold keeps false fires within routing.max_false_fire: each edit answers its own prompt "
@@ -113,7 +113,7 @@ def calibrate(
     return Calibration(
         after.model,
         threshold,
-        shares(learnt.outcomes, threshold),
+        shares(after.corpus, threshold),
         shares(after.outcomes, threshold),
         _counts(after.outcomes),
         after.learnt,
@@ -168,7 +168,7 @@ def stored_requests(project: Project) -> list[EditRequest]:
 def _moved(learnt: Learnt, material: Material, recipe: Recipe, base: BaseModel, reporter: Reporter) -> Moved:
     """What was learnt, moved by the project's own data where it has some to show."""
     if not any(anchor.rephrases or anchor.hard for anchor in material.anchors) and not material.unrelated:
-        return Moved(learnt.model, (), learnt=False)
+        return Moved(learnt.model, learnt.outcomes, (), learnt=False)
     texts = texts_of(material)
     with reporter.progress("learning scope: reading the edits", len(texts), "texts") as progress:
         reading = reader_for(base, recipe.key.layer).read(texts, lambda count: progress.advance(count))

@@ -17,11 +17,12 @@ from melo_cli.base_model import BaseModel
 from melo_cli.reporter import Progress, Reporter
 from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.corpus import corpus_digest, load_corpus
-from melo_cli.scope.learning import Learnt, Lesson, Outcome, Readings, learn, texts_to_read
+from melo_cli.scope.learning import Half, Learnt, Lesson, Outcome, Readings, learn, texts_to_read
 from melo_cli.scope.reading import reader_for
 
-_VERSION = 1
+_VERSION = 2
 """Of what is learnt and how: a cache of another version is not used."""
+_PARTS = ("features", "same", "weight")
 _SEED = 0
 """What is learnt from the corpus does not depend on a recipe's seed, so that recipes share it."""
 
@@ -68,27 +69,37 @@ def _read(path: Path) -> Learnt | None:
         with safe_open(path, framework="pt") as file:
             told = json.loads(file.metadata()["melo"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-        lesson = Lesson(*(arrays.pop(f"lesson.{part}").float() for part in ("features", "same", "weight")))
         kinds = dict(zip(told["kinds"], arrays.pop("kinds"), strict=True))
+        one, other = (_half(f"half {at}.", told["asked"][at], arrays) for at in (0, 1))
         outcomes = [Outcome(*row) for row in told["outcomes"]]
-        return Learnt(ScopeModel.from_arrays(told["model"], arrays), kinds, lesson, outcomes)
+        return Learnt(ScopeModel.from_arrays(told["model"], arrays), kinds, (one, other), outcomes)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
 
 
+def _half(prefix: str, asked: list[list[str]], arrays: dict[str, torch.Tensor]) -> Half:
+    features, same, weight = (arrays.pop(f"{prefix}{part}").float() for part in _PARTS)
+    query = arrays.pop(f"{prefix}query").long()
+    return Half(Lesson(features, same, weight), query, [(kind, text) for kind, text in asked])
+
+
 def _write(path: Path, learnt: Learnt, reporter: Reporter) -> None:
     settings, arrays = learnt.model.to_arrays()
-    arrays |= {
-        f"lesson.{part}": getattr(learnt.lesson, part).to(torch.float16) for part in vars(learnt.lesson)
-    }
     arrays["kinds"] = torch.stack(list(learnt.kinds.values()))
-    outcomes = [[each.kind, each.text, each.logit, each.right] for each in learnt.outcomes]
-    metadata = {"melo": json.dumps({"model": settings, "kinds": list(learnt.kinds), "outcomes": outcomes})}
+    for at, half in enumerate(learnt.halves):
+        arrays |= {f"half {at}.{part}": getattr(half.lesson, part).to(torch.float16) for part in _PARTS}
+        arrays[f"half {at}.query"] = half.query.int()
+    told = {
+        "model": settings,
+        "kinds": list(learnt.kinds),
+        "asked": [list(half.asked) for half in learnt.halves],
+        "outcomes": [[each.kind, each.text, each.logit, each.right] for each in learnt.outcomes],
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as beside:
             written = Path(beside) / path.name
-            save_file(arrays, written, metadata)
+            save_file(arrays, written, {"melo": json.dumps(told)})
             written.replace(path)
     except (OSError, SafetensorError) as error:
         reporter.warn(f"what was learnt of scope cannot be kept ({error}); the next project learns it again")

@@ -138,20 +138,63 @@ def texts_to_read(corpus: Corpus, others: Iterable[str] = ()) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Half:
+    """What one half of the corpus's kinds taught, and how a model does on them that learnt from the other.
+
+    Attributes:
+        lesson: pairs of simulated edits with what is asked of them.
+        query: int64 `[pairs]`, which of `asked` a pair belongs to; -1 for pairs that are for learning alone.
+        asked: kind and text of what is asked where a subject has one edit.
+    """
+
+    lesson: Lesson
+    query: Tensor
+    asked: Sequence[tuple[str, str]]
+
+    @classmethod
+    def of(cls, dense: Pairs, natural: Sequence[Pairs]) -> Half:
+        """From the trials of a half."""
+        asked: list[tuple[str, str]] = []
+        queries = [torch.full_like(dense.query, -1)]
+        for pairs in natural:
+            queries.append(pairs.query + len(asked))
+            asked += [(each.kind, each.text) for each in pairs.trial.asked]
+        lesson = Lesson.joined([dense.lesson, *(pairs.lesson for pairs in natural)])
+        return cls(lesson, torch.cat(queries), asked)
+
+    def outcomes(self, model: ScopeModel) -> list[Outcome]:
+        """For each thing asked the candidate that the model is surest of."""
+        counted = self.query >= 0
+        query, same = self.query[counted], self.lesson.same[counted] > 0
+        logits = model.classify(self.lesson.features[counted])
+        best, right = _surest(logits, query, same, len(self.asked))
+        return [
+            Outcome(kind, text, logit, hit)
+            for (kind, text), logit, hit in zip(self.asked, best, right, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
 class Learnt:
     """A scope model with what it was made of.
 
     Attributes:
         kinds: for each kind of question of the corpus what is asked, `[size]` float32, to tell of a prompt
             which kind it is of.
-        lesson: what its classifier was trained on; a project trains another one on this and its own data.
-        outcomes: of simulated edits, one a subject, about kinds of questions that it did not learn.
+        halves: what its classifier was trained on; a project trains another one on this and its own data.
+        outcomes: of simulated edits, one a subject, about kinds of questions that the asked model did not
+            learn.
     """
 
     model: ScopeModel
     kinds: dict[str, Tensor]
-    lesson: Lesson
+    halves: tuple[Half, Half]
     outcomes: Sequence[Outcome]
+
+    @property
+    def lesson(self) -> Lesson:
+        """All that the classifier was trained on."""
+        return Lesson.joined([half.lesson for half in self.halves])
 
 
 def learn(corpus: Corpus, readings: Readings, seed: int) -> Learnt:
@@ -165,21 +208,21 @@ def learn(corpus: Corpus, readings: Readings, seed: int) -> Learnt:
     kinds = sorted({question.kind for question in corpus.questions})
     drawn.shuffle(kinds)
     halves = [set(kinds[::2]), set(kinds[1::2])]
-    tried: list[tuple[Lesson, list[Pairs]]] = []
+    tried: list[Half] = []
     for fitted_on, tried_on in ((0, 1), (1, 0)):
         fitted = _with_keys(bare, _of_kinds(corpus, halves[fitted_on]), readings, seed)
         part = Corpus(_of_kinds(corpus, halves[tried_on]), corpus.unrelated)
         natural = [pairs_of(fitted, _natural_trial(part, drawn), readings) for _ in range(_NATURAL_DRAWS)]
-        dense = pairs_of(fitted, _dense_trial(part, drawn), readings)
-        tried.append((Lesson.joined([dense.lesson, *(pairs.lesson for pairs in natural)]), natural))
+        tried.append(Half.of(pairs_of(fitted, _dense_trial(part, drawn), readings), natural))
+    one, other = tried
     outcomes = [
         outcome
-        for (lesson, _), (_, others) in (tried, tried[::-1])
-        for outcome in _outcomes(classified(bare, lesson, seed), others)
+        for learnt_from, asked in ((one, other), (other, one))
+        for outcome in asked.outcomes(classified(bare, learnt_from.lesson, seed))
     ]
-    lesson = Lesson.joined([each for each, _ in tried])
     model = _with_keys(bare, corpus.questions, readings, seed)
-    return Learnt(classified(model, lesson, seed), _kind_vectors(model, corpus, readings), lesson, outcomes)
+    whole = classified(model, Lesson.joined([one.lesson, other.lesson]), seed)
+    return Learnt(whole, _kind_vectors(model, corpus, readings), (one, other), outcomes)
 
 
 def _kind_vectors(model: ScopeModel, corpus: Corpus, readings: Readings) -> dict[str, Tensor]:
@@ -192,22 +235,23 @@ def _kind_vectors(model: ScopeModel, corpus: Corpus, readings: Readings) -> dict
     }
 
 
-def _outcomes(model: ScopeModel, some: Sequence[Pairs]) -> list[Outcome]:
-    return [outcome for pairs in some for outcome in outcomes_of(model, pairs)]
-
-
 def outcomes_of(model: ScopeModel, pairs: Pairs) -> list[Outcome]:
     """For each query of a trial the candidate that the model is surest of."""
+    asked = pairs.trial.asked
+    wanted = torch.tensor([-1 if each.edit is None else each.edit for each in asked])
     logits = model.classify(pairs.lesson.features)
-    best = torch.full((len(pairs.trial.asked),), _NEVER).scatter_reduce(0, pairs.query, logits, "amax")
-    right = torch.zeros(len(best), dtype=torch.bool)
-    wanted = torch.tensor([-1 if asked.edit is None else asked.edit for asked in pairs.trial.asked])
-    hits = (logits == best[pairs.query]) & (pairs.edit == wanted[pairs.query])
-    right[pairs.query[hits]] = True
+    best, right = _surest(logits, pairs.query, pairs.edit == wanted[pairs.query], len(asked))
     return [
-        Outcome(asked.kind, asked.text, logit, hit)
-        for asked, logit, hit in zip(pairs.trial.asked, best.tolist(), right.tolist(), strict=True)
+        Outcome(each.kind, each.text, logit, hit) for each, logit, hit in zip(asked, best, right, strict=True)
     ]
+
+
+def _surest(logits: Tensor, query: Tensor, same: Tensor, count: int) -> tuple[list[float], list[bool]]:
+    """For each of `count` queries the largest log-odds of its pairs, and whether it is of the right edit."""
+    best = torch.full((count,), _NEVER).scatter_reduce(0, query, logits, "amax")
+    right = torch.zeros(count, dtype=torch.bool)
+    right[query[(logits == best[query]) & same]] = True
+    return best.tolist(), right.tolist()
 
 
 def pairs_of(model: ScopeModel, trial: Trial, readings: Readings) -> Pairs:
