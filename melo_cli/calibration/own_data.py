@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from melo_cli.calibration.material import Anchor, Material
@@ -19,7 +20,10 @@ from melo_cli.scope.learning import (
     outcomes_of,
     pairs_of,
 )
+from melo_cli.variants import Questions, swap_subject
 
+_OTHER_QUESTIONS = 2
+_TRIED = 20
 _FEWEST_TO_LEARN = 24
 """Edits with rephrases that the classifier is moved by; fewer are measured alone."""
 
@@ -40,28 +44,60 @@ class Moved:
     learnt: bool
 
 
-def texts_of(material: Material) -> list[str]:
-    """Every text of a project's data that has to be read."""
+def other_questions(anchors: Sequence[Anchor], seed: int) -> dict[str, list[str]]:
+    """For each prompt other questions about its subject: rephrases of other edits, asked about it.
+
+    Data seldom have any, and a router that never saw one takes every question about a subject for the edit's.
+    """
+    drawn = random.Random(seed)
+    questions = Questions(anchors)
+    donors = [anchor for anchor in anchors if anchor.subject and anchor.rephrases]
+    found: dict[str, list[str]] = {}
+    for anchor in anchors:
+        others = [donor for donor in drawn.sample(donors, len(donors)) if donor.group != anchor.group]
+        made = (
+            swap_subject(drawn.choice(donor.rephrases), str(donor.subject), str(anchor.subject))
+            for donor in others[:_TRIED]
+            if anchor.subject and not questions.alike(anchor, donor)
+        )
+        found[anchor.prompt] = [text for text in made if text is not None][:_OTHER_QUESTIONS]
+    return found
+
+
+def texts_of(material: Material, others: Mapping[str, Sequence[str]]) -> list[str]:
+    """Every text of a project's data that has to be read.
+
+    Args:
+        others: as `other_questions` made them.
+    """
     texts = [text for each in material.anchors for text in (each.prompt, *each.rephrases, *each.hard)]
+    texts += [text for some in others.values() for text in some]
     texts += [*material.unrelated, *(each.prompt for each in material.others)]
     return list(dict.fromkeys(view for text in texts for view in asked_views(text)))
 
 
-def moved(learnt: Learnt, material: Material, readings: Readings, seed: int) -> Moved:
+def moved(
+    learnt: Learnt, material: Material, others: Mapping[str, Sequence[str]], readings: Readings, seed: int
+) -> Moved:
     """Move a scope model by a project's own rephrases and negatives, where there are enough.
 
     Subjects are dealt into two halves, as the kinds of the corpus are: what is said of one half of both was
     learnt from the other.
+
+    Args:
+        others: other questions about the subjects of anchors, by their prompts.
     """
     with_rephrases = [anchor for anchor in material.anchors if anchor.rephrases]
     if len(with_rephrases) < _FEWEST_TO_LEARN:
-        trial = _trial(material.anchors, (), material, material.unrelated)
+        trial = _trial(material.anchors, (), material, material.unrelated, {})
         outcomes = outcomes_of(learnt.model, pairs_of(learnt.model, trial, readings)) if trial.asked else []
         return Moved(learnt.model, learnt.outcomes, outcomes, learnt=False)
     halves = _halves(material.anchors)
     tried = [
         pairs_of(
-            learnt.model, _trial(halves[at], halves[1 - at], material, material.unrelated[at::2]), readings
+            learnt.model,
+            _trial(halves[at], halves[1 - at], material, material.unrelated[at::2], others),
+            readings,
         )
         for at in (0, 1)
     ]
@@ -77,7 +113,11 @@ def moved(learnt: Learnt, material: Material, readings: Readings, seed: int) -> 
 
 
 def _trial(
-    stored: Sequence[Anchor], beside: Iterable[Anchor], material: Material, unrelated: Sequence[str]
+    stored: Sequence[Anchor],
+    beside: Iterable[Anchor],
+    material: Material,
+    unrelated: Sequence[str],
+    others: Mapping[str, Sequence[str]],
 ) -> Trial:
     """Edits as a project will hold them, the other subjects' questions among what must not fire."""
     fill = material.others[: max(material.neurons - len(stored), 0)]
@@ -86,6 +126,7 @@ def _trial(
     asked = [Asked("rephrase", text, at) for at, anchor in enumerate(stored) for text in anchor.rephrases]
     hard = [text for anchor in stored for text in anchor.hard] or [anchor.prompt for anchor in beside]
     asked += [Asked("hard", text) for text in hard if text not in known]
+    asked += [Asked("same_subject", text) for anchor in stored for text in others.get(anchor.prompt, ())]
     asked += [Asked("unrelated", text) for text in unrelated if text not in known]
     return Trial(edits, asked)
 

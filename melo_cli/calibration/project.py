@@ -13,7 +13,7 @@ from torch import Tensor
 
 from melo_cli.base_model import BaseModel
 from melo_cli.calibration.material import Material, collect_material
-from melo_cli.calibration.own_data import Moved, moved, texts_of
+from melo_cli.calibration.own_data import Moved, moved, other_questions, texts_of
 from melo_cli.calibration.scope_cache import scope_learnt_with
 from melo_cli.calibration.seen import digests
 from melo_cli.calibration.thresholds import Evidence, shares, threshold_within
@@ -169,11 +169,12 @@ def _moved(learnt: Learnt, material: Material, recipe: Recipe, base: BaseModel, 
     """What was learnt, moved by the project's own data where it has some to show."""
     if not any(anchor.rephrases or anchor.hard for anchor in material.anchors) and not material.unrelated:
         return Moved(learnt.model, learnt.outcomes, (), learnt=False)
-    texts = texts_of(material)
+    others = other_questions(material.anchors, recipe.seed)
+    texts = texts_of(material, others)
     with reporter.progress("learning scope: reading the edits", len(texts), "texts") as progress:
         reading = reader_for(base, recipe.key.layer).read(texts, lambda count: progress.advance(count))
     torch.manual_seed(recipe.seed)
-    return moved(learnt, material, Readings(reading), recipe.seed)
+    return moved(learnt, material, others, Readings(reading), recipe.seed)
 
 
 def _counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
