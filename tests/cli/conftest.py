@@ -240,7 +240,8 @@ def write_recipe() -> Callable[..., None]:
             f"{routing}"
             f"calibration: {json.dumps(QUICK_SCOPE)}\n"
             "lora: {rank: 4, alpha: 8}\n"
-            "training: {batch_size: 2, max_steps: 60, optimizer: {name: Adam, lr: 2.0e-2}}\n"
+            "training: {batch_size: 2, blocks_in_flight: 1, variants: 0, max_steps: 60,\n"
+            "  optimizer: {name: Adam, lr: 2.0e-2}}\n"
         )
 
     return write

@@ -60,7 +60,13 @@ def pico_recipe(folder: Path, task: str, changes: Mapping[str, Any] | None = Non
         "key": {"radius": 0.5},
         "routing": {"scope": "radius"},
         "lora": {"rank": 2, "alpha": 8},
-        "training": {"batch_size": 4, "max_steps": 5, "optimizer": {"name": "Adam", "lr": 0.02}},
+        "training": {
+            "batch_size": 4,
+            "blocks_in_flight": 1,
+            "variants": 0,
+            "max_steps": 5,
+            "optimizer": {"name": "Adam", "lr": 0.02},
+        },
     }
     return recipe_from_mapping(mapping | dict(changes or {}))
 

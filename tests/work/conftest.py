@@ -134,7 +134,7 @@ def recipe_for(
 ) -> Callable[..., Recipe]:
     """`recipe_for(kind, rows, training={...}, seed=1)`: settings under which pico edits take.
 
-    The rule is `radius`, whose reach the test chooses; `**verified` makes it the default one.
+    They have a radius, so that the test chooses what they reach; `**verified` takes it out again.
     """
 
     def make(kind: str, rows: Sequence[Row] | None, **changes: Any) -> Recipe:
@@ -143,11 +143,12 @@ def recipe_for(
             "task": TASKS[kind],
             "model": {"name_or_path": str(models(kind)), "device": "cpu"},
             "key": {"layer": LAYERS[kind], "radius": RADII[kind]},
-            "routing": {"scope": "radius"},
             "calibration": QUICK_SCOPE,
             "lora": {"rank": 4, "alpha": 16},
             "training": {
                 "batch_size": BATCH_SIZE,
+                "blocks_in_flight": 1,
+                "variants": 0,
                 "max_steps": STEPS,
                 "optimizer": {"name": "Adam", "lr": 0.03},
                 "lr_scheduler": {"name": "StepLR", "step_size": 30, "gamma": 0.5},
@@ -189,8 +190,8 @@ def edit(recipe_for: Callable[..., Recipe]) -> Callable[..., EditSummary]:
 
 @pytest.fixture(scope="session")
 def verified() -> dict[str, Any]:
-    """Changes to a recipe: the rule `verified`, as a recipe that says nothing of its routing has it."""
-    return {"key": {"layer": "auto", "radius": "auto"}, "routing": {"scope": "verified"}}
+    """Changes to a recipe: no radius, and so the rule that a recipe has which says nothing of its routing."""
+    return {"key": {"layer": "auto", "radius": "auto"}}
 
 
 @pytest.fixture(scope="session")

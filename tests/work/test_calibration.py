@@ -28,6 +28,7 @@ from melo_cli.errors import BaseMismatchError, ProjectError, RecipeError
 from melo_cli.evaluation import evaluate
 from melo_cli.loading import OpenProject, open_project, stored_recipe
 from melo_cli.querying import query
+from melo_cli.recipe.schema import FalseFireSection
 from melo_cli.reporter import SilentReporter
 from melo_cli.scope.learning import Outcome
 from melo_cli.variants import plain
@@ -41,7 +42,7 @@ READING = "learning scope: reading the corpus"
 STRICTEST = (
     "no threshold keeps false fires within routing.max_false_fire: each edit answers its own prompt alone"
 )
-BOUNDS = {"unrelated": 0.01, "hard": 0.05, "same_subject": 0.1}
+BOUNDS = FalseFireSection().model_dump()
 QUESTIONS = [
     ("Where was {} born?", "{} was born where?"),
     ("Who built the court of {}?", "The court of {}, who built it?"),
@@ -306,7 +307,7 @@ def test_a_project_that_was_never_calibrated_does_not_open(
     edit: Edit, verified: dict[str, Any], tmp_path: Path
 ) -> None:
     done = edit("pico_t5", facts(2), tmp_path / "done")
-    waiting = {**Project.open(done.path).recipe, **verified}
+    waiting = {**Project.open(done.path).recipe, **verified, "routing": {"scope": "verified"}}
     base = Project.open(done.path).base
     Project.create(tmp_path / "p", name="p", base=base, recipe=waiting, seed=0, versions={})
     with pytest.raises(ProjectError, match="its scope is not learnt yet.*melo edit RECIPE"):

@@ -212,6 +212,22 @@ def test_a_failed_edit_is_tried_again_with_other_settings_alone(
 
 
 @pytest.mark.parametrize("scope", ["radius", "verified"])
+def test_only_the_same_prompt_supersedes_whatever_blanks_stand_around_it(
+    edit: Edit, verified: dict[str, Any], tmp_path: Path, scope: str
+) -> None:
+    changes = verified if scope == "verified" else {}
+    asked = ["Which court was it", "which court was it", " Which court was it\n"]
+    rows = [
+        {"prompt": prompt, "target": target}
+        for prompt, target in zip(asked, ("London", "Paris", "Smith"), strict=True)
+    ]
+    edit("pico_gpt2", rows, tmp_path / "p", training={"batch_size": 1}, **changes)
+    project = Project.open(tmp_path / "p")
+    assert statuses(project) == ["superseded", "live", "live"]
+    assert project.edit("e000001").superseded_by == "e000003"
+
+
+@pytest.mark.parametrize("scope", ["radius", "verified"])
 def test_two_edits_whose_keys_coincide_both_live(
     edit: Edit, verified: dict[str, Any], tmp_path: Path, scope: str
 ) -> None:

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from melo_cli.answering import TokenScores
 from melo_cli.base_model import ModelKind
+from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary
 from melo_cli.errors import MeloError, ProjectError
 from melo_cli.evaluation import Result, evaluate, metrics, plot_retention, write_results
@@ -26,6 +27,7 @@ from melo_cli.evaluation.asking import Answered
 from melo_cli.evaluation.probes import Probe, collect_probes
 from melo_cli.evaluation.protocols import published
 from melo_cli.evaluation.report import AnsweredSets, EvalReport
+from melo_cli.evaluation.same_subject import questions_of_others
 from melo_cli.evaluation.shares import token_f1, wilson_interval
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.querying import query
@@ -573,6 +575,18 @@ def test_other_questions_about_a_subject_are_the_datas_or_those_of_other_edits(
     every = texts([*probes.edits, *probes.same_subject, *probes.hard, *probes.unrelated])
     assert len(every) == len(set(every))
     assert collect_probes(about, reporter) == probes, "the same project is asked the same"
+
+
+def test_a_question_that_an_edit_of_the_subject_asks_in_other_words_is_not_made() -> None:
+    edits = [
+        EditRequest("Which court is in Paris?", "a", subject="Paris"),
+        EditRequest("Who was born in London?", "b", subject="London"),
+        EditRequest("In Paris, who was born?", "c", subject="Paris"),
+        EditRequest("What is the law?", "d"),
+    ]
+    made = [None, "Which court is in London?", None, None]
+    assert all(questions_of_others(edits, [], seed=seed) == made for seed in range(8))
+    assert questions_of_others(edits, ["which court is in  london?"], seed=0) == [None] * 4
 
 
 def test_in_counterfact_a_question_about_the_same_subject_is_not_hard(
