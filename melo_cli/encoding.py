@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.errors import DatasetError, PromptError
 
 IGNORED = -100
+
+Message: TypeAlias = dict[str, str]
+"""One turn of a conversation: `role` (`system`, `user`, `assistant`) and `content`."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,32 @@ class Encoder:
         """
         if not text.strip():
             raise PromptError("the prompt is empty", where=repr(text))
-        ids = self._prompt_ids(text)
+        return self._within_limit(self._prompt_ids(text), text)
+
+    def conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Tokens of a conversation that ends with a user's turn, as the model is asked it.
+
+        Raises:
+            PromptError: prompts are asked without a chat template, the template does not take the messages,
+                or they are longer than the model takes.
+        """
+        if self.template != "chat":
+            raise PromptError(
+                "prompts are asked without a chat template, which has no place for other messages",
+                where="model.template=none",
+                mend="ask the prompt alone, or make the project with model.template=chat",
+            )
+        try:
+            ids = self._written(messages)
+        except (TemplateError, TypeError, KeyError) as error:
+            raise PromptError(
+                f"the chat template does not take these messages ({error})",
+                where=_shortened(messages[-1]["content"]),
+                mend="give them as the model's own documentation does",
+            ) from error
+        return self._within_limit(ids, messages[-1]["content"])
+
+    def _within_limit(self, ids: list[int], text: str) -> tuple[int, ...]:
         limit = self.base.max_length
         if limit is not None and len(ids) > limit:
             if not self.truncate:
@@ -112,10 +142,15 @@ class Encoder:
 
     def _prompt_ids(self, text: str) -> list[int]:
         if self.template == "chat":
-            turn = [{"role": "user", "content": text}]
-            wrapped = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-            return list(self.tokenizer(wrapped, add_special_tokens=False).input_ids)
+            return self._written([{"role": "user", "content": text}])
         return list(self.tokenizer(text).input_ids)
+
+    def _written(self, messages: Sequence[Message]) -> list[int]:
+        """Messages as the chat template writes them, open for an answer."""
+        written = self.tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=True, tokenize=False
+        )
+        return list(self.tokenizer(written, add_special_tokens=False).input_ids)
 
     def _truncated(self, text: str, limit: int) -> list[int]:
         return list(self.tokenizer(text, truncation=True, max_length=limit).input_ids)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from melo_cli.encoding import Message
+from melo_cli.errors import PromptError
 from melo_cli.loading import OpenProject
 from melo_cli.scope.core.rules import Candidate, Route, Verified
 from melo_cli.scope.explaining import against
@@ -28,21 +30,35 @@ class QueryAnswer:
 
 
 def query(
-    opened: OpenProject, prompts: Sequence[str], max_new_tokens: int | None = None
+    opened: OpenProject,
+    asked: Sequence[str | Sequence[Message]],
+    max_new_tokens: int | None = None,
+    system: str | None = None,
 ) -> list[QueryAnswer]:
     """Ask every prompt of the base and of the edited model, greedily.
 
+    Args:
+        asked: prompts, or conversations that end with a user's turn, which alone decides the route.
+        system: stands before each prompt as the system's message.
+
     Raises:
-        PromptError: a prompt is empty or too long.
+        PromptError: a prompt is empty or too long, or the model is not asked through a chat template.
     """
-    encoded = [opened.encoder.prompt(prompt) for prompt in prompts]
+    conversations = [_conversation(each, system) for each in asked]
+    prompts = [messages[-1]["content"] for messages in conversations]
+    encoded = [
+        opened.encoder.prompt(messages[0]["content"])
+        if len(messages) == 1
+        else opened.encoder.conversation(messages)
+        for messages in conversations
+    ]
     length = max_new_tokens or opened.recipe.generation.max_new_tokens
     routes = opened.asker.routes(prompts)
     fired = {at: route.fired.block for at, route in enumerate(routes) if route.fired is not None}
     # Base and edited answers together: a batch may mix blocks, and costs little more than one of them.
-    asked = [*encoded, *(encoded[at] for at in fired)]
+    every = [*encoded, *(encoded[at] for at in fired)]
     blocks = [*[None] * len(encoded), *fired.values()]
-    answers = opened.asker.answers(asked, blocks, [length] * len(asked))
+    answers = opened.asker.answers(every, blocks, [length] * len(every))
     base = answers[: len(encoded)]
     edited = dict(zip(fired, answers[len(encoded) :], strict=True))
     return [
@@ -56,6 +72,17 @@ def query(
         )
         for at, (prompt, route) in enumerate(zip(prompts, routes, strict=True))
     ]
+
+
+def _conversation(asked: str | Sequence[Message], system: str | None) -> list[Message]:
+    messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked)
+    if not messages or messages[-1].get("role") != "user":
+        raise PromptError(
+            "the conversation does not end with a user's message",
+            where=repr(messages[-1:]),
+            mend='end it with {"role": "user", "content": "..."}',
+        )
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
 
 
 def _against(opened: OpenProject, prompt: str, route: Route) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,13 +27,20 @@ def query(
     texts: Annotated[
         list[str],
         typer.Argument(
-            metavar="TEXT", help="Prompts; - reads one a line from stdin.", callback=require_texts
+            metavar="TEXT",
+            help="Prompts; - reads from stdin one a line, as text or as a list of messages, "
+            '[{"role": "user", "content": "..."}].',
+            callback=require_texts,
         ),
     ],
     project: ProjectOption = None,
     max_new_tokens: Annotated[
         int | None,
         typer.Option("--max-new-tokens", metavar="N", min=1, help="Longest answer, if not the recipe's."),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="A system prompt to put before each; it changes no route."),
     ] = None,
     at: AtOption = None,
     base: BaseOption = None,
@@ -42,7 +50,8 @@ def query(
     """Ask the base and the edited model, and show which edit answers.
 
     A prompt outside the scope of every edit goes to the base; the nearest
-    edit is shown with its distance.
+    edit is shown with what spoke against it. Of a conversation the last
+    user turn decides.
     """
     terminal = Terminal(json=as_json)
     prompts = _lines_of_stdin() if texts == ["-"] else texts
@@ -53,7 +62,7 @@ def query(
 
     opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
     collect_from_here()
-    answers = ask(opened, prompts, max_new_tokens)
+    answers = ask(opened, prompts, max_new_tokens, system)
     if as_json:
         terminal.document([query_document(answer, opened.project) for answer in answers])
     else:
@@ -61,15 +70,30 @@ def query(
             terminal.block(query_block(answer, opened.project))
 
 
-def _lines_of_stdin() -> list[str]:
-    prompts = []
+def _lines_of_stdin() -> list[Any]:
+    prompts: list[Any] = []
     for number, line in enumerate(sys.stdin.buffer, start=1):
         try:
             prompt = line.decode("utf-8").strip()
         except UnicodeDecodeError as error:
             raise PromptError("it is not UTF-8", where=f"stdin:{number}", mend="save it as UTF-8") from error
         if prompt:
-            prompts.append(prompt)
+            prompts.append(_messages(prompt) or prompt)
     if not prompts:
         raise PromptError("it holds no prompt", where="stdin", mend="write one prompt a line")
     return prompts
+
+
+def _messages(line: str) -> list[dict[str, str]] | None:
+    """The messages that a line lists; None for any other text."""
+    if not line.startswith("["):
+        return None
+    try:
+        told = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    listed = isinstance(told, list) and all(
+        isinstance(each, dict) and all(isinstance(each.get(name), str) for name in ("role", "content"))
+        for each in told
+    )
+    return told if listed and told else None

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from melo_cli.answering import Asker
 from melo_cli.editing import EditSummary
+from melo_cli.encoding import Encoder
 from melo_cli.errors import PromptError
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.querying import query
+from melo_cli.scope.core.vocabulary import Vocabulary
+from melo_cli.scope.explaining import against
 
 Shared = Callable[[str], OpenProject]
 KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")
@@ -118,3 +123,41 @@ def test_a_prompt_that_leaves_little_room_is_answered_as_far_as_the_room_goes(sh
     start = query(opened, [prompt], max_new_tokens=3)[0].base.rstrip("\N{REPLACEMENT CHARACTER}")
     assert start and found[1].base.startswith(start)
     assert found[1].edited == found[1].base
+
+
+def test_a_system_prompt_and_earlier_turns_change_no_route(shared: Shared) -> None:
+    opened = shared("pico_llama")
+    chatting = replace(opened, asker=Asker(opened.routed, Encoder(opened.routed.base, template="chat")))
+    turns = [{"role": "user", "content": FAR}, {"role": "assistant", "content": "He was."}]
+    asked = [EDITED, [*turns, {"role": "user", "content": EDITED}], FAR]
+    alone = query(chatting, asked, max_new_tokens=2)
+    told = query(chatting, asked, max_new_tokens=2, system="You are brief.")
+    fired = [found.route.fired.edit_id if found.route.fired else None for found in alone]
+    assert fired == ["e000002", "e000002", None]
+    assert [found.route for found in told] == [found.route for found in alone]
+    assert [found.prompt for found in told] == [EDITED, EDITED, FAR]
+
+
+def test_a_conversation_needs_a_template_and_a_user_at_its_end(shared: Shared) -> None:
+    opened = shared("pico_llama")
+    with pytest.raises(PromptError, match="without a chat template"):
+        query(opened, [EDITED], system="You are brief.")
+    with pytest.raises(PromptError, match="does not end with a user's message"):
+        query(opened, [[{"role": "assistant", "content": "Yes."}]])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "words"),
+    [
+        ("Who leads Belta Robotics?", "Acme Robotics", 'it is about "Belta", the edit about "Acme Robotics"'),
+        ("Who leads it?", "Acme Robotics", 'it does not name "Acme Robotics"'),
+        ("When was Acme Robotics made?", "Acme Robotics", "it asks when, the edit asks who"),
+        ("Who leads Acme Robotics in Zundel?", None, 'it also names "Zundel", the edit does not'),
+        ("Who owns Acme Robotics?", None, "it asks something else, or in words too far from the edit's"),
+    ],
+)
+def test_what_speaks_against_an_edit_is_told_in_words(prompt: str, subject: str | None, words: str) -> None:
+    known = ("who leads it", "when was that made in a country", "who owns this", "robotics")
+    vocabulary = Vocabulary.of([[text] for text in known])
+    found = against(prompt, "Who leads Acme Robotics?", subject, vocabulary)
+    assert found.startswith(words.split(", the edit about")[0])
