@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from melo_cli.calibration import SeenPrompts
 from melo_cli.calibration.material import collect_material
-from melo_cli.calibration.own_data import texts_of
+from melo_cli.calibration.own_data import other_questions, texts_of
 from melo_cli.calibration.thresholds import ASKING, Evidence, shares, threshold_within
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, calibrate_again
@@ -112,11 +112,24 @@ def test_false_fires_are_counted_with_every_edit_stored_and_nothing_is_learnt_fr
     anchors = {anchor.prompt for anchor in found.anchors}
     others = {edit.prompt for edit in edits} - anchors
     assert len(anchors) >= 24 and len(others) >= 12
-    read = set(texts_of(found))
+    made = other_questions(found.anchors, seed=0)
+    read = set(texts_of(found, made))
     assert others < read, "they are stored in the trials"
     unseen = {text for edit in edits if edit.prompt in others for text in edit.rephrases}
     assert not unseen & read
     assert not others & set(found.prompts()), "evaluation may ask them"
+
+
+def test_other_questions_about_a_subject_are_those_that_other_edits_ask() -> None:
+    edits = requests(facts(40))
+    found = material(edits, share=1.0)
+    made = other_questions(found.anchors, seed=0)
+    subjects = {edit.prompt: str(edit.subject) for edit in edits}
+    own = {edit.prompt: {edit.prompt, *edit.rephrases} for edit in edits}
+    assert sum(map(len, made.values())) >= len(edits)
+    for prompt, texts in made.items():
+        assert all(subjects[prompt] in text for text in texts)
+        assert not own[prompt] & set(texts), "the edit's own question is no other one"
 
 
 # How sure the router has to be
