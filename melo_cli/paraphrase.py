@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from melo_cli.scope.corpus import Corpus, Question
 from melo_cli.variants import made_rephrase, swap_subject
 
-_NEAREST = 3
 _ALIKE = 0.4
 """Cosine from which on a kind of the corpus asks what a prompt asks, or nearly so."""
 
@@ -69,12 +68,12 @@ class Paraphraser:
         if swap_subject(prompt, subject, subject) is None:
             return []
         likeness = self._vectors @ asked
-        nearest = np.argsort(-likeness)[:_NEAREST]
-        names = [self._names[at] for at in nearest.tolist() if likeness[at] >= _ALIKE]
+        nearest = int(likeness.argmax())
+        if likeness[nearest] < _ALIKE:
+            return []
         ways = (
             swap_subject(text, question.subject, subject)
-            for name in names[:1] or []
-            for question in self._questions[name]
+            for question in self._questions[self._names[nearest]]
             for text in question.plain
         )
         return list(dict.fromkeys(way for way in ways if way is not None))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from melo_cli.base_model import BaseModel
@@ -172,8 +171,7 @@ def _moved(learnt: Learnt, material: Material, recipe: Recipe, base: BaseModel, 
     others = other_questions(material.anchors, recipe.seed)
     texts = texts_of(material, others)
     with reporter.progress("learning scope: reading the edits", len(texts), "texts") as progress:
-        reading = reader_for(base, recipe.key.layer).read(texts, lambda count: progress.advance(count))
-    torch.manual_seed(recipe.seed)
+        reading = reader_for(base, recipe.key.layer).read(texts, progress.advance)
     return moved(learnt, material, others, Readings(reading), recipe.seed)
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from melo_cli.base_model import BaseModel
-from melo_cli.reporter import Progress, Reporter
+from melo_cli.reporter import Reporter
 from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.corpus import corpus_digest, load_corpus
 from melo_cli.scope.learning import Half, Learnt, Lesson, Outcome, Readings, learn, texts_to_read
@@ -36,15 +36,11 @@ def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Rep
     corpus = load_corpus().sample(questions, _SEED)
     texts = texts_to_read(corpus)
     with reporter.progress("learning scope: reading the corpus", len(texts), "texts") as progress:
-        reading = reader_for(base, layer).read(texts, _counting(progress))
+        reading = reader_for(base, layer).read(texts, progress.advance)
     reporter.info("learning scope: comparing questions")
     learnt = learn(corpus, Readings(reading), _SEED)
     _write(path, learnt, reporter)
     return learnt
-
-
-def _counting(progress: Progress) -> Any:
-    return lambda count: progress.advance(count)
 
 
 def _cache_folder() -> Path:

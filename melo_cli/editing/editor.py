@@ -16,6 +16,7 @@ from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import PromptError
 from melo_cli.loading import OpenProject
 from melo_cli.paraphrase import Paraphraser
+from melo_cli.scope.core.model import Record
 from melo_cli.variants import plain
 from melo_cli.wordings import Wordings
 from store.records import NewEdit
@@ -93,20 +94,24 @@ class Editor:
         """
         encoded = [self._open.encoder.edit(request.prompt, request.target) for request in requests]
         present = self._present_answers(requests, encoded)
+        router = self._open.routed.router
+        records = [router.records([request.prompt], [request.subject])[0] for request in requests]
         wrong = [i for i, request in enumerate(requests) if not present[i].holds(request)]
-        solved = solve(self._open, [self._to_solve(requests[i], encoded[i]) for i in wrong], on_step)
+        to_solve = [self._to_solve(requests[i], encoded[i], records[i]) for i in wrong]
+        solved = solve(self._open, to_solve, on_step)
         solutions = dict(zip(wrong, solved.solutions, strict=True))
         rows = [
-            self._row(request, encoded[i], present[i], solutions.get(i)) for i, request in enumerate(requests)
+            self._row(request, encoded[i], records[i], present[i], solutions.get(i))
+            for i, request in enumerate(requests)
         ]
         return self._commit(rows, solved)
 
-    def _to_solve(self, request: EditRequest, encoded: EncodedEdit) -> ToSolve:
+    def _to_solve(self, request: EditRequest, encoded: EncodedEdit, record: Record) -> ToSolve:
         """The edit with variants of its prompt."""
-        variants = [self._variant(text, request) for text in self._phrased(request)]
+        variants = [self._variant(text, request) for text in self._phrased(request, record)]
         return ToSolve(encoded, request.target, [variant for variant in variants if variant is not None])
 
-    def _phrased(self, request: EditRequest) -> list[str]:
+    def _phrased(self, request: EditRequest, record: Record) -> list[str]:
         """The prompt in other words, known ones first; the seed and the prompt decide which.
 
         A rephrase that evaluation will ask of this edit is left out, even if it is known of another subject.
@@ -121,8 +126,7 @@ class Editor:
         told = drawn.sample(sorted(known), min(count, len(known)))
         if len(told) == count:
             return told
-        router = self._open.routed.router
-        question = router.recorder.question(router.records([request.prompt], [request.subject])[0])
+        question = self._open.routed.router.recorder.question(record)
         made = self._paraphraser.paraphrases(
             request.prompt, request.subject, question, count - len(told), drawn
         )
@@ -147,11 +151,15 @@ class Editor:
         return [_Present(answer, prompt) for answer, prompt in zip(answers, fired, strict=True)]
 
     def _row(
-        self, request: EditRequest, encoded: EncodedEdit, present: _Present, solution: Solution | None
+        self,
+        request: EditRequest,
+        encoded: EncodedEdit,
+        record: Record,
+        present: _Present,
+        solution: Solution | None,
     ) -> NewEdit:
         block = solution.block if solution is not None else None
         routes = block is not None if solution is not None else present.prompt is None
-        record = self._open.routed.router.records([request.prompt], [request.subject])[0] if routes else None
         metrics: dict[str, Any] = {"answer": present.answer}
         if solution is not None:
             metrics = {
@@ -171,10 +179,10 @@ class Editor:
             metadata=request.metadata,
             status="already_right" if solution is None else "solved" if block is not None else "failed",
             label=encoded.target_ids,
-            key=record.key if record is not None else None,
-            tokens=record.tokens if record is not None and len(record.tokens) else None,
+            key=record.key if routes else None,
+            tokens=record.tokens if routes and len(record.tokens) else None,
             block=block,
-            radius=self._open.radius if record is not None else None,
+            radius=self._open.radius if routes else None,
             metrics=metrics,
         )
 

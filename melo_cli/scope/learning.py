@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -129,12 +129,10 @@ class Readings:
         return self._reading.of([self._row[text] for text in texts])
 
 
-def texts_to_read(corpus: Corpus, others: Iterable[str] = ()) -> list[str]:
+def texts_to_read(corpus: Corpus) -> list[str]:
     """Every text that learning looks at, each once."""
     whole = [text for question in corpus.questions for text in question.texts()]
-    return list(
-        dict.fromkeys(view for text in (*whole, *corpus.unrelated, *others) for view in asked_views(text))
-    )
+    return list(dict.fromkeys(view for text in (*whole, *corpus.unrelated) for view in asked_views(text)))
 
 
 @dataclass(frozen=True)
