@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from melo_cli.datasets.loading import load_accurate, load_calibration, load_edits, load_hard, load_locality
-from melo_cli.datasets.request import EditRequest
+from melo_cli.datasets.request import EditRequest, Number, aliases_in
 
-__all__ = ["EditRequest", "load_accurate", "load_calibration", "load_edits", "load_hard", "load_locality"]
+__all__ = [
+    "EditRequest",
+    "Number",
+    "aliases_in",
+    "load_accurate",
+    "load_calibration",
+    "load_edits",
+    "load_hard",
+    "load_locality",
+]

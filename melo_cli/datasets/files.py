@@ -1,16 +1,19 @@
 """Rows from a file by its suffix: JSONL, JSON, CSV and Parquet.
 
-Texts are UTF-8, with or without a byte order mark, with either line ending. All but JSON are streamed.
+Texts are UTF-8 or UTF-16, with or without a byte order mark, with either line ending, empty lines anywhere.
+All but JSON are streamed.
 """
 
 from __future__ import annotations
 
-import csv
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from melo_cli.datasets.csv_files import read_csv
+from melo_cli.datasets.lines import read_lines
 from melo_cli.datasets.rows import Row, kind_of
 from melo_cli.errors import DatasetError
 from melo_cli.suggest import did_you_mean
@@ -25,7 +28,10 @@ def read_file(path: Path) -> Iterator[Row]:
         DatasetError: no such file, a folder, an unknown suffix, or a fault in it, with its line or row.
     """
     require_file(path)
-    reader = READERS.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    reader = READERS.get(suffix)
+    if suffix in WORKBOOKS:
+        raise DatasetError("is a workbook", where=str(path), mend="save its sheet as CSV UTF-8")
     if reader is None:
         raise DatasetError(
             f'has the suffix "{path.suffix}"', where=str(path), mend=f"use one of {', '.join(READERS)}"
@@ -52,29 +58,22 @@ def require_file(path: Path) -> None:
         )
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The numbered lines of a UTF-8 text, line endings kept.
-
-    Raises:
-        DatasetError: a line is not UTF-8.
-    """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DatasetError(
-                    f"is not UTF-8 (byte {error.start + 1} of the line)",
-                    where=f"{path}:{number}",
-                    mend="save the file as UTF-8",
-                ) from error
-
-
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    for number, line in read_lines(path):
+    lines = ((number, line) for number, line in read_lines(path) if line.strip())
+    first = next(lines, None)
+    if first is None:
+        return
+    if first[1].lstrip().startswith("["):  # JSON under the other name
+        yield from _read_json(path)
+        return
+    if first[1].strip() == "{":
+        raise DatasetError(
+            "begins an object that goes on in the next line",
+            where=f"{path}:{first[0]}",
+            mend="write each object on one line, or all in one list in a .json file",
+        )
+    for number, line in itertools.chain([first], lines):
         where = f"{path}:{number}"
-        if not line.strip():
-            raise DatasetError("the line is empty", where=where, mend="delete it")
         yield _row(_parse(line, where), where)
 
 
@@ -131,26 +130,6 @@ def _transposed(columns: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _read_csv(path: Path) -> Iterator[Row]:
-    """Python's reader, since it keeps line numbers, and "2006" as the text that it is."""
-    cells = csv.reader((line for _, line in read_lines(path)), strict=True)
-    try:
-        header = next(cells, [])
-        if len(set(header)) < len(header):
-            raise DatasetError("names a column twice", where=f"{path}:1")
-        start = cells.line_num + 1
-        for values in cells:
-            where = f"{path}:{start}"
-            if not values:
-                raise DatasetError("the line is empty", where=where, mend="delete it")
-            if len(values) != len(header):
-                raise DatasetError(f"has {len(values)} cells, the header has {len(header)}", where=where)
-            yield Row(where, dict(zip(header, values, strict=True)))
-            start = cells.line_num + 1
-    except csv.Error as error:
-        raise DatasetError(f"is not CSV ({error})", where=f"{path}:{cells.line_num}") from error
-
-
 def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow as pa  # takes a moment to load, and only this format needs it
     import pyarrow.parquet as pq
@@ -171,6 +150,10 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
-    ".csv": _read_csv,
+    ".csv": read_csv,
     ".parquet": _read_parquet,
+    ".tsv": read_csv,
+    ".ndjson": _read_jsonl,
 }
+
+WORKBOOKS = (".xlsx", ".xls", ".ods")

@@ -6,30 +6,17 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from melo_cli.datasets.files import READERS, read_file
+from melo_cli.datasets.detection import detect, named, of_one_format
+from melo_cli.datasets.files import READERS, WORKBOOKS, read_file
 from melo_cli.datasets.formats import RowFormat
 from melo_cli.datasets.hub import HUB_ID, Role, read_hub
-from melo_cli.datasets.knowedit import KnowEditRows
-from melo_cli.datasets.melo_rows import MeloRows
 from melo_cli.datasets.notes import Notes, tell_repeats
-from melo_cli.datasets.published import MendZsreRows, NaturalQuestionsRows, OpenWebTextRows, ScotusRows
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row
 from melo_cli.datasets.wikibio import HOW_TO_NAME, WikiBioRows
 from melo_cli.errors import DatasetError
 from melo_cli.recipe import DatasetSection
 from melo_cli.reporter import Reporter
-
-_FORMATS: tuple[type[RowFormat], ...] = (
-    MeloRows,
-    KnowEditRows,
-    WikiBioRows,
-    MendZsreRows,
-    NaturalQuestionsRows,
-    ScotusRows,
-    OpenWebTextRows,
-)
-"""In the order in which fields are tried: the later formats have fields that the earlier may have, too."""
 
 
 def load_edits(source: DatasetSection, task: str, reporter: Reporter) -> list[EditRequest]:
@@ -171,50 +158,20 @@ def _open(
     first = next(rows, None)
     if first is None:
         raise DatasetError("holds no rows", where=reference)
-    kind = _detect(first, role) if format == "auto" else _named(format, first)
-    return _reader(kind, concepts, reference), itertools.chain([first], rows)
+    kind = detect(first, role) if format == "auto" else named(format, first)
+    return _reader(kind, concepts, reference), of_one_format(itertools.chain([first], rows), kind)
 
 
 def _rows(reference: str, role: Role, split: str | None) -> Iterator[Row]:
     """What exists here, ends like a data file or cannot be a hub id is a file; the rest is the hub's."""
     path = Path(reference)
-    if path.suffix.lower() in READERS or path.exists() or not HUB_ID.fullmatch(reference):
+    if path.suffix.lower() in (*READERS, *WORKBOOKS) or path.exists() or not HUB_ID.fullmatch(reference):
         if split is not None:
             raise DatasetError(
                 f'is a file, which has no split "{split}"', where=reference, mend="remove dataset.split"
             )
         return read_file(path)
     return read_hub(reference, role=role, split=split)
-
-
-def _detect(first: Row, role: Role) -> type[RowFormat]:
-    """The format whose fields the first row has; else an error that names what the nearest one lacks."""
-    kinds = [kind for kind in _FORMATS if role != "edits" or kind is not OpenWebTextRows]
-    for kind in kinds:
-        if all(name in first.fields for name in kind.needs):
-            return kind
-    if role == "locality" and "prompt" in first.fields:
-        return MeloRows  # unrelated prompts need no answer
-    nearest = max(kinds, key=lambda kind: sum(name in first.fields for name in kind.needs))
-    if any(name in first.fields for name in nearest.needs):
-        for name in nearest.needs:
-            first.required(name)  # raises for the one that is missing
-    known = "; ".join(f"{kind.name}: {', '.join(kind.needs)}" for kind in _FORMATS)
-    raise first.error(
-        f"has fields of no known format ({', '.join(first.fields) or 'none'})", f"known are {known}"
-    )
-
-
-def _named(format: str, first: Row) -> type[RowFormat]:
-    kind = next(kind for kind in _FORMATS if kind.name == format)
-    missing = [name for name in kind.needs if name not in first.fields]
-    fitting = next((other for other in _FORMATS if all(name in first.fields for name in other.needs)), None)
-    if missing and fitting is not None:
-        raise first.error(
-            f'is no {format} row, it lacks the field "{missing[0]}"',
-            f"its fields fit dataset.format={fitting.name}",
-        )
-    return kind
 
 
 def _reader(kind: type[RowFormat], concepts: str | None, reference: str) -> RowFormat:

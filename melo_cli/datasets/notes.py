@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from melo_cli.datasets.request import EditRequest
+from melo_cli.datasets.rows import Row
 from melo_cli.reporter import Reporter
 
 
@@ -19,6 +20,10 @@ class Notes:
         empty_rephrases: rephrases without text, dropped.
         same_rephrases: rephrases equal to their prompt, dropped since they would flatter generality.
         short_texts: texts too short to cut into a prompt and its continuation, left out.
+        no_targets: rows of published files whose new answer is empty, left out as by their own loaders.
+        filled_in: prompts whose `{}` the subject has taken.
+        braces: prompts with `{}` that were taken word for word.
+        without_subject: those of them that have no subject.
         seen_fields: names of unknown fields that were looked at.
         misspelt: fields kept as metadata that look like a known one, with that one.
     """
@@ -27,6 +32,10 @@ class Notes:
     empty_rephrases: int = 0
     same_rephrases: int = 0
     short_texts: int = 0
+    no_targets: int = 0
+    filled_in: int = 0
+    braces: int = 0
+    without_subject: list[Row] = field(default_factory=list)
     seen_fields: set[str] = field(default_factory=set)
     misspelt: dict[str, str] = field(default_factory=dict)
 
@@ -57,6 +66,13 @@ class Notes:
             )
         if self.short_texts:
             lines.append(f"{_count(self.short_texts, 'text')} left out, too short to cut in two")
+        if self.no_targets:
+            lines.append(f"{_count(self.no_targets, 'row')} left out, without a new answer")
+        if self.braces:
+            lines.append(
+                f"{_count(self.braces, 'prompt')} with {{}} taken word for word; for {{}} to be filled in, "
+                "give the subject in a field of its own"
+            )
         for written, known in self.misspelt.items():
             lines.append(f'the field "{written}" is kept as metadata; did you mean {known}?')
         return lines

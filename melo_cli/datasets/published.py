@@ -1,4 +1,4 @@
-"""The published data sets as they are: SCOTUS, MEND's zsRE, Natural Questions, OpenWebText."""
+"""The published data sets as they are: SCOTUS, zsRE, WikiBigEdit, Natural Questions, OpenWebText."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from melo_cli.datasets.answers import answers
+from melo_cli.datasets.beside import rephrases
+from melo_cli.datasets.field_rows import FieldRows
 from melo_cli.datasets.formats import RowFormat
 from melo_cli.datasets.notes import Notes
-from melo_cli.datasets.request import EditRequest
+from melo_cli.datasets.request import EditRequest, Number
 from melo_cli.datasets.rows import Row, kind_of
 
 CUT = 200
@@ -36,7 +39,7 @@ class ScotusRows(RowFormat):
 def _label(row: Row) -> str:
     label = row.required("label")
     if isinstance(label, int) and not isinstance(label, bool):
-        return str(label)
+        return Number(label)
     if not isinstance(label, str):
         raise row.error(f"label is {kind_of(label)}", "it must be a class id or a class name")
     return row.as_text(label, "label")
@@ -53,28 +56,54 @@ class MendZsreRows(RowFormat):
         used = frozenset({*self.needs, "filtered_rephrases", "subject"})
         for row in rows:
             prompt = row.text("input")
+            target, *aliases = _output(row)
             yield EditRequest(
                 prompt=prompt,
-                target=_first_answer(row),
-                rephrases=notes.rephrases(_filtered_rephrases(row), prompt),
+                target=target,
+                rephrases=notes.rephrases(rephrases(row, ["filtered_rephrases"]), prompt),
                 subject=row.optional_text("subject"),
                 metadata=row.rest(used),
+                aliases=tuple(aliases),
             )
 
 
-def _first_answer(row: Row) -> str:
+def _output(row: Row) -> list[str]:
+    """The answers that count as right, those behind the first without empty ones."""
     output = row.required("output")
     first = output[0] if isinstance(output, list) and output else None
     if not isinstance(first, dict) or "answer" not in first:
         raise row.error("output[0].answer is missing", 'output must be [{"answer": "..."}]')
-    return row.as_text(first["answer"], "output[0].answer")
+    return list(dict.fromkeys([*answers(row, first, "output[0].answer"), *answers(row, output, "output")]))
 
 
-def _filtered_rephrases(row: Row) -> list[str]:
-    found = row.fields.get("filtered_rephrases") or []
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise row.error(f"filtered_rephrases is {kind_of(found)}", "it must be a list of texts")
-    return [text if not text.strip() else row.as_text(text, "filtered_rephrases") for text in found]
+class ZsreRows(FieldRows):
+    """The zsRE of ROME, EasyEdit and WISE: `src` and `alt`, `rephrase`, and `loc` with `loc_ans`."""
+
+    name = "zsre"
+    needs = ("src", "alt")
+    prompt_field = "src"
+    target_field = "alt"
+
+    def edits(self, rows: Iterable[Row], notes: Notes) -> Iterator[EditRequest]:
+        """One edit a row; as in the published loaders, rows without a new answer are left out."""
+        yield from super().edits(_answered(rows, notes), notes)
+
+
+def _answered(rows: Iterable[Row], notes: Notes) -> Iterator[Row]:
+    for row in rows:
+        if row.fields.get("alt") == "":
+            notes.no_targets += 1
+        else:
+            yield row
+
+
+class WikiBigEditRows(FieldRows):
+    """WikiBigEdit: `update` and `ans`, `rephrase`, and `loc` with `loc_ans`; the rest is metadata."""
+
+    name = "wikibigedit"
+    needs = ("update", "ans")
+    prompt_field = "update"
+    target_field = "ans"
 
 
 class NaturalQuestionsRows(RowFormat):
@@ -86,24 +115,24 @@ class NaturalQuestionsRows(RowFormat):
     def edits(self, rows: Iterable[Row], notes: Notes) -> Iterator[EditRequest]:
         """One edit a question; its first answer is the target, all of them stay in the metadata."""
         for row in rows:
-            question, answers = row.text("questions"), _answers(row)
-            if not answers:
+            question, found = row.text("questions"), _answers(row)
+            if not found:
                 raise row.error("answers is empty", "give it an answer or remove the row")
-            yield EditRequest(prompt=question, target=answers[0], metadata={"answers": answers})
+            yield EditRequest(question, found[0], metadata={"answers": found}, aliases=tuple(found[1:]))
 
     def unrelated(self, rows: Iterable[Row], notes: Notes) -> Iterator[tuple[str, str | None]]:
         """The question with its first answer."""
         for row in rows:
-            answers = _answers(row)
-            notes.empty_answers += not answers
-            yield row.text("questions"), answers[0] if answers else None
+            found = _answers(row)
+            notes.empty_answers += not found
+            yield row.text("questions"), found[0] if found else None
 
 
 def _answers(row: Row) -> list[str]:
     found = row.required("answers")
-    answers: list[Any] = found if isinstance(found, list) else [found]
-    told = [answer for answer in answers if not isinstance(answer, str) or answer.strip()]
-    return [row.as_text(answer, "answers") for answer in told]
+    items: list[Any] = found if isinstance(found, list) else [found]
+    told = [item for item in items if not isinstance(item, str) or item.strip()]
+    return list(dict.fromkeys(row.as_text(item, "answers") for item in told))
 
 
 class OpenWebTextRows(RowFormat):

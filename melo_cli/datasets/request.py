@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+TARGET_ALIASES = "target_aliases"
+"""The key of an edit's metadata under which its aliases are kept."""
+
+
+class Number(str):
+    """An answer that the data give as a whole number: its text to a model that writes.
+
+    To a classifier it is the id of a class, whatever the classes are named.
+    """
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +30,7 @@ class EditRequest:
         locality: unrelated prompts with their true answers, None where the answer is not known.
         subject: what the edit is about.
         metadata: whatever else the row held, as JSON values.
+        aliases: other answers that count as right, none of them the target.
     """
 
     prompt: str
@@ -25,3 +39,16 @@ class EditRequest:
     locality: tuple[tuple[str, str | None], ...] = ()
     subject: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def kept_metadata(self) -> dict[str, Any]:
+        """The metadata as a store keeps them, which has no other place for aliases."""
+        return {**self.metadata, TARGET_ALIASES: list(self.aliases)} if self.aliases else self.metadata
+
+
+def aliases_in(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """The aliases that `kept_metadata` has put there."""
+    found = metadata.get(TARGET_ALIASES)
+    texts = found if isinstance(found, list) else []
+    return tuple(text for text in texts if isinstance(text, str) and text.strip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +16,32 @@ from melo_cli.suggest import did_you_mean
 _DEEPEST = 50
 """Levels of nesting that metadata may have."""
 
+_SHOWN = 160
+"""Characters of a row that an error shows, and a quarter of them of each text in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The fields of one row, and its place (`file:line`, `file: row n`) for errors."""
+    """The fields of one row.
+
+    Attributes:
+        where: its place (`file:line`, `file: row n`) for errors.
+        flat: whether a field holds a list or an object as JSON text, as a CSV cell does.
+    """
 
     where: str
     fields: Mapping[str, Any]
+    flat: bool = False
 
     def error(self, what: str, mend: str | None = None) -> DatasetError:
-        """An error about this row, to be raised by the caller."""
-        return DatasetError(what, where=self.where, mend=mend)
+        """An error about this row, which it shows, to be raised by the caller."""
+        shown = f"the row: {self.shown()}"
+        return DatasetError(what, where=self.where, mend=f"{mend}; {shown}" if mend else shown)
+
+    def shown(self) -> str:
+        """The row as JSON, shortened."""
+        text = json.dumps(_shortened(self.fields), ensure_ascii=False, default=str)
+        return _whole(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...")
 
     def required(self, name: str) -> Any:
         """The value of a field that must be there.
@@ -101,6 +117,27 @@ class Row:
         if isinstance(value, datetime.date | datetime.time | decimal.Decimal):
             return str(value)
         raise self.error(f"{name} is {kind_of(value)}, which cannot be kept", "drop the column")
+
+
+def structure(value: Any) -> Any:
+    """A list or object that a flat file holds as JSON text; None for an empty text; else the value itself."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):  # a text that happens to begin so
+            return value
+    return None if value == "" else value
+
+
+def _shortened(value: Any, depth: int = 0) -> Any:
+    """A value with its texts cut and what lies deep left out, so that every field of a row has room."""
+    if isinstance(value, str):
+        return value if len(value) <= _SHOWN // 4 else f"{value[: _SHOWN // 4 - 3]}..."
+    if isinstance(value, Mapping):
+        return {str(key): _shortened(item, depth + 1) for key, item in value.items()} if depth < 3 else "..."
+    if isinstance(value, list | tuple):
+        return [_shortened(item, depth + 1) for item in value[:3]] if depth < 3 else "..."
+    return value
 
 
 def _whole(text: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from melo_cli.datasets.files import read_lines, require_file
+from melo_cli.datasets.files import require_file
 from melo_cli.datasets.formats import RowFormat
+from melo_cli.datasets.lines import read_lines
 from melo_cli.datasets.notes import Notes
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row

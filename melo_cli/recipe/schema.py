@@ -24,7 +24,18 @@ from pydantic import (
 
 Task = Literal["scotus", "zsre", "hallucination", "counterfact", "custom"]
 DatasetFormat = Literal[
-    "auto", "melo", "scotus", "mend-zsre", "nq", "knowedit", "wikibio-hallucination", "openwebtext"
+    "auto",
+    "melo",
+    "scotus",
+    "mend-zsre",
+    "zsre",
+    "nq",
+    "knowedit",
+    "knowedit-wikibio",
+    "requested-rewrite",
+    "wikibigedit",
+    "wikibio-hallucination",
+    "openwebtext",
 ]
 Pooling = Literal["auto", "last", "first", "mean", "learned"]
 

@@ -68,12 +68,13 @@ def test_flat_files_hold_lists_as_json_text(tmp_path: Path, edits_of: Edits) -> 
 @pytest.mark.parametrize(
     ("field", "value", "line"),
     [
-        ("rephrases", [1], "rephrases is a list; it must be a list of texts"),
+        ("rephrases", [1], "rephrases is a list; it must be a text or a list of texts"),
         ("rephrases", 3, "rephrases is a number (3)"),
         ("locality", 3, "locality is a number (3)"),
         ("locality", [3], "locality[0] is a number (3)"),
         ("locality", [{"target": "a"}], "locality[0].prompt is null"),
-        ("locality", [{"prompt": "p", "target": 5}], "locality[0].target is a number (5)"),
+        ("locality", [{"prompt": "p", "target": {}}], "locality[0].target is an object"),
+        ("locality_prompt", ["a", 3], "locality_prompt[1] is a number (3)"),
         ("locality_target", "a", "locality_prompt is null"),
         ("subject", 3, "subject is a number (3)"),
         ("metadata", ["a"], "metadata is a list; it must be an object"),
@@ -130,10 +131,12 @@ def test_only_edits_that_are_kept_count_as_repeated(jsonl: Write, edits_of: Edit
 
 
 def test_a_field_that_looks_misspelt_is_told_once(jsonl: Write, edits_of: Edits, reporter: Any) -> None:
-    row = {"prompt": "p", "target": "t", "rephrase": ["r"], "original": "o"}
+    row = {"prompt": "p", "target": "t", "rephrasess": ["r"], "original": "o"}
     path = jsonl(row, {**row, "prompt": "q"})
-    assert edits_of(path)[0].metadata == {"rephrase": ["r"], "original": "o"}
-    assert reporter.warnings == [f'{path}: the field "rephrase" is kept as metadata; did you mean rephrases?']
+    assert edits_of(path)[0].metadata == {"rephrasess": ["r"], "original": "o"}
+    assert reporter.warnings == [
+        f'{path}: the field "rephrasess" is kept as metadata; did you mean rephrases?'
+    ]
 
 
 def locality_of(path: str, task: str, reporter: Any, **settings: Any) -> list[tuple[str, str | None]]:

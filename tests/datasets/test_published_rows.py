@@ -98,7 +98,7 @@ def test_a_knowedit_row_needs_no_more_than_prompt_and_target(jsonl: Write, edits
     path = jsonl(
         {"prompt": "a", "target_new": "b"}, {"prompt": "c", "target_new": [["d", "e"]], "rephrase": "f"}
     )
-    assert edits_of(path) == [EditRequest("a", "b"), EditRequest("c", "d", ("f",))]
+    assert edits_of(path) == [EditRequest("a", "b"), EditRequest("c", "d", ("f",), aliases=("e",))]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_knowedit_row_needs_no_more_than_prompt_and_target(jsonl: Write, edits
         ({"target_new": ""}, "target_new is empty"),
         ({"prompt": " "}, "prompt is empty"),
         ({"rephrase": [3]}, "rephrase is a list; it must be a text or a list of texts"),
-        ({"locality": ["x"]}, "locality is a list; it must be an object of lists, by kind"),
+        ({"locality": 3}, "locality is a number (3)"),
         ({"locality": {"X": "y"}}, "locality.X is text; it must be a list of {prompt, ground_truth}"),
         ({"locality": {"X": [{"prompt": ""}]}}, "locality.X[0].prompt is empty"),
     ],
@@ -142,12 +142,13 @@ def test_zsre_takes_the_first_answer_and_all_rephrases(jsonl: Write, edits_of: E
             ("Where does it come from?",),
             subject="it",
             metadata={"id": "x1", "prediction": "Bergen", "alternatives": ["Rome"], "logit": -0.5},
+            aliases=("Kristiania",),
         )
     ]
     assert reporter.warnings == [f"{path}: 2 rephrases dropped: 1 empty, 1 equal to the prompt"]
 
 
-@pytest.mark.parametrize("output", [[], [{}], "Oslo", [{"answer": ""}], [{"answer": 3}]])
+@pytest.mark.parametrize("output", [[], [{}], "Oslo", [{"answer": ""}], [{"answer": {}}]])
 def test_zsre_needs_an_answer(output: Any, jsonl: Write, fault_of: Fault) -> None:
     assert "rows.jsonl:1: output[0].answer is" in fault_of(jsonl({**ZSRE, "output": output}), "zsre")
 
@@ -177,7 +178,7 @@ def test_nq_as_edits_keeps_every_answer(
     path.write_text(json.dumps({"questions": ["a", "b"], "answers": ["x", ["y", "z"]]}))
     assert edits_of(str(path), "zsre") == [
         EditRequest("a", "x", metadata={"answers": ["x"]}),
-        EditRequest("b", "y", metadata={"answers": ["y", "z"]}),
+        EditRequest("b", "y", metadata={"answers": ["y", "z"]}, aliases=("z",)),
     ]
 
 
@@ -244,9 +245,10 @@ def test_a_named_format_that_nothing_fits_lists_the_fields(jsonl: Write, fault_o
 
 
 def test_fields_of_no_known_format_list_what_is_known(jsonl: Write, fault_of: Fault) -> None:
-    found = fault_of(jsonl({"src": "a", "alt": "b"}))
-    assert "rows.jsonl:1: has fields of no known format (src, alt)" in found
-    assert "melo: prompt, target" in found
+    found = fault_of(jsonl({"foo": "a", "bar": "b" * 99}))
+    assert "rows.jsonl:1: has fields of no known format (foo, bar)" in found
+    assert "looked for melo: prompt, target; knowedit: prompt, target_new; " in found
+    assert 'the row: {"foo": "a", "bar": "bbb' in found and found.endswith('bbb..."}')
 
 
 def test_a_row_that_nearly_fits_is_told_what_it_lacks(jsonl: Write, fault_of: Fault) -> None:

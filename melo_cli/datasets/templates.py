@@ -1,0 +1,53 @@
+"""ROME's templates: a prompt with `{}` where its subject belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from melo_cli.datasets.notes import Notes
+from melo_cli.datasets.rows import Row
+from melo_cli.errors import DatasetError
+
+_SLOT = "{}"
+_OF_ROME = ("relation_id", "target_true")
+
+
+def fill_in(row: Row, texts: list[str], subject: str | None, notes: Notes) -> list[str]:
+    """A prompt and its rephrases, the subject in the place of their `{}`.
+
+    Braces are ordinary signs in a question about code: a prompt that has its subject already, or `{}` more
+    than once, stays as it is, and so does one without a subject unless the data are ROME's.
+
+    Raises:
+        DatasetError: the row has ROME's fields, a prompt with `{}` and no subject.
+    """
+    prompt = texts[0]
+    if _SLOT not in prompt:
+        return texts
+    if subject is None:
+        if any(name in row.fields for name in _OF_ROME) or isinstance(row.fields.get("target_new"), Mapping):
+            raise _lacks_subject(row)
+        notes.without_subject.append(row)
+    elif _has_slot(prompt, subject):
+        notes.filled_in += 1
+        return [text.replace(_SLOT, subject) if _has_slot(text, subject) else text for text in texts]
+    notes.braces += 1
+    return texts
+
+
+def require_subjects(notes: Notes) -> None:
+    """Where other rows of the data were templates, those with `{}` and no subject are, too.
+
+    Raises:
+        DatasetError: there is such a row.
+    """
+    if notes.filled_in and notes.without_subject:
+        raise _lacks_subject(notes.without_subject[0])
+
+
+def _has_slot(text: str, subject: str) -> bool:
+    return text.count(_SLOT) == 1 and subject not in text
+
+
+def _lacks_subject(row: Row) -> DatasetError:
+    return row.error("the prompt holds {} and the row has no subject to fill in", "give it a subject")
