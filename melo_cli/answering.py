@@ -155,9 +155,9 @@ def perplexity(scores: Sequence[TokenScores]) -> float | None:
     return math.exp(nats) if nats < _MOST_NATS else math.inf
 
 
-def same_answer(answer: str, target: str) -> bool:
-    """Exact match, white space aside."""
-    return answer.split() == target.split()
+def same_answer(answer: str, target: str, aliases: Sequence[str] = ()) -> bool:
+    """Exact match with the target or another answer that counts as right, white space aside."""
+    return any(answer.split() == text.split() for text in (target, *aliases))
 
 
 def batches_of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from melo_cli.base_model import BaseModel, ModelKind
+from melo_cli.classes import class_id
 from melo_cli.errors import DatasetError, PromptError
 
 IGNORED = -100
@@ -27,10 +28,17 @@ class EncodedEdit:
         prompt_ids: tokens of the prompt alone: what a user's query of the same text has too.
         target_ids: tokens of the answer; for a generating model the stop token closes them, for a
             classifier it is the class id alone.
+        alias_length: tokens of the longest other answer that counts as right.
     """
 
     prompt_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
+    alias_length: int = 0
+
+    @property
+    def answer_length(self) -> int:
+        """Tokens of the longest answer that counts as right."""
+        return max(len(self.target_ids), self.alias_length)
 
 
 class Encoder:
@@ -99,8 +107,8 @@ class Encoder:
             ids = self._truncated(text, limit)
         return tuple(ids)
 
-    def edit(self, prompt: str, target: str) -> EncodedEdit:
-        """Tokens of a prompt and of its target.
+    def edit(self, prompt: str, target: str, aliases: Sequence[str] = ()) -> EncodedEdit:
+        """Tokens of a prompt and of its target, with room for other answers that count as right.
 
         Raises:
             PromptError: they are too long together.
@@ -119,12 +127,13 @@ class Encoder:
                 where=_shortened(prompt),
                 mend="shorten the prompt",
             )
-        return EncodedEdit(prompt_ids, target_ids)
+        lengths = [len(self.tokenizer(alias).input_ids) + 1 for alias in aliases]
+        return EncodedEdit(prompt_ids, target_ids, max(lengths, default=0))
 
     def target(self, prompt: str, target: str) -> tuple[int, ...]:
         """Tokens of a target after its prompt, stop token included; a classifier's class id."""
         if self.base.kind is ModelKind.CLASSIFIER:
-            return (self._class_id(target),)
+            return (class_id(self.base.labels, target),)
         if self.base.kind is ModelKind.SEQ2SEQ:
             ids = list(self.tokenizer(text_target=target, add_special_tokens=False).input_ids)
         else:
@@ -167,16 +176,6 @@ class Encoder:
             if together[: len(before)] == before:
                 return [token for token in together[len(before) :] if token != self.base.stop_id]
         return list(self.tokenizer(glued, add_special_tokens=False).input_ids)
-
-    def _class_id(self, name: str) -> int:
-        by_name = {label: index for index, label in self.base.labels.items()}
-        if name in by_name:
-            return by_name[name]
-        if name.isdigit() and int(name) in self.base.labels:
-            return int(name)
-        raise DatasetError(
-            f"{name!r} is no class of the model", where="target", mend=f"its classes are {', '.join(by_name)}"
-        )
 
 
 def pad_prompts(

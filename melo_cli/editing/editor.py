@@ -51,7 +51,9 @@ class _Present:
         An answer that the block of another prompt gives may go when that edit does, or when a newer one is
         nearer.
         """
-        return self.prompt in (None, request.prompt) and same_answer(self.answer, request.target)
+        return self.prompt in (None, request.prompt) and same_answer(
+            self.answer, request.target, request.aliases
+        )
 
 
 class Editor:
@@ -92,7 +94,7 @@ class Editor:
         Raises:
             MeloError: the model cannot take one of them; nothing has been changed then.
         """
-        encoded = [self._open.encoder.edit(request.prompt, request.target) for request in requests]
+        encoded = [self._open.encoder.edit(each.prompt, each.target, each.aliases) for each in requests]
         present = self._present_answers(requests, encoded)
         router = self._open.routed.router
         records = [router.records([request.prompt], [request.subject])[0] for request in requests]
@@ -109,7 +111,8 @@ class Editor:
     def _to_solve(self, request: EditRequest, encoded: EncodedEdit, record: Record) -> ToSolve:
         """The edit with variants of its prompt."""
         variants = [self._variant(text, request) for text in self._phrased(request, record)]
-        return ToSolve(encoded, request.target, [variant for variant in variants if variant is not None])
+        fitting = [variant for variant in variants if variant is not None]
+        return ToSolve(encoded, request.target, fitting, request.aliases)
 
     def _phrased(self, request: EditRequest, record: Record) -> list[str]:
         """The prompt in other words, known ones first; the seed and the prompt decide which.
@@ -176,7 +179,7 @@ class Editor:
             rephrases=request.rephrases,
             locality=request.locality,
             subject=request.subject,
-            metadata=request.metadata,
+            metadata=request.kept_metadata,
             status="already_right" if solution is None else "solved" if block is not None else "failed",
             label=encoded.target_ids,
             key=record.key if routes else None,

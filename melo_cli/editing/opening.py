@@ -10,6 +10,7 @@ import numpy as np
 from melo_cli.base_model import BaseModel, load_base_model
 from melo_cli.calibration import Calibration, put_in_force, stored_requests
 from melo_cli.calibration import calibrate as learn_scope
+from melo_cli.classes import note_on_numbers, with_class_names
 from melo_cli.datasets import EditRequest
 from melo_cli.errors import RecipeError
 from melo_cli.loading import OpenProject, assemble, encoder_for, resolve_recipe, router_for, stored_recipe
@@ -41,8 +42,10 @@ def open_or_create(
     kept = _kept(project, base)
     resolved = resolve_recipe(recipe, base)
     encoder = encoder_for(resolved, base)
-    for request in requests:
+    for request in with_class_names(requests, base):
         encoder.edit(request.prompt, request.target)
+    if note := note_on_numbers((request.target for request in requests), base):
+        reporter.warn(note)
     if kept is not None:
         _require_same_settings(resolved, kept, path)
     found = None

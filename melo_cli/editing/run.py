@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from melo_cli.calibration import Calibration, calibration_rows, learnable
+from melo_cli.classes import with_class_names
 from melo_cli.datasets import EditRequest, load_edits
 from melo_cli.editing.editor import Editor, EditOutcome
 from melo_cli.editing.opening import open_or_create
@@ -76,6 +77,7 @@ def edit_dataset(
     check_training_section(recipe.training)
     requests = load_edits(recipe.dataset, recipe.task, reporter)
     opened, calibration = open_or_create(recipe, requests, path, reporter, command=command)
+    requests = with_class_names(requests, opened.routed.base)
     recorded = recorded_edits(opened.project.edits(), settings_digest(opened.recipe))
     todo = remaining(requests, recorded)
     before = len(requests) - len(todo)
@@ -103,7 +105,8 @@ def edit_single(
             rows = calibration_rows(opened.recipe, reporter)
         except DatasetError as error:
             reporter.warn(f"{error}; the edit is trained without the wordings of dataset.calibration")
-    return _run(opened, [request], rows, 0, reporter, command, lambda: False)
+    requests = with_class_names([request], opened.routed.base)
+    return _run(opened, requests, rows, 0, reporter, command, lambda: False)
 
 
 def _run(

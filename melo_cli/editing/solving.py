@@ -40,12 +40,14 @@ class ToSolve:
 
     Attributes:
         target: the answer wanted, as text.
+        aliases: other answers that count as right.
         variants: other prompts that are to get the same answer.
     """
 
     encoded: EncodedEdit
     target: str
     variants: Sequence[EncodedEdit] = ()
+    aliases: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,10 @@ def solve(opened: OpenProject, edits: Sequence[ToSolve], on_step: OnStep | None)
         answered = _answers(opened, trained_blocks, [[edits[at].encoded for at in part] for part in parts])
         for number, (part, trained, answers) in enumerate(zip(parts, trained_blocks, answered, strict=True)):
             name = f"attempt {attempt.number}, block {number}"
-            right = [same_answer(answer, edits[at].target) for at, answer in zip(part, answers, strict=True)]
+            right = [
+                same_answer(answer, edits[at].target, edits[at].aliases)
+                for at, answer in zip(part, answers, strict=True)
+            ]
             if any(right):
                 solved.blocks[name] = trained.slices
             for at, answer, is_right in zip(part, answers, right, strict=True):
@@ -116,7 +121,7 @@ def solve(opened: OpenProject, edits: Sequence[ToSolve], on_step: OnStep | None)
 
 def answer_lengths(edits: Sequence[EncodedEdit]) -> list[int]:
     """How many tokens each answer may have when it is asked for."""
-    return [len(edit.target_ids) + _SPARE_TOKENS for edit in edits]
+    return [edit.answer_length + _SPARE_TOKENS for edit in edits]
 
 
 def _train(

@@ -52,8 +52,9 @@ class Answered:
         return self.nearest_target is not None and self.right(self.nearest_target)
 
     def right(self, answer: str) -> bool:
-        """Whether an answer is the truth, exactly; False where there is none."""
-        return self.probe.truth is not None and same_answer(answer, self.probe.truth)
+        """Whether an answer is the truth or an alias of it, exactly; False where there is none."""
+        truth, aliases = self.probe.truth, self.probe.aliases
+        return truth is not None and same_answer(answer, truth, aliases)
 
 
 def ask(
@@ -191,10 +192,10 @@ def _reply(
 def _encode(opened: OpenProject, probe: Probe) -> EncodedEdit:
     if probe.truth is None:
         return EncodedEdit(opened.encoder.prompt(probe.prompt), ())
-    return opened.encoder.edit(probe.prompt, probe.truth)
+    return opened.encoder.edit(probe.prompt, probe.truth, probe.aliases)
 
 
 def _limit(opened: OpenProject, encoded: EncodedEdit) -> int:
     if encoded.target_ids:
-        return len(encoded.target_ids) + _SPARE_TOKENS
+        return encoded.answer_length + _SPARE_TOKENS
     return opened.recipe.generation.max_new_tokens

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from melo_cli.datasets import load_accurate, load_hard, load_locality
+from melo_cli.classes import class_name
+from melo_cli.datasets import aliases_in, load_accurate, load_hard, load_locality
 from melo_cli.errors import PromptError
 from melo_cli.evaluation.same_subject import asks_of_same_subject, questions_of_others
 from melo_cli.loading import OpenProject
@@ -24,6 +25,7 @@ class Probe:
 
     Attributes:
         truth: the answer that counts as right; None where only agreement with the base can be told.
+        aliases: other answers that count as right beside it.
         edit_id: the edit that the probe belongs to, if any.
         made: whether it was made out of edits; else the data give it.
     """
@@ -32,6 +34,7 @@ class Probe:
     truth: str | None
     edit_id: str | None = None
     made: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,8 @@ def collect_probes(
         near: False leaves out what is hard or made, and takes what is of the same subject as unrelated.
     """
     live = live_edits(opened)
-    edits = [Probe(edit.prompt, edit.target, edit.edit_id) for edit in live]
-    rephrases = [Probe(text, edit.target, edit.edit_id) for edit in live for text in edit.record.rephrases]
+    edits = [_probe(edit, edit.prompt) for edit in live]
+    rephrases = [_probe(edit, text) for edit in live for text in edit.record.rephrases]
     same_subject, hard, far = _own_locality(live, opened.recipe.task)
     if not near:
         far += same_subject
@@ -144,6 +147,11 @@ def live_edits(opened: OpenProject) -> list[EditView]:
     views = [edit for edit in opened.project.edits() if edit.status != "reverted"]
     newest = {edit.prompt: edit.edit_id for edit in views}
     return [edit for edit in views if edit.status in _LIVE and edit.edit_id == newest[edit.prompt]]
+
+
+def _probe(edit: EditView, prompt: str) -> Probe:
+    """A prompt that is to get the edit's answer."""
+    return Probe(prompt, edit.target, edit.edit_id, aliases=aliases_in(edit.record.metadata))
 
 
 def _own_locality(live: Sequence[EditView], task: str) -> tuple[list[Probe], list[Probe], list[Probe]]:
@@ -210,7 +218,11 @@ def _locality_of_data(opened: OpenProject, reporter: Reporter) -> list[Probe]:
     dataset = opened.recipe.dataset
     if dataset is None or dataset.locality is None:
         return []
-    return [Probe(prompt, truth) for prompt, truth in load_locality(dataset, opened.recipe.task, reporter)]
+    base = opened.routed.base
+    return [
+        Probe(prompt, None if truth is None else class_name(base, truth))
+        for prompt, truth in load_locality(dataset, opened.recipe.task, reporter)
+    ]
 
 
 def _accurate(opened: OpenProject, reporter: Reporter) -> list[Probe]:

@@ -186,8 +186,13 @@ def _share(rows: Sequence[Answered], side: _Side, kind: ModelKind) -> JSONObject
         "ci95": list(wilson_interval(right, len(rows))),
     }
     if kind.generates:
-        figures["f1"] = mean([token_f1(side.answer(row), row.probe.truth or "") for row in rows])
+        figures["f1"] = mean([_f1(row, side) for row in rows])
     return figures
+
+
+def _f1(row: Answered, side: _Side) -> float:
+    """F1 with the answer that is nearest among those that count as right, as SQuAD takes it."""
+    return max(token_f1(side.answer(row), text) for text in (row.probe.truth or "", *row.probe.aliases))
 
 
 def _agreement(rows: Sequence[Answered], side: _Side, kind: ModelKind) -> JSONObject | None:
