@@ -11,7 +11,7 @@ from melo_cli.datasets.formats import RowFormat
 from melo_cli.datasets.notes import Notes
 from melo_cli.datasets.request import TARGET_ALIASES, EditRequest, aliases_in
 from melo_cli.datasets.rows import Row, kind_of, structure
-from melo_cli.datasets.templates import fill_in, require_subjects
+from melo_cli.datasets.subject_slots import fill_in, require_subjects
 from melo_cli.suggest import nearest
 
 _TARGETS = ("target", "target_new")
