@@ -12,9 +12,10 @@ import torch
 
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.encoding import IGNORED, EncodedEdit, Encoder, pad_prompts
-from melo_cli.greedy import room_after, write_greedily
+from melo_cli.greedy import room_after, until_stop, write_greedily
 from melo_cli.scope.core.rules import Route
 from melo_cli.scoring import target_batch, target_logits
+from melo_cli.streaming import AnswerStream, Show
 
 _ROWS = 32
 _TOKENS = 8192
@@ -109,6 +110,23 @@ class Asker:
                     answers[index] = self.encoder.text(ids[: max_new_tokens[index]])
             _tell(advance, batch)
         return answers
+
+    def stream(
+        self, prompt: Sequence[int], block: str | None, max_new_tokens: int, show: Show
+    ) -> tuple[str, bool]:
+        """One greedy answer, shown piece by piece while it is written: the one that `answers` gives.
+
+        Args:
+            block: the block that answers, None for the base, which is no classifier.
+
+        Returns:
+            The answer, and whether the model had come to its end.
+        """
+        limit = min(max_new_tokens, room_after(self.base, len(prompt)))
+        stream = AnswerStream(lambda ids: self.encoder.text(until_stop(self.base, list(ids))), show)
+        with torch.no_grad(), self.routed.using([block]):
+            (written,) = write_greedily(self.base, [prompt], limit, stream)
+        return self.encoder.text(written), len(written) < limit
 
     def scores(
         self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None], advance: Advance | None = None

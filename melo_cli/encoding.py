@@ -79,21 +79,28 @@ class Encoder:
             PromptError: prompts are asked without a chat template, the template does not take the messages,
                 or they are longer than the model takes.
         """
+        return self._within_limit(self._conversation_ids(messages), messages[-1]["content"])
+
+    def length(self, messages: Sequence[Message]) -> int:
+        """How many tokens a conversation has, however long it is.
+
+        Raises:
+            PromptError: there is no chat template, or it does not take the messages.
+        """
+        return len(self._conversation_ids(messages))
+
+    def require_template(self) -> None:
+        """Refuse other messages beside a prompt where there is no place for them.
+
+        Raises:
+            PromptError: prompts are asked without a chat template.
+        """
         if self.template != "chat":
             raise PromptError(
                 "prompts are asked without a chat template, which has no place for other messages",
                 where="model.template=none",
                 mend="ask the prompt alone, or make the project with model.template=chat",
             )
-        try:
-            ids = self._written(messages)
-        except (TemplateError, TypeError, KeyError) as error:
-            raise PromptError(
-                f"the chat template does not take these messages ({error})",
-                where=_shortened(messages[-1]["content"]),
-                mend="give them as the model's own documentation does",
-            ) from error
-        return self._within_limit(ids, messages[-1]["content"])
 
     def _within_limit(self, ids: list[int], text: str) -> tuple[int, ...]:
         limit = self.base.max_length
@@ -148,6 +155,17 @@ class Encoder:
         if self.base.kind is ModelKind.CLASSIFIER:
             return self.base.labels[ids[0]]
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def _conversation_ids(self, messages: Sequence[Message]) -> list[int]:
+        self.require_template()
+        try:
+            return self._written(messages)
+        except (TemplateError, TypeError, KeyError) as error:
+            raise PromptError(
+                f"the chat template does not take these messages ({error})",
+                where=_shortened(messages[-1]["content"]),
+                mend="give them as the model's own documentation does",
+            ) from error
 
     def _prompt_ids(self, text: str) -> list[int]:
         if self.template == "chat":

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig
+from transformers.generation.streamers import BaseStreamer
 
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.encoding import pad_prompts
@@ -40,17 +41,27 @@ def room_after(base: BaseModel, length: int) -> int:
 
 
 @torch.no_grad()
-def write_greedily(base: BaseModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-    """The tokens of each answer of a batch, up to the stop token, which is left out."""
+def write_greedily(
+    base: BaseModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    streamer: BaseStreamer | None = None,
+) -> list[list[int]]:
+    """The tokens of each answer of a batch, up to the stop token, which is left out.
+
+    Args:
+        streamer: told each token when it is chosen; the batch has one prompt then.
+    """
     inputs = pad_prompts(base, prompts)
     options = GenerationConfig(**greedy_options(base, max_new_tokens))
-    output = base.generate(**inputs, generation_config=options)
+    output = base.generate(**inputs, generation_config=options, streamer=streamer)
     start = 1 if base.kind is ModelKind.SEQ2SEQ else inputs["input_ids"].shape[1]
+    return [until_stop(base, row[start:].tolist()) for row in output]
+
+
+def until_stop(base: BaseModel, ids: list[int]) -> list[int]:
+    """An answer's tokens up to the first that ends it."""
     stop = base.model.generation_config.eos_token_id
     stops = {*(stop if isinstance(stop, list) else [stop]), base.stop_id}
-    return [_until(stops, row[start:].tolist()) for row in output]
-
-
-def _until(stops: set[int | None], ids: list[int]) -> list[int]:
     length = next((place for place, token in enumerate(ids) if token in stops), len(ids))
     return ids[:length]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from melo_cli.scope.core.router import Router, radius_router, verified_router
 from melo_cli.scope.reading import reader_for, text_model_of
 from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel
 from melo_cli.versions import library_versions
+from store.manifest import read_head
 from store.project import Project
-from store.records import KeyMap
+from store.records import FileEntry, KeyMap
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,33 @@ def open_project(
     if block_cache_mb is not None:
         opened.routed.blocks.budget_bytes = block_cache_mb * 2**20
     return opened
+
+
+def follow_newest(opened: OpenProject) -> OpenProject:
+    """The same base model over the newest snapshot of its project, whoever made that.
+
+    Raises:
+        MeloError: the project is gone or damaged, or another sentence encoder reads its prompts now.
+    """
+    before = opened.project
+    if read_head(before.path).newest.number == before.snapshot:
+        return opened
+    project = Project.open(before.path)
+    recipe = stored_recipe(project)
+    if recipe.key.encoder != opened.recipe.key.encoder:
+        raise ProjectError(
+            "it has been calibrated for another sentence encoder meanwhile",
+            where=str(project.path),
+            mend="open it again",
+        )
+    if _key_maps(project) != _key_maps(before):
+        opened.routed.router = router_for(recipe, opened.routed.base, project.key_map, project)
+    opened.routed.follow(project)
+    return replace(opened, project=project, recipe=recipe)
+
+
+def _key_maps(project: Project) -> list[FileEntry]:
+    return [entry for entry in project.files() if entry.role == "keymaps"]
 
 
 def stored_recipe(project: Project, overrides: Sequence[str] = (), changes: Mapping[str, Any] = {}) -> Recipe:

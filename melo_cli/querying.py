@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from melo_cli.encoding import Message
+from melo_cli.encoding import Encoder, Message
 from melo_cli.errors import PromptError
 from melo_cli.loading import OpenProject
 from melo_cli.scope.core.rules import Candidate, Route, Verified
@@ -46,12 +46,7 @@ def query(
     """
     conversations = [_conversation(each, system) for each in asked]
     prompts = [messages[-1]["content"] for messages in conversations]
-    encoded = [
-        opened.encoder.prompt(messages[0]["content"])
-        if len(messages) == 1
-        else opened.encoder.conversation(messages)
-        for messages in conversations
-    ]
+    encoded = [encode(opened.encoder, messages) for messages in conversations]
     length = max_new_tokens or opened.recipe.generation.max_new_tokens
     routes = opened.asker.routes(prompts)
     fired = {at: route.fired.block for at, route in enumerate(routes) if route.fired is not None}
@@ -68,10 +63,19 @@ def query(
             _edit_prompt(opened, route.nearest),
             base[at],
             edited.get(at, base[at]),
-            _against(opened, prompt, route),
+            speaks_against(opened, prompt, route),
         )
         for at, (prompt, route) in enumerate(zip(prompts, routes, strict=True))
     ]
+
+
+def encode(encoder: Encoder, messages: Sequence[Message]) -> tuple[int, ...]:
+    """Tokens of a conversation that ends with a user's turn; a turn alone needs no chat template.
+
+    Raises:
+        PromptError: as `Encoder.prompt` and `Encoder.conversation`.
+    """
+    return encoder.prompt(messages[0]["content"]) if len(messages) == 1 else encoder.conversation(messages)
 
 
 def _conversation(asked: str | Sequence[Message], system: str | None) -> list[Message]:
@@ -85,7 +89,8 @@ def _conversation(asked: str | Sequence[Message], system: str | None) -> list[Me
     return messages if system is None else [{"role": "system", "content": system}, *messages]
 
 
-def _against(opened: OpenProject, prompt: str, route: Route) -> str | None:
+def speaks_against(opened: OpenProject, prompt: str, route: Route) -> str | None:
+    """What speaks against the nearest edit, where it did not fire under the rule `verified`."""
     rule = opened.routed.router.rule
     if route.held is not None or route.nearest is None or not isinstance(rule, Verified):
         return None

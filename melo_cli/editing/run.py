@@ -98,7 +98,17 @@ def edit_single(
     Raises:
         MeloError: there is no such project, or the edit does not fit the model.
     """
-    opened = open_project(path, base=base)
+    return edit_opened(open_project(path, base=base), request, reporter, command=command)
+
+
+def edit_opened(
+    opened: OpenProject, request: EditRequest, reporter: Reporter, *, command: str
+) -> EditSummary:
+    """Make one edit in a project that is open at its newest snapshot; from then on it routes there.
+
+    Raises:
+        MeloError: the edit does not fit the model.
+    """
     rows: list[EditRequest] = []
     if opened.recipe.training.variants:
         try:
