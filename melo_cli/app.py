@@ -19,6 +19,7 @@ import typer
 import melo_cli
 from melo_cli.collector import nothing_collected
 from melo_cli.commands.calibrate import calibrate
+from melo_cli.commands.chat import chat
 from melo_cli.commands.diff import diff
 from melo_cli.commands.edit import edit
 from melo_cli.commands.eval import evaluate
@@ -43,6 +44,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "edit": edit,
     "calibrate": calibrate,
     "query": query,
+    "chat": chat,
     "eval": evaluate,
     "export": export,
     "route": route,

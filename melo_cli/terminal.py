@@ -96,8 +96,17 @@ class Terminal:
 
     def document(self, value: Any) -> None:
         """The JSON document; numbers that JSON has no word for become null."""
-        utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-        _write(sys.stdout, json.dumps(_finite(value), indent=2, ensure_ascii=not utf8, allow_nan=False))
+        text = json.dumps(_finite(value), indent=2, ensure_ascii=not _says_utf8(), allow_nan=False)
+        _write(sys.stdout, text)
+
+    def record(self, value: Any) -> None:
+        """One JSON document of many, on a line of its own."""
+        _write(sys.stdout, json.dumps(_finite(value), ensure_ascii=not _says_utf8(), allow_nan=False))
+
+    def part(self, text: str) -> None:
+        """Part of a longer text, line breaks and all; what comes next goes on behind it."""
+        sys.stdout.write(printable(text, keep="\n\t"))
+        sys.stdout.flush()
 
     def table(self, table: Table) -> None:
         """Rows under headings."""
@@ -178,9 +187,13 @@ def print_error(message: str) -> None:
         _write(sys.stderr, f"melo: error: {text}")
 
 
-def printable(text: str) -> str:
-    r"""One line without control characters: a line break shows as `\n`, an escape as `\x1b`."""
-    return "".join(_shown(character) for character in text)
+def printable(text: str, keep: str = "") -> str:
+    r"""One line without control characters: a line break shows as `\n`, an escape as `\x1b`.
+
+    Args:
+        keep: control characters that stay as they are.
+    """
+    return "".join(character if character in keep else _shown(character) for character in text)
 
 
 def shortened(text: str, length: int = 60) -> str:
@@ -316,6 +329,10 @@ def _shown(character: str) -> str:
     if unicodedata.category(character) in _INVISIBLE and character not in _JOINERS:
         return character.encode("unicode_escape").decode("ascii")
     return character
+
+
+def _says_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def _finite(value: Any) -> Any:

@@ -301,6 +301,11 @@ class AtTerminal:
         while text.encode() not in self._shown:
             assert self._read(), self._shown.decode()
 
+    def until_prompt(self) -> None:
+        """Wait for the prompt of a command that is talked with, right behind all that is shown."""
+        while not CONTROLS.sub("", self.shown).endswith("> "):
+            assert self._read(), self.shown
+
     def type(self, text: str) -> None:
         """Keys that somebody presses."""
         os.write(self._ours, text.encode())

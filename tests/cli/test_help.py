@@ -13,6 +13,7 @@ import pytest
 COMMANDS = (
     "edit",
     "query",
+    "chat",
     "eval",
     "export",
     "route",
@@ -55,6 +56,7 @@ def test_help_names_every_command(melo: Callable[..., Any]) -> None:
         "edit",
         "calibrate",
         "query",
+        "chat",
         "eval",
         "export",
         "route",

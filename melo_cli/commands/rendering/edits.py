@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from melo_cli.terminal import Table, Terminal, human_bytes, shortened, to_the_second
 
 if TYPE_CHECKING:
-    from melo_cli.editing import EditSummary
+    from melo_cli.editing import EditOutcome, EditSummary
     from store.records import ClusterInfo, EditView
 
 _FAILURES_SHOWN = 10
@@ -52,16 +52,18 @@ def edit_document(summary: EditSummary, superseded: int) -> dict[str, Any]:
         "seconds": summary.seconds,
         "edits_per_second": _rate(summary),
         "store_bytes": summary.store_bytes,
-        "edits": [
-            {
-                "edit_id": outcome.edit_id,
-                "status": outcome.status,
-                "prompt": outcome.prompt,
-                "target": outcome.target,
-                "answer": outcome.answer,
-            }
-            for outcome in summary.outcomes
-        ],
+        "edits": [outcome_document(outcome) for outcome in summary.outcomes],
+    }
+
+
+def outcome_document(outcome: EditOutcome) -> dict[str, Any]:
+    """What became of one edit."""
+    return {
+        "edit_id": outcome.edit_id,
+        "status": outcome.status,
+        "prompt": outcome.prompt,
+        "target": outcome.target,
+        "answer": outcome.answer,
     }
 
 

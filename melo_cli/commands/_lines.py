@@ -1,0 +1,65 @@
+"""The lines that somebody types at a terminal, or that a pipe brings."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import Protocol
+
+from melo_cli.errors import PromptError
+
+
+class Lines(Protocol):
+    """Where a command that is talked with hears what it is told."""
+
+    def next(self, prompt: str) -> str | None:
+        """The next line without its end; None where there are no more.
+
+        Raises:
+            PromptError: it is not UTF-8.
+        """
+
+
+class TypedLines:
+    """Lines typed behind a prompt, edited with the keys of readline and called back with the arrows."""
+
+    def __init__(self) -> None:
+        with suppress(ImportError):  # a Python built without it reads lines all the same
+            import readline  # noqa: F401  input() goes through it from now on
+
+    def next(self, prompt: str) -> str | None:
+        try:
+            line = input(prompt)
+            line.encode("utf-8")
+        except EOFError:
+            _end_line()
+            return None
+        except KeyboardInterrupt:
+            _end_line()
+            raise
+        except UnicodeError as error:
+            raise PromptError("it is not UTF-8", where="the line", mend="type it again") from error
+        return line
+
+
+class PipedLines:
+    """The lines of stdin, asked for without a word."""
+
+    def __init__(self) -> None:
+        self._read = 0
+
+    def next(self, prompt: str) -> str | None:
+        line = sys.stdin.buffer.readline()
+        self._read += 1
+        try:
+            return line.decode("utf-8").rstrip("\r\n") if line else None
+        except UnicodeDecodeError as error:
+            raise PromptError(
+                "it is not UTF-8", where=f"stdin:{self._read}", mend="save it as UTF-8"
+            ) from error
+
+
+def _end_line() -> None:
+    """What is shown next would stand behind our prompt."""
+    sys.stdout.write("\n")
+    sys.stdout.flush()

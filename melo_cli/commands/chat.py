@@ -1,0 +1,73 @@
+"""`melo chat`: talk with the edited model, and put its answers right on the spot."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from melo_cli.collector import collect_from_here
+from melo_cli.commands._lines import Lines, PipedLines, TypedLines
+from melo_cli.commands._options import BaseOption, ProjectOption, require_text
+from melo_cli.commands._session import ChatSession
+from melo_cli.commands.rendering.chat import ChatView, JsonView, TerminalView
+from melo_cli.projects import choose_project
+from melo_cli.terminal import Terminal
+
+
+def chat(
+    context: typer.Context,
+    project: ProjectOption = None,
+    base: BaseOption = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="A system prompt to put before the conversation; it changes no route.",
+            callback=require_text,
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option("--max-new-tokens", metavar="N", min=1, help="Longest answer, if not the recipe's."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document a turn, each on a line.")
+    ] = False,
+) -> None:
+    """Talk with the edited model; every answer says which edit gave it.
+
+    Lines that begin with a slash are commands: /edit puts the last answer
+    right, /why explains it, /undo takes the edit back, /help lists them
+    all. In a pipe every line of stdin is a turn, answers go to stdout, and
+    what is told about them to stderr.
+    """
+    terminal = Terminal(json=as_json)
+    typed = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    chosen = choose_project(project)
+    if typed:
+        terminal.heading(f"project {chosen}")
+    else:
+        terminal.info(f"project {chosen}")
+    from melo_cli.chat.conversation import Conversation
+    from melo_cli.loading import open_project
+
+    opened = open_project(chosen.path, base=base)
+    collect_from_here()
+    conversation = Conversation(
+        opened, terminal, command=context.obj, system=system, max_new_tokens=max_new_tokens
+    )
+    lines: Lines = TypedLines() if typed else PipedLines()
+    view = _view(terminal, typed)
+    view.begin(conversation)
+    session = ChatSession(conversation, lines, view, stays=typed)
+    session.run()
+    if session.failed and not typed:
+        raise typer.Exit(1)
+
+
+def _view(terminal: Terminal, typed: bool) -> ChatView:
+    if typed:
+        return TerminalView(terminal)
+    return JsonView(terminal) if terminal.json else ChatView(terminal)
