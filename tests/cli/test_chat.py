@@ -138,6 +138,16 @@ class TestPipe:
         assert "melo: warning: the edit did not take: the answer is" in run.err
         assert "nothing to undo" in run.err
 
+    def test_an_answer_that_only_the_conversation_leads_astray_is_told(
+        self, chatting: Path, melo: Melo
+    ) -> None:
+        run = melo("chat", *SHORT, stdin=f"{OTHER}\n{EDITED}\n/edit Paris\n/new\n{EDITED}\n".encode())
+        _, astray, still, alone, _ = run.out.split("\n\n")
+        assert (run.code, astray, alone) == (0, still, "Paris")
+        assert astray != "Paris"
+        assert "melo: e000002 recorded as right already: no block is needed; snapshot 2\n" in run.err
+        assert "melo: the edit holds where the question is asked alone; here the conversation" in run.err
+
     def test_a_project_without_edits_is_talked_with(self, chatting: Path, melo: Melo) -> None:
         melo("revert", "e000001")
         run = melo("chat", *SHORT, stdin=f"{OTHER}\n/why\n".encode())
