@@ -175,6 +175,17 @@ class TestPipe:
         assert run.error.startswith(line)
         assert Project.open(".melo/chat").snapshot == 1
 
+    def test_control_c_ends_a_pipe(
+        self, chat_folder: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.chdir(chat_folder)
+        monkeypatch.setattr("melo_cli.answering.Asker.stream", interrupted)
+        run = melo("chat", stdin=f"{EDITED}\n{OTHER}\n".encode())
+        assert (run.code, run.out) == (130, "")
+
     def test_a_model_without_a_chat_template_is_asked_each_turn_on_its_own(
         self, edited: Path, melo: Melo
     ) -> None:
