@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from melo_cli.amounts import human_bytes, human_duration
 from melo_cli.errors import MeloError
 from melo_cli.reporter import Progress
 
@@ -205,22 +206,6 @@ def shortened(text: str, length: int = 60) -> str:
 def to_the_second(moment: datetime) -> str:
     """A moment as tables show it: `2026-11-24 09:30:00`."""
     return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def human_bytes(size: float) -> str:
-    """A size to read: `84.2 kB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def human_duration(seconds: float) -> str:
-    """A time to read: `1:02:03`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def plain_table(table: Table) -> str:

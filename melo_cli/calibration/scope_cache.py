@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.corpus import corpus_digest, load_corpus
 from melo_cli.scope.learning import Half, Learnt, Lesson, Outcome, Readings, learn, texts_to_read
 from melo_cli.scope.reading import reader_for
+from melo_cli.user_cache import user_cache
 
 _VERSION = 2
 """Of what is learnt and how: a cache of another version is not used."""
@@ -29,7 +29,7 @@ _SEED = 0
 
 def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Reporter) -> Learnt:
     """What the corpus teaches with this base model or its sentence encoder: from the cache, or learnt now."""
-    path = _cache_folder() / f"{_digest(base, layer, questions)}.safetensors"
+    path = user_cache() / "scope" / f"{_digest(base, layer, questions)}.safetensors"
     found = _read(path)
     if found is not None:
         return found
@@ -41,14 +41,6 @@ def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Rep
     learnt = learn(corpus, Readings(reading), _SEED)
     _write(path, learnt, reporter)
     return learnt
-
-
-def _cache_folder() -> Path:
-    """`$MELO_CACHE`, else `melo` in the user's cache folder."""
-    named = os.environ.get("MELO_CACHE")
-    if named:
-        return Path(named) / "scope"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "melo" / "scope"
 
 
 def _digest(base: BaseModel, layer: str, questions: int) -> str:

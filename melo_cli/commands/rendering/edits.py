@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.terminal import Table, Terminal, human_bytes, shortened, to_the_second
+from melo_cli.amounts import human_bytes
+from melo_cli.terminal import Table, Terminal, shortened, to_the_second
 
 if TYPE_CHECKING:
     from melo_cli.editing import EditOutcome, EditSummary

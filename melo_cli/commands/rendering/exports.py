@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from melo_cli.amounts import human_bytes, human_duration
 from melo_cli.commands.rendering.figures import figures_table, interval_note
-from melo_cli.terminal import Terminal, human_bytes, human_duration
+from melo_cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from melo_cli.exporting import ExportSummary

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.terminal import Table, human_bytes, shortened, to_the_second
+from melo_cli.amounts import human_bytes
+from melo_cli.terminal import Table, shortened, to_the_second
 
 if TYPE_CHECKING:
     from store.diff import EditChange

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.terminal import Table, Terminal, human_bytes
+from melo_cli.amounts import human_bytes
+from melo_cli.terminal import Table, Terminal
 
 if TYPE_CHECKING:
     from melo_cli.base_check import BaseCheck
