@@ -21,6 +21,7 @@ from melo_cli.collector import nothing_collected
 from melo_cli.commands.calibrate import calibrate
 from melo_cli.commands.chat import chat
 from melo_cli.commands.diff import diff
+from melo_cli.commands.doctor import doctor
 from melo_cli.commands.edit import edit
 from melo_cli.commands.eval import evaluate
 from melo_cli.commands.export import export
@@ -57,6 +58,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "gc": gc,
     "migrate": migrate,
+    "doctor": doctor,
 }
 # What every wrong option or argument raises: the parent of the one that typer shows.
 _UsageError: Any = typer.BadParameter.__base__

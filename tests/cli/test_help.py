@@ -24,7 +24,7 @@ COMMANDS = (
     "log",
     "show",
 )
-COMMANDS += ("inspect", "recipes", "status", "log", "show", "diff", "revert", "verify", "gc", "migrate")
+COMMANDS += ("inspect", "recipes", "status", "log", "show", "diff", "revert", "verify", "gc", "migrate", "doctor")
 HEAVY = ("torch", "transformers", "peft", "pyarrow", "hnswlib", "datasets", "numpy", "rich")
 
 
@@ -69,6 +69,7 @@ def test_help_names_every_command(melo: Callable[..., Any]) -> None:
         "verify",
         "gc",
         "migrate",
+        "doctor",
         "recipes",
     ]
 

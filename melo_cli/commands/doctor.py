@@ -1,0 +1,42 @@
+"""`melo doctor`: what melo stands on here, and whether it works."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from melo_cli.commands._options import JsonOption
+from melo_cli.commands.rendering.checkup import Checkup, checkup_document, checkup_fields
+from melo_cli.terminal import Terminal
+
+
+def doctor(
+    test: Annotated[
+        bool,
+        typer.Option("--self-test/--no-self-test", help="Edit a tiny model, ask it, take the edit back."),
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Check versions, devices, folders and the project here, and test melo itself.
+
+    Nothing is changed and no network is needed; it takes some seconds.
+    What it prints is fit to paste into a report of a fault: the home
+    folder is shown as ~.
+    """
+    terminal = Terminal(json=as_json)
+    from melo_cli import doctor as work
+
+    terminal.info("looking at libraries and devices")
+    libraries, extras = work.libraries()
+    devices, places, project = work.devices(), work.places(), work.found_project()
+    if test:
+        terminal.info("testing an edit on a tiny model")
+    steps = work.self_test() if test else None
+    found = Checkup(work.system(), libraries, extras, devices, places, project, steps)
+    if as_json:
+        terminal.document(checkup_document(found))
+    else:
+        terminal.fields(checkup_fields(found))
+    if found.faults:
+        raise typer.Exit(1)

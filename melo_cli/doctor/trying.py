@@ -1,0 +1,17 @@
+"""Tries what may be broken in any way, and tells how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:
+    """What `work` gives, or in one line what it raised."""
+    try:
+        return work(), None
+    except Exception as error:  # noqa: BLE001  a library that is broken on a machine may raise anything
+        told = " ".join(str(error).split())
+        return None, f"{type(error).__name__}: {told}" if told else type(error).__name__
