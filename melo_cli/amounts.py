@@ -17,3 +17,21 @@ def human_duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def about_bytes(size: float) -> str:
+    """A size to two figures: `1.2 GB`, `140 MB`."""
+    return human_bytes(_two_figures(size)).replace(".0 ", " ")
+
+
+def about_duration(seconds: float) -> str:
+    """A time to two figures at most, in its own unit: `20 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"{_two_figures(seconds):g} s"
+    if seconds < 100 * 60:
+        return f"{_two_figures(seconds / 60):g} min"
+    return f"{_two_figures(seconds / 3600):g} h"
+
+
+def _two_figures(number: float) -> float:
+    return float(f"{number:.2g}")

@@ -47,6 +47,10 @@ class TrustError(ModelError):
         self.mend = self._option
 
 
+class RoomError(MeloError):
+    """A run needs more memory or disk than there is."""
+
+
 class PromptError(MeloError):
     """A prompt is empty or longer than the model takes."""
 
@@ -77,6 +81,7 @@ __all__ = [
     "ProjectNotFoundError",
     "PromptError",
     "RecipeError",
+    "RoomError",
     "StorageError",
     "TrustError",
     "UnknownEditError",

@@ -29,7 +29,7 @@ _SEED = 0
 
 def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Reporter) -> Learnt:
     """What the corpus teaches with this base model or its sentence encoder: from the cache, or learnt now."""
-    path = user_cache() / "scope" / f"{_digest(base, layer, questions)}.safetensors"
+    path = _path(base, layer, questions, base.model.dtype)
     found = _read(path)
     if found is not None:
         return found
@@ -43,8 +43,17 @@ def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Rep
     return learnt
 
 
-def _digest(base: BaseModel, layer: str, questions: int) -> str:
-    read_by: dict[str, Any] = {"layer": layer, "dtype": str(base.model.dtype), **base.reference.fingerprint}
+def is_learnt_with(outline: BaseModel, layer: str, questions: int, dtype: torch.dtype) -> bool:
+    """Whether the cache has what the corpus teaches with a base model that is to be held as `dtype`."""
+    return _path(outline, layer, questions, dtype).is_file()
+
+
+def _path(base: BaseModel, layer: str, questions: int, dtype: torch.dtype) -> Path:
+    return user_cache() / "scope" / f"{_digest(base, layer, questions, dtype)}.safetensors"
+
+
+def _digest(base: BaseModel, layer: str, questions: int, dtype: torch.dtype) -> str:
+    read_by: dict[str, Any] = {"layer": layer, "dtype": str(dtype), **base.reference.fingerprint}
     if base.encoder is not None:
         read_by = dict(base.encoder.fingerprint)
     told = {"version": _VERSION, "corpus": corpus_digest(), "questions": questions, "read by": read_by}
