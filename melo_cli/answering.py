@@ -152,7 +152,7 @@ class Asker:
         known = batch.targets != IGNORED
         tokens = batch.targets.masked_fill(~known, 0)
         chosen = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-        text = known & (batch.targets != self.base.stop_id) if self.base.kind.generates else known
+        text = known & (batch.targets != self.base.special.stop) if self.base.kind.generates else known
         choices = logits.argmax(-1)
         rows = zip(
             (chosen * text).sum(-1).tolist(),

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
+from melo_cli.chat_template import on_day, writes_the_day
 from melo_cli.errors import ModelError, TrustError
-from melo_cli.fingerprint import fingerprint
+from melo_cli.fingerprint import fingerprint, text_hash, tokenizer_hash
 from melo_cli.hub_cache import is_hub_id
 from melo_cli.recipe import ModelSection
 from melo_cli.sentence_encoder import SentenceEncoder, load_sentence_encoder
+from melo_cli.special_tokens import SpecialTokens, settle_special_tokens
 from melo_cli.weights import take_into_memory
 from store.records import BaseReference
 
@@ -80,8 +83,11 @@ class BaseModel:
     Attributes:
         max_length: tokens that a prompt and its answer may have together; None where there is no limit.
         encoder: the sentence encoder whose states routes are made of, where there is one.
-        takes_positions: whether a padded batch needs `position_ids` to be right. Models with relative
-            positions, and those that count positions from the tokens themselves (RoBERTa), do not.
+        takes_positions: whether a padded batch needs `position_ids` to be right: only one that is padded on
+            the left may, and not where positions are relative or counted from the tokens themselves.
+        special: the padding token and those that end answers.
+        template: `chat` where prompts are asked in the chat template, else `none`.
+        template_day: the day that the chat template writes, as `YYYY-MM-DD`; None where it writes none.
     """
 
     model: PreTrainedModel
@@ -91,7 +97,10 @@ class BaseModel:
     folder: Path
     max_length: int | None
     takes_positions: bool
+    special: SpecialTokens
     encoder: SentenceEncoder | None = None
+    template: str = "none"
+    template_day: str | None = None
 
     def generate(self, **arguments: Any) -> Tensor:
         """transformers' generation, `[rows, length]` int64, under whatever blocks are in force."""
@@ -102,12 +111,6 @@ class BaseModel:
     def has_weights(self) -> bool:
         """Whether it can answer: an outline has modules without weights."""
         return self.model.device.type != "meta"
-
-    @property
-    def stop_id(self) -> int | None:
-        """The token that ends an answer."""
-        stop: int | None = self.tokenizer.eos_token_id
-        return stop
 
     @property
     def labels(self) -> dict[int, str]:
@@ -134,14 +137,19 @@ def load_base_model(
     config = _load(AutoConfig, section, "config")
     kind = model_kind(config)
     _require_kind(kind, task, section.name_or_path)
+    _require_attention(config, kind, section)
     model = _with_weights(section, config, kind) if weights else _outline(section, config, kind)
     model.eval().requires_grad_(False)
     tokenizer = _load_tokenizer(section)
+    chat = _asks_in_template(section, kind, tokenizer)
+    template_day = _fix_day(tokenizer, section.template_day) if chat else None
+    read = _tokenizer_fingerprint(tokenizer, chat=chat)
+    special = settle_special_tokens(model, tokenizer, generates=kind.generates, chat=chat)
     beside = load_sentence_encoder(encoder) if encoder is not None else None
     reference = BaseReference(
         name_or_path=str(folder) if Path(section.name_or_path).is_dir() else section.name_or_path,
         revision=section.revision,
-        fingerprint=fingerprint(folder),
+        fingerprint=fingerprint(folder, section.gguf_file) | read,
     )
     return BaseModel(
         model,
@@ -151,7 +159,10 @@ def load_base_model(
         folder,
         max_length=_max_length(config, tokenizer),
         takes_positions=_takes_positions(model, kind),
+        special=special,
         encoder=beside,
+        template="chat" if chat else "none",
+        template_day=template_day,
     )
 
 
@@ -208,7 +219,7 @@ def _with_weights(section: ModelSection, config: Any, kind: ModelKind) -> PreTra
         section,
         "weights",
         dtype="auto" if widened else dtype,
-        use_safetensors=None if section.allow_pickle else True,
+        use_safetensors=None if section.allow_pickle or section.gguf_file else True,
         output_loading_info=True,
     )
     _require_all_weights(loading["missing_keys"], section.name_or_path)
@@ -256,8 +267,9 @@ def _dtype(section: ModelSection, config: Any, device: torch.device) -> torch.dt
     if section.dtype != "auto":
         named: torch.dtype = getattr(torch, section.dtype)
         return named
-    # CPUs have no half-precision arithmetic worth the name.
-    return torch.float32 if device.type == "cpu" and config.dtype is torch.float16 else "auto"
+    # CPUs have no half-precision arithmetic worth the name: bfloat16 is read ten times slower.
+    half = config.dtype in (torch.float16, torch.bfloat16)
+    return torch.float32 if device.type == "cpu" and (half or section.gguf_file) else "auto"
 
 
 def _quiet_transformers() -> None:
@@ -277,7 +289,8 @@ def _resolve_folder(section: ModelSection) -> Path:
             "there is no such folder", where=section.name_or_path, mend="check model.name_or_path"
         )
     try:
-        config = cached_file(section.name_or_path, "config.json", revision=section.revision)
+        file = section.gguf_file or "config.json"
+        config = cached_file(section.name_or_path, file, revision=section.revision)
     except OSError as error:
         raise _unreachable(section, error) from error
     return Path(str(config)).parent
@@ -289,9 +302,15 @@ def _load(auto_class: Any, section: ModelSection, part: str, **options: Any) -> 
             section.name_or_path,
             revision=section.revision,
             trust_remote_code=section.trust_remote_code,
-            **options,
+            **options | ({"gguf_file": section.gguf_file} if section.gguf_file else {}),
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        if section.gguf_file and isinstance(error, ImportError | ValueError) and " required " in str(error):
+            raise ModelError(
+                f"its {part} cannot be read without the packages gguf and accelerate",
+                where=section.gguf_file,
+                mend="pip install 'melo-cli[gguf]'",
+            ) from error
         if "trust_remote_code" in str(error):
             raise TrustError(
                 f"its {part} cannot be loaded, as it brings its own code",
@@ -319,19 +338,39 @@ def _unreachable(section: ModelSection, error: OSError) -> ModelError:
 
 
 def _load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
-    named = section.model_copy(update={"name_or_path": section.tokenizer, "revision": None})
+    named = section.model_copy(
+        update={"name_or_path": section.tokenizer, "revision": None, "gguf_file": None}
+    )
     tokenizer = _load(AutoTokenizer, named if section.tokenizer else section, "tokenizer")
     words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
     if len(words) < 2:  # transformers makes up an empty one where there is none
         raise ModelError(
             "it has no tokenizer", where=section.name_or_path, mend="name one with model.tokenizer"
         )
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise ModelError("its tokenizer has neither a pad nor an end token", where=section.name_or_path)
-        tokenizer.pad_token = tokenizer.eos_token
     loaded: PreTrainedTokenizerBase = tokenizer
     return loaded
+
+
+def _asks_in_template(section: ModelSection, kind: ModelKind, tokenizer: PreTrainedTokenizerBase) -> bool:
+    has_one = kind.generates and bool(tokenizer.chat_template)
+    return section.template == "chat" or (section.template == "auto" and has_one)
+
+
+def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> dict[str, str]:
+    """What prompts become beside the weights: told by what the tokenizer does, however it is stored."""
+    parts = {"tokenizer": tokenizer_hash(tokenizer)}
+    if chat and tokenizer.chat_template:
+        parts["chat template"] = text_hash(tokenizer.chat_template)
+    return parts
+
+
+def _fix_day(tokenizer: PreTrainedTokenizerBase, told: str | None) -> str | None:
+    """Have a chat template that writes the day of its use write one day for ever; None where it has none."""
+    if not writes_the_day(tokenizer.chat_template):
+        return None
+    day = date.fromisoformat(told) if told else datetime.now(UTC).date()
+    tokenizer.chat_template = on_day(tokenizer.chat_template, day)
+    return day.isoformat()
 
 
 def _require_kind(kind: ModelKind, task: str, name: str) -> None:
@@ -341,6 +380,18 @@ def _require_kind(kind: ModelKind, task: str, name: str) -> None:
             f"it is a {kind.described}, and task {task} needs a {wanted}",
             where=name,
             mend="name another model or another task",
+        )
+
+
+def _require_attention(config: Any, kind: ModelKind, section: ModelSection) -> None:
+    """Refuse models that carry a state from token to token: padding and batch-mates would move it."""
+    known = vars(_AUTO_CLASS[kind])["_model_mapping"].get(type(config), None)
+    if getattr(known, "_is_stateful", False):
+        raise ModelError(
+            f"architecture {config.model_type} carries a state from token to token, and melo edits models of "
+            "attention alone",
+            where=section.described,
+            mend="name a model without recurrent or state-space blocks",
         )
 
 
@@ -357,7 +408,7 @@ def _require_all_weights(missing: Collection[str], name: str) -> None:
 def _takes_positions(model: PreTrainedModel, kind: ModelKind) -> bool:
     counts_itself = any(hasattr(module, "create_position_ids_from_input_ids") for module in model.modules())
     accepts = "position_ids" in inspect.signature(model.forward).parameters
-    return kind is not ModelKind.SEQ2SEQ and accepts and not counts_itself
+    return kind is ModelKind.CAUSAL and accepts and not counts_itself
 
 
 def _max_length(config: Any, tokenizer: PreTrainedTokenizerBase) -> int | None:

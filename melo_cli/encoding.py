@@ -13,8 +13,11 @@ from torch import Tensor
 from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.classes import class_id
 from melo_cli.errors import DatasetError, PromptError
+from melo_cli.special_tokens import vocabulary_size
 
 IGNORED = -100
+_ROOM_FOR_ANSWERS = 256
+"""Tokens behind a prompt that is cut, at most; of a short model a quarter of what it takes."""
 
 Message: TypeAlias = dict[str, str]
 """One turn of a conversation: `role` (`system`, `user`, `assistant`) and `content`."""
@@ -46,7 +49,7 @@ class Encoder:
 
     Args:
         template: `chat` wraps every prompt as a user's turn of the tokenizer's chat template.
-        truncate: cut prompts that are too long instead of refusing them.
+        truncate: cut prompts that are too long instead of refusing them (see `_truncated`).
 
     Raises:
         PromptError: `template` is `chat` and the tokenizer has no chat template.
@@ -103,6 +106,7 @@ class Encoder:
             )
 
     def _within_limit(self, ids: list[int], text: str) -> tuple[int, ...]:
+        self._require_known(ids, text)
         limit = self.base.max_length
         if limit is not None and len(ids) > limit:
             if not self.truncate:
@@ -119,7 +123,7 @@ class Encoder:
 
         Raises:
             PromptError: they are too long together.
-            DatasetError: the target is no class of the classifier, or has no token.
+            DatasetError: the target is no class of the classifier, or the tokenizer cannot write it.
         """
         prompt_ids = self.prompt(prompt)
         target_ids = self.target(prompt, target)
@@ -138,23 +142,67 @@ class Encoder:
         return EncodedEdit(prompt_ids, target_ids, max(lengths, default=0))
 
     def target(self, prompt: str, target: str) -> tuple[int, ...]:
-        """Tokens of a target after its prompt, stop token included; a classifier's class id."""
+        """Tokens of a target after its prompt, with those that the model's `generate` puts before and behind.
+
+        A classifier's is the class id alone.
+
+        Raises:
+            DatasetError: the target is no class of the classifier, or the tokenizer cannot write it.
+        """
         if self.base.kind is ModelKind.CLASSIFIER:
             return (class_id(self.base.labels, target),)
         if self.base.kind is ModelKind.SEQ2SEQ:
             ids = list(self.tokenizer(text_target=target, add_special_tokens=False).input_ids)
         else:
             ids = self._continuation(prompt, target)
-        if not ids:
-            raise DatasetError("the target has no token", where=repr(target))
-        stop = self.base.stop_id
-        return (*ids, stop) if stop is not None else tuple(ids)
+        self._require_written(ids, target)
+        first, stop = self._forced_first(), self.base.special.stop
+        return (*first, *ids, *((stop,) if stop is not None else ()))
 
     def text(self, ids: Sequence[int]) -> str:
         """An answer's text, as a user sees it: no special tokens, no space around."""
         if self.base.kind is ModelKind.CLASSIFIER:
             return self.base.labels[ids[0]]
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def _forced_first(self) -> tuple[int, ...]:
+        """The token that an encoder-decoder's generation config makes it begin with (BART, mBART)."""
+        own = self.base.model.generation_config
+        if self.base.kind is not ModelKind.SEQ2SEQ or own is None or own.forced_bos_token_id is None:
+            return ()
+        return (own.forced_bos_token_id,)
+
+    def _require_known(self, ids: Sequence[int], text: str) -> None:
+        known = vocabulary_size(self.base.model)
+        unknown = next((token for token in ids if token >= known), None)
+        if unknown is not None:
+            raise PromptError(
+                f"its token {self.tokenizer.convert_ids_to_tokens(unknown)!r} has number {unknown}, and the "
+                f"model knows {known}",
+                where=_shortened(text),
+                mend="leave it out, or give the model's embeddings the size of its tokenizer",
+            )
+
+    def _require_written(self, ids: Sequence[int], target: str) -> None:
+        """Refuse a target that no training can have the model say."""
+        written = str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        if written.split() != target.split():
+            raise DatasetError(
+                f"the tokenizer writes it as {_shortened(written)}",
+                where=f"target {_shortened(target)}",
+                mend="give the target in letters that the model writes",
+            )
+        own = self.base.model.generation_config
+        never = (own.suppress_tokens or ()) if own is not None else ()
+        at_first = (own.begin_suppress_tokens or ()) if own is not None else ()
+        refused = next((token for token in ids if token in never), None)
+        refused = ids[0] if ids[0] in at_first else refused
+        if refused is not None:
+            raise DatasetError(
+                f"the model's generation config suppresses {self.tokenizer.decode([refused])!r}",
+                where=f"target {_shortened(target)}",
+                mend="give another target, or change suppress_tokens in generation_config.json",
+            )
 
     def _conversation_ids(self, messages: Sequence[Message]) -> list[int]:
         self.require_template()
@@ -180,7 +228,26 @@ class Encoder:
         return list(self.tokenizer(written, add_special_tokens=False).input_ids)
 
     def _truncated(self, text: str, limit: int) -> list[int]:
-        return list(self.tokenizer(text, truncation=True, max_length=limit).input_ids)
+        """A prompt that fits: a document that is classified by its beginning, any other by its end.
+
+        A question stands at the end of a long prompt. A decoder needs room for the answer behind it.
+        """
+        if self.base.kind is ModelKind.CLASSIFIER:
+            return list(self.tokenizer(text, truncation=True, max_length=limit).input_ids)
+        if self.base.kind is ModelKind.CAUSAL:
+            limit -= min(_ROOM_FOR_ANSWERS, limit // 4)
+        words = list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        ids = self._prompt_ids(text)
+        while len(ids) > limit:
+            words = words[len(ids) - limit :]
+            if not words:
+                raise PromptError(
+                    f"what its chat template puts around it leaves no room within {limit} tokens",
+                    where=_shortened(text),
+                    mend="use model.template=none",
+                )
+            ids = self._prompt_ids(str(self.tokenizer.decode(words)).strip())
+        return ids
 
     def _continuation(self, prompt: str, target: str) -> list[int]:
         """The target's tokens as they follow the prompt's own, which stay as they are without it."""
@@ -192,7 +259,7 @@ class Encoder:
         if self.template == "none":
             together = list(self.tokenizer(prompt + glued).input_ids)
             if together[: len(before)] == before:
-                return [token for token in together[len(before) :] if token != self.base.stop_id]
+                return [token for token in together[len(before) :] if token != self.base.special.stop]
         return list(self.tokenizer(glued, add_special_tokens=False).input_ids)
 
 
@@ -204,7 +271,7 @@ def pad_prompts(
     Decoder-only models are padded on the left (an answer follows the last token), others on the right.
     """
     side = side or ("left" if base.kind is ModelKind.CAUSAL else "right")
-    ids = padded_rows(prompts, base.tokenizer.pad_token_id, side).to(base.model.device)
+    ids = padded_rows(prompts, base.special.pad, side).to(base.model.device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=ids.device)
     # Counted from the side that is not filled up.
     places = torch.arange(ids.shape[1], device=ids.device)

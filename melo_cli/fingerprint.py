@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from transformers import PreTrainedTokenizerBase
 
 from melo_cli.errors import ModelError
 
@@ -17,12 +19,19 @@ _PIECE_BYTES = 256
 _PIECES_A_FILE = 4096
 # What loading writes into a config without changing the model.
 _INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
+# Letters of several scripts and cases, numbers, white space, marks: where tokenizers differ.
+_SAMPLE = (
+    "The capital of Kazakhstan is Astana, isn't it?  It has 1,350,000 inhabitants (2023).",
+    "def f(x):\n\treturn {'a': [x**2, 0.5e-3]}  # TODO",
+    "Čeština, Ελληνικά, русский, العربية, 中文, 日本語, 한국어, हिन्दी, ₤ € 😀",
+    "",
+)
 # The code that `melo export --format routed` lays beside a base and names in its config.
 ROUTED_CODE = "routed_modeling"
 
 
-def fingerprint(folder: Path) -> dict[str, str]:
-    """`{"config": sha256, "weights": sha256}` of the checkpoint in `folder`.
+def fingerprint(folder: Path, gguf_file: str | None = None) -> dict[str, str]:
+    """`{"config": sha256, "weights": sha256}` of the checkpoint in `folder`; of a GGUF file the latter alone.
 
     The config part covers every setting but the incidental ones. The weights part covers the name, size
     and header of every weight file and, inside, sixteen pieces of 256 bytes of each tensor: a change to
@@ -31,7 +40,20 @@ def fingerprint(folder: Path) -> dict[str, str]:
     Raises:
         ModelError: the folder has no config or no weights.
     """
-    return {"config": _config_hash(folder / "config.json"), "weights": _weights_hash(folder)}
+    if gguf_file is not None:
+        return {"weights": _weights_hash([folder / gguf_file])}
+    return {"config": _config_hash(folder / "config.json"), "weights": _weights_hash(weight_files(folder))}
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 of what a tokenizer makes of a sample of texts, and of the token that ends one."""
+    told = json.dumps([[tokenizer(text).input_ids for text in _SAMPLE], tokenizer.eos_token_id])
+    return hashlib.sha256(told.encode("utf-8")).hexdigest()
+
+
+def text_hash(text: object) -> str:
+    """sha256 of a text, or of a mapping of texts."""
+    return hashlib.sha256(json.dumps(text, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def _config_hash(path: Path) -> str:
@@ -58,9 +80,9 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _weights_hash(folder: Path) -> str:
+def _weights_hash(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in weight_files(folder):
+    for path in files:
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}\n".encode())
         with path.open("rb") as file:

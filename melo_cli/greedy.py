@@ -25,11 +25,13 @@ def greedy_options(base: BaseModel, max_new_tokens: int) -> dict[str, Any]:
         "max_new_tokens": max_new_tokens,
         "do_sample": False,
         "num_beams": 1,
-        "pad_token_id": base.tokenizer.pad_token_id,
+        "pad_token_id": base.special.pad,
         "bos_token_id": own.bos_token_id,
-        "eos_token_id": own.eos_token_id if own.eos_token_id is not None else base.stop_id,
+        "eos_token_id": list(base.special.stops) or None,
         "decoder_start_token_id": own.decoder_start_token_id,
         "forced_bos_token_id": own.forced_bos_token_id,
+        "suppress_tokens": own.suppress_tokens,
+        "begin_suppress_tokens": own.begin_suppress_tokens,
     }
 
 
@@ -61,7 +63,5 @@ def write_greedily(
 
 def until_stop(base: BaseModel, ids: list[int]) -> list[int]:
     """An answer's tokens up to the first that ends it."""
-    stop = base.model.generation_config.eos_token_id
-    stops = {*(stop if isinstance(stop, list) else [stop]), base.stop_id}
-    length = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+    length = next((place for place, token in enumerate(ids) if token in base.special.stops), len(ids))
     return ids[:length]

@@ -115,14 +115,14 @@ def open_project(
         path, base = exported, base or str(exported.parent)
     project = Project.open(path, at=at)
     recipe = stored_recipe(project)
-    changes = {"name_or_path": base or project.base.name_or_path, "revision": project.base.revision}
+    changes: dict[str, str | None] = {"revision": project.base.revision}
     if is_exported:
         changes["tokenizer"] = None  # it lies beside the model, and so does a sentence encoder
         carried = exported.parent / "router" / "encoder"
         encoder = encoder or (str(carried) if carried.is_dir() else None)
     if device is not None:
         changes["device"] = device
-    model_section = recipe.model.model_copy(update=changes)
+    model_section = recipe.model.at(base or project.base.name_or_path, **changes)
     base_model = load_base_model(
         model_section, recipe.task, weights=weights, encoder=encoder or recipe.key.encoder
     )
@@ -195,7 +195,13 @@ def resolve_recipe(recipe: Recipe, base: BaseModel) -> Recipe:
         tokenizer = str(Path(tokenizer).expanduser().resolve())
     return recipe.model_copy(
         update={
-            "model": recipe.model.model_copy(update={"tokenizer": tokenizer}),
+            "model": recipe.model.model_copy(
+                update={
+                    "tokenizer": tokenizer,
+                    "template": base.template,
+                    "template_day": base.template_day,
+                }
+            ),
             "key": key,
             "lora": recipe.lora.model_copy(update={"target_modules": tuple(targets)}),
         }

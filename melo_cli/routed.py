@@ -132,7 +132,7 @@ class RoutedModel:
         self.routes = list(routes) if routes is not None else self.route(input_ids, mask)
         side = "left" if self.base.kind is ModelKind.CAUSAL else "right"
         inputs = _padded({"input_ids": input_ids, "attention_mask": mask}, side)
-        kwargs.setdefault("pad_token_id", self.tokenizer.pad_token_id)
+        kwargs.setdefault("pad_token_id", self.base.special.pad)
         with self.using(_fired(self.routes)):
             return self.base.generate(**inputs, **kwargs)
 

@@ -66,6 +66,14 @@ def target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
     return torch.nn.functional.cross_entropy(logits.float(), batch.tokens, reduction="none")
 
 
+def plain_target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
+    """The same, of logits that are made at every position of the batch's targets."""
+    logits = target_logits(base, batch).flatten(0, 1)
+    targets = batch.targets.flatten()
+    known = targets != IGNORED
+    return torch.nn.functional.cross_entropy(logits[known], targets[known], reduction="none")
+
+
 @contextmanager
 def _only_places(base: BaseModel, places: Tensor) -> Iterator[None]:
     """Give the output embeddings `[1, N, d]`, the hidden states at `places`, not `[batch, positions, d]`."""
@@ -93,9 +101,9 @@ def _classifier_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBa
 def _seq2seq_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch:
     targets = _pad_targets(base, edits)
     start = base.model.config.decoder_start_token_id
-    shifted = torch.full_like(targets, base.tokenizer.pad_token_id)
+    shifted = torch.full_like(targets, base.special.pad)
     shifted[:, 0] = start
-    shifted[:, 1:] = targets[:, :-1].masked_fill(targets[:, :-1] == IGNORED, base.tokenizer.pad_token_id)
+    shifted[:, 1:] = targets[:, :-1].masked_fill(targets[:, :-1] == IGNORED, base.special.pad)
     prompts = pad_prompts(base, [edit.prompt_ids for edit in edits])
     # A cache of keys and values has no use in a single pass.
     inputs: dict[str, Tensor | int] = {**prompts, "decoder_input_ids": shifted, "use_cache": False}

@@ -223,11 +223,14 @@ class BaseReference:
     def require_same(self, other: BaseReference) -> None:
         """Refuse another base model than this one; a folder that only moved is the same base.
 
+        Compared are the parts that both have: an older project has fewer, and so has a base seen from its
+        files alone.
+
         Raises:
             BaseMismatchError: naming every part that differs.
         """
-        parts = sorted({*self.fingerprint, *other.fingerprint})
-        different = [part for part in parts if self.fingerprint.get(part) != other.fingerprint.get(part)]
+        parts = sorted(self.fingerprint.keys() & other.fingerprint.keys())
+        different = [part for part in parts if self.fingerprint[part] != other.fingerprint[part]]
         if not parts and (self.name_or_path, self.revision) != (other.name_or_path, other.revision):
             different = ["name or revision"]
         if different:

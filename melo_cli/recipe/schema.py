@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -52,6 +53,13 @@ def _file_safe(name: str) -> str:
     if not _FILE_SAFE.fullmatch(name):
         raise ValueError("must be letters, digits, '.', '_' and '-', and start with a letter or digit")
     return name
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError as error:
+        raise ValueError("must be a day, as YYYY-MM-DD") from error
 
 
 def _known_device(device: str) -> str:
@@ -140,11 +148,15 @@ class ModelSection(_Section):
         tokenizer: hub id or folder of the tokenizer; None is that of the model.
         revision: branch, tag or commit on the hub; None is the default branch.
         dtype: of the weights in memory; "auto" is that of the checkpoint, but
-            float32 for a float16 checkpoint on a CPU.
+            float32 on a CPU, for a checkpoint in half precision and for a GGUF file.
         device: "auto" is the first accelerator, else the CPU.
         trust_remote_code: run Python code that comes with the model.
         allow_pickle: load PyTorch's pickled weights where there are no safetensors.
-        template: "chat" wraps every prompt in the tokenizer's chat template.
+        template: "chat" wraps every prompt in the tokenizer's chat template; "auto" does where it has one.
+        template_day: `YYYY-MM-DD`, for a chat template that writes the day of its use; None is the day on
+            which the project is made.
+        gguf_file: file of the repository or folder to read the model from; it is held dequantized. A
+            `name_or_path` that ends in `.gguf` names both.
     """
 
     name_or_path: Text
@@ -154,7 +166,30 @@ class ModelSection(_Section):
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     trust_remote_code: bool = False
     allow_pickle: bool = False
-    template: Literal["none", "chat"] = "none"
+    template: Literal["auto", "none", "chat"] = "none"
+    template_day: Annotated[str, AfterValidator(_day)] | None = None
+    gguf_file: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_gguf_path_names_both(cls, value: object) -> object:
+        if not isinstance(value, dict) or value.get("gguf_file") is not None:
+            return value
+        folder, slash, file = str(value.get("name_or_path", "")).replace("\\", "/").rpartition("/")
+        if not file.lower().endswith(".gguf"):
+            return value
+        return {**value, "name_or_path": folder or slash or ".", "gguf_file": file}
+
+    @property
+    def described(self) -> str:
+        """Folder or hub id, and the file in it that is read, where one is named."""
+        return f"{self.name_or_path}/{self.gguf_file}" if self.gguf_file else self.name_or_path
+
+    def at(self, name_or_path: str, **changes: Any) -> ModelSection:
+        """The same model where it lies now; a path that ends in `.gguf` names the file too."""
+        file = None if name_or_path.lower().endswith(".gguf") else self.gguf_file
+        moved = {"name_or_path": name_or_path, "gguf_file": file}
+        return ModelSection.model_validate({**self.model_dump(), **moved, **changes})
 
 
 class DatasetSection(_Section):
@@ -295,7 +330,7 @@ class TrainingSection(_Section):
     variants: Annotated[int, Field(ge=0)] = 8
     max_steps: Count = 50
     blocks_in_flight: Count = 8
-    stop_at: Annotated[float, Field(gt=0, lt=1)] | None = 0.8
+    stop_at: Annotated[float, Field(gt=0, lt=1)] | None = 0.95
     retries: Annotated[int, Field(ge=0, le=3)] = 3
     optimizer: OptimizerSection = OptimizerSection.model_validate({"name": "Adam", "lr": 3e-3})
     lr_scheduler: SchedulerSection | None = None

@@ -34,7 +34,7 @@ def text_model_of(base: BaseModel) -> TextModel:
         base.model,
         base.model.get_encoder() if base.kind is ModelKind.SEQ2SEQ else base.model,
         base.tokenizer,
-        base.tokenizer.pad_token_id,
+        base.special.pad,
         "left" if base.kind is ModelKind.CAUSAL else "right",
         base.takes_positions,
     )

@@ -19,7 +19,7 @@ def test_an_answer_follows_the_tokens_that_a_query_has(pico: Pico, kind: str, pr
     encoder = pico(kind).encoder
     edit = encoder.edit(prompt, "Paris, or London.")
     assert edit.prompt_ids == encoder.prompt(prompt)
-    assert edit.target_ids[-1] == encoder.base.stop_id
+    assert edit.target_ids[-1] == encoder.base.special.stop
     whole = encoder.tokenizer.decode([*edit.prompt_ids, *edit.target_ids], skip_special_tokens=True)
     assert whole == f"{prompt.rstrip()} Paris, or London."
     assert encoder.text(edit.target_ids) == "Paris, or London."

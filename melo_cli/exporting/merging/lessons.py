@@ -196,7 +196,7 @@ def _as_the_base_answers(opened: OpenProject, prompts: Sequence[str], reporter: 
     return [
         Lesson(_with_answer(opened, prompt, answer), None)
         for prompt, answer in zip(asked, answers, strict=True)
-        if answer or opened.routed.base.stop_id is not None
+        if answer or opened.routed.base.special.stop is not None
     ]
 
 
@@ -205,7 +205,7 @@ def _without_answers(opened: OpenProject, prompts: Sequence[str], _reporter: Rep
 
 
 def _with_answer(opened: OpenProject, prompt: str, answer: str) -> EncodedEdit:
-    stop = opened.routed.base.stop_id
+    stop = opened.routed.base.special.stop
     ids = opened.encoder.prompt(prompt)
     target = opened.encoder.target(prompt, answer) if answer else ((stop,) if stop is not None else ())
     if opened.routed.base.kind is ModelKind.CAUSAL and opened.routed.base.max_length is not None:
