@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 from melo_cli.base_model import BaseModel
-from melo_cli.editing.activations import fused_activations
-from melo_cli.editing.last_block import last_block_where_read
 from melo_cli.editing.optimizers import Schedule
-from melo_cli.editing.tail import fixed_part_run_once
+from melo_cli.editing.shortcuts import Shortcuts, shortcuts_for
 from melo_cli.encoding import IGNORED, EncodedEdit
 from melo_cli.recipe import TrainingSection
-from melo_cli.scoring import target_batch, target_losses
+from melo_cli.scoring import target_batch
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 from store.records import LoraSlice
 
@@ -147,15 +145,10 @@ def _fly(
     """Train `blocks` side by side until half of them are done, and give back those that are not."""
     stack = _Stack(base, tuner, blocks)
     alive = list(range(len(blocks)))
-    routing = tuner.using(stack.banks, stack.rows)
-    with (
-        routing,
-        fused_activations(base.model),
-        last_block_where_read(base.model),
-        fixed_part_run_once(base.model),
-    ):
+    shortcuts = shortcuts_for(base, tuner, blocks[0].edits)
+    with tuner.using(stack.banks, stack.rows), shortcuts.applied(base):
         while 2 * len(alive) > len(blocks):
-            means, worst = stack.losses(base)
+            means, worst = stack.losses(base, shortcuts)
             told = _Told(torch.stack([means.detach(), worst.neg().exp()]))
             ahead = _runs_ahead(means)
             if ahead:  # it takes the gradients while the host waits for the forward pass alone
@@ -229,9 +222,9 @@ class _Stack:
         self._own = owners == torch.arange(len(blocks), device=tuner.device).unsqueeze(1)
         self._shares = self._own / self._own.sum(-1, keepdim=True)
 
-    def losses(self, base: BaseModel) -> tuple[Tensor, Tensor]:
+    def losses(self, base: BaseModel, shortcuts: Shortcuts) -> tuple[Tensor, Tensor]:
         """Mean and largest loss of each block's target tokens, `[K]` float32 both, nats."""
-        token_losses = target_losses(base, self._batch)
+        token_losses = shortcuts.losses(base, self._batch)
         worst = token_losses.detach().where(self._own, -torch.inf).amax(-1)
         return self._shares @ token_losses, worst
 
