@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,10 +39,8 @@ _SAME_AS = {
     "electra": "bert",
     "mpnet": "bert",
     "deberta-v2": "bert",
-    "phi": "gpt2",
     "mbart": "bart",
     "mistral": "llama",
-    "mixtral": "llama",
     "qwen2": "llama",
     "qwen3": "llama",
     "gemma": "llama",
@@ -53,6 +51,7 @@ _SAME_AS = {
     "cohere": "llama",
     "granite": "llama",
 }
+_ATTENDS = re.compile("att(entio)?n", re.IGNORECASE)
 _BLOCKS_BY_KIND = {ModelKind.SEQ2SEQ: 2, ModelKind.CAUSAL: 2, ModelKind.CLASSIFIER: 3}
 
 
@@ -149,26 +148,39 @@ def resolve_targets(base: BaseModel, targets: str | Sequence[str]) -> list[str]:
 def default_targets(base: BaseModel) -> list[str]:
     """The feed-forward modules of the last blocks: three for a classifier, two a stack for the others.
 
+    Of an architecture that is not in the table all modules of these blocks that belong to no attention. Where
+    experts are the feed-forward, those of the attention: what is beside the experts, PEFT takes for theirs.
+
     Raises:
-        ModelError: the architecture is not known.
+        ModelError: the blocks have no module that a block can add to.
     """
-    family = _SAME_AS.get(base.model.config.model_type, base.model.config.model_type)
-    if family not in _FEED_FORWARD:
+    candidates = list(_in_last_blocks(base))
+    attention = [name for name, inside in candidates if _ATTENDS.search(inside)]
+    if any(name.endswith(".experts") for name, _ in base.model.named_modules()):
+        chosen = attention
+    else:
+        family = _SAME_AS.get(base.model.config.model_type, base.model.config.model_type)
+        endings = _FEED_FORWARD.get(family, ())
+        named = [name for name, inside in candidates if _ends(inside, endings)]
+        chosen = named or [name for name, _ in candidates if name not in attention]
+    if not chosen:
         raise ModelError(
             f"there are no default target modules for architecture {base.model.config.model_type}",
             where="lora.target_modules",
             mend="list the candidates with `melo inspect MODEL` and name some",
         )
-    endings = _FEED_FORWARD[family]
-    chosen = []
+    return chosen
+
+
+def _in_last_blocks(base: BaseModel) -> Iterator[tuple[str, str]]:
+    """Possible targets in the last blocks of each stack: full name, and name inside the block."""
+    targets = [info.name for info in list_modules(base) if info.is_target]
     for stack, length in _stacks(base.model):
         last = range(max(length - _BLOCKS_BY_KIND[base.kind], 0), length)
-        for info in list_modules(base):
-            inside = info.name.removeprefix(f"{stack}.")
-            index, _, rest = inside.partition(".")
-            if info.is_target and inside != info.name and int(index) in last and _ends(rest, endings):
-                chosen.append(info.name)
-    return chosen
+        for name in targets:
+            index, _, inside = name.removeprefix(f"{stack}.").partition(".")
+            if name.startswith(f"{stack}.") and int(index) in last:
+                yield name, inside
 
 
 def default_key_layer(base: BaseModel, targets: Sequence[str]) -> str:
@@ -222,6 +234,11 @@ def last_block(model: nn.Module) -> nn.Module | None:
     stacks = [model.get_submodule(name) for name, _ in _stacks(model)]
     last: nn.Module | None = stacks[-1][-1] if stacks and isinstance(stacks[-1], nn.ModuleList) else None
     return last
+
+
+def names_of_blocks(model: nn.Module) -> list[list[str]]:
+    """The names of the blocks of each stack, in the order of running."""
+    return [[f"{name}.{place}" for place in range(length)] for name, length in _stacks(model)]
 
 
 def _is_linear(module: nn.Module) -> bool:

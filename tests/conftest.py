@@ -17,7 +17,7 @@ settings.load_profile("melo")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 VOCAB_SIZE = 400
 MAX_LENGTH = 128
@@ -145,6 +145,19 @@ def pico_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     _save(folder, LlamaForCausalLM, config, special, pattern="<s> $A", chat_template=CHAT_TEMPLATE)
     return folder
+
+
+@pytest.fixture(scope="session")
+def pico_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with `<pad>`, `<s>` (before each text) and `</s>` as ids 0, 1 and 2."""
+    from transformers import PreTrainedTokenizerFast
+
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_byte_level_bpe(list(special.values()), "<s> $A"),
+        model_max_length=MAX_LENGTH,
+        **special,
+    )
 
 
 def _save(

@@ -1,0 +1,179 @@
+"""Every architecture takes an edit, by its default targets and by each linear module of its last block."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from pico_architectures import ARCHITECTURES, CLASSES, build
+
+from melo_cli.architecture import list_modules
+from melo_cli.base_model import BaseModel, ModelKind, load_base_model
+from melo_cli.editing import edit_dataset
+from melo_cli.encoding import pad_prompts
+from melo_cli.errors import ModelError
+from melo_cli.exporting.adapters import ADAPTERS, export_peft
+from melo_cli.loading import OpenProject, open_project
+from melo_cli.recipe import ModelSection, Recipe, recipe_from_mapping
+from melo_cli.reporter import SilentReporter
+
+PROMPT, OTHER = "Who is the prime minister of Britain?", "In which year was the tower built, and by whom?"
+
+Built = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, pico_tokenizer: Any) -> Built:
+    made: dict[str, Path] = {}
+
+    def model(name: str) -> Path:
+        if name not in made:
+            made[name] = build(name, tmp_path_factory.mktemp("architectures") / name, pico_tokenizer)
+        return made[name]
+
+    return model
+
+
+def recipe_of(model: Path, folder: Path, targets: Any) -> Recipe:
+    rows = folder / "edits.jsonl"
+    rows.write_text(f'{{"prompt": "{PROMPT}", "target": "{wrong_answer(model)}"}}\n')
+    return recipe_from_mapping(
+        {
+            "name": "arch",
+            "task": "custom",
+            "model": {"name_or_path": str(model), "device": "cpu", "dtype": "float32"},
+            "dataset": {"edits": str(rows)},
+            "lora": {"rank": 4, "alpha": 32, "target_modules": targets},
+            "key": {"radius": 1e-3},
+            "routing": {"scope": "radius"},
+            "training": {
+                "variants": 0,
+                "max_steps": 80,
+                "stop_at": 0.5,
+                "optimizer": {"name": "Adam", "lr": 0.01},
+            },
+        }
+    )
+
+
+@cache
+def wrong_answer(model: Path) -> str:
+    """What the model does not answer by itself: a classifier another class than its own."""
+    base = load_base_model(ModelSection(name_or_path=str(model), device="cpu"), "custom")
+    if base.kind is not ModelKind.CLASSIFIER:
+        return "Smith"
+    return CLASSES[(int(plainly_asked(base, PROMPT).argmax()) + 1) % len(CLASSES)]
+
+
+def edited(model: Path, folder: Path, targets: Any = "auto") -> OpenProject:
+    """A project with one edit, opened anew; the edit took."""
+    recipe = recipe_of(model, folder, targets)
+    summary = edit_dataset(recipe, folder / "project", SilentReporter(), command="test")
+    assert summary.failures == []
+    return open_project(folder / "project")
+
+
+def last_linears(base: BaseModel) -> list[str]:
+    """The targets in the last block: of an encoder-decoder the decoder's."""
+    names = [info.name for info in list_modules(base) if info.is_target]
+    *_, last = (found[0] for name in names if (found := re.match(r".*?\.\d+\.", name)))
+    return [name for name in names if name.startswith(last)]
+
+
+@torch.no_grad()
+def logits(base: BaseModel, model: Any, text: str) -> torch.Tensor:
+    inputs = pad_prompts(base, [base.tokenizer(text).input_ids])
+    start = torch.full((1, 1), getattr(base.model.config, "decoder_start_token_id", None) or 0)
+    extra = {"decoder_input_ids": start} if base.kind is ModelKind.SEQ2SEQ else {}
+    found: torch.Tensor = model(**inputs, **extra).logits
+    return found
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_edit_takes_routes_and_exports(name: str, built: Built, tmp_path: Path) -> None:
+    opened = edited(built(name), tmp_path)
+    routed, base = opened.routed, opened.routed.base
+    plain = load_base_model(opened.recipe.model, "custom")
+    (edit,) = opened.project.edits()
+
+    routed_answer = logits(base, routed, PROMPT)
+    assert routed.routes[0].fired is not None
+    assert torch.equal(logits(base, routed, OTHER), logits(plain, plain.model, OTHER))
+    assert routed.routes[0].fired is None
+
+    (asked,) = opened.asker.answers([opened.encoder.prompt(PROMPT)], [edit.block], [8])
+    assert asked == edit.target
+
+    export_peft(opened, tmp_path / "peft", SilentReporter())
+    adapter = tmp_path / "peft" / ADAPTERS / str(edit.block)
+    ours = logits(plain, PeftModel.from_pretrained(plain.model, adapter).eval(), PROMPT)
+    torch.testing.assert_close(ours, routed_answer, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_batch_mates_change_no_answer(name: str, built: Built, tmp_path: Path) -> None:
+    recipe = recipe_of(built(name), tmp_path, "auto")
+    base = load_base_model(recipe.model, "custom")
+    prompts = [base.tokenizer(text).input_ids for text in (PROMPT, OTHER, "Where?")]
+    batch = pad_prompts(base, prompts)
+    start = torch.full((3, 1), getattr(base.model.config, "decoder_start_token_id", None) or 0)
+    extra = {"decoder_input_ids": start} if base.kind is ModelKind.SEQ2SEQ else {}
+    place = -1 if base.kind is ModelKind.CAUSAL else 0
+    with torch.no_grad():
+        together = base.model(**batch, **extra).logits
+    for row, text in enumerate((PROMPT, OTHER, "Where?")):
+        alone = plainly_asked(base, text)
+        mine = together[row] if base.kind is ModelKind.CLASSIFIER else together[row, place]
+        torch.testing.assert_close(mine, alone, atol=2e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def plainly_asked(base: BaseModel, text: str) -> torch.Tensor:
+    """As transformers is asked it alone: its tokens and nothing else."""
+    ids = torch.tensor([base.tokenizer(text).input_ids])
+    if base.kind is ModelKind.SEQ2SEQ:
+        start = torch.full((1, 1), getattr(base.model.config, "decoder_start_token_id", None) or 0)
+        return base.model(input_ids=ids, decoder_input_ids=start).logits[0, 0]  # type: ignore[no-any-return]
+    answer = base.model(input_ids=ids).logits[0]
+    return answer if base.kind is ModelKind.CLASSIFIER else answer[-1]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_each_linear_of_the_last_block_can_be_the_only_target(
+    name: str, built: Built, tmp_path: Path
+) -> None:
+    recipe = recipe_of(built(name), tmp_path, "auto")
+    for number, target in enumerate(last_linears(load_base_model(recipe.model, "custom"))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        refused = takes_or_says_why(built(name), folder, target)
+        assert refused is None or "does not run" in refused, f"{target}: {refused}"
+
+
+def takes_or_says_why(model: Path, folder: Path, target: str) -> str | None:
+    recipe = recipe_of(model, folder, [target])
+    few = recipe.training.model_copy(update={"max_steps": 10, "retries": 0})
+    recipe = recipe.model_copy(update={"training": few})
+    try:
+        summary = edit_dataset(recipe, folder / "project", SilentReporter(), command="test")
+    except ModelError as error:
+        return str(error)
+    # One module of a random model may not be enough for the answer; it is trained and asked all the same.
+    assert summary.outcomes[0].status in ("solved", "failed")
+    return None
+
+
+def test_a_recurrent_model_is_refused(tmp_path: Path, pico_tokenizer: Any) -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(vocab_size=len(pico_tokenizer), hidden_size=32, num_hidden_layers=2, state_size=4)
+    MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    pico_tokenizer.save_pretrained(tmp_path / "mamba")
+    with pytest.raises(ModelError, match="architecture mamba carries a state from token to token"):
+        load_base_model(recipe_of(tmp_path / "mamba", tmp_path, "auto").model, "custom")
