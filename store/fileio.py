@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ class Disk:
 
     def make_folder(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
+
+    def remove_folder(self, path: Path) -> None:
+        shutil.rmtree(path)
 
 
 disk = Disk()
@@ -264,3 +268,14 @@ def fingerprint(path: Path) -> Written:
     with refusals(path), path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return Written(file.tell(), digest.hexdigest())
+
+
+def remove_folder(path: Path, aside: Path) -> None:
+    """Remove a folder and all in it; at once it has another name, under which a crash may leave a rest.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    with refusals(path):
+        disk.replace(path, aside)
+        disk.remove_folder(aside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -98,6 +99,20 @@ class Project(Overview):
             UnknownEditError: there is no snapshot `at`.
         """
         return cls(State.load(Path(path), at))
+
+    @classmethod
+    def remove_empty(cls, path: str | Path) -> None:
+        """Remove a project that has never had an edit.
+
+        Raises:
+            ProjectExistsError: it has edits.
+            ProjectLockedError: another process writes in it.
+        """
+        root = Path(path)
+        with lock.writing(root, 0.0):
+            if cls.open(root).edits():
+                raise ProjectExistsError("the project has edits", where=str(root))
+        fileio.remove_folder(root, root.with_name(f"{root.name}.removed-{os.getpid()}"))
 
     @staticmethod
     def exists(path: str | Path) -> bool:

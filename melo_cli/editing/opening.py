@@ -36,10 +36,15 @@ def open_or_create(
     Raises:
         MeloError: recipe, data, model or project do not fit.
     """
-    reporter.info(f"loading {recipe.model.name_or_path}")
-    base = load_base_model(recipe.model, recipe.task, encoder=recipe.key.encoder)
-    project = Project.open(path) if Project.exists(path) else None
-    kept = _kept(project, base)
+    project = _with_edits(path)
+    kept = stored_recipe(project) if project is not None else None
+    section = recipe.model
+    if kept is not None:
+        section = section.model_copy(update={"template_day": kept.model.template_day})
+    reporter.info(f"loading {section.described}")
+    base = load_base_model(section, recipe.task, encoder=recipe.key.encoder)
+    if project is not None:
+        project.base.require_same(base.reference)
     resolved = resolve_recipe(recipe, base)
     encoder = encoder_for(resolved, base)
     for request in with_class_names(requests, base):
@@ -83,12 +88,10 @@ def calibrate_again(
     recipe = stored_recipe(project, overrides, {"key": key, "routing": routing})
     if recipe.routing.scope != "verified":
         raise RecipeError("only the rule verified is calibrated", where="--set routing.scope")
-    section = recipe.model.model_copy(
-        update={"name_or_path": base or project.base.name_or_path, "revision": project.base.revision}
-    )
-    reporter.info(f"loading {section.name_or_path}")
+    section = recipe.model.at(base or project.base.name_or_path, revision=project.base.revision)
+    reporter.info(f"loading {section.described}")
     loaded = load_base_model(section, recipe.task, encoder=recipe.key.encoder)
-    _kept(project, loaded)
+    project.base.require_same(loaded.reference)
     resolved = resolve_recipe(recipe, loaded)
     _require_same_settings(resolved, before, path, free=_BY_CALIBRATION)
     found = learn_scope(resolved, loaded, stored_requests(project), reporter)
@@ -99,12 +102,10 @@ def calibrate_again(
     return found
 
 
-def _kept(project: Project | None, base: BaseModel) -> Recipe | None:
-    """The recipe of a project that is there, once its base is known to be the same."""
-    if project is None:
-        return None
-    project.base.require_same(base.reference)
-    return stored_recipe(project)
+def _with_edits(path: Path) -> Project | None:
+    """The project at a path; None where there is none, or one that never got an edit and binds nothing."""
+    project = Project.open(path) if Project.exists(path) else None
+    return project if project is not None and project.edits() else None
 
 
 def _require_different_keys(opened: OpenProject, requests: Sequence[EditRequest]) -> None:
@@ -121,6 +122,9 @@ def _require_different_keys(opened: OpenProject, requests: Sequence[EditRequest]
 
 
 def _create(recipe: Recipe, base: BaseModel, path: Path) -> Project:
+    """A new project, in the place of one without edits that an interrupted run has left."""
+    if Project.exists(path):
+        Project.remove_empty(path)
     return Project.create(
         path,
         name=recipe.name,
