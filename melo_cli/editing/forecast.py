@@ -12,8 +12,8 @@ from melo_cli.editing.needs import Needs
 from melo_cli.recipe import TrainingSection
 
 _TIMED = 2
-_SHARE_OF_STEPS = 0.3
-"""Of `max_steps`, what a group takes under `stop_at`, those that are tried again included."""
+_SHARE_OF_STEPS = 0.5
+"""Of `max_steps`, what a group is taken to need under `stop_at`: a third to all were seen."""
 FEW = 10
 """Fewer edits than these are made before anybody has read how long they take."""
 

@@ -38,11 +38,11 @@ _WORDS_A_QUESTION = 72
 _COPIES_OF_READINGS = 3
 _ROOM_FOR_WORDING = 12
 """Tokens by which a variant of a prompt may be longer."""
-_AN_EDIT_ON_DISK = 6_000
+_AN_EDIT_ON_DISK = 2_000
 """Bytes: text, key, records of the commit."""
 _WORDS_A_PROMPT = 12
-_TOKEN_VECTOR = 400
-"""Bytes of one word's vector in a neuron."""
+_TOKEN_VECTOR = 150
+"""Bytes of one word's vector in a neuron, under the rule `verified`."""
 _KEY_MAP_A_FEATURE = 4_000
 """Bytes of the scope model in the project, for each feature of a hidden state."""
 _LONGEST_LOOKED_AT = 32
@@ -154,7 +154,8 @@ def needs_of(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device
     training = recipe.training
     blocks = math.ceil(edits / training.batch_size)
     parameters = sum(recipe.lora.rank * (inside + out) for inside, out in sizes.targets)
-    records = edits * (_AN_EDIT_ON_DISK + _WORDS_A_PROMPT * _TOKEN_VECTOR + _FLOAT * sizes.width)
+    vectors = _WORDS_A_PROMPT * _TOKEN_VECTOR if recipe.routing.scope == "verified" else 0
+    records = edits * (_AN_EDIT_ON_DISK + vectors + _FLOAT * sizes.width)
     model = sizes.weights * weight_type(sizes, recipe.model, device).itemsize + sizes.encoder
     work = [
         _training_bytes(sizes, recipe, min(edits, training.batch_size * training.blocks_in_flight), device)
