@@ -35,7 +35,7 @@ _A_PARAMETER = 24
 """Bytes: the parameter, its gradient, Adam's two moments and what the step itself puts beside them."""
 _WORDS_A_QUESTION = 72
 """Words that are read of the corpus for each of `calibration.questions`."""
-_COPIES_OF_READINGS = 3
+_COPIES_OF_READINGS = 2
 _ROOM_FOR_WORDING = 12
 """Tokens by which a variant of a prompt may be longer."""
 _AN_EDIT_ON_DISK = 2_000

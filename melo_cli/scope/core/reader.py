@@ -63,4 +63,6 @@ class Reader:
         place = [0] * len(order)
         for at, row in enumerate(order):
             place[row] = at
-        return Reading.joined(parts).of(place)
+        joined = Reading.joined(parts)
+        parts.clear()  # of many texts every copy counts
+        return joined.of(place)
