@@ -61,6 +61,23 @@ class Paraphraser:
             found.append(text)
         return found[1:]
 
+    def questions_about(
+        self, subject: str | None, asked: NDArray[np.float32] | None, kinds: int
+    ) -> list[str]:
+        """Questions of the corpus about a subject, of the kinds nearest to what is asked: the nearest first.
+
+        None without a subject, and under the rule `radius`.
+        """
+        if asked is None or self._vectors is None or not subject:
+            return []
+        nearest = np.argsort(-(self._vectors @ asked), kind="stable")[:kinds]
+        found = []
+        for kind in nearest:
+            for question in self._questions[self._names[kind]][:1]:
+                ways = (swap_subject(text, question.subject, subject) for text in question.plain)
+                found += [way for way in ways if way is not None][:2]
+        return list(dict.fromkeys(found))
+
     def _carried_over(self, prompt: str, subject: str | None, asked: NDArray[np.float32] | None) -> list[str]:
         """The ways in which the corpus asks what is nearest to the prompt, about the prompt's subject."""
         if asked is None or self._vectors is None or not subject or not subject.strip():

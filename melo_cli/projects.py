@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from store.overview import Overview
     from store.project import Project
 
+_HOW_TO_START = "`melo edit --model MODEL --prompt TEXT --target TEXT`"
 FOLDER = ".melo"
 """Holds the projects of the folder that it stands in, each in a folder of its own."""
 ENVIRONMENT = "MELO_PROJECT"
@@ -125,7 +126,7 @@ def _existing(wanted: str) -> Path:
     path = _path_of(wanted)
     if not _is_project(_inner(path)):
         names = known_names()
-        known = f"known here are {', '.join(names)}" if names else "make one with `melo edit RECIPE`"
+        known = f"known here are {', '.join(names)}" if names else f"make one with {_HOW_TO_START}"
         raise ProjectNotFoundError(
             "there is no project", where=wanted, mend=did_you_mean(wanted, names) or known
         )
@@ -166,7 +167,7 @@ def _none_fits(seen: Sequence[_Found], task: str | None) -> ProjectNotFoundError
         return ProjectNotFoundError(
             f"there is no project under {FOLDER}/ here or in a folder above",
             where=str(Path.cwd()),
-            mend="make one with `melo edit RECIPE`, or name one with --project",
+            mend=f"make one with {_HOW_TO_START} or `melo edit RECIPE`, or name one with --project",
         )
     tasks = ", ".join(f"{project.ref.name} has task {project.task}" for project in seen)
     return ProjectNotFoundError(f"no project has task {task}", where="--task", mend=tasks)

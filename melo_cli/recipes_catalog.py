@@ -41,6 +41,12 @@ def shipped_recipes() -> list[RecipeInfo]:
     ]
 
 
+def is_recipe(name: str) -> bool:
+    """Whether a name on the command line means a recipe, and no data: by its ending, or as a shipped one."""
+    suffix = Path(name).suffix
+    return suffix in _SUFFIXES or (not suffix and "/" not in name) or name in _shipped_names()
+
+
 def find_recipe(name: str) -> Path:
     """The file that a recipe's name or path means.
 
@@ -61,6 +67,10 @@ def find_recipe(name: str) -> Path:
         mend = did_you_mean(name, shipped, count=2) or "list the shipped ones with `melo recipes`"
         raise RecipeError(f"no file and no shipped recipe is called {name!r}", where="RECIPE", mend=mend)
     return shipped[name]
+
+
+def _shipped_names() -> set[str]:
+    return {recipe.name for recipe in shipped_recipes()}
 
 
 def _folder() -> Path:

@@ -1,4 +1,4 @@
-"""`melo edit`: the edits of a recipe, or a single one."""
+"""`melo edit`: the edits of a recipe or a data file, or a single one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from melo_cli.collector import collect_from_here
+from melo_cli.commands._edit_source import EditSource, edit_source
+from melo_cli.commands._estimate import show_estimate
 from melo_cli.commands._interrupt import stop_on_interrupt
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption, require_text, require_texts
+from melo_cli.commands._questions import ask_for_edit
 from melo_cli.commands.rendering.calibration import show_calibration
-from melo_cli.commands.rendering.edits import edit_document, show_edit_summary
+from melo_cli.commands.rendering.edits import edit_document, show_edit_summary, show_single_edit
 from melo_cli.errors import MeloError
-from melo_cli.projects import choose_project, open_store, project_for_recipe
+from melo_cli.projects import open_store
+from melo_cli.subjects import guessed_subject
 from melo_cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -27,12 +31,15 @@ def edit(
     context: typer.Context,
     recipe: Annotated[
         str | None,
-        typer.Argument(help="A recipe's file, or the name of one that comes with melo."),
+        typer.Argument(
+            metavar="RECIPE|DATA",
+            help="A recipe's file, the name of one that comes with melo, or a file of edits.",
+        ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
+    model: Annotated[
+        str | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a value of the recipe: training.max_steps=20."
+            "--model", metavar="MODEL", help="Start without a recipe: a model's folder, hub id or .gguf file."
         ),
     ] = None,
     prompt: Annotated[
@@ -54,38 +61,59 @@ def edit(
     subject: Annotated[
         str | None,
         typer.Option(
-            "--subject", metavar="TEXT", help="What the single edit is about.", callback=require_text
+            "--subject",
+            metavar="TEXT",
+            help="What the single edit is about, as --prompt writes it; else a name in it.",
+            callback=require_text,
+        ),
+    ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", "-i", help="Ask for the single edit at the terminal.")
+    ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a value of the recipe: training.max_steps=20."
         ),
     ] = None,
     project: ProjectOption = None,
     base: BaseOption = None,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Only tell what time, memory and disk the edits would take."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where memory or disk do not suffice by the estimate.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the edits of a RECIPE, or a single one with --prompt and --target.
+    """Make the edits of a RECIPE or of a DATA file, or a single one.
 
-    The edits of a recipe go to the project .melo/NAME, batch by batch;
-    those that it has already are not made again. A single edit goes to the
-    project last edited, with the settings of its recipe.
+    melo edit --model MODEL --prompt TEXT --target TEXT starts a project with
+    the defaults for that model; without --model the edit goes to the project
+    last edited. The edits of a recipe go to the project .melo/NAME, batch by
+    batch; those that it has already are not made again.
     """
     terminal = Terminal(json=as_json)
     command: str = context.obj
-    if recipe is not None:
-        _refuse_beside_recipe(prompt=prompt, target=target, rephrase=rephrases, subject=subject, base=base)
-        summary = _edit_recipe(terminal, recipe, overrides or [], project, command)
+    given = (prompt, target, rephrases or [], subject)
+    request = ask_for_edit(terminal, *given) if interactive else _single_request(*given)
+    if request is None and recipe is None:
+        raise MeloError(
+            "there is nothing to edit",
+            where="melo edit",
+            mend="name a RECIPE or a file of edits, or give --prompt and --target",
+        )
+    source = edit_source(recipe, model, overrides or [], project, base, single=request is not None)
+    terminal.heading(f"project {source.project}")
+    if estimate:
+        show_estimate(terminal, source, single=request is not None, force=force)
+        return
+    if request is not None:
+        summary = _edit_single(terminal, request, source, command, force=force)
     else:
-        if overrides:
-            raise MeloError(
-                "--set changes a recipe, and none is named", where="melo edit", mend="name a RECIPE"
-            )
-        request = _single_request(prompt, target, rephrases or [], subject)
-        summary = _edit_single(terminal, request, project, base, command)
-    superseded = _superseded(summary)
-    if summary.calibration is not None and not as_json:
-        show_calibration(terminal, summary.calibration)
-    if as_json:
-        terminal.document(edit_document(summary, superseded))
-    else:
-        show_edit_summary(terminal, summary, superseded)
+        summary = _edit_dataset(terminal, source, command, force=force)
+    _show(terminal, summary, single=request is not None)
     if summary.left:
         terminal.warn(f"stopped with {summary.left} edits to go; {_GOES_ON}")
         raise typer.Exit(_INTERRUPTED)
@@ -93,61 +121,64 @@ def edit(
         raise typer.Exit(1)
 
 
-def _edit_recipe(
-    terminal: Terminal, name: str, overrides: list[str], project: str | None, command: str
-) -> EditSummary:
-    from melo_cli.recipe import load_recipe
-    from melo_cli.recipes_catalog import find_recipe
-
-    recipe = load_recipe(find_recipe(name), overrides)
-    target = project_for_recipe(project, recipe.name)
-    terminal.heading(f"project {target}")
+def _edit_dataset(terminal: Terminal, source: EditSource, command: str, *, force: bool) -> EditSummary:
     from melo_cli.editing import edit_dataset
 
+    assert source.recipe is not None  # only a single edit goes by the project's own settings
     collect_from_here()
     with stop_on_interrupt() as stop:
         try:
-            return edit_dataset(recipe, target.path, terminal, command=command, should_stop=stop)
+            return edit_dataset(
+                source.recipe, source.project.path, terminal, command=command, should_stop=stop, force=force
+            )
         except KeyboardInterrupt:
             terminal.warn(f"aborted: the batch in hand is lost, those before it are kept; {_GOES_ON}")
             raise typer.Exit(_INTERRUPTED) from None
 
 
 def _edit_single(
-    terminal: Terminal, request: EditRequest, project: str | None, base: str | None, command: str
+    terminal: Terminal, request: EditRequest, source: EditSource, command: str, *, force: bool
 ) -> EditSummary:
-    chosen = choose_project(project)
-    terminal.heading(f"project {chosen}")
-    from melo_cli.editing import edit_single
+    from melo_cli.editing import edit_first, edit_single
 
     collect_from_here()
-    return edit_single(request, chosen.path, terminal, command=command, base=base)
+    if source.recipe is not None:
+        return edit_first(source.recipe, request, source.project.path, terminal, command=command, force=force)
+    return edit_single(request, source.project.path, terminal, command=command, base=source.base)
 
 
 def _single_request(
     prompt: str | None, target: str | None, rephrases: list[str], subject: str | None
-) -> EditRequest:
-    if prompt is None and target is None:
-        raise MeloError(
-            "there is nothing to edit", where="melo edit", mend="name a RECIPE, or give --prompt and --target"
-        )
+) -> EditRequest | None:
+    """The edit that the options describe; None where they describe none."""
+    if prompt is None and target is None and not rephrases and subject is None:
+        return None
     if not (prompt and prompt.strip()):
         raise MeloError("a single edit needs a prompt", where="melo edit", mend="give --prompt TEXT")
     if not (target and target.strip()):
         raise MeloError("a single edit needs an answer", where="melo edit", mend="give --target TEXT")
     from melo_cli.datasets import EditRequest
 
-    return EditRequest(prompt, target, rephrases=tuple(rephrases), subject=subject)
+    return EditRequest(prompt, target, rephrases=tuple(rephrases), subject=subject or guessed_subject(prompt))
 
 
-def _refuse_beside_recipe(**options: object) -> None:
-    for name, value in options.items():
-        if value:
-            raise MeloError(
-                f"a RECIPE and --{name} do not go together",
-                where="melo edit",
-                mend="leave out the RECIPE to make a single edit in a project that is there",
-            )
+def _show(terminal: Terminal, summary: EditSummary, *, single: bool) -> None:
+    superseded = _superseded(summary)
+    if terminal.json:
+        terminal.document(edit_document(summary, superseded))
+        return
+    if summary.calibration is not None and not single:
+        show_calibration(terminal, summary.calibration)
+    if single:
+        (view,) = (view for view in open_store(summary.path).edits() if view.edit_id == _made(summary))
+        show_single_edit(terminal, summary, view)
+    else:
+        show_edit_summary(terminal, summary, superseded)
+
+
+def _made(summary: EditSummary) -> str:
+    (outcome,) = summary.outcomes
+    return outcome.edit_id
 
 
 def _superseded(summary: EditSummary) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from melo_cli.commands._options import JsonOption
+from melo_cli.commands._options import JsonOption, ProjectOption
 from melo_cli.errors import MeloError
 from melo_cli.terminal import Table, Terminal
 
@@ -16,7 +16,7 @@ recipes_app = typer.Typer()
 
 @recipes_app.callback(invoke_without_command=True)
 def recipes(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the recipes that come with melo, or copy one to change it."""
+    """List the recipes that come with melo, copy one, or save a project's."""
     if context.invoked_subcommand is not None:
         return
     from melo_cli.recipes_catalog import shipped_recipes
@@ -44,10 +44,33 @@ def copy_recipe(
     target = destination or Path(source.name)
     if target.is_dir():
         target /= source.name
+    _write_new(target, source.read_bytes())
+
+
+@recipes_app.command("save")
+def save_recipe(
+    destination: Annotated[
+        Path | None, typer.Argument(metavar="DEST", help="A file; NAME.yaml here if not given.")
+    ] = None,
+    project: ProjectOption = None,
+) -> None:
+    """Save the recipe of a project, with every setting that its edits were made by."""
+    import yaml
+
+    from melo_cli.projects import choose_project, open_overview
+
+    chosen = choose_project(project)
+    recipe = open_overview(chosen.path).recipe
+    head = f"# The recipe of project {chosen.name}.\n"
+    text = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True)
+    _write_new(destination or Path(f"{chosen.name}.yaml"), f"{head}{text}".encode())
+
+
+def _write_new(target: Path, content: bytes) -> None:
     if target.exists():
         raise MeloError("it exists already", where=str(target), mend="name another file")
     try:
-        target.write_bytes(source.read_bytes())
+        target.write_bytes(content)
     except OSError as error:
         raise MeloError(f"it cannot be written ({error.strerror})", where=str(target)) from error
     Terminal().heading(f"wrote {target}")

@@ -2,6 +2,14 @@
 
 from melo_cli.editing.editor import EditOutcome
 from melo_cli.editing.opening import calibrate_again
-from melo_cli.editing.run import EditSummary, edit_dataset, edit_opened, edit_single
+from melo_cli.editing.run import EditSummary, edit_dataset, edit_first, edit_opened, edit_single
 
-__all__ = ["EditOutcome", "EditSummary", "calibrate_again", "edit_dataset", "edit_opened", "edit_single"]
+__all__ = [
+    "EditOutcome",
+    "EditSummary",
+    "calibrate_again",
+    "edit_dataset",
+    "edit_first",
+    "edit_opened",
+    "edit_single",
+]

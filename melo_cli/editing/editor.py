@@ -25,13 +25,14 @@ from store.writer import Writer
 
 @dataclass(frozen=True)
 class EditOutcome:
-    """What became of one edit: its row in the store and the answer the model now gives."""
+    """What became of one edit: its row in the store, and the answers before and after."""
 
     edit_id: str
     status: str
     prompt: str
     target: str
     answer: str
+    before: str
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Editor:
             self._row(request, encoded[i], records[i], present[i], solutions.get(i))
             for i, request in enumerate(requests)
         ]
-        return self._commit(rows, solved)
+        return self._commit(rows, solved, present)
 
     def _to_solve(self, request: EditRequest, encoded: EncodedEdit, record: Record) -> ToSolve:
         """The edit with variants of its prompt."""
@@ -189,7 +190,9 @@ class Editor:
             metrics=metrics,
         )
 
-    def _commit(self, rows: Sequence[NewEdit], solved: Solved) -> list[EditOutcome]:
+    def _commit(
+        self, rows: Sequence[NewEdit], solved: Solved, present: Sequence[_Present]
+    ) -> list[EditOutcome]:
         staged = self._writer.stage(rows, solved.blocks)
         staged.commit(
             action="edit",
@@ -206,6 +209,7 @@ class Editor:
                 row.prompt,
                 row.target,
                 str(row.metrics["answer"]),
+                before.answer,
             )
-            for edit_id, row in zip(staged.edit_ids, rows, strict=True)
+            for edit_id, row, before in zip(staged.edit_ids, rows, present, strict=True)
         ]

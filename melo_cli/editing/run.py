@@ -11,10 +11,14 @@ from pathlib import Path
 from melo_cli.calibration import Calibration, calibration_rows, learnable
 from melo_cli.classes import with_class_names
 from melo_cli.datasets import EditRequest, load_edits
+from melo_cli.editing.aftermath import Aftermath, aftermath_of
 from melo_cli.editing.editor import Editor, EditOutcome
+from melo_cli.editing.forecast import FEW, Forecast, StepTimer
+from melo_cli.editing.needs import Needs
 from melo_cli.editing.opening import open_or_create
 from melo_cli.editing.optimizers import check_training_section
 from melo_cli.editing.plan import batches, recorded_edits, remaining, settings_digest
+from melo_cli.editing.room import require_room
 from melo_cli.errors import DatasetError, RecipeError
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.paraphrase import Paraphraser, kinds_of
@@ -35,6 +39,7 @@ class EditSummary:
         left: edits that an interruption left to the next run.
         seconds: time in batches, loading left out.
         calibration: what was measured before the first edit, where the recipe leaves the key to that.
+        aftermath: what else a single edit answers; None where it did not take.
     """
 
     project: str
@@ -46,6 +51,7 @@ class EditSummary:
     seconds: float = 0.0
     store_bytes: int = 0
     calibration: Calibration | None = None
+    aftermath: Aftermath | None = None
 
     def count(self, status: str) -> int:
         """How many edits this run recorded with `status`."""
@@ -64,10 +70,14 @@ def edit_dataset(
     *,
     command: str,
     should_stop: Callable[[], bool] = lambda: False,
+    force: bool = False,
 ) -> EditSummary:
     """Make the edits of a recipe's data set that the project at `path` does not have yet.
 
     The project is created where there is none. Each batch is one commit; `should_stop` is asked before each.
+
+    Args:
+        force: go on where memory or disk do not suffice by the estimate.
 
     Raises:
         MeloError: recipe, data, model or project do not fit; nothing has been changed then.
@@ -76,6 +86,7 @@ def edit_dataset(
         raise RecipeError("the recipe has no data set", where=recipe.name, mend="add dataset.edits")
     check_training_section(recipe.training)
     requests = load_edits(recipe.dataset, recipe.task, reporter)
+    needs = require_room(recipe, requests, path, reporter, force=force)
     opened, calibration = open_or_create(recipe, requests, path, reporter, command=command)
     requests = with_class_names(requests, opened.routed.base)
     recorded = recorded_edits(opened.project.edits(), settings_digest(opened.recipe))
@@ -84,7 +95,28 @@ def edit_dataset(
     if before:
         reporter.info(f"{before} of {len(requests)} edits are in the project already")
     rows = calibration_rows(opened.recipe, reporter) if opened.recipe.training.variants else []
-    summary = _run(opened, todo, rows, before, reporter, command, should_stop)
+    summary = _run(opened, todo, rows, before, reporter, command, should_stop, needs)
+    return replace(summary, calibration=calibration)
+
+
+def edit_first(
+    recipe: Recipe,
+    request: EditRequest,
+    path: Path,
+    reporter: Reporter,
+    *,
+    command: str,
+    force: bool = False,
+) -> EditSummary:
+    """Make one edit by a recipe, in the project at `path` or in a new one.
+
+    Raises:
+        MeloError: recipe, edit, model or project do not fit; nothing has been changed then.
+    """
+    check_training_section(recipe.training)
+    require_room(recipe, [request], path, reporter, force=force)
+    opened, calibration = open_or_create(recipe, [request], path, reporter, command=command)
+    summary = edit_opened(opened, request, reporter, command=command)
     return replace(summary, calibration=calibration)
 
 
@@ -116,7 +148,13 @@ def edit_opened(
         except DatasetError as error:
             reporter.warn(f"{error}; the edit is trained without the wordings of dataset.calibration")
     requests = with_class_names([request], opened.routed.base)
-    return _run(opened, requests, rows, 0, reporter, command, lambda: False)
+    summary = _run(opened, requests, rows, 0, reporter, command, lambda: False)
+    (outcome,) = summary.outcomes
+    if outcome.status == "failed":
+        return summary
+    return replace(
+        summary, aftermath=aftermath_of(opened, requests[0], outcome.edit_id, _paraphraser(opened))
+    )
 
 
 def _run(
@@ -127,21 +165,22 @@ def _run(
     reporter: Reporter,
     command: str,
     should_stop: Callable[[], bool],
+    needs: Needs | None = None,
 ) -> EditSummary:
     outcomes: list[EditOutcome] = []
     training = opened.recipe.training
     wordings = Wordings(learnable(opened.project, rows, todo))
-    key_map = opened.project.key_map
-    kinds = kinds_of(key_map.settings, key_map.arrays) if key_map is not None else {}
-    paraphraser = Paraphraser(load_corpus(), kinds)
+    paraphraser = _paraphraser(opened)
     with opened.project.writer() as writer:
         editor = Editor(opened, writer, wordings, paraphraser, versions=library_versions(), command=command)
+        timer = StepTimer(len(todo), training, needs, _tell_of_many(reporter))
         started = time.monotonic()
         with reporter.progress("editing", len(todo), "edits") as progress:
             for batch in batches(todo, training.batch_size * training.blocks_in_flight):
                 if should_stop():
                     break
-                outcomes += editor.edit(batch, on_step=_show_loss(progress))
+                timer.start_group()
+                outcomes += editor.edit(batch, on_step=_on_step(progress, timer))
                 progress.advance(len(batch), solved=_solved_share(outcomes))
         seconds = time.monotonic() - started
     project = writer.project
@@ -157,8 +196,25 @@ def _run(
     )
 
 
-def _show_loss(progress: Progress) -> Callable[[float], None]:
-    return lambda loss: progress.advance(0, loss=loss)
+def _paraphraser(opened: OpenProject) -> Paraphraser:
+    key_map = opened.project.key_map
+    return Paraphraser(load_corpus(), kinds_of(key_map.settings, key_map.arrays) if key_map else {})
+
+
+def _on_step(progress: Progress, timer: StepTimer) -> Callable[[float], None]:
+    def told(loss: float) -> None:
+        progress.advance(0, loss=loss)
+        timer.on_step()
+
+    return told
+
+
+def _tell_of_many(reporter: Reporter) -> Callable[[Forecast], None]:
+    def told(forecast: Forecast) -> None:
+        if forecast.edits >= FEW:
+            reporter.info(str(forecast))
+
+    return told
 
 
 def _solved_share(outcomes: Sequence[EditOutcome]) -> float:

@@ -5,6 +5,7 @@ The layer knows no torch: names of optimizers, schedulers and modules are checke
 
 from __future__ import annotations
 
+from melo_cli.recipe.defaults import default_recipe
 from melo_cli.recipe.load import load_recipe, recipe_from_mapping
 from melo_cli.recipe.schema import (
     CalibrationSection,
@@ -34,6 +35,7 @@ __all__ = [
     "RoutingSection",
     "SchedulerSection",
     "TrainingSection",
+    "default_recipe",
     "load_recipe",
     "recipe_from_mapping",
 ]

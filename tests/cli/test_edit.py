@@ -59,6 +59,7 @@ def test_json_tells_every_edit_and_leaves_stdout_clean(gpt2: Path, melo: Melo) -
     assert document["project"] == "small"
     assert (document["made"], document["failed"], document["left"]) == (4, 0, 0)
     assert document["edits_per_second"] > 0
+    assert document["edits"][3].pop("before") != "John Smith"
     assert document["edits"][3] == {
         "edit_id": "e000004",
         "status": "solved",
@@ -86,7 +87,7 @@ def test_a_single_edit_goes_to_the_present_project(own_edited: Path, melo: Melo)
     run = melo("edit", "--prompt", "What is the capital of France?", "--target", "law", "--subject", "France")
     assert run.code == 0
     assert run.out.splitlines()[0] == "project facts (.melo/facts)"
-    assert (told(run.out)["made"], told(run.out)["superseded"]) == ("1", "1")
+    assert (told(run.out)["edit"], told(run.out)["supersedes"]) == ("e000005, made", "e000002")
     newest = Project.open(own_edited / ".melo/facts").edits()[-1]
     assert (newest.target, newest.record.subject, newest.status) == ("law", "France", "live")
     assert melo("query", "What is the capital of France?", "--json").json[0]["edited"] == "law"

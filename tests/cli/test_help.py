@@ -24,7 +24,19 @@ COMMANDS = (
     "log",
     "show",
 )
-COMMANDS += ("inspect", "recipes", "status", "log", "show", "diff", "revert", "verify", "gc", "migrate", "doctor")
+COMMANDS += (
+    "inspect",
+    "recipes",
+    "status",
+    "log",
+    "show",
+    "diff",
+    "revert",
+    "verify",
+    "gc",
+    "migrate",
+    "doctor",
+)
 HEAVY = ("torch", "transformers", "peft", "pyarrow", "hnswlib", "datasets", "numpy", "rich")
 
 

@@ -106,7 +106,9 @@ def test_a_name_that_is_none_gets_the_nearest(here: Path, make_project: Make) ->
 def test_nothing_there_at_all(here: Path) -> None:
     with pytest.raises(MeloError) as caught:
         choose_project(None)
-    assert "make one with `melo edit RECIPE`" in str(caught.value)
+    assert "make one with `melo edit --model MODEL --prompt TEXT --target TEXT` or `melo edit RECIPE`" in str(
+        caught.value
+    )
 
 
 def test_what_is_no_project_under_dot_melo_does_not_count(here: Path, make_project: Make) -> None:

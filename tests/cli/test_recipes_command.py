@@ -15,7 +15,6 @@ Melo = Callable[..., Any]
 SHIPPED = {
     "hallucination_gpt2xl",
     "llama",
-    "quickstart",
     "scotus_bert",
     "zsre_t5large",
     "zsre_t5small",

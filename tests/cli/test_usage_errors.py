@@ -19,7 +19,11 @@ Melo = Callable[..., Any]
     [
         (["query"], "Missing argument 'TEXT'; see `melo query --help`"),
         (["query", "a", "--nope"], "No such option: --nope; see `melo query --help`"),
-        (["edit"], "melo edit: there is nothing to edit; name a RECIPE, or give --prompt and --target"),
+        (
+            ["edit"],
+            "melo edit: there is nothing to edit; "
+            "name a RECIPE or a file of edits, or give --prompt and --target",
+        ),
         (["edit", "--prompt", "p"], "melo edit: a single edit needs an answer; give --target TEXT"),
         (
             ["edit", "--prompt", "p", "--target", " "],
@@ -28,12 +32,6 @@ Melo = Callable[..., Any]
         (
             ["edit", "--prompt", "", "--target", "t"],
             "melo edit: a single edit needs a prompt; give --prompt TEXT",
-        ),
-        (["edit", "--set", "a=b"], "melo edit: --set changes a recipe, and none is named; name a RECIPE"),
-        (
-            ["edit", "r.yaml", "--prompt", "p", "--target", "t"],
-            "melo edit: a RECIPE and --prompt do not go together; "
-            "leave out the RECIPE to make a single edit in a project that is there",
         ),
         (
             ["export"],

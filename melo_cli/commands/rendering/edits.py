@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from melo_cli.amounts import human_bytes
@@ -12,6 +13,12 @@ if TYPE_CHECKING:
     from store.records import ClusterInfo, EditView
 
 _FAILURES_SHOWN = 10
+_OUTCOMES = {
+    "solved": "made",
+    "already_right": "right already: the model answers so without an edit",
+    "failed": "failed: no training made the model answer so",
+    "superseded": "superseded",
+}
 _TO_TRY = (
     "to try these again: the same command with more steps (--set training.max_steps=...), "
     "a higher rank (lora.rank), smaller batches (training.batch_size)"
@@ -38,6 +45,30 @@ def show_edit_summary(terminal: Terminal, summary: EditSummary, superseded: int)
         terminal.note(_TO_TRY)
 
 
+def show_single_edit(terminal: Terminal, summary: EditSummary, view: EditView) -> None:
+    """What became of one edit: the answers before and after, and what is near it."""
+    (outcome,) = summary.outcomes
+    near = summary.aftermath
+    told = _OUTCOMES[outcome.status]
+    terminal.fields(
+        [
+            ("edit", f"{outcome.edit_id}, {told}"),
+            ("prompt", outcome.prompt),
+            *([("subject", view.record.subject)] if view.record.subject else []),
+            *([("supersedes", ", ".join(view.record.supersedes))] if view.record.supersedes else []),
+            ("before", outcome.before),
+            ("now", outcome.answer),
+            *(("also answers", text) for text in (near.answered if near else ())),
+            *(("leaves alone", text) for text in (near.left if near else ())),
+            ("snapshot", str(summary.snapshot)),
+        ]
+    )
+    for text in near.moved if near else ():
+        terminal.warn(f"{text!r} was to stay as it is, and an edit answers it now; `melo query` says which")
+    if outcome.status == "failed":
+        terminal.note(_TO_TRY)
+
+
 def edit_document(summary: EditSummary, superseded: int) -> dict[str, Any]:
     """`melo edit --json`."""
     return {
@@ -54,6 +85,7 @@ def edit_document(summary: EditSummary, superseded: int) -> dict[str, Any]:
         "edits_per_second": _rate(summary),
         "store_bytes": summary.store_bytes,
         "edits": [outcome_document(outcome) for outcome in summary.outcomes],
+        "near": None if summary.aftermath is None else asdict(summary.aftermath),
     }
 
 
@@ -64,6 +96,7 @@ def outcome_document(outcome: EditOutcome) -> dict[str, Any]:
         "status": outcome.status,
         "prompt": outcome.prompt,
         "target": outcome.target,
+        "before": outcome.before,
         "answer": outcome.answer,
     }
 

@@ -1,0 +1,34 @@
+"""`melo edit --estimate`: what the edits would take, and nothing done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from melo_cli.commands._edit_source import EditSource
+from melo_cli.commands.rendering.forecast import forecast_document, forecast_fields
+from melo_cli.errors import MeloError
+from melo_cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from melo_cli.editing.forecast import Forecast
+
+
+def show_estimate(terminal: Terminal, source: EditSource, *, single: bool, force: bool) -> None:
+    """Estimate what the edits of a recipe take.
+
+    Raises:
+        MeloError: there is no recipe, or what it needs is not there.
+    """
+    if source.recipe is None or single:
+        raise MeloError(
+            "a single edit takes too little to be estimated",
+            where="--estimate",
+            mend="name a RECIPE or a file of edits",
+        )
+    from melo_cli.editing.dry_run import estimate_dataset
+
+    found: Forecast = estimate_dataset(source.recipe, source.project.path, terminal, force=force)
+    if terminal.json:
+        terminal.document(forecast_document(found))
+    else:
+        terminal.fields(forecast_fields(found))
