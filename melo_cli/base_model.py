@@ -118,6 +118,10 @@ class BaseModel:
         return {int(index): str(name) for index, name in (self.model.config.id2label or {}).items()}
 
 
+# Landmarks and Fourier transforms are made of all positions of a row, masked or not.
+_MIXES_PADDING = frozenset(("nystromformer", "fnet"))
+
+
 def load_base_model(
     section: ModelSection, task: str, *, weights: bool = True, encoder: str | None = None
 ) -> BaseModel:
@@ -384,7 +388,14 @@ def _require_kind(kind: ModelKind, task: str, name: str) -> None:
 
 
 def _require_attention(config: Any, kind: ModelKind, section: ModelSection) -> None:
-    """Refuse models that carry a state from token to token: padding and batch-mates would move it."""
+    """Refuse models in which padding, and so batch-mates, would change an answer."""
+    if config.model_type in _MIXES_PADDING:
+        raise ModelError(
+            f"architecture {config.model_type} mixes padding into what it reads, and so would an answer hang "
+            "on the prompts beside it",
+            where=section.described,
+            mend="name a model with ordinary attention",
+        )
     known = vars(_AUTO_CLASS[kind])["_model_mapping"].get(type(config), None)
     if getattr(known, "_is_stateful", False):
         raise ModelError(

@@ -7,11 +7,12 @@ import json
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, BinaryIO
 
 from melo_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Enough to meet any change that reaches a whole tensor (fine-tuning, merging, casting).
 _PIECES_A_TENSOR = 16

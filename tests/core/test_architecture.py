@@ -126,11 +126,15 @@ def test_the_list_tells_keys_from_targets(pico_t5: Path, recipe_for: RecipeFor) 
     assert "lm_head" not in found
 
 
-def test_an_unknown_architecture_has_no_default_targets(
+def test_an_unknown_architecture_is_edited_beside_its_attention(
     pico_gpt2: Path, recipe_for: RecipeFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = recipe_for(pico_gpt2, "hallucination")
     base = load_base_model(recipe.model, "hallucination")
     monkeypatch.setattr(base.model.config, "model_type", "unheard-of")
-    with pytest.raises(ModelError, match="no default target modules for architecture unheard-of"):
-        resolve_recipe(recipe, base)
+    assert resolve_recipe(recipe, base).lora.target_modules == (
+        "transformer.h.2.mlp.c_fc",
+        "transformer.h.2.mlp.c_proj",
+        "transformer.h.3.mlp.c_fc",
+        "transformer.h.3.mlp.c_proj",
+    )

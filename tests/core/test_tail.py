@@ -13,6 +13,7 @@ from torch import nn
 
 from melo_cli.editing.activations import fused_activations
 from melo_cli.editing.last_block import last_block_where_read
+from melo_cli.editing.shortcuts import Shortcuts, shortcuts_for
 from melo_cli.editing.tail import fixed_part_run_once
 from melo_cli.editing.training import initial_parameters, train_block
 from melo_cli.encoding import EncodedEdit
@@ -77,6 +78,12 @@ def plain_losses(opened: OpenProject, edits: list[EncodedEdit]) -> list[float]:
     return losses
 
 
+def find_shortcuts(opened: OpenProject, kind: str) -> None:
+    """What the model allows is found out before anything is counted: all of it."""
+    found = shortcuts_for(opened.routed.base, opened.routed.tuner, encoded(opened, kind))
+    assert found == Shortcuts(fixed_part=True, last_block=True, few_logits=True)
+
+
 @pytest.mark.parametrize(("kind", "targets"), CASES)
 def test_the_losses_are_those_of_the_plain_loop(pico: Pico, kind: str, targets: str) -> None:
     opened = opened_with(pico, kind, targets)
@@ -111,6 +118,7 @@ def test_what_lies_before_the_first_target_runs_once(
     pico: Pico, kind: str, targets: str, once: list[str], always: list[str]
 ) -> None:
     opened = opened_with(pico, kind, targets)
+    find_shortcuts(opened, kind)
     calls: Counter[str] = Counter()
     for name in (*once, *always):
         module = opened.routed.base.model.get_submodule(name)
@@ -135,6 +143,7 @@ def test_what_lies_before_the_first_target_runs_once(
 def test_the_last_block_is_run_where_it_is_read(pico: Pico, kind: str, targets: str, part: str) -> None:
     opened = opened_with(pico, kind, targets)
     routed, edits = opened.routed, encoded(opened, kind)
+    find_shortcuts(opened, kind)
     seen: list[int] = []
     module = routed.base.model.get_submodule(part)
     module.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))

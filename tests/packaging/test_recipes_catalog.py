@@ -41,7 +41,7 @@ print(json.dumps([melo_cli.__file__, recipes, corpus_digest()]))
 def test_a_checkout_lists_every_recipe_with_what_it_is_for() -> None:
     found = shipped_recipes()
     assert {recipe.path for recipe in found} == set((ROOT / "recipes").rglob("*.yaml"))
-    assert {"quickstart", "scotus_bert", "zsre_t5small", "published/zsre_t5small"} <= {r.name for r in found}
+    assert {"llama", "scotus_bert", "zsre_t5small", "published/zsre_t5small"} <= {r.name for r in found}
     assert all(len(recipe.summary) > 20 and not recipe.summary.startswith("#") for recipe in found)
 
 
@@ -49,17 +49,17 @@ def test_a_name_means_a_shipped_recipe_and_a_path_means_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_recipe("quickstart") == ROOT / "recipes" / "quickstart.yaml"
+    assert find_recipe("llama") == ROOT / "recipes" / "llama.yaml"
     published = ROOT / "recipes" / "published" / "zsre_t5small.yaml"
     assert find_recipe("published/zsre_t5small") == published
-    assert find_recipe("mine/quickstart") == Path("mine/quickstart")
-    assert find_recipe("quickstart.yml") == Path("quickstart.yml")
-    (tmp_path / "quickstart").touch()
-    assert find_recipe("quickstart") == Path("quickstart")
+    assert find_recipe("mine/llama") == Path("mine/llama")
+    assert find_recipe("llama.yml") == Path("llama.yml")
+    (tmp_path / "llama").touch()
+    assert find_recipe("llama") == Path("llama")
 
 
 @pytest.mark.parametrize(
-    ("name", "mend"), [("quikstart", "did you mean quickstart?"), ("xyz", "list the shipped ones")]
+    ("name", "mend"), [("lama", "did you mean llama?"), ("xyz", "list the shipped ones")]
 )
 def test_an_unknown_name_is_an_error_with_a_way_on(name: str, mend: str) -> None:
     with pytest.raises(RecipeError) as error:

@@ -469,7 +469,7 @@ class TestRefused:
         with pytest.raises(BaseMismatchError, match="has another weights"):
             stored.require_same(BaseReference("m", None, {"config": "c" * 64, "weights": "x"}))
         with pytest.raises(BaseMismatchError, match="another config and another weights"):
-            stored.require_same(BaseReference("m", None, {}))
+            stored.require_same(BaseReference("m", None, {"config": "x", "weights": "x", "tokenizer": "t"}))
         with pytest.raises(BaseMismatchError, match="name or revision"):
             BaseReference("a", None, {}).require_same(BaseReference("b", None, {}))
 

@@ -150,10 +150,6 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "albert": ("AlbertForSequenceClassification", _ENCODER | {"embedding_size": 16}),
     "mpnet": ("MPNetForSequenceClassification", _ENCODER),
     "longformer": ("LongformerForSequenceClassification", _ENCODER | {"attention_window": 16}),
-    "nystromformer": (
-        "NystromformerForSequenceClassification",
-        _ENCODER | {"num_landmarks": 64, "segment_means_seq_len": 64},
-    ),
     "modernbert": ("ModernBertForSequenceClassification", _ENCODER | {"classifier_pooling": "mean"}),
     "gpt2_classifier": ("GPT2ForSequenceClassification", _GPT | {"num_labels": 3}),
     "qwen2_classifier": ("Qwen2ForSequenceClassification", _GROUPED | {"num_labels": 3}),

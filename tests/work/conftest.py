@@ -150,6 +150,7 @@ def recipe_for(
                 "blocks_in_flight": 1,
                 "variants": 0,
                 "max_steps": STEPS,
+                "stop_at": 0.8,
                 "optimizer": {"name": "Adam", "lr": 0.03},
                 "lr_scheduler": {"name": "StepLR", "step_size": 30, "gamma": 0.5},
             },

@@ -169,11 +169,24 @@ def takes_or_says_why(model: Path, folder: Path, target: str) -> str | None:
     return None
 
 
-def test_a_recurrent_model_is_refused(tmp_path: Path, pico_tokenizer: Any) -> None:
-    from transformers import MambaConfig, MambaForCausalLM
+@pytest.mark.parametrize(
+    ("class_name", "settings", "reason"),
+    [
+        ("MambaForCausalLM", {"state_size": 4}, "mamba carries a state from token to token"),
+        ("NystromformerForSequenceClassification", {"num_attention_heads": 4}, "nystromformer mixes padding"),
+        ("FNetForSequenceClassification", {"intermediate_size": 64}, "fnet mixes padding"),
+    ],
+)
+def test_what_padding_would_change_is_refused(
+    class_name: str, settings: dict[str, int], reason: str, tmp_path: Path, pico_tokenizer: Any
+) -> None:
+    import transformers
 
-    config = MambaConfig(vocab_size=len(pico_tokenizer), hidden_size=32, num_hidden_layers=2, state_size=4)
-    MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
-    pico_tokenizer.save_pretrained(tmp_path / "mamba")
-    with pytest.raises(ModelError, match="architecture mamba carries a state from token to token"):
-        load_base_model(recipe_of(tmp_path / "mamba", tmp_path, "auto").model, "custom")
+    kind = getattr(transformers, class_name)
+    config = kind.config_class(
+        vocab_size=len(pico_tokenizer), hidden_size=32, num_hidden_layers=2, pad_token_id=0, **settings
+    )
+    kind(config).save_pretrained(tmp_path / "model")
+    pico_tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(ModelError, match=f"architecture {reason}"):
+        load_base_model(ModelSection(name_or_path=str(tmp_path / "model"), device="cpu"), "custom")
