@@ -23,6 +23,7 @@ from transformers.utils.hub import cached_file
 from melo_cli.chat_template import on_day, writes_the_day
 from melo_cli.errors import ModelError, TrustError
 from melo_cli.fingerprint import fingerprint, text_hash, tokenizer_hash
+from melo_cli.gguf import checkpoint_of
 from melo_cli.hub_cache import is_hub_id
 from melo_cli.recipe import ModelSection
 from melo_cli.sentence_encoder import SentenceEncoder, load_sentence_encoder
@@ -137,7 +138,12 @@ def load_base_model(
         ModelError: no such model, a kind that does not fit `task`, no such device.
     """
     _quiet_transformers()
-    folder = _resolve_folder(section)
+    named, folder = section, _resolve_folder(section)
+    marks = fingerprint(folder, named.gguf_file)
+    if named.gguf_file is not None:
+        section = named.model_copy(
+            update={"name_or_path": str(checkpoint_of(folder, named.gguf_file)), "gguf_file": None}
+        )
     config = _load(AutoConfig, section, "config")
     kind = model_kind(config)
     _require_kind(kind, task, section.name_or_path)
@@ -151,16 +157,16 @@ def load_base_model(
     special = settle_special_tokens(model, tokenizer, generates=kind.generates, chat=chat)
     beside = load_sentence_encoder(encoder) if encoder is not None else None
     reference = BaseReference(
-        name_or_path=str(folder) if Path(section.name_or_path).is_dir() else section.name_or_path,
-        revision=section.revision,
-        fingerprint=fingerprint(folder, section.gguf_file) | read,
+        name_or_path=str(folder) if Path(named.name_or_path).is_dir() else named.name_or_path,
+        revision=named.revision,
+        fingerprint=marks | read,
     )
     return BaseModel(
         model,
         tokenizer,
         kind,
         reference,
-        folder,
+        folder if named is section else Path(section.name_or_path),
         max_length=_max_length(config, tokenizer),
         takes_positions=_takes_positions(model, kind),
         special=special,
@@ -223,7 +229,7 @@ def _with_weights(section: ModelSection, config: Any, kind: ModelKind) -> PreTra
         section,
         "weights",
         dtype="auto" if widened else dtype,
-        use_safetensors=None if section.allow_pickle or section.gguf_file else True,
+        use_safetensors=None if section.allow_pickle else True,
         output_loading_info=True,
     )
     _require_all_weights(loading["missing_keys"], section.name_or_path)
@@ -273,7 +279,7 @@ def _dtype(section: ModelSection, config: Any, device: torch.device) -> torch.dt
         return named
     # CPUs have no half-precision arithmetic worth the name: bfloat16 is read ten times slower.
     half = config.dtype in (torch.float16, torch.bfloat16)
-    return torch.float32 if device.type == "cpu" and (half or section.gguf_file) else "auto"
+    return torch.float32 if device.type == "cpu" and half else "auto"
 
 
 def _quiet_transformers() -> None:
@@ -306,15 +312,9 @@ def _load(auto_class: Any, section: ModelSection, part: str, **options: Any) -> 
             section.name_or_path,
             revision=section.revision,
             trust_remote_code=section.trust_remote_code,
-            **options | ({"gguf_file": section.gguf_file} if section.gguf_file else {}),
+            **options,
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        if section.gguf_file and isinstance(error, ImportError | ValueError) and " required " in str(error):
-            raise ModelError(
-                f"its {part} cannot be read without the packages gguf and accelerate",
-                where=section.gguf_file,
-                mend="pip install 'melo-cli[gguf]'",
-            ) from error
         if "trust_remote_code" in str(error):
             raise TrustError(
                 f"its {part} cannot be loaded, as it brings its own code",
@@ -342,9 +342,7 @@ def _unreachable(section: ModelSection, error: OSError) -> ModelError:
 
 
 def _load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
-    named = section.model_copy(
-        update={"name_or_path": section.tokenizer, "revision": None, "gguf_file": None}
-    )
+    named = section.model_copy(update={"name_or_path": section.tokenizer, "revision": None})
     tokenizer = _load(AutoTokenizer, named if section.tokenizer else section, "tokenizer")
     words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
     if len(words) < 2:  # transformers makes up an empty one where there is none

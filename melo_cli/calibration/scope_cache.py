@@ -53,7 +53,9 @@ def _path(base: BaseModel, layer: str, questions: int, dtype: torch.dtype) -> Pa
 
 
 def _digest(base: BaseModel, layer: str, questions: int, dtype: torch.dtype) -> str:
-    read_by: dict[str, Any] = {"layer": layer, "dtype": str(dtype), **base.reference.fingerprint}
+    # Questions are read without the template, which may write another day in another project.
+    parts = {name: mark for name, mark in base.reference.fingerprint.items() if name != "chat template"}
+    read_by: dict[str, Any] = {"layer": layer, "dtype": str(dtype), **parts}
     if base.encoder is not None:
         read_by = dict(base.encoder.fingerprint)
     told = {"version": _VERSION, "corpus": corpus_digest(), "questions": questions, "read by": read_by}

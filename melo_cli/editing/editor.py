@@ -149,7 +149,10 @@ class Editor:
         asker = self._open.asker
         routes = asker.routes([request.prompt for request in requests])
         blocks = [route.fired.block if route.fired is not None else None for route in routes]
-        answers = asker.answers([edit.prompt_ids for edit in encoded], blocks, answer_lengths(encoded))
+        lengths = answer_lengths(encoded)
+        if len(requests) == 1:  # one is shown as the user would see it
+            lengths = [max(lengths[0], self._open.recipe.generation.max_new_tokens)]
+        answers = asker.answers([edit.prompt_ids for edit in encoded], blocks, lengths)
         project = self._writer.project
         fired = [project.edit(route.fired.edit_id).prompt if route.fired else None for route in routes]
         return [_Present(answer, prompt) for answer, prompt in zip(answers, fired, strict=True)]

@@ -12,12 +12,29 @@ from transformers import GenerationConfig
 from transformers.utils.hub import cached_file
 
 from melo_cli.base_model import BaseModel
+from melo_cli.errors import ExportError
 from melo_cli.fingerprint import ROUTED_CODE, weight_files
+from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
 from melo_cli.sentence_encoder import POOLING, SentenceEncoder
 
 _CHUNK = 1 << 24
 _SMALL_FILES = {".json", ".txt", ".model", ".jinja"}
+
+
+def require_checkpoint(opened: OpenProject) -> None:
+    """Refuse to copy a base that is no folder of config and safetensors.
+
+    Raises:
+        ExportError: it is a GGUF file, which would be written dequantized: another model in another size.
+    """
+    if opened.recipe.model.gguf_file is not None:
+        raise ExportError(
+            "its base is a GGUF file, and a checkpoint of safetensors cannot be made of it without a loss of "
+            "what it is",
+            where=opened.recipe.model.described,
+            mend="use --format peft, whose adapters go beside the file, or edit the model's safetensors",
+        )
 
 
 def copy_weights(base: BaseModel, work: Path, reporter: Reporter) -> None:

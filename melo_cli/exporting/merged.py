@@ -10,6 +10,7 @@ import torch
 
 from melo_cli.errors import ArtefactError, ExportError, ProjectError
 from melo_cli.exporting.apart import run_apart
+from melo_cli.exporting.base_copy import require_checkpoint
 from melo_cli.exporting.card import merged_card
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
 from melo_cli.exporting.merging.checkpoint import require_plain, write_checkpoint
@@ -77,6 +78,7 @@ def export_merged(
         ProjectError: the project has no live edit.
     """
     settings, floors = settings or MergeSettings(), floors or Floors()
+    require_checkpoint(opened)
     require_plain(opened.routed.base)
     if not opened.live_blocks():
         raise ProjectError("the project has no live edit", where=str(opened.project.path))

@@ -107,13 +107,16 @@ def router_of_export(
     held, tokens = table["base"], table["tokenizer"]
     reference = BaseReference(held["name_or_path"], held["revision"], held["fingerprint"])
     section = ModelSection(
-        name_or_path=base or reference.name_or_path,
+        name_or_path=reference.name_or_path,
+        gguf_file=held["gguf_file"],
         revision=None if base else reference.revision,
         tokenizer=tokens["name_or_path"],
+        template=tokens["template"],
+        template_day=tokens["template_day"],
         dtype=held["dtype"],
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
-    )
+    ).at(base or reference.name_or_path)
     found = load_base_model(section, "custom", weights=False)
     reference.require_same(found.reference)
     if table["encoder"] is None and not _read_embeddings(found, table["reading"]["high"], section.dtype):

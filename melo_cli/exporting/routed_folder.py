@@ -12,7 +12,7 @@ from torch import Tensor
 from melo_cli.base_model import BaseModel
 from melo_cli.errors import ExportError
 from melo_cli.exporting import standalone
-from melo_cli.exporting.base_copy import base_config, copy_settings, copy_weights
+from melo_cli.exporting.base_copy import base_config, copy_settings, copy_weights, require_checkpoint
 from melo_cli.exporting.block_shapes import BlockShape
 from melo_cli.exporting.card import routed_card
 from melo_cli.exporting.checking import check_artefact
@@ -45,6 +45,7 @@ def export_routed(
         ExportError: the base brings code of its own; the folder exists already, or cannot be written.
     """
     base = opened.routed.base
+    require_checkpoint(opened)
     _require_no_own_code(base)
     block_ids = opened.live_blocks()
     with new_folder(folder, overwrite=overwrite, record=opened.describe("routed")) as work:

@@ -152,6 +152,7 @@ def _base(opened: OpenProject) -> dict[str, Any]:
     return {
         "name_or_path": reference.name_or_path,
         "revision": reference.revision,
+        "gguf_file": opened.recipe.model.gguf_file,
         "dtype": opened.recipe.model.dtype,
         "fingerprint": dict(reference.fingerprint),
         "takes_positions": opened.routed.base.takes_positions,
@@ -164,6 +165,7 @@ def _tokenizer(opened: OpenProject) -> dict[str, Any]:
     return {
         "name_or_path": opened.recipe.model.tokenizer,
         "template": opened.encoder.template,
+        "template_day": opened.recipe.model.template_day,
         "truncate": opened.encoder.truncate,
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
