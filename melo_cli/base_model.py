@@ -87,6 +87,7 @@ class BaseModel:
         takes_positions: whether a padded batch needs `position_ids` to be right: only one that is padded on
             the left may, and not where positions are relative or counted from the tokens themselves.
         special: the padding token and those that end answers.
+        gguf: the GGUF file that it was read from; `folder` is the checkpoint made of it.
         template: `chat` where prompts are asked in the chat template, else `none`.
         template_day: the day that the chat template writes, as `YYYY-MM-DD`; None where it writes none.
     """
@@ -100,6 +101,7 @@ class BaseModel:
     takes_positions: bool
     special: SpecialTokens
     encoder: SentenceEncoder | None = None
+    gguf: Path | None = None
     template: str = "none"
     template_day: str | None = None
 
@@ -107,6 +109,11 @@ class BaseModel:
         """transformers' generation, `[rows, length]` int64, under whatever blocks are in force."""
         written: Tensor = self.model.generate(**arguments)  # type: ignore[operator]
         return written
+
+    @property
+    def location(self) -> str:
+        """The path that opens the same base again: its folder, or its GGUF file."""
+        return str(self.gguf or self.folder)
 
     @property
     def has_weights(self) -> bool:
@@ -171,6 +178,7 @@ def load_base_model(
         takes_positions=_takes_positions(model, kind),
         special=special,
         encoder=beside,
+        gguf=folder / named.gguf_file if named.gguf_file is not None else None,
         template="chat" if chat else "none",
         template_day=template_day,
     )
@@ -293,6 +301,8 @@ def _quiet_transformers() -> None:
 def _resolve_folder(section: ModelSection) -> Path:
     path = Path(section.name_or_path).expanduser()
     if path.is_dir():
+        if section.gguf_file is not None and not (path / section.gguf_file).is_file():
+            raise ModelError("there is no such file", where=section.described, mend="check model.gguf_file")
         return path.resolve()
     if not is_hub_id(section.name_or_path):
         raise ModelError(

@@ -33,11 +33,9 @@ def checkpoint_of(folder: Path, file: str) -> Path:
         folder: the folder of the file.
 
     Raises:
-        ModelError: there is no such file, it cannot be read, or the disk has no room for it.
+        ModelError: it cannot be read, or the disk has no room for it.
     """
     path = folder / file
-    if not path.is_file():
-        raise ModelError("there is no such file", where=str(path), mend="check model.gguf_file")
     kept = user_cache() / "gguf" / f"{fingerprint(folder, file)['weights'][:32]}-{_VERSION}"
     if not (kept / "config.json").is_file():
         _require_room(path, kept)

@@ -59,7 +59,7 @@ def _follow(lines: IO[str], reporter: Reporter) -> dict[str, Any]:
 def _reopening(opened: OpenProject) -> Request:
     path = opened.project.path
     exported = path.name == EXPORTED_PROJECT and (path.parent / "config.json").is_file()
-    base = None if exported else str(opened.routed.base.folder)
+    base = None if exported else opened.routed.base.location
     return {"project": str(path.parent if exported else path), "at": opened.project.snapshot, "base": base}
 
 
