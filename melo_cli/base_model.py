@@ -146,7 +146,6 @@ def load_base_model(
     """
     _quiet_transformers()
     named, folder = section, _resolve_folder(section)
-    marks = fingerprint(folder, named.gguf_file)
     if named.gguf_file is not None:
         section = named.model_copy(
             update={"name_or_path": str(checkpoint_of(folder, named.gguf_file)), "gguf_file": None}
@@ -166,7 +165,7 @@ def load_base_model(
     reference = BaseReference(
         name_or_path=str(folder) if Path(named.name_or_path).is_dir() else named.name_or_path,
         revision=named.revision,
-        fingerprint=marks | read,
+        fingerprint=fingerprint(folder, named.gguf_file) | read,
     )
     return BaseModel(
         model,

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from melo_cli.base_model import BaseModel
+from melo_cli.machine import main_memory
 from melo_cli.reporter import Reporter
 from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.corpus import corpus_digest, load_corpus
@@ -35,12 +39,43 @@ def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Rep
         return found
     corpus = load_corpus().sample(questions, _SEED)
     texts = texts_to_read(corpus)
-    with reporter.progress("learning scope: reading the corpus", len(texts), "texts") as progress:
+    with (
+        _read_fast(base),
+        reporter.progress("learning scope: reading the corpus", len(texts), "texts") as progress,
+    ):
         reading = reader_for(base, layer).read(texts, progress.advance)
     reporter.info("learning scope: comparing questions")
     learnt = learn(corpus, Readings(reading), _SEED)
     _write(path, learnt, reporter)
     return learnt
+
+
+@contextmanager
+def _read_fast(base: BaseModel) -> Iterator[None]:
+    """Hold a base in half precision as float32 while thousands of texts are read, if memory has the room.
+
+    A CPU reads bfloat16 ten times slower. The weights are the same; what is learnt of states that are rounded
+    less holds for the others. Afterwards every weight is what it was, bit for bit.
+    """
+    model, dtype = base.model, base.model.dtype
+    memory = main_memory()
+    wanted = sum(parameter.numel() for parameter in model.parameters()) * torch.float32.itemsize
+    slow = model.device.type == "cpu" and dtype.itemsize < torch.float32.itemsize
+    if base.encoder is not None or not slow or (memory is not None and memory.free < wanted):
+        yield
+        return
+    kept = {name: tensor.dtype for name, tensor in _tensors(model)}
+    model.float()
+    try:
+        yield
+    finally:
+        for name, tensor in _tensors(model):
+            tensor.data = tensor.data.to(kept[name])
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
 
 
 def is_learnt_with(outline: BaseModel, layer: str, questions: int, dtype: torch.dtype) -> bool:

@@ -174,7 +174,8 @@ def weight_type(sizes: ModelSizes, section: ModelSection, device: torch.device) 
     if section.dtype != "auto":
         named: torch.dtype = getattr(torch, section.dtype)
         return named
-    return torch.float32 if sizes.stored is torch.float16 and device.type == "cpu" else sizes.stored
+    is_half = sizes.stored.itemsize < torch.float32.itemsize
+    return torch.float32 if is_half and device.type == "cpu" else sizes.stored
 
 
 def _training_bytes(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device) -> int:

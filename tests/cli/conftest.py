@@ -14,7 +14,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,24 @@ class AtTerminal:
         while text.encode() not in self._shown:
             assert self._read(), self._shown.decode()
 
+    def interrupt_until(self, text: str) -> None:
+        """Press Ctrl-C, and again after some seconds where a busy machine lost it, until a text is shown."""
+        for _ in range(12):
+            self.interrupt()
+            pressed = time.monotonic()
+            while time.monotonic() < pressed + 5:
+                if text.encode() in self._shown:
+                    return
+                if select.select([self._ours], [], [], 1)[0]:
+                    assert self._read(), self._shown.decode()
+        pytest.fail(f"{text!r} never came after\n{self.shown}")
+
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(60)
+
     def until_prompt(self) -> None:
         """Wait for the prompt of a command that is talked with, right behind all that is shown."""
         while not CONTROLS.sub("", self.shown).endswith("> "):
@@ -338,15 +357,19 @@ class AtTerminal:
         return bool(chunk)
 
 
-@pytest.fixture(scope="session")
-def at_terminal(environment: Callable[..., dict[str, str]]) -> Callable[..., AtTerminal]:
+@pytest.fixture
+def at_terminal(environment: Callable[..., dict[str, str]]) -> Iterator[Callable[..., AtTerminal]]:
     """Start a command line at a terminal: `at_terminal("status", cwd=folder).end()`."""
+    started: list[AtTerminal] = []
 
     def start(*arguments: object, cwd: Path, **changes: str) -> AtTerminal:
         plain = {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
-        return AtTerminal(arguments, cwd, environment(**(plain | changes)))
+        started.append(AtTerminal(arguments, cwd, environment(**(plain | changes))))
+        return started[-1]
 
-    return start
+    yield start
+    for each in started:
+        each.kill()
 
 
 @pytest.fixture

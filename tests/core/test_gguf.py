@@ -26,7 +26,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gguf") / "pico.Q8_0.gguf"
     alphabet = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256))]
     alphabet += [chr(256 + number) for number in range(256 - len(alphabet))]
-    tokens = ["<s>", "</s>", "<pad>", *alphabet]
+    tokens = ["<s>", "</s>", "<pad>", *alphabet, "ab"]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(128)
     writer.add_embedding_length(WIDTH)
@@ -40,7 +40,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(tokens)
-    writer.add_token_types([3, 3, 3] + [1] * len(alphabet))
+    writer.add_token_types([3, 3, 3] + [1] * (len(tokens) - 3))
     writer.add_token_merges(["a b"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)

@@ -52,7 +52,7 @@ def test_no_weight_is_a_view_of_the_file(stored_as, stored: torch.dtype, dtype: 
 def test_the_weights_are_those_of_transformers(stored_as, stored: torch.dtype, dtype: str) -> None:  # type: ignore[no-untyped-def]
     folder = stored_as(stored)
     base = loaded(folder, dtype)
-    wanted = dtype if dtype != "auto" else torch.float32 if stored is torch.float16 else "auto"
+    wanted = dtype if dtype != "auto" else "float32"
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted)
     ours = base.model.state_dict()
     assert base.model.dtype == theirs.dtype == base.model.config.dtype

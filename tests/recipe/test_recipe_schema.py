@@ -133,7 +133,10 @@ def test_target_modules_take_all_three_forms(value: Any) -> None:
             "model.device: must be auto, cpu, mps, cuda or cuda:N",
         ),
         ({"model": {"name_or_path": "m", "trust_remote_code": "yes"}}, "must be true or false"),
-        ({"model": {"name_or_path": "m", "template": "chta"}}, "model.template: must be none or chat"),
+        (
+            {"model": {"name_or_path": "m", "template": "chta"}},
+            "model.template: must be one of auto, none, chat",
+        ),
         ({"dataset": {"edits": "e", "max_edits": 0}}, "dataset.max_edits: must be at least 1, found 0"),
         ({"dataset": {}}, "dataset.edits: is missing"),
         ({"training": {"batch_size": 0}}, "training.batch_size: must be at least 1"),

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
+
+from melo_cli.architecture import list_modules
+from melo_cli.base_model import BaseModel, ModelKind, load_base_model
+from melo_cli.recipe import ModelSection, Recipe, recipe_from_mapping
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+PROMPT, OTHER = "Who is the prime minister of Britain?", "In which year was the tower built, and by whom?"
 PAD, START, END = 0, 1, 2
 POSITIONS = 128
 
@@ -159,7 +168,6 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def build(name: str, folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     """Write one of them with its tokenizer."""
-    import torch
     import transformers
 
     class_name, settings = ARCHITECTURES[name]
@@ -177,8 +185,6 @@ def build(name: str, folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
 
 def _speak_up(model: PreTrainedModel) -> None:
     """Larger weights: random ones of three layers, at their usual size, make no answer likely."""
-    import torch
-
     head = model.get_output_embeddings()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -186,3 +192,52 @@ def _speak_up(model: PreTrainedModel) -> None:
                 parameter.mul_(3)
         if head is not None:
             head.weight.mul_(8)
+
+
+def recipe_of(model: Path, folder: Path, targets: Any) -> Recipe:
+    rows = folder / "edits.jsonl"
+    rows.write_text(f'{{"prompt": "{PROMPT}", "target": "{wrong_answer(model)}"}}\n')
+    return recipe_from_mapping(
+        {
+            "name": "arch",
+            "task": "custom",
+            "model": {"name_or_path": str(model), "device": "cpu", "dtype": "float32"},
+            "dataset": {"edits": str(rows)},
+            "lora": {"rank": 4, "alpha": 32, "target_modules": targets},
+            "key": {"radius": 1e-3},
+            "routing": {"scope": "radius"},
+            "training": {
+                "variants": 0,
+                "max_steps": 80,
+                "stop_at": 0.5,
+                "optimizer": {"name": "Adam", "lr": 0.01},
+            },
+        }
+    )
+
+
+@cache
+def wrong_answer(model: Path) -> str:
+    """What the model does not answer by itself: a classifier another class than its own."""
+    base = load_base_model(ModelSection(name_or_path=str(model), device="cpu"), "custom")
+    if base.kind is not ModelKind.CLASSIFIER:
+        return "Smith"
+    return CLASSES[(int(plainly_asked(base, PROMPT).argmax()) + 1) % len(CLASSES)]
+
+
+def last_linears(base: BaseModel) -> list[str]:
+    """The targets in the last block: of an encoder-decoder the decoder's."""
+    names = [info.name for info in list_modules(base) if info.is_target]
+    *_, last = (found[0] for name in names if (found := re.match(r".*?\.\d+\.", name)))
+    return [name for name in names if name.startswith(last)]
+
+
+@torch.no_grad()
+def plainly_asked(base: BaseModel, text: str) -> torch.Tensor:
+    """As transformers is asked it alone: its tokens and nothing else."""
+    ids = torch.tensor([base.tokenizer(text).input_ids])
+    if base.kind is ModelKind.SEQ2SEQ:
+        start = torch.full((1, 1), getattr(base.model.config, "decoder_start_token_id", None) or 0)
+        return base.model(input_ids=ids, decoder_input_ids=start).logits[0, 0]  # type: ignore[no-any-return]
+    answer = base.model(input_ids=ids).logits[0]
+    return answer if base.kind is ModelKind.CLASSIFIER else answer[-1]  # type: ignore[no-any-return]

@@ -1,74 +1,26 @@
-"""Every architecture takes an edit, by its default targets and by each linear module of its last block."""
+"""Every architecture takes an edit by its default targets, routes it and exports it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
-from pico_architectures import ARCHITECTURES, CLASSES, build
+from pico_architectures import ARCHITECTURES, OTHER, PROMPT, plainly_asked, recipe_of
 
-from melo_cli.architecture import list_modules
 from melo_cli.base_model import BaseModel, ModelKind, load_base_model
 from melo_cli.editing import edit_dataset
 from melo_cli.encoding import pad_prompts
 from melo_cli.errors import ModelError
 from melo_cli.exporting.adapters import ADAPTERS, export_peft
 from melo_cli.loading import OpenProject, open_project
-from melo_cli.recipe import ModelSection, Recipe, recipe_from_mapping
+from melo_cli.recipe import ModelSection
 from melo_cli.reporter import SilentReporter
 
-PROMPT, OTHER = "Who is the prime minister of Britain?", "In which year was the tower built, and by whom?"
-
 Built = Callable[[str], Path]
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, pico_tokenizer: Any) -> Built:
-    made: dict[str, Path] = {}
-
-    def model(name: str) -> Path:
-        if name not in made:
-            made[name] = build(name, tmp_path_factory.mktemp("architectures") / name, pico_tokenizer)
-        return made[name]
-
-    return model
-
-
-def recipe_of(model: Path, folder: Path, targets: Any) -> Recipe:
-    rows = folder / "edits.jsonl"
-    rows.write_text(f'{{"prompt": "{PROMPT}", "target": "{wrong_answer(model)}"}}\n')
-    return recipe_from_mapping(
-        {
-            "name": "arch",
-            "task": "custom",
-            "model": {"name_or_path": str(model), "device": "cpu", "dtype": "float32"},
-            "dataset": {"edits": str(rows)},
-            "lora": {"rank": 4, "alpha": 32, "target_modules": targets},
-            "key": {"radius": 1e-3},
-            "routing": {"scope": "radius"},
-            "training": {
-                "variants": 0,
-                "max_steps": 80,
-                "stop_at": 0.5,
-                "optimizer": {"name": "Adam", "lr": 0.01},
-            },
-        }
-    )
-
-
-@cache
-def wrong_answer(model: Path) -> str:
-    """What the model does not answer by itself: a classifier another class than its own."""
-    base = load_base_model(ModelSection(name_or_path=str(model), device="cpu"), "custom")
-    if base.kind is not ModelKind.CLASSIFIER:
-        return "Smith"
-    return CLASSES[(int(plainly_asked(base, PROMPT).argmax()) + 1) % len(CLASSES)]
 
 
 def edited(model: Path, folder: Path, targets: Any = "auto") -> OpenProject:
@@ -77,13 +29,6 @@ def edited(model: Path, folder: Path, targets: Any = "auto") -> OpenProject:
     summary = edit_dataset(recipe, folder / "project", SilentReporter(), command="test")
     assert summary.failures == []
     return open_project(folder / "project")
-
-
-def last_linears(base: BaseModel) -> list[str]:
-    """The targets in the last block: of an encoder-decoder the decoder's."""
-    names = [info.name for info in list_modules(base) if info.is_target]
-    *_, last = (found[0] for name in names if (found := re.match(r".*?\.\d+\.", name)))
-    return [name for name in names if name.startswith(last)]
 
 
 @torch.no_grad()
@@ -131,42 +76,6 @@ def test_batch_mates_change_no_answer(name: str, built: Built, tmp_path: Path) -
         alone = plainly_asked(base, text)
         mine = together[row] if base.kind is ModelKind.CLASSIFIER else together[row, place]
         torch.testing.assert_close(mine, alone, atol=2e-3, rtol=1e-3)
-
-
-@torch.no_grad()
-def plainly_asked(base: BaseModel, text: str) -> torch.Tensor:
-    """As transformers is asked it alone: its tokens and nothing else."""
-    ids = torch.tensor([base.tokenizer(text).input_ids])
-    if base.kind is ModelKind.SEQ2SEQ:
-        start = torch.full((1, 1), getattr(base.model.config, "decoder_start_token_id", None) or 0)
-        return base.model(input_ids=ids, decoder_input_ids=start).logits[0, 0]  # type: ignore[no-any-return]
-    answer = base.model(input_ids=ids).logits[0]
-    return answer if base.kind is ModelKind.CLASSIFIER else answer[-1]  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_each_linear_of_the_last_block_can_be_the_only_target(
-    name: str, built: Built, tmp_path: Path
-) -> None:
-    recipe = recipe_of(built(name), tmp_path, "auto")
-    for number, target in enumerate(last_linears(load_base_model(recipe.model, "custom"))):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        refused = takes_or_says_why(built(name), folder, target)
-        assert refused is None or "does not run" in refused, f"{target}: {refused}"
-
-
-def takes_or_says_why(model: Path, folder: Path, target: str) -> str | None:
-    recipe = recipe_of(model, folder, [target])
-    few = recipe.training.model_copy(update={"max_steps": 10, "retries": 0})
-    recipe = recipe.model_copy(update={"training": few})
-    try:
-        summary = edit_dataset(recipe, folder / "project", SilentReporter(), command="test")
-    except ModelError as error:
-        return str(error)
-    # One module of a random model may not be enough for the answer; it is trained and asked all the same.
-    assert summary.outcomes[0].status in ("solved", "failed")
-    return None
 
 
 @pytest.mark.parametrize(
