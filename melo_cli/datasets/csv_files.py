@@ -76,4 +76,5 @@ def _header(path: Path, names: list[str], skipped: int) -> list[str]:
 
 def _separator(header: str) -> str:
     """What cuts the header into most names: they hold none of the separators, unlike the texts below."""
-    return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([header], delimiter=separator), [])))
+    line = header.replace("\r", " ")  # within a line Python's reader takes none
+    return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([line], delimiter=separator), [])))

@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -294,6 +293,8 @@ class AtTerminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
+            # A shell starts what goes on in the background deaf to Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(theirs)
 
@@ -301,18 +302,6 @@ class AtTerminal:
         """Wait for a text to be shown."""
         while text.encode() not in self._shown:
             assert self._read(), self._shown.decode()
-
-    def interrupt_until(self, text: str) -> None:
-        """Press Ctrl-C, and again after some seconds where a busy machine lost it, until a text is shown."""
-        for _ in range(12):
-            self.interrupt()
-            pressed = time.monotonic()
-            while time.monotonic() < pressed + 5:
-                if text.encode() in self._shown:
-                    return
-                if select.select([self._ours], [], [], 1)[0]:
-                    assert self._read(), self._shown.decode()
-        pytest.fail(f"{text!r} never came after\n{self.shown}")
 
     def kill(self) -> None:
         """End it, if it has not ended."""
