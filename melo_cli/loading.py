@@ -18,7 +18,7 @@ from melo_cli.architecture import (
 )
 from melo_cli.base_model import BaseModel, load_base_model
 from melo_cli.encoding import Encoder
-from melo_cli.errors import BaseMismatchError, ProjectError
+from melo_cli.errors import BaseMismatchError, ModelError, ProjectError
 from melo_cli.projects import EXPORTED_PROJECT
 from melo_cli.recipe import Recipe, recipe_from_mapping
 from melo_cli.routed import RoutedModel
@@ -122,6 +122,8 @@ def open_project(
         encoder = encoder or (str(carried) if carried.is_dir() else None)
     if device is not None:
         changes["device"] = device
+    if base is None:
+        _require_base_there(project)
     model_section = recipe.model.at(base or project.base.name_or_path, **changes)
     base_model = load_base_model(
         model_section, recipe.task, weights=weights, encoder=encoder or recipe.key.encoder
@@ -131,6 +133,17 @@ def open_project(
     if block_cache_mb is not None:
         opened.routed.blocks.budget_bytes = block_cache_mb * 2**20
     return opened
+
+
+def _require_base_there(project: Project) -> None:
+    """Say how to name a base that has moved, before the loader says that its folder is not there."""
+    named = Path(project.base.name_or_path)
+    if named.is_absolute() and not named.is_dir():
+        raise ModelError(
+            "the base model of the project is no longer there",
+            where=str(named),
+            mend="name the folder where it lies now with --base",
+        )
 
 
 def follow_newest(opened: OpenProject) -> OpenProject:

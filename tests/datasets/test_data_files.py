@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from melo_cli.datasets import EditRequest, load_edits
@@ -241,6 +241,7 @@ def test_any_rows_are_edits_or_a_dataset_error(tmp_path: Path, rows: list[dict[s
         json.dumps([edit.metadata for edit in edits], allow_nan=False).encode()
 
 
+@example(b"\r\x01", ".csv")
 @given(st.binary(max_size=80), st.sampled_from([".jsonl", ".json", ".csv", ".parquet"]))
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=60)
 def test_any_bytes_are_edits_or_a_dataset_error(tmp_path: Path, content: bytes, suffix: str) -> None:

@@ -154,7 +154,7 @@ def moved(
 
 def test_a_base_that_moved_is_found_by_base(moved: Callable[[str], tuple[Path, Path]]) -> None:
     path, base = moved("pico_gpt2")
-    with pytest.raises(ModelError, match="base-before: there is no such folder"):
+    with pytest.raises(ModelError, match="base-before: the base model .* is no longer there; .* with --base"):
         melo_cli.load(path)
     found = asked(melo_cli.load(path, base=str(base)))
     assert found[0] == (f"{PROMPTS[0]} London", "e000001")
