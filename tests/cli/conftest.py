@@ -285,6 +285,7 @@ class AtTerminal:
     def __init__(self, arguments: Sequence[object], cwd: Path, environment: dict[str, str]) -> None:
         self._ours, theirs = pty.openpty()
         self._shown = b""
+        self._typed = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "melo_cli", *(str(argument) for argument in arguments)],
             cwd=cwd,
@@ -299,8 +300,8 @@ class AtTerminal:
         os.close(theirs)
 
     def until(self, text: str) -> None:
-        """Wait for a text to be shown."""
-        while text.encode() not in self._shown:
+        """Wait for a text to be shown after the last keys."""
+        while text.encode() not in self._shown[self._typed :]:
             assert self._read(), self._shown.decode()
 
     def kill(self) -> None:
@@ -310,12 +311,13 @@ class AtTerminal:
             self._process.wait(60)
 
     def until_prompt(self) -> None:
-        """Wait for the prompt of a command that is talked with, right behind all that is shown."""
-        while not CONTROLS.sub("", self.shown).endswith("> "):
+        """Wait for the prompt that follows the last keys, right behind all that is shown."""
+        while not CONTROLS.sub("", self._shown[self._typed :].decode()).endswith("> "):
             assert self._read(), self.shown
 
     def type(self, text: str) -> None:
         """Keys that somebody presses."""
+        self._typed = len(self._shown)
         os.write(self._ours, text.encode())
 
     def interrupt(self) -> None:
