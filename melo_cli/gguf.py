@@ -6,7 +6,6 @@ transformers takes half a minute to read the file of even a small model; a check
 from __future__ import annotations
 
 import io
-import shutil
 import tempfile
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -16,8 +15,10 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from melo_cli.amounts import about_bytes
 from melo_cli.errors import ModelError
 from melo_cli.fingerprint import fingerprint
+from melo_cli.machine import free_disk
 from melo_cli.user_cache import user_cache
 
 _VERSION = 1
@@ -79,11 +80,10 @@ def _unreadable(path: Path, error: Exception) -> ModelError:
 
 
 def _require_room(path: Path, kept: Path) -> None:
-    there = next(parent for parent in kept.parents if parent.is_dir())
-    wanted, free = path.stat().st_size * _TIMES_LARGER, shutil.disk_usage(there).free
+    wanted, free = path.stat().st_size * _TIMES_LARGER, free_disk(kept)
     if wanted > free:
         raise ModelError(
-            f"dequantized it may take {wanted / 1e9:.0f} GB, and {there} has {free / 1e9:.0f} GB free",
+            f"dequantized it may take {about_bytes(wanted)}, and {about_bytes(free)} are free for {kept}",
             where=str(path),
             mend="name a roomier folder with $MELO_CACHE",
         )

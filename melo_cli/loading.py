@@ -122,9 +122,7 @@ def open_project(
         encoder = encoder or (str(carried) if carried.is_dir() else None)
     if device is not None:
         changes["device"] = device
-    if base is None:
-        _require_base_there(project)
-    model_section = recipe.model.at(base or project.base.name_or_path, **changes)
+    model_section = recipe.model.at(base_of(project, base), **changes)
     base_model = load_base_model(
         model_section, recipe.task, weights=weights, encoder=encoder or recipe.key.encoder
     )
@@ -135,15 +133,20 @@ def open_project(
     return opened
 
 
-def _require_base_there(project: Project) -> None:
-    """Say how to name a base that has moved, before the loader says that its folder is not there."""
-    named = Path(project.base.name_or_path)
-    if named.is_absolute() and not named.is_dir():
+def base_of(project: Project, given: str | None) -> str:
+    """Where the base model of a project lies: where the user says, else where the project found it.
+
+    Raises:
+        ModelError: it is no longer there.
+    """
+    named = given or project.base.name_or_path
+    if given is None and Path(named).is_absolute() and not Path(named).is_dir():
         raise ModelError(
             "the base model of the project is no longer there",
-            where=str(named),
+            where=named,
             mend="name the folder where it lies now with --base",
         )
+    return named
 
 
 def follow_newest(opened: OpenProject) -> OpenProject:
@@ -253,7 +256,14 @@ def _require_same_encoder(base: BaseModel, key_map: KeyMap, project: Project) ->
 def encoder_for(recipe: Recipe, base: BaseModel) -> Encoder:
     """Encodes prompts and targets as a recipe says."""
     truncate = recipe.dataset is not None and recipe.dataset.long_prompts == "truncate"
-    return Encoder(base, template=recipe.model.template, truncate=truncate)
+    return Encoder(base, template=base.template, truncate=truncate)
+
+
+def tuner_for(recipe: Recipe, base: BaseModel) -> DynamicLoraModel:
+    """The base with the target modules of a resolved recipe wrapped."""
+    targets = recipe.lora.target_modules
+    config = DynamicLoraConfig(r=recipe.lora.rank, lora_alpha=recipe.lora.alpha, target_modules=list(targets))
+    return DynamicLoraModel(base.model, config)
 
 
 def assemble(project: Project, recipe: Recipe, base: BaseModel, key_map: KeyMap | None = None) -> OpenProject:
@@ -265,8 +275,6 @@ def assemble(project: Project, recipe: Recipe, base: BaseModel, key_map: KeyMap 
     Raises:
         ProjectError: the project waits for its first calibration.
     """
-    targets = recipe.lora.target_modules
-    config = DynamicLoraConfig(r=recipe.lora.rank, lora_alpha=recipe.lora.alpha, target_modules=list(targets))
     router = router_for(recipe, base, key_map or project.key_map, project)
-    routed = RoutedModel(base, DynamicLoraModel(base.model, config), router, project)
+    routed = RoutedModel(base, tuner_for(recipe, base), router, project)
     return OpenProject(project, recipe, routed, Asker(routed, encoder_for(recipe, base)))

@@ -102,6 +102,18 @@ def open_store(path: Path, at: int | None = None) -> Project:
     return Project.open(_inner(path), at=at)
 
 
+def project_with_edits(path: Path) -> Project | None:
+    """The project at a path; None where there is none, or one that never got an edit and binds nothing.
+
+    Raises:
+        MeloError: as `open_store`.
+    """
+    from store.project import Project
+
+    project = Project.open(path) if Project.exists(path) else None
+    return project if project is not None and project.edits() else None
+
+
 def open_overview(path: Path, at: int | None = None) -> Overview:
     """What the JSON files of the project at `path` say, read without its edits, keys and blocks.
 

@@ -44,7 +44,7 @@ def shipped_recipes() -> list[RecipeInfo]:
 def is_recipe(name: str) -> bool:
     """Whether a name on the command line means a recipe, and no data: by its ending, or as a shipped one."""
     suffix = Path(name).suffix
-    return suffix in _SUFFIXES or (not suffix and "/" not in name) or name in _shipped_names()
+    return suffix in _SUFFIXES or (not suffix and "/" not in name) or name in _shipped_paths()
 
 
 def find_recipe(name: str) -> Path:
@@ -60,7 +60,7 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     if path.suffix in _SUFFIXES or path.is_file():
         return path
-    shipped = {recipe.name: recipe.path for recipe in shipped_recipes()}
+    shipped = _shipped_paths()
     if name not in shipped and len(path.parts) > 1:
         return path
     if name not in shipped:
@@ -69,8 +69,8 @@ def find_recipe(name: str) -> Path:
     return shipped[name]
 
 
-def _shipped_names() -> set[str]:
-    return {recipe.name for recipe in shipped_recipes()}
+def _shipped_paths() -> dict[str, Path]:
+    return {recipe.name: recipe.path for recipe in shipped_recipes()}
 
 
 def _folder() -> Path:

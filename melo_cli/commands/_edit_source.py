@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from melo_cli.errors import MeloError
-from melo_cli.projects import ProjectRef, choose_project, open_store, project_for_recipe
+from melo_cli.projects import ProjectRef, choose_project, open_store, project_for_recipe, project_with_edits
 from melo_cli.recipes_catalog import find_recipe, is_recipe
 
 if TYPE_CHECKING:
@@ -89,28 +88,21 @@ def _by_model(
         raise MeloError("--model and --base do not go together", where="melo edit", mend="leave out --base")
     recipe = default_recipe(model, data, overrides)
     target = project_for_recipe(project, recipe.name)
-    there = open_store(target.path) if _is_there(target.path) else None
-    if there is not None and there.edits():
+    there = project_with_edits(target.path)
+    if there is not None:
         recipe = _kept(there, data, overrides, model)
     return EditSource(target, recipe, None)
 
 
 def _kept(project: Project, data: str | None, overrides: Sequence[str], base: str | None) -> Recipe:
     """The settings that a project has, with other edits and with its base where that lies now."""
-    from melo_cli.loading import stored_recipe
+    from melo_cli.loading import base_of, stored_recipe
 
     dataset = project.recipe.get("dataset")
     kept = dataset if isinstance(dataset, dict) else {}
     told = {**kept, "edits": data, "format": "auto", "split": None, "max_edits": None} if data else dataset
     recipe = stored_recipe(project, overrides, {"dataset": told})
-    section = recipe.model.at(base or project.base.name_or_path)
-    return recipe.model_copy(update={"model": section})
-
-
-def _is_there(path: Path) -> bool:
-    from store.project import Project
-
-    return Project.exists(path)
+    return recipe.model_copy(update={"model": recipe.model.at(base_of(project, base))})
 
 
 def _refuse_overrides(overrides: Sequence[str]) -> None:

@@ -163,26 +163,14 @@ def _single_request(
 
 
 def _show(terminal: Terminal, summary: EditSummary, *, single: bool) -> None:
-    superseded = _superseded(summary)
+    made = {outcome.edit_id for outcome in summary.outcomes}
+    views = [view for view in open_store(summary.path).edits() if view.edit_id in made] if made else []
+    superseded = sum(len(view.record.supersedes) for view in views)
     if terminal.json:
         terminal.document(edit_document(summary, superseded))
-        return
-    if summary.calibration is not None and not single:
-        show_calibration(terminal, summary.calibration)
-    if single:
-        (view,) = (view for view in open_store(summary.path).edits() if view.edit_id == _made(summary))
-        show_single_edit(terminal, summary, view)
+    elif single:
+        show_single_edit(terminal, summary, views[0])
     else:
+        if summary.calibration is not None:
+            show_calibration(terminal, summary.calibration)
         show_edit_summary(terminal, summary, superseded)
-
-
-def _made(summary: EditSummary) -> str:
-    (outcome,) = summary.outcomes
-    return outcome.edit_id
-
-
-def _superseded(summary: EditSummary) -> int:
-    """How many older edits this run replaced."""
-    made = {outcome.edit_id for outcome in summary.outcomes}
-    views = open_store(summary.path).edits() if made else []
-    return sum(len(view.record.supersedes) for view in views if view.edit_id in made)

@@ -6,16 +6,13 @@ from pathlib import Path
 
 from melo_cli.base_model import load_base_model
 from melo_cli.classes import with_class_names
-from melo_cli.datasets import load_edits
 from melo_cli.editing.forecast import Forecast, StepTimer
-from melo_cli.editing.optimizers import check_training_section
+from melo_cli.editing.plan import requests_of
 from melo_cli.editing.room import require_room
 from melo_cli.editing.training import train_blocks
-from melo_cli.errors import RecipeError
-from melo_cli.loading import encoder_for, resolve_recipe
+from melo_cli.loading import encoder_for, resolve_recipe, tuner_for
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
-from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel
 
 _STEPS = 3
 
@@ -31,17 +28,13 @@ def estimate_dataset(recipe: Recipe, path: Path, reporter: Reporter, *, force: b
         RoomError: they do not.
         MeloError: recipe, data or model do not fit.
     """
-    if recipe.dataset is None:
-        raise RecipeError("the recipe has no data set", where=recipe.name, mend="add dataset.edits")
-    check_training_section(recipe.training)
-    requests = load_edits(recipe.dataset, recipe.task, reporter)
+    requests = requests_of(recipe, reporter)
     needs = require_room(recipe, requests, path, reporter, force=force)
     reporter.info(f"loading {recipe.model.described}")
     base = load_base_model(recipe.model, recipe.task)
     resolved = resolve_recipe(recipe, base)
     encoder, training, lora = encoder_for(resolved, base), resolved.training, resolved.lora
-    config = DynamicLoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.target_modules))
-    tuner = DynamicLoraModel(base.model, config)
+    tuner = tuner_for(resolved, base)
     group = with_class_names(requests[: training.batch_size * training.blocks_in_flight], base)
     # An edit's variants are about as long as its prompt.
     rows = [[encoder.edit(each.prompt, each.target)] * (1 + training.variants) for each in group]

@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from melo_cli.architecture import list_modules, names_of_blocks, resolve_targets
-from melo_cli.base_model import BaseModel, ModelKind
+from melo_cli.base_model import BaseModel, ModelKind, held_dtype
 from melo_cli.datasets import EditRequest
-from melo_cli.encoding import Encoder
 from melo_cli.errors import ModelError
 from melo_cli.fingerprint import weight_files
 from melo_cli.hub_cache import cached_checkpoint
+from melo_cli.loading import encoder_for
 from melo_cli.machine import held_memory
 from melo_cli.recipe import ModelSection, Recipe
 from melo_cli.tuner.layer import linear_shape
@@ -168,14 +168,8 @@ def needs_of(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device
 
 
 def weight_type(sizes: ModelSizes, section: ModelSection, device: torch.device) -> torch.dtype:
-    """As what the weights lie in memory (see `load_base_model`)."""
-    if section.gguf_file is not None:
-        return torch.float32  # it is dequantized to that before it becomes anything else
-    if section.dtype != "auto":
-        named: torch.dtype = getattr(torch, section.dtype)
-        return named
-    is_half = sizes.stored.itemsize < torch.float32.itemsize
-    return torch.float32 if is_half and device.type == "cpu" else sizes.stored
+    """As what the weights lie in memory."""
+    return held_dtype(section, sizes.stored, device) or sizes.stored
 
 
 def _training_bytes(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device) -> int:
@@ -220,8 +214,7 @@ def _in(name: str, blocks: Sequence[str]) -> bool:
 
 def _lengths(outline: BaseModel, recipe: Recipe, requests: Sequence[EditRequest]) -> list[tuple[int, int]]:
     """Tokens of prompt and target of the longest requests."""
-    truncate = recipe.dataset is not None and recipe.dataset.long_prompts == "truncate"
-    encoder = Encoder(outline, template=recipe.model.template, truncate=truncate)
+    encoder = encoder_for(recipe, outline)
     longest = sorted(requests, key=lambda each: len(each.prompt) + len(each.target))[-_LONGEST_LOOKED_AT:]
     encoded = [encoder.edit(each.prompt, each.target) for each in longest]
     return [(len(each.prompt_ids), len(each.target_ids)) for each in encoded]

@@ -13,7 +13,16 @@ from melo_cli.calibration import calibrate as learn_scope
 from melo_cli.classes import note_on_numbers, with_class_names
 from melo_cli.datasets import EditRequest
 from melo_cli.errors import RecipeError
-from melo_cli.loading import OpenProject, assemble, encoder_for, resolve_recipe, router_for, stored_recipe
+from melo_cli.loading import (
+    OpenProject,
+    assemble,
+    base_of,
+    encoder_for,
+    resolve_recipe,
+    router_for,
+    stored_recipe,
+)
+from melo_cli.projects import project_with_edits
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
 from melo_cli.versions import library_versions
@@ -36,7 +45,7 @@ def open_or_create(
     Raises:
         MeloError: recipe, data, model or project do not fit.
     """
-    project = _with_edits(path)
+    project = project_with_edits(path)
     kept = stored_recipe(project) if project is not None else None
     section = recipe.model
     if kept is not None:
@@ -88,7 +97,7 @@ def calibrate_again(
     recipe = stored_recipe(project, overrides, {"key": key, "routing": routing})
     if recipe.routing.scope != "verified":
         raise RecipeError("only the rule verified is calibrated", where="--set routing.scope")
-    section = recipe.model.at(base or project.base.name_or_path, revision=project.base.revision)
+    section = recipe.model.at(base_of(project, base), revision=project.base.revision)
     reporter.info(f"loading {section.described}")
     loaded = load_base_model(section, recipe.task, encoder=recipe.key.encoder)
     project.base.require_same(loaded.reference)
@@ -100,12 +109,6 @@ def calibrate_again(
     with project.writer() as writer:
         put_in_force(writer, key_map, resolved, router, versions=library_versions(), command=command)
     return found
-
-
-def _with_edits(path: Path) -> Project | None:
-    """The project at a path; None where there is none, or one that never got an edit and binds nothing."""
-    project = Project.open(path) if Project.exists(path) else None
-    return project if project is not None and project.edits() else None
 
 
 def _require_different_keys(opened: OpenProject, requests: Sequence[EditRequest]) -> None:

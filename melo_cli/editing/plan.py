@@ -7,9 +7,24 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from melo_cli.datasets import EditRequest
+from melo_cli.datasets import EditRequest, load_edits
+from melo_cli.editing.optimizers import check_training_section
+from melo_cli.errors import RecipeError
 from melo_cli.recipe import Recipe
+from melo_cli.reporter import Reporter
 from store.records import EditView
+
+
+def requests_of(recipe: Recipe, reporter: Reporter) -> list[EditRequest]:
+    """The edits of a recipe's data set, of a recipe that can train them.
+
+    Raises:
+        MeloError: it names no data set, the data cannot be read, or its training section does not fit.
+    """
+    if recipe.dataset is None:
+        raise RecipeError("the recipe has no data set", where=recipe.name, mend="add dataset.edits")
+    check_training_section(recipe.training)
+    return load_edits(recipe.dataset, recipe.task, reporter)
 
 
 def settings_digest(recipe: Recipe) -> str:

@@ -136,10 +136,10 @@ def _remedy(
 
 
 def _lowers(sizes: ModelSizes, recipe: Recipe, device: torch.device, present: Any, value: Any) -> bool:
-    """Whether a recipe's value becomes less by the change; a GGUF file is dequantized whatever is asked."""
+    """Whether a recipe's value becomes less by the change."""
     if isinstance(value, int):
         return bool(present > value)
-    return recipe.model.gguf_file is None and weight_type(sizes, recipe.model, device).itemsize > _HALF
+    return weight_type(sizes, recipe.model, device).itemsize > _HALF
 
 
 def _short_of_disk(found: Needs, path: Path) -> MeloError | None:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from melo_cli.calibration import Calibration, calibration_rows, learnable
 from melo_cli.classes import with_class_names
-from melo_cli.datasets import EditRequest, load_edits
+from melo_cli.datasets import EditRequest
 from melo_cli.editing.aftermath import Aftermath, aftermath_of
 from melo_cli.editing.editor import Editor, EditOutcome
 from melo_cli.editing.forecast import FEW, Forecast, StepTimer
 from melo_cli.editing.needs import Needs
 from melo_cli.editing.opening import open_or_create
 from melo_cli.editing.optimizers import check_training_section
-from melo_cli.editing.plan import batches, recorded_edits, remaining, settings_digest
+from melo_cli.editing.plan import batches, recorded_edits, remaining, requests_of, settings_digest
 from melo_cli.editing.room import require_room
-from melo_cli.errors import DatasetError, RecipeError
+from melo_cli.errors import DatasetError
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.paraphrase import Paraphraser, kinds_of
 from melo_cli.recipe import Recipe
@@ -82,10 +82,7 @@ def edit_dataset(
     Raises:
         MeloError: recipe, data, model or project do not fit; nothing has been changed then.
     """
-    if recipe.dataset is None:
-        raise RecipeError("the recipe has no data set", where=recipe.name, mend="add dataset.edits")
-    check_training_section(recipe.training)
-    requests = load_edits(recipe.dataset, recipe.task, reporter)
+    requests = requests_of(recipe, reporter)
     needs = require_room(recipe, requests, path, reporter, force=force)
     opened, calibration = open_or_create(recipe, requests, path, reporter, command=command)
     requests = with_class_names(requests, opened.routed.base)
@@ -116,8 +113,7 @@ def edit_first(
     check_training_section(recipe.training)
     require_room(recipe, [request], path, reporter, force=force)
     opened, calibration = open_or_create(recipe, [request], path, reporter, command=command)
-    summary = edit_opened(opened, request, reporter, command=command)
-    return replace(summary, calibration=calibration)
+    return replace(_with_aftermath(opened, request, reporter, command), calibration=calibration)
 
 
 def edit_single(
@@ -130,7 +126,18 @@ def edit_single(
     Raises:
         MeloError: there is no such project, or the edit does not fit the model.
     """
-    return edit_opened(open_project(path, base=base), request, reporter, command=command)
+    return _with_aftermath(open_project(path, base=base), request, reporter, command)
+
+
+def _with_aftermath(
+    opened: OpenProject, request: EditRequest, reporter: Reporter, command: str
+) -> EditSummary:
+    """Make one edit, and see what else it answers where it took."""
+    summary = edit_opened(opened, request, reporter, command=command)
+    if summary.failures:
+        return summary
+    (outcome,) = summary.outcomes
+    return replace(summary, aftermath=aftermath_of(opened, request, outcome.edit_id, _paraphraser(opened)))
 
 
 def edit_opened(
@@ -148,13 +155,7 @@ def edit_opened(
         except DatasetError as error:
             reporter.warn(f"{error}; the edit is trained without the wordings of dataset.calibration")
     requests = with_class_names([request], opened.routed.base)
-    summary = _run(opened, requests, rows, 0, reporter, command, lambda: False)
-    (outcome,) = summary.outcomes
-    if outcome.status == "failed":
-        return summary
-    return replace(
-        summary, aftermath=aftermath_of(opened, requests[0], outcome.edit_id, _paraphraser(opened))
-    )
+    return _run(opened, requests, rows, 0, reporter, command, lambda: False)
 
 
 def _run(

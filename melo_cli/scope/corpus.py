@@ -8,6 +8,7 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 SHIPPED_PACKAGE = "shipped_scope"
@@ -89,8 +90,9 @@ def corpus_digest() -> str:
     return hashlib.sha256(_path().read_bytes()).hexdigest()
 
 
+@cache
 def load_corpus() -> Corpus:
-    """The corpus that melo carries."""
+    """The corpus that melo carries, read once."""
     path = _path()
     questions: list[Question] = []
     unrelated: list[str] = []

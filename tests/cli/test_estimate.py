@@ -150,3 +150,14 @@ def test_a_longer_run_tells_how_long_it_takes(
 
 def test_a_short_run_does_not(gpt2: Path, melo: Melo) -> None:
     assert "melo: about " not in melo("edit", "small.yaml").err
+
+
+def test_a_template_that_is_found_counts_as_one_that_is_named(
+    here: Path, melo: Melo, write_recipe: Callable[..., None], pico_llama: Path
+) -> None:
+    write_recipe(here, "small", pico_llama, "custom")
+    named, found = (
+        melo("edit", "small.yaml", "--set", f"model.template={template}", "--estimate", "--json").json
+        for template in ("chat", "auto")
+    )
+    assert found["work_bytes"] == named["work_bytes"]

@@ -10,23 +10,15 @@ from typing import Any
 
 import pytest
 
-COMMANDS = (
+COMMANDS = [
     "edit",
+    "calibrate",
     "query",
     "chat",
     "eval",
     "export",
     "route",
-    "calibrate",
     "inspect",
-    "recipes",
-    "status",
-    "log",
-    "show",
-)
-COMMANDS += (
-    "inspect",
-    "recipes",
     "status",
     "log",
     "show",
@@ -36,7 +28,8 @@ COMMANDS += (
     "gc",
     "migrate",
     "doctor",
-)
+    "recipes",
+]
 HEAVY = ("torch", "transformers", "peft", "pyarrow", "hnswlib", "datasets", "numpy", "rich")
 
 
@@ -64,26 +57,9 @@ def test_help_names_every_command(melo: Callable[..., Any]) -> None:
     run = melo("--help")
     assert run.code == 0
     listed = run.out.partition("Commands:")[2]
-    assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "] == [
-        "edit",
-        "calibrate",
-        "query",
-        "chat",
-        "eval",
-        "export",
-        "route",
-        "inspect",
-        "status",
-        "log",
-        "show",
-        "diff",
-        "revert",
-        "verify",
-        "gc",
-        "migrate",
-        "doctor",
-        "recipes",
-    ]
+    assert [
+        line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "
+    ] == COMMANDS
 
 
 def test_without_a_command_the_help_is_shown(melo: Callable[..., Any]) -> None:
