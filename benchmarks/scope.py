@@ -1,7 +1,7 @@
 """How far edits reach and what fires wrongly, by kind, without training a block.
 
     python benchmarks/scope.py MODEL EDITS.jsonl [--task TASK] [--encoder ENCODER] [--edits 1000]
-        [--skip 0] [--locality hard] [--own 500] [--json]
+        [--layer LAYER] [--questions 2200] [--skip 0] [--locality hard] [--own 500] [--json]
 
 Stores the first edits of a file (`prompt`, `target`, `subject`, `rephrases`, `locality_prompt`) as neurons
 under the rule `verified`, with a scope model learnt as a project learns it, and routes their rephrases and
@@ -27,11 +27,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from melo_cli.base_model import load_base_model
+from melo_cli.base_model import BaseModel, load_base_model
 from melo_cli.calibration import calibrate
 from melo_cli.datasets import EditRequest
 from melo_cli.loading import resolve_recipe
-from melo_cli.recipe import recipe_from_mapping
+from melo_cli.recipe import Recipe, recipe_from_mapping
+from melo_cli.recipe.schema import CalibrationSection
 from melo_cli.reporter import SilentReporter
 from melo_cli.scope.core.exported import NeuronTable
 from melo_cli.scope.core.router import Router, verified_router
@@ -41,12 +42,13 @@ from melo_cli.scope.reading import reader_for
 
 def main() -> None:
     """Measure one data set on one model, and print a line a kind."""
-    asked = _arguments()
-    rows = _rows(asked.data)
+    asked = parser_of(__doc__).parse_args()
+    rows = rows_of(asked.data)
     edits = rows[asked.skip : asked.skip + asked.edits]
     own = rows[asked.skip + asked.edits :][: asked.own]
     with tempfile.TemporaryDirectory() as folder:
-        router, expected = _router(asked, edits, own, Path(folder))
+        recipe, base = prepared(asked, own, Path(folder))
+        router, expected = _router(recipe, base, edits)
     started = time.perf_counter()
     found = list(_measured(router, edits, asked.locality))
     seconds = (time.perf_counter() - started) / max(1, len(found))
@@ -64,10 +66,14 @@ def main() -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def _router(
-    asked: argparse.Namespace, edits: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], folder: Path
-) -> tuple[Router, dict[str, Any]]:
-    """A router over the edits, and what calibration expects of it."""
+def prepared(
+    asked: argparse.Namespace, own: Sequence[dict[str, Any]], folder: Path
+) -> tuple[Recipe, BaseModel]:
+    """The recipe of a measurement and its base model.
+
+    Args:
+        own: rows that calibration learns from; `folder` takes them as a file.
+    """
     dataset: dict[str, Any] = {"edits": str(asked.data)}
     if own:
         path = folder / "own.jsonl"
@@ -79,15 +85,25 @@ def _router(
             "task": asked.task,
             "model": {"name_or_path": asked.model, "dtype": "float32"},
             "dataset": dataset,
-            "key": {"encoder": asked.encoder},
-            "calibration": {"share": 0, "max_edits": max(1, asked.own)},
+            "key": {"encoder": asked.encoder, "layer": asked.layer},
+            "calibration": {"share": 0, "max_edits": max(1, asked.own), "questions": asked.questions},
         },
         where="benchmarks/scope.py",
     )
     base = load_base_model(recipe.model, recipe.task, encoder=recipe.key.encoder)
-    recipe = resolve_recipe(recipe, base)
-    requests = [EditRequest(row["prompt"], str(row["target"]), (), (), row.get("subject")) for row in edits]
-    found = calibrate(recipe, base, requests, SilentReporter())
+    return resolve_recipe(recipe, base), base
+
+
+def requests_of(rows: Sequence[dict[str, Any]]) -> list[EditRequest]:
+    """Rows as edits, without their rephrases."""
+    return [EditRequest(row["prompt"], str(row["target"]), (), (), row.get("subject")) for row in rows]
+
+
+def _router(
+    recipe: Recipe, base: BaseModel, edits: Sequence[dict[str, Any]]
+) -> tuple[Router, dict[str, Any]]:
+    """A router over the edits, and what calibration expects of it."""
+    found = calibrate(recipe, base, requests_of(edits), SilentReporter())
     key_map = found.key_map(recipe.seed)
     arrays = {name: torch.tensor(array) for name, array in key_map.arrays.items()}
     empty = NeuronTable([], {"keys": torch.zeros((0, found.model.key_size))})
@@ -139,22 +155,26 @@ def _as_melo(row: dict[str, Any]) -> dict[str, Any]:
     return kept | {"target": str(row["target"]), "locality": locality}
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def parser_of(doc: str) -> argparse.ArgumentParser:
+    """The options that say what is measured with what."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("model")
     parser.add_argument("data", type=Path)
     parser.add_argument("--task", default="custom")
     parser.add_argument("--encoder")
+    parser.add_argument("--layer", default="auto")
+    parser.add_argument("--questions", type=int, default=CalibrationSection().questions)
     parser.add_argument("--edits", type=int, default=1000)
     parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--own", type=int, default=0)
     parser.add_argument("--locality", choices=("hard", "unrelated"), default="hard")
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor
 from melo_cli.base_model import BaseModel
 from melo_cli.calibration.material import Material, collect_material
 from melo_cli.calibration.own_data import Moved, moved, other_questions, texts_of
-from melo_cli.calibration.scope_cache import scope_learnt_with
+from melo_cli.calibration.scope_cache import learnt_by_others, scope_learnt_with
 from melo_cli.calibration.seen import digests
 from melo_cli.calibration.thresholds import Evidence, shares, threshold_within
 from melo_cli.datasets import EditRequest, load_calibration, load_locality
@@ -30,6 +30,19 @@ from store.writer import Writer
 
 
 @dataclass(frozen=True)
+class OtherReader:
+    """What another reader of the same base model, at hand already, would give on the corpus.
+
+    Attributes:
+        encoder: hub id or folder of a sentence encoder; None for the base model itself.
+        corpus: as in `Calibration`, at a threshold within the same bounds.
+    """
+
+    encoder: str | None
+    corpus: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The scope model of a project, and what is expected of it.
 
@@ -39,6 +52,7 @@ class Calibration:
             project's own data.
         counts: how many of each kind of the project's own data were measured.
         moved: whether the classifier learnt from the project's own data.
+        others: the readers that could take the place of this one.
     """
 
     model: ScopeModel
@@ -50,6 +64,7 @@ class Calibration:
     material: Material
     encoder: dict[str, str] | None
     kinds: Mapping[str, Tensor]
+    others: Sequence[OtherReader]
 
     @property
     def strictest(self) -> bool:
@@ -119,7 +134,15 @@ def calibrate(
         material,
         base.encoder.fingerprint if base.encoder is not None else None,
         learnt.kinds,
+        _others(recipe, base, bounds),
     )
+
+
+def _others(recipe: Recipe, base: BaseModel, bounds: Mapping[str, float]) -> list[OtherReader]:
+    return [
+        OtherReader(kept.encoder, shares(kept.outcomes, threshold_within(Evidence(kept.outcomes), bounds)))
+        for kept in learnt_by_others(base, recipe.key.layer, recipe.calibration.questions)
+    ]
 
 
 def put_in_force(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from melo_cli.base_model import BaseModel
+from melo_cli.hub_cache import is_hub_id
 from melo_cli.machine import main_memory
 from melo_cli.reporter import Reporter
 from melo_cli.scope.core.model import ScopeModel
@@ -24,16 +26,30 @@ from melo_cli.scope.learning import Half, Learnt, Lesson, Outcome, Readings, lea
 from melo_cli.scope.reading import reader_for
 from melo_cli.user_cache import user_cache
 
-_VERSION = 2
+_VERSION = 3
 """Of what is learnt and how: a cache of another version is not used."""
 _PARTS = ("features", "same", "weight")
 _SEED = 0
 """What is learnt from the corpus does not depend on a recipe's seed, so that recipes share it."""
 
 
+@dataclass(frozen=True)
+class KeptScope:
+    """What some reader learnt of the same questions, as the cache has it.
+
+    Attributes:
+        encoder: hub id or folder of a sentence encoder; None for the base model itself.
+        outcomes: of simulated edits, about kinds of questions that the asked model did not learn.
+    """
+
+    encoder: str | None
+    outcomes: Sequence[Outcome]
+
+
 def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Reporter) -> Learnt:
     """What the corpus teaches with this base model or its sentence encoder: from the cache, or learnt now."""
-    path = _path(base, layer, questions, base.model.dtype)
+    read_by = _read_by(base, layer, base.model.dtype)
+    path = _path(read_by, questions)
     found = _read(path)
     if found is not None:
         return found
@@ -46,8 +62,35 @@ def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Rep
         reading = reader_for(base, layer).read(texts, progress.advance)
     reporter.info("learning scope: comparing questions")
     learnt = learn(corpus, Readings(reading), _SEED)
-    _write(path, learnt, reporter)
+    told = {
+        "version": _VERSION,
+        "corpus": corpus_digest(),
+        "questions": questions,
+        "read by": read_by,
+        "encoder": base.encoder.name if base.encoder is not None else None,
+    }
+    _write(path, learnt, told, reporter)
     return learnt
+
+
+def learnt_by_others(base: BaseModel, layer: str, questions: int) -> list[KeptScope]:
+    """What the cache has of the other readers that a project on this base model may take: the base itself,
+    where a sentence encoder is in use, and every encoder that is still there."""
+    in_use = _path(_read_by(base, layer, base.model.dtype), questions)
+    itself = _read_by(replace(base, encoder=None), layer, base.model.dtype)
+    found = []
+    for path in sorted(in_use.parent.glob("*.safetensors")):
+        told = _told(path) if path != in_use else None
+        if told is None or (told["questions"], told["corpus"]) != (questions, corpus_digest()):
+            continue
+        encoder = told["encoder"]
+        if encoder is None:
+            takes_part = base.encoder is not None and told["read by"] | {"layer": layer} == itself
+        else:
+            takes_part = Path(encoder).is_dir() or is_hub_id(encoder)
+        if takes_part:
+            found.append(KeptScope(encoder, [Outcome(*row) for row in told["outcomes"]]))
+    return found
 
 
 @contextmanager
@@ -80,21 +123,31 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def is_learnt_with(outline: BaseModel, layer: str, questions: int, dtype: torch.dtype) -> bool:
     """Whether the cache has what the corpus teaches with a base model that is to be held as `dtype`."""
-    return _path(outline, layer, questions, dtype).is_file()
+    return _path(_read_by(outline, layer, dtype), questions).is_file()
 
 
-def _path(base: BaseModel, layer: str, questions: int, dtype: torch.dtype) -> Path:
-    return user_cache() / "scope" / f"{_digest(base, layer, questions, dtype)}.safetensors"
+def _path(read_by: dict[str, str], questions: int) -> Path:
+    told = {"version": _VERSION, "corpus": corpus_digest(), "questions": questions, "read by": read_by}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+    return user_cache() / "scope" / f"{digest}.safetensors"
 
 
-def _digest(base: BaseModel, layer: str, questions: int, dtype: torch.dtype) -> str:
+def _read_by(base: BaseModel, layer: str, dtype: torch.dtype) -> dict[str, str]:
+    if base.encoder is not None:
+        return dict(base.encoder.fingerprint)
     # Questions are read without the template, which may write another day in another project.
     parts = {name: mark for name, mark in base.reference.fingerprint.items() if name != "chat template"}
-    read_by: dict[str, Any] = {"layer": layer, "dtype": str(dtype), **parts}
-    if base.encoder is not None:
-        read_by = dict(base.encoder.fingerprint)
-    told = {"version": _VERSION, "corpus": corpus_digest(), "questions": questions, "read by": read_by}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+    return {"layer": layer, "dtype": str(dtype), **parts}
+
+
+def _told(path: Path) -> dict[str, Any] | None:
+    """What a cache says beside its arrays; None where it cannot be read or is of another version."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            told: dict[str, Any] = json.loads(file.metadata()["melo"])
+            return told if told["version"] == _VERSION else None
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return None
 
 
 def _read(path: Path) -> Learnt | None:
@@ -117,13 +170,14 @@ def _half(prefix: str, asked: list[list[str]], arrays: dict[str, torch.Tensor]) 
     return Half(Lesson(features, same, weight), query, [(kind, text) for kind, text in asked])
 
 
-def _write(path: Path, learnt: Learnt, reporter: Reporter) -> None:
+def _write(path: Path, learnt: Learnt, told: Mapping[str, Any], reporter: Reporter) -> None:
+    """Write what was learnt; `told` says of what and by whom."""
     settings, arrays = learnt.model.to_arrays()
     arrays["kinds"] = torch.stack(list(learnt.kinds.values()))
     for at, half in enumerate(learnt.halves):
         arrays |= {f"half {at}.{part}": getattr(half.lesson, part).to(torch.float16) for part in _PARTS}
         arrays[f"half {at}.query"] = half.query.int()
-    told = {
+    model = {
         "model": settings,
         "kinds": list(learnt.kinds),
         "asked": [list(half.asked) for half in learnt.halves],
@@ -133,7 +187,7 @@ def _write(path: Path, learnt: Learnt, reporter: Reporter) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as beside:
             written = Path(beside) / path.name
-            save_file(arrays, written, {"melo": json.dumps(told)})
+            save_file(arrays, written, {"melo": json.dumps({**told, **model})})
             written.replace(path)
     except (OSError, SafetensorError) as error:
         reporter.warn(f"what was learnt of scope cannot be kept ({error}); the next project learns it again")

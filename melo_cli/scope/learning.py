@@ -252,13 +252,17 @@ def _surest(logits: Tensor, query: Tensor, same: Tensor, count: int) -> tuple[li
     return best.tolist(), right.tolist()
 
 
-def pairs_of(model: ScopeModel, trial: Trial, readings: Readings) -> Pairs:
-    """Retrieve the candidates of everything that a trial asks, and take the features of each pair."""
+def pairs_of(model: ScopeModel, trial: Trial, readings: Readings, candidates: int = CANDIDATES) -> Pairs:
+    """Retrieve the candidates of everything that a trial asks, and take the features of each pair.
+
+    Args:
+        candidates: edits for each sentence of a query, nearest first.
+    """
     views = [(at, view) for at, asked in enumerate(trial.asked) for view in asked_views(asked.text)]
     edits = readings.of([prompt for prompt, _ in trial.edits])
     asked = readings.of([view for _, view in views])
     edit_keys, asked_keys = model.keys(edits), model.keys(asked)
-    nearest = (asked_keys @ edit_keys.T).topk(min(CANDIDATES, len(trial.edits)), 1).indices
+    nearest = (asked_keys @ edit_keys.T).topk(min(candidates, len(trial.edits)), 1).indices
     row = torch.arange(len(views)).repeat_interleave(nearest.shape[1])
     edit = nearest.reshape(-1)
     edit_side = _Stored(model, edits, [subject for _, subject in trial.edits], edit_keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,31 @@ def test_a_project_is_calibrated_on_demand_in_one_commit(small: Path, melo: Melo
     assert after.recipe["routing"]["max_false_fire"]["hard"] == 0.01
     [answer] = melo("query", "What is the capital of France?", "--json").json
     assert answer["edited"] == "Paris"
+
+
+def test_what_other_readers_at_hand_would_give_is_told(
+    small: Path, melo: Melo, pico_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A copy: other tests read the corpus with the shared one.
+    encoder = Path(shutil.copytree(pico_bert, small / "tiny-encoder"))
+    monkeypatch.setenv("MELO_CACHE", str(small / "cache"))
+    few = ("--set", "calibration.questions=60")
+    assert melo("edit", "small.yaml", *few).code == 0
+    alone = melo("calibrate", "--json", *few).json
+    assert alone["other_readers"] == []
+    run = melo("calibrate", "--set", f"key.encoder={encoder}", *few)
+    assert run.code == 0
+    rows = [line.split("  ") for line in run.out.splitlines()]
+    heads = next(at for at, row in enumerate(rows) if row[0] == "read by" and "other words" in row)
+    assert rows[heads + 1][0] == "the sentence encoder, now"
+    assert rows[heads + 2][0] == "the base model"
+    back = melo("calibrate", "--json", "--set", "key.encoder=null", *few).json
+    [other] = back["other_readers"]
+    assert other["encoder"] == str(encoder)
+    assert set(other["corpus"]) == set(KINDS)
+    assert back["corpus"] == alone["corpus"] != other["corpus"]
+    shutil.rmtree(encoder)
+    assert melo("calibrate", "--json", *few).json["other_readers"] == []
 
 
 def test_a_project_by_radius_is_verified_from_then_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from melo_cli.terminal import Table, Terminal
@@ -16,7 +17,15 @@ _KINDS = {
     "hard": "the question about another subject",
     "unrelated": "something else",
 }
+_SHORT = ("other words", "other text", "same subj.", "other subj.", "else")
+"""The kinds as heads of narrow columns."""
+_BASE, _ENCODER = "the base model", "the sentence encoder"
 _ASKING = ("rephrase", "noisy")
+_OTHERS = (
+    "in %, on the corpus, for each reader that has learnt it: the first two columns reach their edit, an "
+    "edit answers the others wrongly. melo calibrate --set key.encoder=READER takes another; null is the "
+    "base model"
+)
 _NOTE = (
     "in %: prompts that reach their edit, and prompts that an edit answers wrongly. corpus: invented "
     "questions of kinds that the measured model did not learn; own: this project's data, on edits that it "
@@ -31,15 +40,30 @@ def show_calibration(terminal: Terminal, found: Calibration) -> None:
     terminal.fields(
         [
             ("scope", "each edit's own prompt alone" if found.strictest else "verified"),
-            ("read by", "the sentence encoder" if found.encoder is not None else "the base model"),
+            ("read by", _ENCODER if found.encoder is not None else _BASE),
             ("learnt from", "the corpus and this project's data" if found.moved else "the corpus"),
         ]
     )
+    if found.others:
+        terminal.table(_readers(found))
+        terminal.note(_OTHERS)
+
+
+def _readers(found: Calibration) -> Table:
+    """What each reader at hand gives on the corpus."""
+    in_use = _ENCODER if found.encoder is not None else _BASE
+    readers = [(f"{in_use}, now", found.corpus)]
+    readers += [
+        (_BASE if other.encoder is None else Path(other.encoder).name, other.corpus) for other in found.others
+    ]
+    rows = [(name, *(_percent(corpus.get(kind)) for kind in _KINDS)) for name, corpus in readers]
+    return Table(("read by", *_SHORT), rows, right=frozenset(_SHORT))
 
 
 def calibration_document(project: str, found: Calibration) -> dict[str, Any]:
     """`melo calibrate --json`."""
-    return {"project": project, **found.report()}
+    others = [{"encoder": other.encoder, "corpus": other.corpus} for other in found.others]
+    return {"project": project, **found.report(), "other_readers": others}
 
 
 def _table(found: Calibration) -> Table:

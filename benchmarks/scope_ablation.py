@@ -1,0 +1,317 @@
+"""What each part of the scope model is worth, what more reach would cost, and what is missed, as Markdown.
+
+    python benchmarks/scope_ablation.py MODEL EDITS.jsonl [options of scope.py] [--texts 8]
+
+Takes the data and options of `scope.py`, and reads every text once. For each variant the classifier is
+trained anew on what it may see, the threshold is chosen anew within the recipe's bounds, and the same edits
+are asked the same: without one kind of features at a time, with the key alone, with other numbers of
+candidates, and with `--own N` on the corpus alone, the own rows alone, and both. Then the frontier: reach at
+each share of false fires. Then why rephrases are missed, and texts of both kinds of failure.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from scope import parser_of, prepared, requests_of, rows_of
+from torch import Tensor
+
+from melo_cli.base_model import BaseModel
+from melo_cli.calibration.material import Material, collect_material
+from melo_cli.calibration.own_data import moved, other_questions, texts_of
+from melo_cli.calibration.scope_cache import scope_learnt_with
+from melo_cli.calibration.thresholds import Evidence, threshold_within
+from melo_cli.datasets import load_calibration
+from melo_cli.recipe import Recipe
+from melo_cli.reporter import SilentReporter
+from melo_cli.scope.core.features import match
+from melo_cli.scope.core.model import ScopeModel
+from melo_cli.scope.core.rules import CANDIDATES, probability
+from melo_cli.scope.core.words import asked_views
+from melo_cli.scope.learning import (
+    Asked,
+    Half,
+    Learnt,
+    Lesson,
+    Pairs,
+    Readings,
+    Trial,
+    classified,
+    pairs_of,
+)
+from melo_cli.scope.reading import reader_for
+
+_MOST_CANDIDATES = 32
+_CANDIDATES = (1, 2, 4, 8, 16, 32)
+_FALSE_FIRES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
+_LEFT_OUT: dict[str, Callable[[str], bool]] = {
+    "spelling": lambda name: "spelling" in name or "missed" in name or "exact" in name,
+    "the lower layer": lambda name: bool({"low", "any", "mean"} & set(name.split())),
+    "the higher layer": lambda name: bool({"high", "any", "mean"} & set(name.split())),
+    "any and mean of the three": lambda name: bool({"any", "mean"} & set(name.split())),
+    "rare words": lambda name: "rare" in name,
+    "names": lambda name: "name" in name,
+    "the subject": lambda name: "subject" in name,
+    "numbers": lambda name: "number" in name,
+    "the sort of answer": lambda name: "answer" in name,
+    "what the query has and the edit lacks": lambda name: name.startswith("query") and "answer" not in name,
+    "the key's parts": lambda name: name.startswith("key"),
+    "all but the key's parts": lambda name: not name.startswith("key"),
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Some edits, what is asked of them, and the candidates of each question.
+
+    Attributes:
+        targets: the answer of each edit.
+        rank: int64 `[pairs]`, how near a candidate is among those of its sentence, from 0.
+    """
+
+    pairs: Pairs
+    targets: Sequence[str]
+    rank: Tensor
+
+    def surest(
+        self, model: ScopeModel, hidden: Tensor, candidates: int = CANDIDATES
+    ) -> tuple[Tensor, Tensor]:
+        """For each question the largest log-odds of its candidates, and that candidate's edit."""
+        logits = model.classify(self.pairs.lesson.features * ~hidden)
+        logits[self.rank >= candidates] = -torch.inf
+        count = len(self.pairs.trial.asked)
+        best = torch.full((count,), -torch.inf).scatter_reduce(0, self.pairs.query, logits, "amax")
+        edit = torch.zeros(count, dtype=torch.long)
+        top = logits == best[self.pairs.query]
+        edit[self.pairs.query[top]] = self.pairs.edit[top]
+        return best, edit
+
+    def right(self, edit: Tensor) -> Tensor:
+        """Whether the surest edit wants the answer that a question asks for; False where it asks for none."""
+        asked = self.pairs.trial.asked
+        found = [
+            one.edit is not None and self.targets[one.edit] == self.targets[at]
+            for one, at in zip(asked, edit.tolist(), strict=True)
+        ]
+        return torch.tensor(found)
+
+    @property
+    def asking(self) -> Tensor:
+        """Which questions ask for an edit."""
+        return torch.tensor([one.edit is not None for one in self.pairs.trial.asked])
+
+    def figures(self, best: Tensor, edit: Tensor, threshold: float) -> tuple[float, float]:
+        """Reach, and the share of the others that fires."""
+        fires, asking = best >= threshold, self.asking
+        return float((fires & self.right(edit))[asking].float().mean()), float(fires[~asking].float().mean())
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--texts", type=int, default=8)
+    asked = parser.parse_args()
+    rows = rows_of(asked.data)
+    edits = rows[asked.skip : asked.skip + asked.edits]
+    own = rows[asked.skip + asked.edits :][: asked.own]
+    with tempfile.TemporaryDirectory() as folder:
+        recipe, base = prepared(asked, own, Path(folder))
+        material = _material(recipe, edits) if own else None
+    learnt = scope_learnt_with(base, recipe.key.layer, recipe.calibration.questions, SilentReporter())
+    trial = _trial(edits, asked.locality)
+    readings = _read(base, recipe, trial, material)
+    measured = _measured(learnt.model, trial, readings, [str(row["target"]) for row in edits])
+    bounds = recipe.routing.max_false_fire.model_dump()
+    for line in _report(measured, learnt, material, readings, bounds, recipe.seed, asked.texts):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+
+def _report(
+    measured: Measurement,
+    learnt: Learnt,
+    material: Material | None,
+    readings: Readings,
+    bounds: dict[str, float],
+    seed: int,
+    texts: int,
+) -> Iterator[str]:
+    names = _feature_names(learnt.model, readings, measured.pairs.trial)
+    nothing = torch.zeros(len(names), dtype=torch.bool)
+    everything = _model_without(learnt, nothing, bounds, seed)
+    yield "| the classifier sees | reach | fires beside |"
+    yield "| --- | --- | --- |"
+    yield _row("everything", measured, *everything, nothing)
+    for kind, is_hidden in _LEFT_OUT.items():
+        hidden = torch.tensor([is_hidden(name) for name in names])
+        yield _row(f"not {kind}", measured, *_model_without(learnt, hidden, bounds, seed), hidden)
+    if material is not None:
+        yield from _by_what_it_learns(measured, learnt, material, readings, bounds, seed, everything, nothing)
+        both = moved(learnt, material, other_questions(material.anchors, seed), readings, seed)
+        everything = both.model, threshold_within(Evidence(both.corpus, both.outcomes), bounds)
+    yield ""
+    yield "| candidates | the right edit among them | reach | fires beside |"
+    yield "| --- | --- | --- | --- |"
+    for count in _CANDIDATES:
+        best, edit = measured.surest(everything[0], nothing, count)
+        among = float(_among(measured, count).float().mean())
+        reach, fires = measured.figures(best, edit, everything[1])
+        yield f"| {count} | {among:.3f} | {reach:.3f} | {fires:.3f} |"
+    best, edit = measured.surest(everything[0], nothing)
+    yield from _frontier(measured, best, edit)
+    yield from _failures(measured, best, edit, everything[1], texts)
+
+
+def _by_what_it_learns(
+    measured: Measurement,
+    learnt: Learnt,
+    material: Material,
+    readings: Readings,
+    bounds: dict[str, float],
+    seed: int,
+    corpus: tuple[ScopeModel, float],
+    nothing: Tensor,
+) -> Iterator[str]:
+    others = other_questions(material.anchors, seed)
+    yield ""
+    yield "| the classifier learns from | reach | fires beside |"
+    yield "| --- | --- | --- |"
+    yield _row("the corpus", measured, *corpus, nothing)
+    blank = Lesson(torch.empty((0, len(nothing))), torch.empty(0), torch.empty(0))
+    empty = Half(blank, torch.empty(0, dtype=torch.long), ())
+    for name, taught in (("own rows", replace(learnt, halves=(empty, empty))), ("both", learnt)):
+        after = moved(taught, material, others, readings, seed)
+        threshold = threshold_within(Evidence(after.corpus, after.outcomes), bounds)
+        yield _row(name, measured, after.model, threshold, nothing)
+
+
+def _row(name: str, measured: Measurement, model: ScopeModel, threshold: float, hidden: Tensor) -> str:
+    reach, fires = measured.figures(*measured.surest(model, hidden), threshold)
+    return f"| {name} | {reach:.3f} | {fires:.3f} |"
+
+
+def _model_without(
+    learnt: Learnt, hidden: Tensor, bounds: dict[str, float], seed: int
+) -> tuple[ScopeModel, float]:
+    """A classifier that never saw some features, and its threshold, learnt as `learn` does."""
+    lessons = [replace(half.lesson, features=half.lesson.features * ~hidden) for half in learnt.halves]
+    halves = [replace(half, lesson=lesson) for half, lesson in zip(learnt.halves, lessons, strict=True)]
+    outcomes = [
+        outcome
+        for at in (0, 1)
+        for outcome in halves[1 - at].outcomes(classified(learnt.model, lessons[at], seed))
+    ]
+    model = classified(learnt.model, Lesson.joined(lessons), seed)
+    return model, threshold_within(Evidence(outcomes), bounds)
+
+
+def _among(measured: Measurement, candidates: int) -> Tensor:
+    """Of the questions that ask for an edit, whether an edit with their answer is a candidate."""
+    pairs, targets = measured.pairs, measured.targets
+    found = torch.zeros(len(pairs.trial.asked), dtype=torch.bool)
+    for query, edit in zip(
+        pairs.query[measured.rank < candidates].tolist(),
+        pairs.edit[measured.rank < candidates].tolist(),
+        strict=True,
+    ):
+        wanted = pairs.trial.asked[query].edit
+        if wanted is not None and targets[wanted] == targets[edit]:
+            found[query] = True
+    return found[measured.asking]
+
+
+def _frontier(measured: Measurement, best: Tensor, edit: Tensor) -> Iterator[str]:
+    yield ""
+    yield "| may fire beside | reach |"
+    yield "| --- | --- |"
+    apart = best[~measured.asking].sort(descending=True).values
+    for share in _FALSE_FIRES:
+        allowed = int(share * len(apart) + 1e-9)
+        threshold = float(apart[allowed].nextafter(torch.tensor(torch.inf)))
+        yield f"| {share:.3f} | {measured.figures(best, edit, threshold)[0]:.3f} |"
+
+
+def _failures(
+    measured: Measurement, best: Tensor, edit: Tensor, threshold: float, texts: int
+) -> Iterator[str]:
+    trial = measured.pairs.trial
+    right, asking = measured.right(edit), measured.asking
+    among = torch.zeros(len(trial.asked), dtype=torch.bool)
+    among[asking] = _among(measured, CANDIDATES)
+    missed = asking & ~(right & (best >= threshold))
+    reasons = {
+        "the right edit is no candidate": missed & ~among,
+        "another edit is surer": missed & among & ~right,
+        "not sure enough": missed & among & right,
+    }
+    yield ""
+    yield f"missed: {int(missed.sum())} of {int(asking.sum())}"
+    for reason, some in reasons.items():
+        yield f"- {reason}: {int(some.sum())}"
+        for at in _evenly(some, texts):
+            wanted = trial.edits[int(trial.asked[at].edit or 0)][0]
+            sure = probability(float(best[at]))
+            yield f"  - {trial.asked[at].text!r} for {wanted!r} ({sure:.2f} of {probability(threshold):.2f})"
+    fired = ~asking & (best >= threshold)
+    yield f"fired beside: {int(fired.sum())} of {int((~asking).sum())}"
+    for at in _evenly(fired, texts):
+        by = trial.edits[int(edit[at])][0]
+        yield f"  - {trial.asked[at].text!r} by {by!r} ({probability(float(best[at])):.2f})"
+
+
+def _evenly(some: Tensor, most: int) -> list[int]:
+    """Some of the places that hold, evenly spread over all."""
+    places = some.nonzero().flatten().tolist()
+    return places[:: max(1, -(-len(places) // most))] if most else []
+
+
+def _trial(edits: Sequence[dict[str, Any]], locality: str) -> Trial:
+    prompts = {row["prompt"].strip() for row in edits}
+    asked = [Asked("rephrase", text, at) for at, row in enumerate(edits) for text in row.get("rephrases", ())]
+    apart = dict.fromkeys(row["locality_prompt"] for row in edits if row.get("locality_prompt"))
+    asked += [Asked(locality, text) for text in apart if text.strip() not in prompts]
+    return Trial([(row["prompt"].strip(), row.get("subject")) for row in edits], asked)
+
+
+def _measured(model: ScopeModel, trial: Trial, readings: Readings, targets: Sequence[str]) -> Measurement:
+    pairs = pairs_of(model, trial, readings, _MOST_CANDIDATES)
+    rank = torch.arange(len(pairs.query)) % min(_MOST_CANDIDATES, len(trial.edits))
+    return Measurement(pairs, targets, rank)
+
+
+def _material(recipe: Recipe, edits: Sequence[dict[str, Any]]) -> Material:
+    assert recipe.dataset is not None
+    rows = load_calibration(recipe.dataset, recipe.task, SilentReporter())
+    return collect_material(
+        rows,
+        (),
+        task=recipe.task,
+        share=1.0,
+        unrelated_share=0.0,
+        most=recipe.calibration.max_edits,
+        seed=recipe.seed,
+        apart_from=requests_of(edits),
+    )
+
+
+def _read(base: BaseModel, recipe: Recipe, trial: Trial, material: Material | None) -> Readings:
+    texts = [view for asked in trial.asked for view in asked_views(asked.text)]
+    texts += [prompt for prompt, _ in trial.edits]
+    if material is not None:
+        texts += texts_of(material, other_questions(material.anchors, recipe.seed))
+    return Readings(reader_for(base, recipe.key.layer).read(list(dict.fromkeys(texts))))
+
+
+def _feature_names(model: ScopeModel, readings: Readings, trial: Trial) -> list[str]:
+    side = model.side(model.records(readings.of([trial.edits[0][0]])))
+    return match(side, side, model.sizes)[1]
+
+
+if __name__ == "__main__":
+    main()
