@@ -132,6 +132,15 @@ def is_hard_locality(edit: Statement, prompt: str, task: str) -> bool:
     return task == "counterfact" or shares_frame(edit.prompt, edit.subject, prompt)
 
 
+def asks_of_same_subject(edit: Statement, prompt: str) -> bool:
+    """Whether a locality prompt of an edit names its subject, and does not read like the edit itself.
+
+    One that has the edit's words around a longer name is about another thing, as `Edwin the Elder` is.
+    """
+    named = bool(around_subject(prompt, edit.subject)[1])
+    return named and not shares_frame(edit.prompt, edit.subject, prompt)
+
+
 def made_rephrase(prompt: str, subject: str | None, drawn: random.Random) -> str:
     """A prompt in other words, without knowing its language.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from melo_cli.datasets import EditRequest
-from melo_cli.variants import is_hard_locality, plain
+from melo_cli.variants import asks_of_same_subject, is_hard_locality, plain
 
 _MOST_OTHERS = 4000
 """Neurons beside the anchors, at most: all distances between them are held in memory."""
@@ -22,6 +22,7 @@ class Anchor:
         rephrases: as the data give them; empty where they give none.
         subject: what it is about; None where that is not known.
         hard: prompts that read like it and must not fire, as the data give them.
+        same_subject: other questions about its subject, as the data give them.
         group: anchors of one group are about the same thing and are never held against each other.
     """
 
@@ -31,6 +32,7 @@ class Anchor:
     subject: str | None
     group: str
     hard: tuple[str, ...] = ()
+    same_subject: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Material:
 
     def prompts(self) -> list[str]:
         """Every prompt of the data that calibration learns from or measures, those of `others` left out."""
-        asked = [text for a in self.anchors for text in (a.prompt, *a.rephrases, *a.hard)]
+        asked = [text for a in self.anchors for text in (a.prompt, *a.rephrases, *a.hard, *a.same_subject)]
         return [*asked, *self.unrelated]
 
 
@@ -85,7 +87,7 @@ def collect_material(
             chosen.setdefault(plain(edit.prompt), edit)
     kept = sorted(chosen.values(), key=lambda edit: _position(_group(edit), seed))[:most]
     anchors = tuple(_anchor(edit, task) for edit in kept)
-    asked = {plain(text) for a in anchors for text in (a.prompt, *a.rephrases, *a.hard)}
+    asked = {plain(text) for a in anchors for text in (a.prompt, *a.rephrases, *a.hard, *a.same_subject)}
     own = [prompt for edit in kept for prompt, _ in edit.locality]
     free = [prompt for prompt in unrelated if _drawn(plain(prompt), unrelated_share, seed)]
     apart = {plain(prompt): prompt for prompt in (*own, *free) if plain(prompt) not in asked}
@@ -101,8 +103,10 @@ def collect_material(
 
 
 def _anchor(edit: EditRequest, task: str) -> Anchor:
-    hard = tuple(prompt for prompt, _ in edit.locality if is_hard_locality(edit, prompt, task))
-    return Anchor(edit.prompt, edit.target, edit.rephrases, edit.subject, _group(edit), hard)
+    prompts = [prompt for prompt, _ in edit.locality]
+    same = tuple(prompt for prompt in prompts if asks_of_same_subject(edit, prompt))
+    hard = tuple(prompt for prompt in prompts if is_hard_locality(edit, prompt, task) and prompt not in same)
+    return Anchor(edit.prompt, edit.target, edit.rephrases, edit.subject, _group(edit), hard, same)
 
 
 def _group(edit: EditRequest) -> str:

@@ -70,9 +70,9 @@ def texts_of(material: Material, others: Mapping[str, Sequence[str]]) -> list[st
     Args:
         others: as `other_questions` made them.
     """
-    texts = [text for each in material.anchors for text in (each.prompt, *each.rephrases, *each.hard)]
+    texts = material.prompts()
     texts += [text for some in others.values() for text in some]
-    texts += [*material.unrelated, *(each.prompt for each in material.others)]
+    texts += [each.prompt for each in material.others]
     return list(dict.fromkeys(view for text in texts for view in asked_views(text)))
 
 
@@ -89,14 +89,14 @@ def moved(
     """
     with_rephrases = [anchor for anchor in material.anchors if anchor.rephrases]
     if len(with_rephrases) < _FEWEST_TO_LEARN:
-        trial = _trial(material.anchors, (), material, material.unrelated, {})
+        trial = trial_of(material.anchors, (), material, material.unrelated, {})
         outcomes = outcomes_of(learnt.model, pairs_of(learnt.model, trial, readings)) if trial.asked else []
         return Moved(learnt.model, learnt.outcomes, outcomes, learnt=False)
     halves = _halves(material.anchors)
     tried = [
         pairs_of(
             learnt.model,
-            _trial(halves[at], halves[1 - at], material, material.unrelated[at::2], others),
+            trial_of(halves[at], halves[1 - at], material, material.unrelated[at::2], others),
             readings,
         )
         for at in (0, 1)
@@ -112,7 +112,7 @@ def moved(
     return Moved(classified(learnt.model, whole, seed), corpus, own, learnt=True)
 
 
-def _trial(
+def trial_of(
     stored: Sequence[Anchor],
     beside: Iterable[Anchor],
     material: Material,
@@ -126,7 +126,12 @@ def _trial(
     asked = [Asked("rephrase", text, at) for at, anchor in enumerate(stored) for text in anchor.rephrases]
     hard = [text for anchor in stored for text in anchor.hard] or [anchor.prompt for anchor in beside]
     asked += [Asked("hard", text) for text in hard if text not in known]
-    asked += [Asked("same_subject", text) for anchor in stored for text in others.get(anchor.prompt, ())]
+    asked += [
+        Asked("same_subject", text)
+        for anchor in stored
+        for text in (*anchor.same_subject, *others.get(anchor.prompt, ()))
+        if text not in known
+    ]
     asked += [Asked("unrelated", text) for text in unrelated if text not in known]
     return Trial(edits, asked)
 

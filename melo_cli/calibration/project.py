@@ -189,7 +189,8 @@ def stored_requests(project: Project) -> list[EditRequest]:
 
 def _moved(learnt: Learnt, material: Material, recipe: Recipe, base: BaseModel, reporter: Reporter) -> Moved:
     """What was learnt, moved by the project's own data where it has some to show."""
-    if not any(anchor.rephrases or anchor.hard for anchor in material.anchors) and not material.unrelated:
+    shown = any(each.rephrases or each.hard or each.same_subject for each in material.anchors)
+    if not shown and not material.unrelated:
         return Moved(learnt.model, learnt.outcomes, (), learnt=False)
     others = other_questions(material.anchors, recipe.seed)
     texts = texts_of(material, others)

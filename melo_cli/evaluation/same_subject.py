@@ -1,23 +1,14 @@
-"""Other questions about an edit's subject: which prompts are such, and making some out of other edits."""
+"""Other questions about an edit's subject, made of other edits."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
 
-from melo_cli.variants import Questions, Statement, around_subject, plain, shares_frame, swap_subject
+from melo_cli.variants import Questions, Statement, plain, swap_subject
 
 # Edits whose question is tried about a subject: it may ask what an edit of that subject asks, or be taken.
 _TRIES = 20
-
-
-def asks_of_same_subject(edit: Statement, prompt: str) -> bool:
-    """Whether a locality prompt of an edit names its subject, and does not read like the edit itself.
-
-    One that has the edit's words around a longer name is about another thing, as `Edwin the Elder` is.
-    """
-    named = bool(around_subject(prompt, edit.subject)[1])
-    return named and not shares_frame(edit.prompt, edit.subject, prompt)
 
 
 def questions_of_others(edits: Sequence[Statement], taken: Iterable[str], *, seed: int) -> list[str | None]:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from melo_cli.calibration import SeenPrompts
 from melo_cli.calibration.material import collect_material
-from melo_cli.calibration.own_data import other_questions, texts_of
+from melo_cli.calibration.own_data import other_questions, texts_of, trial_of
 from melo_cli.calibration.thresholds import ASKING, Evidence, shares, threshold_within
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, calibrate_again
@@ -130,6 +130,26 @@ def test_other_questions_about_a_subject_are_those_that_other_edits_ask() -> Non
     for prompt, texts in made.items():
         assert all(subjects[prompt] in text for text in texts)
         assert not own[prompt] & set(texts), "the edit's own question is no other one"
+
+
+@pytest.mark.parametrize(
+    ("locality", "kind"),
+    [
+        ("Who designed the Tower of Riga?", "same_subject"),
+        ("When was the Tower of Minsk opened?", "hard"),
+        ("When did it rain last?", "unrelated"),
+    ],
+)
+def test_an_edits_locality_prompts_are_measured_as_what_they_ask(locality: str, kind: str) -> None:
+    row = EditRequest(
+        "When was the Tower of Riga opened?", "1901", (), ((locality, None),), "the Tower of Riga"
+    )
+    found = material([row], share=1.0)
+    [anchor] = found.anchors
+    kinds = {"same_subject": anchor.same_subject, "hard": anchor.hard, "unrelated": found.unrelated}
+    assert {name for name, texts in kinds.items() if texts} == {kind}
+    trial = trial_of(found.anchors, (), found, found.unrelated, {})
+    assert [(asked.kind, asked.text) for asked in trial.asked if asked.text == locality] == [(kind, locality)]
 
 
 # How sure the router has to be
