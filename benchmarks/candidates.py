@@ -1,0 +1,74 @@
+"""Whether the graph of real keys finds the candidates that exact search finds, as Markdown.
+
+    python benchmarks/candidates.py MODEL EDITS.jsonl [EDITS.jsonl ...] [--encoder ENCODER]
+
+Every prompt of the files becomes a neuron, with keys learnt as a project learns them; their first rephrases
+are asked. There have to be `store.index.GRAPH_FROM` prompts or more for the graph to be made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scope import parser_of, prepared, rows_of
+
+from melo_cli.base_model import BaseModel
+from melo_cli.calibration.scope_cache import scope_learnt_with
+from melo_cli.recipe import Recipe
+from melo_cli.reporter import SilentReporter
+from melo_cli.scope.core.rules import CANDIDATES
+from melo_cli.scope.reading import reader_for
+from store.index import Found, Matrix, NeuronIndex
+from store.records import Vector
+
+_TIMED = 1000
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = parser_of(__doc__)
+    parser.add_argument("more", nargs="*", type=Path)
+    asked = parser.parse_args()
+    rows = [row for path in (asked.data, *asked.more) for row in rows_of(path)]
+    wanted = {row["prompt"].strip(): row["rephrases"] for row in rows}
+    recipe, base = prepared(asked, (), Path())
+    prompts = list(wanted)
+    rephrased = [(number, texts[0].strip()) for number, texts in enumerate(wanted.values()) if texts]
+    keys = _keys(asked, recipe, base, [*prompts, *(text for _, text in rephrased)])
+    stored, points = keys[: len(prompts)], keys[len(prompts) :]
+    right = np.array([number for number, _ in rephrased])
+    numbers = np.arange(len(prompts), dtype=np.int64)
+    index = NeuronIndex.of_none(keys.shape[1]).over(numbers, lambda some: stored[some])
+    if not index.settle():
+        parser.error(f"{len(prompts)} prompts are too few for a graph")
+    sys.stdout.write(f"{len(prompts):,} keys of {keys.shape[1]} numbers, {len(points):,} rephrases\n\n")
+    sys.stdout.write("| search | the right edit is nearest | among the eight | ms a key |\n")
+    sys.stdout.write("| --- | --- | --- | --- |\n")
+    for name, search in (("graph", index), ("exact", Matrix(numbers, stored))):
+        found = search.nearest(points, CANDIDATES)
+        started = time.perf_counter()
+        for point in points[:_TIMED]:
+            search.nearest(point[None], CANDIDATES)
+        each = 1000 * (time.perf_counter() - started) / min(_TIMED, len(points))
+        first, among = (_recall(found.first(count), right) for count in (1, CANDIDATES))
+        sys.stdout.write(f"| {name} | {first:.4f} | {among:.4f} | {each:.2f} |\n")
+
+
+def _keys(asked: argparse.Namespace, recipe: Recipe, base: BaseModel, texts: Sequence[str]) -> Vector:
+    learnt = scope_learnt_with(base, recipe.key.layer, asked.questions, SilentReporter())
+    keys: Vector = learnt.model.keys(reader_for(base, recipe.key.layer).read(texts)).numpy()
+    return keys
+
+
+def _recall(found: Found, right: np.ndarray) -> float:
+    """The share of points whose own neuron was found."""
+    return len(set(found.row[found.number == right[found.row]].tolist())) / len(right)
+
+
+if __name__ == "__main__":
+    main()
