@@ -1,6 +1,6 @@
 """What each part of the scope model is worth, what more reach would cost, and what is missed, as Markdown.
 
-    python benchmarks/scope_ablation.py MODEL EDITS.jsonl [options of scope.py] [--texts 8]
+    python benchmarks/scope_ablation.py MODEL EDITS.jsonl [options of scope.py] [--texts 8] [--whole]
 
 Takes the data and options of `scope.py`, and reads every text once. For each variant the classifier is
 trained anew on what it may see, the threshold is chosen anew within the recipe's bounds, and the same edits
@@ -11,6 +11,7 @@ each share of false fires. Then why rephrases are missed, and texts of both kind
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -116,6 +117,7 @@ def main() -> None:
     """Measure, and print."""
     parser = parser_of(__doc__)
     parser.add_argument("--texts", type=int, default=8)
+    parser.add_argument("--whole", action="store_true", help="leave no part of the scope model out")
     asked = parser.parse_args()
     rows = rows_of(asked.data)
     edits = rows[asked.skip : asked.skip + asked.edits]
@@ -128,7 +130,7 @@ def main() -> None:
     readings = _read(base, recipe, trial, material)
     measured = _measured(learnt.model, trial, readings, [str(row["target"]) for row in edits])
     bounds = recipe.routing.max_false_fire.model_dump()
-    for line in _report(measured, learnt, material, readings, bounds, recipe.seed, asked.texts):
+    for line in _report(measured, learnt, material, readings, bounds, recipe.seed, asked):
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
@@ -140,7 +142,7 @@ def _report(
     readings: Readings,
     bounds: dict[str, float],
     seed: int,
-    texts: int,
+    asked: argparse.Namespace,
 ) -> Iterator[str]:
     names = _feature_names(learnt.model, readings, measured.pairs.trial)
     nothing = torch.zeros(len(names), dtype=torch.bool)
@@ -148,7 +150,7 @@ def _report(
     yield "| the classifier sees | reach | fires beside |"
     yield "| --- | --- | --- |"
     yield _row("everything", measured, *everything, nothing)
-    for kind, is_hidden in _LEFT_OUT.items():
+    for kind, is_hidden in () if asked.whole else _LEFT_OUT.items():
         hidden = torch.tensor([is_hidden(name) for name in names])
         yield _row(f"not {kind}", measured, *_model_without(learnt, hidden, bounds, seed), hidden)
     if material is not None:
@@ -165,7 +167,7 @@ def _report(
         yield f"| {count} | {among:.3f} | {reach:.3f} | {fires:.3f} |"
     best, edit = measured.surest(everything[0], nothing)
     yield from _frontier(measured, best, edit)
-    yield from _failures(measured, best, edit, everything[1], texts)
+    yield from _failures(measured, best, edit, everything[1], asked.texts)
 
 
 def _by_what_it_learns(
