@@ -30,7 +30,7 @@ def chat(
     ] = None,
     max_new_tokens: Annotated[
         int | None,
-        typer.Option("--max-new-tokens", metavar="N", min=1, help="Longest answer, if not the recipe's."),
+        typer.Option("--max-new-tokens", metavar="N", min=1, help="Longest answer, if not 256 or the recipe's longer."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document a turn, each on a line.")
