@@ -22,8 +22,8 @@ from store.project import Project
 
 _STOPPED = "stopped"
 _LONG = 256
-"""Tokens of a chat's longest answer, if neither option nor recipe gives more: `generation.max_new_tokens` is made
-for answers of edits, which are short."""
+"""Tokens of a chat's longest answer where neither option nor recipe gives more: `generation.max_new_tokens` is
+made for answers of edits, which are short."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Turn:
 
 
 class Conversation:
-    """Turns with the edited model, greedily answered: each as `melo query` answers the same messages at length.
+    """Turns with the edited model, greedily answered: each as `melo query` answers the same messages.
 
     The project is followed: an edit that another process has made meanwhile answers from the next turn on.
 

@@ -39,13 +39,13 @@ def fill_in(row: Row, texts: list[str], subject: str | None, notes: Notes) -> li
 
 
 def filled_in(request: EditRequest, reporter: Reporter) -> EditRequest:
-    """A single edit with its subject in the place of `{}`, as `fill_in` has it in a row; else with a warning."""
+    """A single edit, its subject in the place of `{}` as `fill_in` has it in a row; else with a warning."""
     if _SLOT not in request.prompt:
         return request
     if request.subject is None or not _has_slot(request.prompt, request.subject):
         reporter.warn(
-            "the prompt's {} is taken word for word; to have one {} filled in, give a subject that the prompt "
-            "does not hold"
+            "the prompt's {} is taken word for word; to have one {} filled in, give a subject that the "
+            "prompt does not hold"
         )
         return request
     prompt, *rephrases = _filled([request.prompt, *request.rephrases], request.subject)
