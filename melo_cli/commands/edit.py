@@ -63,7 +63,7 @@ def edit(
         typer.Option(
             "--subject",
             metavar="TEXT",
-            help="What the single edit is about, as --prompt writes it or in place of its {}; else a name in it.",
+            help="What the single edit is about, as --prompt writes it or for its {}; else a name in it.",
             callback=require_text,
         ),
     ] = None,
