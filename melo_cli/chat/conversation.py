@@ -22,8 +22,8 @@ from store.project import Project
 
 _STOPPED = "stopped"
 _LONG = 256
-"""Tokens of a chat's longest answer where neither option nor recipe gives more: the recipe's own bound is made
-for the answers of edits, which are short."""
+"""Tokens of a chat's longest answer where neither option nor recipe gives more: the recipe's is made for
+the answers of edits, which are short."""
 
 
 @dataclass(frozen=True)
