@@ -269,6 +269,7 @@ class TestTwoTerminals:
         assert "the project is being written by process " in chat.error
         assert Project.open(own_edited / ".melo/facts").snapshot == 2
         editing.interrupt()
+        editing.until("press Ctrl-C again")
         editing.interrupt()
         code, _ = editing.end()
         assert code == 130
