@@ -82,7 +82,8 @@ class BaseModel:
     """A base model ready to answer: weights frozen, dropout off, on its device.
 
     Attributes:
-        max_length: tokens that a prompt and its answer may have together; None where there is no limit.
+        max_length: tokens that a prompt and its answer may have together, of an encoder-decoder each of them;
+            None where there is no limit.
         encoder: the sentence encoder whose states routes are made of, where there is one.
         takes_positions: whether a padded batch needs `position_ids` to be right: only one that is padded on
             the left may, and not where positions are relative or counted from the tokens themselves.

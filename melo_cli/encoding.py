@@ -128,15 +128,14 @@ class Encoder:
         prompt_ids = self.prompt(prompt)
         target_ids = self.target(prompt, target)
         limit = self.base.max_length
-        if (
-            self.base.kind is ModelKind.CAUSAL
-            and limit is not None
-            and len(prompt_ids) + len(target_ids) > limit
-        ):
+        together = self.base.kind is ModelKind.CAUSAL
+        length = len(target_ids) + (len(prompt_ids) if together else 0)
+        if limit is not None and length > limit:
+            told = "prompt and target have" if together else "the target has"
             raise PromptError(
-                f"prompt and target have {len(prompt_ids) + len(target_ids)} tokens, the model takes {limit}",
+                f"{told} {length} tokens, the model takes {limit}",
                 where=_shortened(prompt),
-                mend="shorten the prompt",
+                mend="shorten the prompt" if together else "shorten the target",
             )
         lengths = [len(self.tokenizer(alias).input_ids) + 1 for alias in aliases]
         return EncodedEdit(prompt_ids, target_ids, max(lengths, default=0))

@@ -36,10 +36,13 @@ def greedy_options(base: BaseModel, max_new_tokens: int) -> dict[str, Any]:
 
 
 def room_after(base: BaseModel, length: int) -> int:
-    """How many tokens may follow a prompt; the last one is not read again and needs no position."""
-    if base.kind is not ModelKind.CAUSAL or base.max_length is None:
+    """How many tokens may follow a prompt; the last one is not read again and needs no position.
+
+    An encoder-decoder's answer has positions of its own.
+    """
+    if base.kind is ModelKind.CLASSIFIER or base.max_length is None:
         return sys.maxsize
-    return base.max_length - length + 1
+    return base.max_length if base.kind is ModelKind.SEQ2SEQ else base.max_length - length + 1
 
 
 @torch.no_grad()

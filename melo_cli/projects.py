@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from melo_cli.errors import ProjectError, ProjectNotFoundError
+from melo_cli.errors import ProjectError, ProjectNotFoundError, StorageError
 from melo_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -112,6 +112,27 @@ def project_with_edits(path: Path) -> Project | None:
 
     project = Project.open(path) if Project.exists(path) else None
     return project if project is not None and project.edits() else None
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a project that cannot be written now, before any time is spent on it.
+
+    Raises:
+        ProjectLockedError: another process is writing it.
+        StorageError: its file system refuses, or that where it would be made.
+    """
+    from melo_cli.machine import existing, write_fault
+    from store import lock
+
+    if _is_project(path):
+        with lock.writing(path, 0.0):
+            return
+    if fault := write_fault(path):
+        raise StorageError(
+            f"no project can be made in {existing(path)} ({fault})",
+            where=str(path),
+            mend="name a folder that can be written with --project",
+        )
 
 
 def open_overview(path: Path, at: int | None = None) -> Overview:

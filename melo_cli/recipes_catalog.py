@@ -43,7 +43,7 @@ def shipped_recipes() -> list[RecipeInfo]:
 
 def is_recipe(name: str) -> bool:
     """Whether a name on the command line means a recipe, and no data: by its ending, or as a shipped one."""
-    suffix = Path(name).suffix
+    suffix = Path(name).suffix.lower()
     return suffix in _SUFFIXES or (not suffix and "/" not in name) or name in _shipped_paths()
 
 
@@ -58,7 +58,7 @@ def find_recipe(name: str) -> Path:
         RecipeError: neither a path nor a shipped recipe.
     """
     path = Path(name)
-    if path.suffix in _SUFFIXES or path.is_file():
+    if path.suffix.lower() in _SUFFIXES or path.is_file():
         return path
     shipped = _shipped_paths()
     if name not in shipped and len(path.parts) > 1:

@@ -41,7 +41,7 @@ def settle_special_tokens(
     Raises:
         ModelError: there is neither a padding nor an end token.
     """
-    pad = _settle_padding(model, tokenizer)
+    pad = _settle_padding(model, tokenizer, generates=generates)
     if not generates:
         return SpecialTokens(pad, (), None)
     own = _ids(model.generation_config.eos_token_id if model.generation_config is not None else None)
@@ -54,7 +54,7 @@ def settle_special_tokens(
     return SpecialTokens(pad, stops, next((token for token in candidates if token is not None), None))
 
 
-def _settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+def _settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, generates: bool) -> int:
     known = vocabulary_size(model)
     config = model.config.get_text_config()
     named = (getattr(config, "pad_token_id", None), tokenizer.pad_token_id, tokenizer.eos_token_id)
@@ -63,7 +63,8 @@ def _settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
         raise ModelError(
             "it has neither a pad nor an end token that it knows", where=config.name_or_path or None
         )
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known:
+    # Users pad a classifier's batch by its tokenizer. Where text is written, the mask says what is padding.
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known or not generates:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(usable[0])
     if getattr(config, "pad_token_id", None) != usable[0]:
         config.pad_token_id = usable[0]

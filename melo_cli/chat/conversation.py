@@ -10,15 +10,20 @@ from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditOutcome, edit_opened
 from melo_cli.encoding import Message
 from melo_cli.errors import ModelError, PromptError
+from melo_cli.greedy import room_after
 from melo_cli.loading import OpenProject, follow_newest
 from melo_cli.querying import encode, speaks_against
 from melo_cli.reporter import Reporter
 from melo_cli.scope.core.rules import NO_ROUTE, Route
 from melo_cli.streaming import Show
+from melo_cli.subjects import guessed_subject
 from melo_cli.versions import library_versions
 from store.project import Project
 
 _STOPPED = "stopped"
+_LONG = 256
+"""Tokens of a chat's longest answer where neither option nor recipe gives more: the recipe's is made for
+the answers of edits, which are short."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Conversation:
     Args:
         opened: at its newest snapshot.
         command: the command line, for the history of the project.
-        max_new_tokens: longest answer, if not the recipe's.
+        max_new_tokens: longest answer; else the recipe's, or 256 where that is less.
 
     Attributes:
         turns: oldest first; without a chat template none of them is a part of what is asked next.
@@ -79,7 +84,7 @@ class Conversation:
         self._opened = opened
         self._reporter = reporter
         self._command = command
-        self._length = max_new_tokens or opened.recipe.generation.max_new_tokens
+        self._length = max_new_tokens or max(opened.recipe.generation.max_new_tokens, _LONG)
         self._system: str | None = None
         self._made: list[str] = []
         self.turns: list[Turn] = []
@@ -142,7 +147,8 @@ class Conversation:
         Raises:
             MeloError: nothing has been asked, the edit does not fit the model, or somebody else is writing.
         """
-        request = EditRequest(self.last.prompt, target)
+        prompt = self.last.prompt
+        request = EditRequest(prompt, target, subject=guessed_subject(prompt))
         self._follow()
         summary = edit_opened(self._opened, request, self._reporter, command=self._command)
         (outcome,) = summary.outcomes
@@ -196,6 +202,7 @@ class Conversation:
     ) -> tuple[str, str | None]:
         """An answer, and why it lacks its end; where Ctrl-C stops it, what has been shown is the answer."""
         ids = encode(self._opened.encoder, self.messages(before, prompt))
+        length = min(self._length, room_after(self._opened.asker.base, len(ids)))
         pieces: list[str] = []
 
         def told(piece: str) -> None:
@@ -203,10 +210,10 @@ class Conversation:
             show(piece)
 
         try:
-            answer, ended = self._opened.asker.stream(ids, block, self._length, told)
+            answer, ended = self._opened.asker.stream(ids, block, length, told)
         except KeyboardInterrupt:
             return "".join(pieces), _STOPPED
-        return answer, None if ended else f"cut at {self._length} tokens"
+        return answer, None if ended else f"cut at {length} tokens"
 
     def _make_room(self, prompt: str) -> None:
         """Forget the oldest turns where the model does not take them and a whole answer."""

@@ -20,6 +20,21 @@ class Lines(Protocol):
         """
 
 
+def line_of_stdin(line: bytes, number: int) -> str:
+    """The text of a line, the first without the byte order mark that Windows may put before it.
+
+    Args:
+        number: counted from 1.
+
+    Raises:
+        PromptError: it is not UTF-8.
+    """
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise PromptError("it is not UTF-8", where=f"stdin:{number}", mend="save it as UTF-8") from error
+
+
 class TypedLines:
     """Lines typed behind a prompt, edited with the keys of readline and called back with the arrows."""
 
@@ -51,12 +66,7 @@ class PipedLines:
     def next(self, prompt: str) -> str | None:
         line = sys.stdin.buffer.readline()
         self._read += 1
-        try:
-            return line.decode("utf-8").rstrip("\r\n") if line else None
-        except UnicodeDecodeError as error:
-            raise PromptError(
-                "it is not UTF-8", where=f"stdin:{self._read}", mend="save it as UTF-8"
-            ) from error
+        return line_of_stdin(line, self._read).rstrip("\r\n") if line else None
 
 
 def _end_line() -> None:

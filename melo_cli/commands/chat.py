@@ -30,7 +30,9 @@ def chat(
     ] = None,
     max_new_tokens: Annotated[
         int | None,
-        typer.Option("--max-new-tokens", metavar="N", min=1, help="Longest answer, if not the recipe's."),
+        typer.Option(
+            "--max-new-tokens", metavar="N", min=1, help="Longest answer; else the recipe's, at least 256."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document a turn, each on a line.")

@@ -63,7 +63,7 @@ def edit(
         typer.Option(
             "--subject",
             metavar="TEXT",
-            help="What the single edit is about, as --prompt writes it; else a name in it.",
+            help="What the single edit is about, as --prompt writes it or for its {}; else a name in it.",
             callback=require_text,
         ),
     ] = None,
@@ -104,6 +104,10 @@ def edit(
             where="melo edit",
             mend="name a RECIPE or a file of edits, or give --prompt and --target",
         )
+    if request is not None:
+        from melo_cli.datasets import filled_in
+
+        request = filled_in(request, terminal)
     source = edit_source(recipe, model, overrides or [], project, base, single=request is not None)
     terminal.heading(f"project {source.project}")
     if estimate:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from melo_cli.collector import collect_from_here
+from melo_cli.commands._lines import line_of_stdin
 from melo_cli.commands._options import (
     AtOption,
     BaseOption,
@@ -73,10 +74,7 @@ def query(
 def _lines_of_stdin() -> list[Any]:
     prompts: list[Any] = []
     for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            prompt = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise PromptError("it is not UTF-8", where=f"stdin:{number}", mend="save it as UTF-8") from error
+        prompt = line_of_stdin(line, number).strip()
         if prompt:
             prompts.append(_messages(prompt) or prompt)
     if not prompts:

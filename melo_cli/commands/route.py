@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from melo_cli.collector import collect_from_here
+from melo_cli.commands._lines import line_of_stdin
 from melo_cli.commands._options import (
     AtOption,
     BaseOption,
@@ -145,11 +146,10 @@ def _lines_of_stdin() -> Iterator[Sequence[str | PromptError]]:
 
 def _prompt(line: bytes, number: int) -> str | PromptError:
     """What a line asks, or what is wrong with it: a server that writes another line goes on."""
-    where = f"stdin:{number}"
     try:
-        text = line.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        return PromptError("it is not UTF-8", where=where, mend="save it as UTF-8")
+        text = line_of_stdin(line, number).strip()
+    except PromptError as error:
+        return error
     try:
         told = json.loads(text) if text.startswith(("{", "[")) else text
     except (ValueError, RecursionError):
@@ -159,7 +159,9 @@ def _prompt(line: bytes, number: int) -> str | PromptError:
         asked = asked.get("prompt")
     if isinstance(asked, str) and _is_text(asked):
         return asked
-    return PromptError("it has no prompt", where=where, mend='write {"prompt": "..."} or a list of messages')
+    return PromptError(
+        "it has no prompt", where=f"stdin:{number}", mend='write {"prompt": "..."} or a list of messages'
+    )
 
 
 def _is_text(found: str) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from melo_cli.datasets.notes import Notes
+from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row
 from melo_cli.errors import DatasetError
+from melo_cli.reporter import Reporter
 
 _SLOT = "{}"
 _OF_ROME = ("relation_id", "target_true")
@@ -30,9 +33,23 @@ def fill_in(row: Row, texts: list[str], subject: str | None, notes: Notes) -> li
         notes.without_subject.append(row)
     elif _has_slot(prompt, subject):
         notes.filled_in += 1
-        return [text.replace(_SLOT, subject) if _has_slot(text, subject) else text for text in texts]
+        return _filled(texts, subject)
     notes.braces += 1
     return texts
+
+
+def filled_in(request: EditRequest, reporter: Reporter) -> EditRequest:
+    """A single edit, its subject in the place of `{}` as `fill_in` has it in a row; else with a warning."""
+    if _SLOT not in request.prompt:
+        return request
+    if request.subject is None or not _has_slot(request.prompt, request.subject):
+        reporter.warn(
+            "the prompt's {} is taken word for word; to have one {} filled in, give a subject that the "
+            "prompt does not hold"
+        )
+        return request
+    prompt, *rephrases = _filled([request.prompt, *request.rephrases], request.subject)
+    return replace(request, prompt=prompt, rephrases=tuple(rephrases))
 
 
 def require_subjects(notes: Notes) -> None:
@@ -43,6 +60,10 @@ def require_subjects(notes: Notes) -> None:
     """
     if notes.filled_in and notes.without_subject:
         raise _lacks_subject(notes.without_subject[0])
+
+
+def _filled(texts: Sequence[str], subject: str) -> list[str]:
+    return [text.replace(_SLOT, subject) if _has_slot(text, subject) else text for text in texts]
 
 
 def _has_slot(text: str, subject: str) -> bool:

@@ -22,7 +22,7 @@ from melo_cli.loading import (
     router_for,
     stored_recipe,
 )
-from melo_cli.projects import project_with_edits
+from melo_cli.projects import project_with_edits, require_writable
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
 from melo_cli.versions import library_versions
@@ -97,6 +97,7 @@ def calibrate_again(
     recipe = stored_recipe(project, overrides, {"key": key, "routing": routing})
     if recipe.routing.scope != "verified":
         raise RecipeError("only the rule verified is calibrated", where="--set routing.scope")
+    require_writable(path)
     section = recipe.model.at(base_of(project, base), revision=project.base.revision)
     reporter.info(f"loading {section.described}")
     loaded = load_base_model(section, recipe.task, encoder=recipe.key.encoder)

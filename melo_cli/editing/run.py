@@ -22,6 +22,7 @@ from melo_cli.editing.room import require_room
 from melo_cli.errors import DatasetError
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.paraphrase import Paraphraser, kinds_of
+from melo_cli.projects import require_writable
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Progress, Reporter
 from melo_cli.scope.corpus import load_corpus
@@ -83,6 +84,7 @@ def edit_dataset(
         MeloError: recipe, data, model or project do not fit; nothing has been changed then.
     """
     requests = requests_of(recipe, reporter)
+    require_writable(path)
     needs = require_room(recipe, requests, path, reporter, force=force)
     opened, calibration = open_or_create(recipe, requests, path, reporter, command=command)
     requests = with_class_names(requests, opened.routed.base)
@@ -111,6 +113,7 @@ def edit_first(
         MeloError: recipe, edit, model or project do not fit; nothing has been changed then.
     """
     check_training_section(recipe.training)
+    require_writable(path)
     require_room(recipe, [request], path, reporter, force=force)
     opened, calibration = open_or_create(recipe, [request], path, reporter, command=command)
     return replace(_with_aftermath(opened, request, reporter, command), calibration=calibration)
@@ -126,6 +129,7 @@ def edit_single(
     Raises:
         MeloError: there is no such project, or the edit does not fit the model.
     """
+    require_writable(path)
     return _with_aftermath(open_project(path, base=base), request, reporter, command)
 
 

@@ -75,6 +75,25 @@ def test_a_recipe_and_a_single_edit_go_together(
     assert (edit.prompt, edit.target, edit.status) == ("By whom was it opened?", "Gustave", "live")
 
 
+def test_a_single_edits_template_takes_its_subject(
+    here: Path, melo: Melo, write_recipe: Callable[..., None], pico_gpt2: Path
+) -> None:
+    write_recipe(here, "small", pico_gpt2, "custom")
+    words = ("--prompt", "{} was the founder of", "--rephrase", "{} founded", "--target", "Gustave")
+    run = melo("edit", "small.yaml", *words, "--subject", "Jan Smit")
+    assert run.code == 0
+    literal = melo("edit", *words)
+    warning = (
+        "melo: warning: the prompt's {} is taken word for word; to have one {} filled in, give a subject"
+    )
+    assert warning in literal.err
+    filled, plain = Project.open(here / ".melo/small").edits()
+    assert (filled.prompt, filled.record.subject) == ("Jan Smit was the founder of", "Jan Smit")
+    assert filled.record.rephrases == ("Jan Smit founded",)
+    assert (plain.prompt, filled.status) == ("{} was the founder of", "live"), "another prompt's edit stays"
+    assert "warning" not in run.err
+
+
 def test_the_recipe_of_a_project_is_given_out_and_makes_the_same(
     here: Path, melo: Melo, pico_llama: Path
 ) -> None:

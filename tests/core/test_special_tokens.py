@@ -69,9 +69,11 @@ def test_a_decoders_classes_do_not_hang_on_batch_mates(
     prompts = [base.tokenizer(text).input_ids for text in texts]
     with torch.no_grad():
         together = base.model(**pad_prompts(base, prompts)).logits
+        by_tokenizer = base.model(**base.tokenizer(texts, padding=True, return_tensors="pt")).logits
         for row, prompt in enumerate(prompts):
             alone = base.model(input_ids=torch.tensor([prompt])).logits[0]
             torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(by_tokenizer[row], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_every_way_of_asking_stops_at_either_end_token(pico_llama: Path, changed: Change) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from pico_architectures import ARCHITECTURES, OTHER, PROMPT, plainly_asked, recipe_of
+from pico_architectures import ARCHITECTURES, OTHER, POSITIONS, PROMPT, plainly_asked, recipe_of
 
 from melo_cli.base_model import BaseModel, ModelKind, load_base_model
 from melo_cli.editing import edit_dataset
-from melo_cli.encoding import pad_prompts
-from melo_cli.errors import ModelError
+from melo_cli.encoding import Encoder, pad_prompts
+from melo_cli.errors import ModelError, PromptError
 from melo_cli.exporting.adapters import ADAPTERS, export_peft
+from melo_cli.greedy import room_after, write_greedily
 from melo_cli.loading import OpenProject, open_project
 from melo_cli.recipe import ModelSection
 from melo_cli.reporter import SilentReporter
@@ -99,3 +100,16 @@ def test_what_padding_would_change_is_refused(
     pico_tokenizer.save_pretrained(tmp_path / "model")
     with pytest.raises(ModelError, match=f"architecture {reason}"):
         load_base_model(ModelSection(name_or_path=str(tmp_path / "model"), device="cpu"), "custom")
+
+
+@pytest.mark.parametrize("name", ["marian", "pegasus"])
+def test_an_encoder_decoder_writes_no_further_than_its_positions(built: Built, name: str) -> None:
+    base = load_base_model(ModelSection(name_or_path=str(built(name)), device="cpu"), "custom")
+    encoder = Encoder(base)
+    ids = encoder.prompt(PROMPT)
+    assert room_after(base, len(ids)) == base.max_length == POSITIONS
+    with pytest.raises(PromptError, match=rf"the target has \d+ tokens, the model takes {POSITIONS}"):
+        encoder.edit(PROMPT, "that " * POSITIONS)
+    base.model.generation_config.suppress_tokens = list(base.special.stops)  # it never comes to an end
+    (written,) = write_greedily(base, [ids], room_after(base, len(ids)))
+    assert len(written) == POSITIONS

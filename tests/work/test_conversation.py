@@ -43,10 +43,11 @@ def own(chat_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def chat(own: Path, reporter: Any) -> Chat:
-    """Begin a conversation with the copy."""
+    """Begin a conversation with the copy; its answers are as long as the recipe's."""
 
-    def begin(path: Path = own, **options: Any) -> Conversation:
-        return Conversation(open_project(path), reporter, command=COMMAND, **options)
+    def begin(path: Path = own, max_new_tokens: int | None = 6, **options: Any) -> Conversation:
+        told = {"max_new_tokens": max_new_tokens, **options}
+        return Conversation(open_project(path), reporter, command=COMMAND, **told)
 
     return begin
 
@@ -204,6 +205,23 @@ def test_an_answer_that_is_cut_says_so(chat: Chat, own: Path) -> None:
     (cut,) = ask(chat(max_new_tokens=2), OTHER)
     assert (cut.cut, cut.answer) == ("cut at 2 tokens", queried(own, OTHER, max_new_tokens=2)[0].edited)
     assert ask(chat(max_new_tokens=12), EDITED)[0].cut is None
+
+
+def test_an_answer_is_as_long_as_a_chat_needs_it_where_nobody_bounds_it(chat: Chat, own: Path) -> None:
+    (turn,) = ask(chat(max_new_tokens=None), OTHER)
+    room = open_project(own).routed.base.max_length
+    assert room is not None
+    long = queried(own, OTHER, max_new_tokens=room)[0].edited
+    assert len(long) > len(queried(own, OTHER)[0].edited)
+    assert turn.answer == long
+    assert turn.cut is not None and int(turn.cut.split()[2]) < room, "the prompt is in there too"
+
+
+def test_an_edit_is_about_the_name_in_its_question(chat: Chat, own: Path) -> None:
+    conversation = chat()
+    ask(conversation, OTHER)
+    conversation.edit("London")
+    assert Project.open(own).edit("e000002").record.subject == "Cologne"
 
 
 def test_the_oldest_turns_are_forgotten_where_the_model_takes_no_more(
