@@ -23,9 +23,8 @@ import torch
 from scope import parser_of, prepared, requests_of, rows_of
 from torch import Tensor
 
-from melo_cli.base_model import BaseModel
 from melo_cli.calibration.material import Material, collect_material
-from melo_cli.calibration.own_data import moved, other_questions, texts_of
+from melo_cli.calibration.own_data import moved, other_questions, texts_of, what_they_ask
 from melo_cli.calibration.scope_cache import scope_learnt_with
 from melo_cli.calibration.thresholds import Evidence, threshold_within
 from melo_cli.datasets import load_calibration
@@ -33,6 +32,7 @@ from melo_cli.recipe import Recipe
 from melo_cli.reporter import SilentReporter
 from melo_cli.scope.core.features import match
 from melo_cli.scope.core.model import ScopeModel
+from melo_cli.scope.core.reader import Reader
 from melo_cli.scope.core.rules import CANDIDATES, probability
 from melo_cli.scope.core.words import asked_views
 from melo_cli.scope.learning import (
@@ -113,6 +113,14 @@ class Measurement:
         return float((fires & self.right(edit))[asking].float().mean()), float(fires[~asking].float().mean())
 
 
+@dataclass(frozen=True)
+class OwnRows:
+    """What a project's own data show, and other questions made of them (`other_questions`)."""
+
+    material: Material
+    others: dict[str, list[str]]
+
+
 def main() -> None:
     """Measure, and print."""
     parser = parser_of(__doc__)
@@ -121,16 +129,17 @@ def main() -> None:
     asked = parser.parse_args()
     rows = rows_of(asked.data)
     edits = rows[asked.skip : asked.skip + asked.edits]
-    own = rows[asked.skip + asked.edits :][: asked.own]
+    learnt_from = rows[asked.skip + asked.edits :][: asked.own]
     with tempfile.TemporaryDirectory() as folder:
-        recipe, base = prepared(asked, own, Path(folder))
-        material = _material(recipe, edits) if own else None
-    learnt = scope_learnt_with(base, recipe.key.layer, recipe.calibration.questions, SilentReporter())
+        recipe, base = prepared(asked, learnt_from, Path(folder))
+        learnt = scope_learnt_with(base, recipe.key.layer, recipe.calibration.questions, SilentReporter())
+        reader = reader_for(base, recipe.key.layer)
+        own = _own_rows(recipe, edits, learnt, reader) if learnt_from else None
     trial = _trial(edits, asked.locality)
-    readings = _read(base, recipe, trial, material)
+    readings = _read(reader, trial, own)
     measured = _measured(learnt.model, trial, readings, [str(row["target"]) for row in edits])
     bounds = recipe.routing.max_false_fire.model_dump()
-    for line in _report(measured, learnt, material, readings, bounds, recipe.seed, asked):
+    for line in _report(measured, learnt, own, readings, bounds, recipe.seed, asked):
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
@@ -138,7 +147,7 @@ def main() -> None:
 def _report(
     measured: Measurement,
     learnt: Learnt,
-    material: Material | None,
+    own: OwnRows | None,
     readings: Readings,
     bounds: dict[str, float],
     seed: int,
@@ -153,9 +162,9 @@ def _report(
     for kind, is_hidden in () if asked.whole else _LEFT_OUT.items():
         hidden = torch.tensor([is_hidden(name) for name in names])
         yield _row(f"not {kind}", measured, *_model_without(learnt, hidden, bounds, seed), hidden)
-    if material is not None:
-        yield from _by_what_it_learns(measured, learnt, material, readings, bounds, seed, everything, nothing)
-        both = moved(learnt, material, other_questions(material.anchors, seed), readings, seed)
+    if own is not None:
+        yield from _by_what_it_learns(measured, learnt, own, readings, bounds, seed, everything, nothing)
+        both = moved(learnt, own.material, own.others, readings, seed)
         everything = both.model, threshold_within(Evidence(both.corpus, both.outcomes), bounds)
     yield ""
     yield "| candidates | the right edit among them | reach | fires beside |"
@@ -173,14 +182,13 @@ def _report(
 def _by_what_it_learns(
     measured: Measurement,
     learnt: Learnt,
-    material: Material,
+    own: OwnRows,
     readings: Readings,
     bounds: dict[str, float],
     seed: int,
     corpus: tuple[ScopeModel, float],
     nothing: Tensor,
 ) -> Iterator[str]:
-    others = other_questions(material.anchors, seed)
     yield ""
     yield "| the classifier learns from | reach | fires beside |"
     yield "| --- | --- | --- |"
@@ -188,7 +196,7 @@ def _by_what_it_learns(
     blank = Lesson(torch.empty((0, len(nothing))), torch.empty(0), torch.empty(0))
     empty = Half(blank, torch.empty(0, dtype=torch.long), ())
     for name, taught in (("own rows", replace(learnt, halves=(empty, empty))), ("both", learnt)):
-        after = moved(taught, material, others, readings, seed)
+        after = moved(taught, own.material, own.others, readings, seed)
         threshold = threshold_within(Evidence(after.corpus, after.outcomes), bounds)
         yield _row(name, measured, after.model, threshold, nothing)
 
@@ -287,11 +295,10 @@ def _measured(model: ScopeModel, trial: Trial, readings: Readings, targets: Sequ
     return Measurement(pairs, targets, rank)
 
 
-def _material(recipe: Recipe, edits: Sequence[dict[str, Any]]) -> Material:
+def _own_rows(recipe: Recipe, edits: Sequence[dict[str, Any]], learnt: Learnt, reader: Reader) -> OwnRows:
     assert recipe.dataset is not None
-    rows = load_calibration(recipe.dataset, recipe.task, SilentReporter())
-    return collect_material(
-        rows,
+    material = collect_material(
+        load_calibration(recipe.dataset, recipe.task, SilentReporter()),
         (),
         task=recipe.task,
         share=1.0,
@@ -300,14 +307,16 @@ def _material(recipe: Recipe, edits: Sequence[dict[str, Any]]) -> Material:
         seed=recipe.seed,
         apart_from=requests_of(edits),
     )
+    asks = what_they_ask(material.anchors, learnt.model, reader)
+    return OwnRows(material, other_questions(material.anchors, asks, recipe.seed))
 
 
-def _read(base: BaseModel, recipe: Recipe, trial: Trial, material: Material | None) -> Readings:
+def _read(reader: Reader, trial: Trial, own: OwnRows | None) -> Readings:
     texts = [view for asked in trial.asked for view in asked_views(asked.text)]
     texts += [prompt for prompt, _ in trial.edits]
-    if material is not None:
-        texts += texts_of(material, other_questions(material.anchors, recipe.seed))
-    return Readings(reader_for(base, recipe.key.layer).read(list(dict.fromkeys(texts))))
+    if own is not None:
+        texts += texts_of(own.material, own.others)
+    return Readings(reader.read(list(dict.fromkeys(texts))))
 
 
 def _feature_names(model: ScopeModel, readings: Readings, trial: Trial) -> list[str]:

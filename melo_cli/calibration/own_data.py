@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+from torch import Tensor
 
 from melo_cli.calibration.material import Anchor, Material
 from melo_cli.scope.core.model import ScopeModel
+from melo_cli.scope.core.reader import Reader
 from melo_cli.scope.core.words import asked_views
 from melo_cli.scope.learning import (
     Asked,
@@ -24,6 +28,7 @@ from melo_cli.variants import Questions, swap_subject
 
 _OTHER_QUESTIONS = 2
 _TRIED = 20
+_NEAREST_PART = 4
 _FEWEST_TO_LEARN = 24
 """Edits with rephrases that the classifier is moved by; fewer are measured alone."""
 
@@ -44,21 +49,36 @@ class Moved:
     learnt: bool
 
 
-def other_questions(anchors: Sequence[Anchor], seed: int) -> dict[str, list[str]]:
+def what_they_ask(anchors: Sequence[Anchor], model: ScopeModel, reader: Reader) -> Tensor:
+    """What each anchor's prompt asks, of anybody: `[anchors, size]`, each of unit length."""
+    return model.question_parts(model.keys(reader.read([anchor.prompt for anchor in anchors])))
+
+
+def other_questions(anchors: Sequence[Anchor], asks: Tensor, seed: int) -> dict[str, list[str]]:
     """For each prompt other questions about its subject: rephrases of other edits, asked about it.
 
     Data seldom have any, and a router that never saw one takes every question about a subject for the edit's.
+    An edit whose question is near to the prompt's own may ask the same in other words, so of those drawn for
+    it the nearest quarter gives none.
+
+    Args:
+        asks: `what_they_ask`.
     """
     drawn = random.Random(seed)
     questions = Questions(anchors)
-    donors = [anchor for anchor in anchors if anchor.subject and anchor.rephrases]
+    donors = [at for at, anchor in enumerate(anchors) if anchor.subject and anchor.rephrases]
     found: dict[str, list[str]] = {}
-    for anchor in anchors:
-        others = [donor for donor in drawn.sample(donors, len(donors)) if donor.group != anchor.group]
+    for at, anchor in enumerate(anchors):
+        others = (
+            donor
+            for donor in drawn.sample(donors, len(donors))
+            if anchors[donor].group != anchor.group and not questions.alike(anchor, anchors[donor])
+        )
+        tried = list(islice(others, _TRIED)) if anchor.subject else []
+        nearest = (asks[tried] @ asks[at]).topk(len(tried) // _NEAREST_PART).indices.tolist()
         made = (
             swap_subject(drawn.choice(donor.rephrases), str(donor.subject), str(anchor.subject))
-            for donor in others[:_TRIED]
-            if anchor.subject and not questions.alike(anchor, donor)
+            for donor in (anchors[donor] for place, donor in enumerate(tried) if place not in nearest)
         )
         found[anchor.prompt] = [text for text in made if text is not None][:_OTHER_QUESTIONS]
     return found

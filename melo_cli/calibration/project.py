@@ -12,7 +12,7 @@ from torch import Tensor
 
 from melo_cli.base_model import BaseModel
 from melo_cli.calibration.material import Material, collect_material
-from melo_cli.calibration.own_data import Moved, moved, other_questions, texts_of
+from melo_cli.calibration.own_data import Moved, moved, other_questions, texts_of, what_they_ask
 from melo_cli.calibration.scope_cache import learnt_by_others, scope_learnt_with
 from melo_cli.calibration.seen import digests
 from melo_cli.calibration.thresholds import Evidence, shares, threshold_within
@@ -192,10 +192,12 @@ def _moved(learnt: Learnt, material: Material, recipe: Recipe, base: BaseModel, 
     shown = any(each.rephrases or each.hard or each.same_subject for each in material.anchors)
     if not shown and not material.unrelated:
         return Moved(learnt.model, learnt.outcomes, (), learnt=False)
-    others = other_questions(material.anchors, recipe.seed)
+    reader = reader_for(base, recipe.key.layer)
+    asks = what_they_ask(material.anchors, learnt.model, reader)
+    others = other_questions(material.anchors, asks, recipe.seed)
     texts = texts_of(material, others)
     with reporter.progress("learning scope: reading the edits", len(texts), "texts") as progress:
-        reading = reader_for(base, recipe.key.layer).read(texts, progress.advance)
+        reading = reader.read(texts, progress.advance)
     return moved(learnt, material, others, Readings(reading), recipe.seed)
 
 

@@ -112,7 +112,7 @@ def test_false_fires_are_counted_with_every_edit_stored_and_nothing_is_learnt_fr
     anchors = {anchor.prompt for anchor in found.anchors}
     others = {edit.prompt for edit in edits} - anchors
     assert len(anchors) >= 24 and len(others) >= 12
-    made = other_questions(found.anchors, seed=0)
+    made = other_questions(found.anchors, torch.eye(len(found.anchors)), seed=0)
     read = set(texts_of(found, made))
     assert others < read, "they are stored in the trials"
     unseen = {text for edit in edits if edit.prompt in others for text in edit.rephrases}
@@ -123,13 +123,41 @@ def test_false_fires_are_counted_with_every_edit_stored_and_nothing_is_learnt_fr
 def test_other_questions_about_a_subject_are_those_that_other_edits_ask() -> None:
     edits = requests(facts(40))
     found = material(edits, share=1.0)
-    made = other_questions(found.anchors, seed=0)
+    made = other_questions(found.anchors, torch.eye(len(found.anchors)), seed=0)
     subjects = {edit.prompt: str(edit.subject) for edit in edits}
     own = {edit.prompt: {edit.prompt, *edit.rephrases} for edit in edits}
     assert sum(map(len, made.values())) >= len(edits)
     for prompt, texts in made.items():
         assert all(subjects[prompt] in text for text in texts)
         assert not own[prompt] & set(texts), "the edit's own question is no other one"
+
+
+def test_no_other_question_is_taken_from_the_edits_whose_question_is_nearest() -> None:
+    """Two wordings ask the same: about a subject of the first the second is no negative."""
+    asked = [
+        ("The headquarters of {} are in", "where {} is based"),
+        ("{} is based in", "the home of {}"),
+        ("Who founded {}?", "the founder of {}"),
+        ("How many work at {}?", "the staff of {}"),
+        ("What does {} make?", "the products of {}"),
+        ("Who owns {}?", "the owner of {}"),
+    ]
+    edits = [
+        EditRequest(prompt.format(name), "there", (again.format(name),), (), name)
+        for number, name in enumerate(names(48))
+        for prompt, again in [asked[number % 6]]
+    ]
+    anchors = material(edits, share=1.0).anchors
+    wording = [
+        next(at for at, (text, _) in enumerate(asked) if text.format(each.subject) == each.prompt)
+        for each in anchors
+    ]
+    vectors = torch.eye(6)
+    vectors[1] = torch.nn.functional.normalize(vectors[0] + 0.1 * vectors[1], dim=0)
+    made = other_questions(anchors, vectors[wording], seed=0)
+    heads = [text for each, at in zip(anchors, wording, strict=True) if at == 0 for text in made[each.prompt]]
+    assert len(heads) >= 8
+    assert not any(text.startswith("the home of") for text in heads)
 
 
 @pytest.mark.parametrize(
