@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-# Folders of the wheel; melo_cli/recipes_catalog.py and melo_cli/scope/corpus.py look there.
+# Folders of the wheel; melo_cli/recipe/catalogue.py and melo_cli/scope/corpus.py look there.
 RECIPES = "melo_cli.shipped_recipes"
 SCOPE = "melo_cli.shipped_scope"
 

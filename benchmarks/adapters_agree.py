@@ -17,9 +17,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from melo_cli.base_model import load_base_model
-from melo_cli.loading import OpenProject, open_project
-from melo_cli.scoring import TargetBatch, target_batch
+from melo_cli.models.base_model import load_base_model
+from melo_cli.runtime.loading import OpenProject, open_project
+from melo_cli.runtime.scoring import TargetBatch, target_batch
 
 LIMIT = 1e-4
 

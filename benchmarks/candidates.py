@@ -3,7 +3,7 @@
     python benchmarks/candidates.py MODEL EDITS.jsonl [EDITS.jsonl ...] [--encoder ENCODER]
 
 Every prompt of the files becomes a neuron, with keys learnt as a project learns them; their first rephrases
-are asked. There have to be `store.index.GRAPH_FROM` prompts or more for the graph to be made.
+are asked. There have to be `store.index.neuron_index.GRAPH_FROM` prompts or more for the graph to be made.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from scope import parser_of, prepared, rows_of
 
-from melo_cli.base_model import BaseModel
 from melo_cli.calibration.scope_cache import scope_learnt_with
+from melo_cli.models.base_model import BaseModel
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import SilentReporter
 from melo_cli.scope.core.rules import CANDIDATES
 from melo_cli.scope.reading import reader_for
-from store.index import Found, Matrix, NeuronIndex
+from store.index.neuron_index import Found, Matrix, NeuronIndex
 from store.records import Vector
 
 _TIMED = 1000

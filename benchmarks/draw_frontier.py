@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from melo_cli.evaluation.decision_measures import measure_of
 from melo_cli.evaluation.frontier import best_within, ceiling, frontier
-from melo_cli.evaluation.measures import measure_of
 from melo_cli.evaluation.page.charts import frontier_chart
 from melo_cli.evaluation.page.style import STYLE
 from melo_cli.evaluation.results import Result

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from melo_cli.architecture import default_targets, embedding_name
-from melo_cli.base_model import load_base_model
-from melo_cli.fingerprint import weight_files
+from melo_cli.models.architecture import default_targets, embedding_name
+from melo_cli.models.base_model import load_base_model
+from melo_cli.models.fingerprint import weight_files
 from melo_cli.recipe import ModelSection, recipe_from_mapping
 from melo_cli.tuner.layer import linear_shape
 from melo_cli.versions import library_versions

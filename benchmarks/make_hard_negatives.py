@@ -13,7 +13,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from melo_cli.variants import plain, swap_subject
+from melo_cli.paraphrase.subject_swaps import plain, swap_subject
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(arguments: argparse.Namespace, count: int, method: str) -> list[Any]:
-    from melo_cli.projects import open_store
+    from melo_cli.runtime.projects import open_store
 
     live = [edit.edit_id for edit in open_store(arguments.project).edits() if edit.status == "live"][:count]
     with tempfile.TemporaryDirectory() as place:

@@ -27,7 +27,7 @@ _LEAST = 0.01
 def main() -> None:
     """Run, and print what takes at least a hundredth."""
     options = _options()
-    for module in ("melo_cli.editing", "melo_cli.loading", "matplotlib.figure"):
+    for module in ("melo_cli.editing", "melo_cli.runtime.loading", "matplotlib.figure"):
         importlib.import_module(module)
     settings = [part for each in options.set for part in ("--set", each)]
     profile = cProfile.Profile()

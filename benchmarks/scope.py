@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from melo_cli.base_model import BaseModel, load_base_model
 from melo_cli.calibration import calibrate
 from melo_cli.datasets import EditRequest
-from melo_cli.loading import resolve_recipe
+from melo_cli.models.base_model import BaseModel, load_base_model
 from melo_cli.recipe import Recipe, recipe_from_mapping
 from melo_cli.recipe.schema import CalibrationSection
 from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.loading import resolve_recipe
 from melo_cli.scope.core.exported import NeuronTable
 from melo_cli.scope.core.router import Router, verified_router
 from melo_cli.scope.core.rules import Route

@@ -23,8 +23,8 @@ import torch
 from scope import parser_of, prepared, requests_of, rows_of
 from torch import Tensor
 
-from melo_cli.calibration.material import Material, collect_material
-from melo_cli.calibration.own_data import moved, other_questions, texts_of, what_they_ask
+from melo_cli.calibration.calibration_data import Material, collect_material
+from melo_cli.calibration.project_examples import moved, other_questions, texts_of, what_they_ask
 from melo_cli.calibration.scope_cache import scope_learnt_with
 from melo_cli.calibration.thresholds import Evidence, threshold_within
 from melo_cli.datasets import load_calibration
@@ -35,18 +35,8 @@ from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.core.reader import Reader
 from melo_cli.scope.core.rules import CANDIDATES, probability
 from melo_cli.scope.core.words import asked_views
-from melo_cli.scope.learning import (
-    Asked,
-    Half,
-    Learnt,
-    Lesson,
-    Pairs,
-    Readings,
-    Trial,
-    classified,
-    pairs_of,
-)
 from melo_cli.scope.reading import reader_for
+from melo_cli.scope.training import Asked, Half, Learnt, Lesson, Pairs, Readings, Trial, classified, pairs_of
 
 _MOST_CANDIDATES = 32
 _CANDIDATES = (1, 2, 4, 8, 16, 32)

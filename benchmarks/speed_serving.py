@@ -26,9 +26,9 @@ from peft import get_peft_model
 from torch import Tensor
 from transformers import AutoConfig
 
-from melo_cli.base_model import ModelKind, load_base_model, model_kind, tasks_of
-from melo_cli.loading import OpenProject, assemble, resolve_recipe
+from melo_cli.models.base_model import ModelKind, load_base_model, model_kind, tasks_of
 from melo_cli.recipe import recipe_from_mapping
+from melo_cli.runtime.loading import OpenProject, assemble, resolve_recipe
 from melo_cli.scope.core.turns import LastUserTurn
 from melo_cli.tuner import peft_lora_config
 from store.project import Project

@@ -27,16 +27,16 @@ import torch
 from counting import Parts, bytes_of, clock, copy_rate, operations_of, product_rate
 from torch import Tensor, nn
 
-from melo_cli.base_model import BaseModel, ModelKind, load_base_model
 from melo_cli.datasets import load_edits
 from melo_cli.editing import training as melo_training
 from melo_cli.editing.optimizers import build_optimizer, build_scheduler
 from melo_cli.editing.training import TrainedBlock, initial_parameters, train_block, train_blocks
-from melo_cli.encoding import IGNORED, EncodedEdit
-from melo_cli.loading import encoder_for, resolve_recipe
+from melo_cli.models.base_model import BaseModel, ModelKind, load_base_model
+from melo_cli.models.encoding import IGNORED, EncodedEdit
 from melo_cli.recipe import Recipe, TrainingSection, load_recipe
 from melo_cli.reporter import SilentReporter
-from melo_cli.scoring import target_batch, target_logits
+from melo_cli.runtime.loading import encoder_for, resolve_recipe
+from melo_cli.runtime.scoring import target_batch, target_logits
 from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel, SliceBank
 
 _PARTS = ["forward, once", "forward", "backward", "optimizer"]

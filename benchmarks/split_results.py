@@ -4,7 +4,8 @@
     python benchmarks/split_results.py PROJECT RESULTS.parquet
 
 An edit is contradicted where another one asks the same of the same subject in other words and wants another
-answer: as `melo_cli.variants.Questions` tells, by the words around the subject. Prints a Markdown table.
+answer: as `melo_cli.paraphrase.subject_swaps.Questions` tells, by the words around the subject. Prints a
+Markdown table.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from melo_cli.evaluation.results import Result
-from melo_cli.projects import open_store
-from melo_cli.variants import Questions, plain
+from melo_cli.paraphrase.subject_swaps import Questions, plain
+from melo_cli.runtime.projects import open_store
 from store.records import EditView
 
 

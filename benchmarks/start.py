@@ -20,7 +20,7 @@ import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from melo_cli.projects import open_overview
+from melo_cli.runtime.projects import open_overview
 
 _LOADING = "loading the base model"
 _QUERY, _ABOVE_LOADING = "melo query", "melo query, above loading"

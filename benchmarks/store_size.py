@@ -29,8 +29,8 @@ from pathlib import Path
 
 import numpy as np
 
-from store import index
-from store.gc import collect
+from store.index import neuron_index
+from store.maintenance.gc import collect
 from store.project import Project
 from store.records import BaseReference, LoraSlice, NewEdit, edit_id
 
@@ -162,7 +162,7 @@ def measure(root: Path) -> dict[str, object]:
 
 def measure_exact(root: Path) -> dict[str, object]:
     """The same by one matrix product."""
-    index.GRAPH_FROM = sys.maxsize
+    neuron_index.GRAPH_FROM = sys.maxsize
     return measure(root)
 
 

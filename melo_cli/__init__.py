@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from melo_cli.loading import load
+    from melo_cli.runtime.loading import load
 
     __version__: str
 
@@ -15,7 +15,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str) -> Any:
     """`load` and `__version__` on first use: importing melo_cli must stay cheap, and torch is not."""
     if name == "load":
-        from melo_cli.loading import load
+        from melo_cli.runtime.loading import load
 
         return load
     if name == "__version__":

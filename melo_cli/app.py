@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 import melo_cli
-from melo_cli.collector import nothing_collected
+from melo_cli.commands._garbage_collection import nothing_collected
 from melo_cli.commands.calibrate import calibrate
 from melo_cli.commands.chat import chat
 from melo_cli.commands.diff import diff
@@ -37,7 +37,7 @@ from melo_cli.commands.show import show
 from melo_cli.commands.status import status
 from melo_cli.commands.verify import verify
 from melo_cli.errors import MeloError
-from melo_cli.terminal import Terminal, print_error
+from melo_cli.ui.terminal import Terminal, print_error
 from store.errors import StoreWarning
 
 # In the order of `--help`.

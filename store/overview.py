@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from store import fileio, manifest
-from store.documents import Head, Pointer, Snapshot
-from store.merges import Merge, merges
+from store.format import file_io, manifest
+from store.format.documents import Head, Pointer, Snapshot
+from store.format.merge_plan import Merge, merges
 from store.records import EFFECTIVE_STATUSES, JSON, BaseReference, FileEntry, SnapshotInfo
 
 
@@ -98,7 +98,7 @@ class Overview:
 
     def size_bytes(self) -> int:
         """Bytes of all files of the project on the disk."""
-        return fileio.size_on_disk(self.path)
+        return file_io.size_on_disk(self.path)
 
 
 @dataclass(frozen=True, slots=True)

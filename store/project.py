@@ -11,11 +11,12 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from store import checks, documents, fileio, layout, lock, manifest
-from store.clusters import Cluster
-from store.documents import Head, Snapshot
+from store import validation
+from store.clusters.rules import Cluster
 from store.errors import ProjectExistsError
-from store.neighbours import neighbours
+from store.format import documents, file_io, layout, lock, manifest
+from store.format.documents import Head, Snapshot
+from store.index.nearest_neighbours import neighbours
 from store.overview import Overview
 from store.records import (
     EFFECTIVE_STATUSES,
@@ -82,7 +83,7 @@ class Project(Overview):
         first = Snapshot(info, parent=None, key_dim=None, token_width=None, complete=True, files=())
         documents.require_json(info)
         for folder in layout.FOLDERS:
-            fileio.make_folder(root / folder)
+            file_io.make_folder(root / folder)
         with lock.writing(root, 0.0):
             pointer = manifest.write_snapshot(root, first)
             manifest.write_head(root, Head(name, base, pointer, oldest=0))
@@ -112,7 +113,7 @@ class Project(Overview):
         with lock.writing(root, 0.0):
             if cls.open(root).edits():
                 raise ProjectExistsError("the project has edits", where=str(root))
-        fileio.remove_folder(root, root.with_name(f"{root.name}.removed-{os.getpid()}"))
+        file_io.remove_folder(root, root.with_name(f"{root.name}.removed-{os.getpid()}"))
 
     @staticmethod
     def exists(path: str | Path) -> bool:
@@ -150,7 +151,7 @@ class Project(Overview):
         Raises:
             UnknownEditError: there is none.
         """
-        return self._state.view(self._state.edits.record(checks.known_edit(self._state, name)))
+        return self._state.view(self._state.edits.record(validation.known_edit(self._state, name)))
 
     def block_ids(self) -> list[str]:
         """The ids of all blocks, oldest first."""
@@ -174,14 +175,14 @@ class Project(Overview):
         """For each key float32 [n, d] the `k` nearest live neurons, the nearest first.
 
         Of neurons equally near the newest comes first. Where fewer than `k` are live, all are given.
-        Distances are exact, and so is which neurons are the nearest, below `index.GRAPH_FROM` live ones; from
-        there on the HNSW graph finds 99 in 100 of the eight nearest and more. Which of them fires is the
-        caller's rule; the first whose `center_distance` is at most its `radius` is the paper's.
+        Distances are exact, and so is which neurons are the nearest, below `neuron_index.GRAPH_FROM` live
+        ones; from there on the HNSW graph finds 99 in 100 of the eight nearest and more. Which of them fires
+        is the caller's rule; the first whose `center_distance` is at most its `radius` is the paper's.
 
         Raises:
             KeyShapeError: the keys have another size than those of the project, or are not finite.
         """
-        points = checks.key_rows(keys, self.key_dim)
+        points = validation.key_rows(keys, self.key_dim)
         if self.key_dim is None:
             return [[] for _ in points]
         state = self._state
@@ -196,7 +197,7 @@ class Project(Overview):
             UnknownEditError: there is no such edit.
             DamagedProjectError: its file is broken.
         """
-        return [self._state.edits.tokens(checks.known_edit(self._state, name)) for name in edit_ids]
+        return [self._state.edits.tokens(validation.known_edit(self._state, name)) for name in edit_ids]
 
     def keys(self, edit_ids: Iterable[str]) -> Vector:
         """The keys float32 [n, d] of edits that are neurons.
@@ -204,7 +205,7 @@ class Project(Overview):
         Raises:
             UnknownEditError: there is no such edit.
         """
-        return self._state.edits.keys([checks.known_edit(self._state, name) for name in edit_ids])
+        return self._state.edits.keys([validation.known_edit(self._state, name) for name in edit_ids])
 
     def files(self) -> list[FileEntry]:
         """The files that make up this snapshot."""
@@ -220,9 +221,9 @@ class Project(Overview):
         names = [entry.path for entry in self._state.files]
         names += [layout.snapshot_name(snapshot.info.number) for snapshot in chain]
         for part in layout.FOLDERS:
-            fileio.make_folder(folder / part)
+            file_io.make_folder(folder / part)
         for name in names:
-            fileio.copy(layout.inside(self.path, name), folder / name)
+            file_io.copy(layout.inside(self.path, name), folder / name)
         oldest = chain[-1].info.number
         manifest.write_head(folder, replace(self._state.head, newest=pointer, oldest=oldest))
 
@@ -253,7 +254,7 @@ def _require_free(root: Path) -> None:
             "there is a project here already", where=str(root), mend="choose another folder"
         )
     ours = {*layout.FOLDERS, layout.LOCK, layout.LOCK_HOLDER}
-    with fileio.refusals(root):
+    with file_io.refusals(root):
         found = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
     others = [name for name in found if name.removesuffix(layout.TEMPORARY) not in {*ours, layout.MANIFEST}]
     if others or (root.exists() and not root.is_dir()):

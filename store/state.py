@@ -10,15 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from store import codec, index, index_file, layout, lock, manifest
-from store.cluster_set import ClusterSet
-from store.clusters import Numbers, distances
-from store.deltas import ClusterRows, ClusterTable
-from store.documents import Head, Pointer, Snapshot
+from store.clusters.cluster_set import ClusterSet
+from store.clusters.delta import ClusterRows, ClusterTable
+from store.clusters.rules import Numbers, distances
+from store.edit_status import NO_FATES, FateRow, Fates
 from store.errors import ProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
-from store.fates import NO_FATES, FateRow, Fates
-from store.index import NeuronIndex
-from store.merges import of_role
+from store.format import codec, layout, lock, manifest
+from store.format.documents import Head, Pointer, Snapshot
+from store.format.merge_plan import of_role
+from store.format.segments import Edits, open_segment
+from store.format.tables import blocks, clusters, keymaps, states
+from store.index import index_file, neuron_index
+from store.index.neuron_index import NeuronIndex
 from store.records import (
     Block,
     ClusterInfo,
@@ -31,8 +34,6 @@ from store.records import (
     edit_id,
     number_of,
 )
-from store.segments import Edits, open_segment
-from store.tables import blocks, clusters, keymaps, states
 
 
 class State:
@@ -225,7 +226,7 @@ class State:
         with _no_failure():
             record = index_file.read_record(self.root)
             known = record.edits if record is not None and record.keys == self._keys_name() else 0
-            if self.unsaved or self.edits.count - known >= index.GRAPH_FROM:
+            if self.unsaved or self.edits.count - known >= neuron_index.GRAPH_FROM:
                 self._save_index()
 
     def save_index(self) -> None:
@@ -257,7 +258,7 @@ class State:
         dim, live = self.edits.dim, self.live()
         assert dim is not None, "a snapshot that has keys"
         graph, trouble = None, None
-        if len(live) >= index.GRAPH_FROM:
+        if len(live) >= neuron_index.GRAPH_FROM:
             graph, trouble = index_file.load(self.root, dim, self._keys_name(), self.snapshot_sha256)
         made = NeuronIndex(dim, live, self.edits.keys, graph)
         self.unsaved = made.settle()

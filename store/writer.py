@@ -6,17 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from store import checks, compact, rewrite
-from store.changes import Change, Note, counts_after
-from store.cluster_set import ClusterSet, changed
-from store.commit import write_commit
-from store.documents import Head, Snapshot
-from store.fates import FateRow
-from store.merges import merges
+from store import validation
+from store.clusters.cluster_set import ClusterSet, changed
+from store.commits import recompute
+from store.commits.commit_delta import Change, Note, counts_after
+from store.commits.staging import Staged, stage
+from store.commits.supersede import Prompts
+from store.commits.write import write_commit
+from store.edit_status import FateRow
+from store.format.documents import Head, Snapshot
+from store.format.merge_plan import merges
+from store.maintenance import compact
 from store.records import JSON, FileEntry, KeyMap, LoraSlice, NewEdit, SnapshotInfo, Tokens, Vector, edit_id
-from store.staging import Staged, stage
 from store.state import State
-from store.supersede import Prompts
 
 if TYPE_CHECKING:
     from store.project import Project
@@ -70,7 +72,7 @@ class Writer:
             StorageError: the file system refused; the project is as it was.
         """
         state = self._state
-        asked = {checks.known_edit(state, name) for name in edit_ids}
+        asked = {validation.known_edit(state, name) for name in edit_ids}
         gone = asked - state.fates.reverted
         if not gone:
             return state.snapshot.info
@@ -107,7 +109,7 @@ class Writer:
             StorageError: the file system refused; the project is as it was.
         """
         state = self._state
-        fates, then = rewrite.as_it_was(state, State.load(state.root, snapshot))
+        fates, then = recompute.as_it_was(state, State.load(state.root, snapshot))
         numbers = range(1, state.edits.count + 1)
         changed = [fates.row(number) for number in numbers if fates.row(number) != state.fates.row(number)]
         if not changed:
@@ -152,7 +154,7 @@ class Writer:
             DamagedProjectError: a file of edits is broken.
             StorageError: the file system refused; the project is as it was.
         """
-        change = rewrite.rekeyed(self._state, key_map, keys, tokens, radii)
+        change = recompute.rekeyed(self._state, key_map, keys, tokens, radii)
         return self.commit(change, Note(action, recipe, seed, versions, command, detail or {}))
 
     def compact(self, *, versions: Mapping[str, str], command: str | None = None) -> SnapshotInfo:

@@ -1,8 +1,8 @@
 """Learning what an edit answers for, and how sure the router has to be."""
 
-from melo_cli.calibration.learnable import calibration_rows, learnable
-from melo_cli.calibration.project import Calibration, calibrate, put_in_force, stored_requests
-from melo_cli.calibration.seen import SeenPrompts
+from melo_cli.calibration.run import Calibration, calibrate, put_in_force, stored_requests
+from melo_cli.calibration.seen_prompts import SeenPrompts
+from melo_cli.calibration.training_rephrases import calibration_rows, learnable
 
 __all__ = [
     "Calibration",

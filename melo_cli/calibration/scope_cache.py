@@ -16,15 +16,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from melo_cli.base_model import BaseModel
-from melo_cli.hub_cache import is_hub_id
 from melo_cli.machine import main_memory
+from melo_cli.models.base_model import BaseModel
+from melo_cli.models.hub_cache import is_hub_id
+from melo_cli.models.user_cache import user_cache
 from melo_cli.reporter import Reporter
 from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.corpus import corpus_digest, load_corpus
-from melo_cli.scope.learning import Half, Learnt, Lesson, Outcome, Readings, learn, texts_to_read
 from melo_cli.scope.reading import reader_for
-from melo_cli.user_cache import user_cache
+from melo_cli.scope.training import Half, Learnt, Lesson, Outcome, Readings, learn, texts_to_read
 
 _VERSION = 3
 """Of what is learnt and how: a cache of another version is not used."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from melo_cli.answering import same_answer
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditOutcome, edit_opened
-from melo_cli.encoding import Message
 from melo_cli.errors import ModelError, PromptError
-from melo_cli.greedy import room_after
-from melo_cli.loading import OpenProject, follow_newest
-from melo_cli.querying import encode, speaks_against
+from melo_cli.models.encoding import Message
+from melo_cli.paraphrase.subject_guess import guessed_subject
 from melo_cli.reporter import Reporter
+from melo_cli.runtime.greedy import room_after
+from melo_cli.runtime.inference import same_answer
+from melo_cli.runtime.loading import OpenProject, follow_newest
+from melo_cli.runtime.querying import encode, speaks_against
+from melo_cli.runtime.streaming import Show
 from melo_cli.scope.core.rules import NO_ROUTE, Route
-from melo_cli.streaming import Show
-from melo_cli.subjects import guessed_subject
 from melo_cli.versions import library_versions
 from store.project import Project
 

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melo_cli.errors import MeloError
-from melo_cli.projects import ProjectRef, choose_project, open_store, project_for_recipe, project_with_edits
-from melo_cli.recipes_catalog import find_recipe, is_recipe
+from melo_cli.recipe.catalogue import find_recipe, is_recipe
+from melo_cli.runtime.projects import (
+    ProjectRef,
+    choose_project,
+    open_store,
+    project_for_recipe,
+    project_with_edits,
+)
 
 if TYPE_CHECKING:
     from melo_cli.recipe import Recipe
@@ -96,7 +102,7 @@ def _by_model(
 
 def _kept(project: Project, data: str | None, overrides: Sequence[str], base: str | None) -> Recipe:
     """The settings that a project has, with other edits and with its base where that lies now."""
-    from melo_cli.loading import base_of, stored_recipe
+    from melo_cli.runtime.loading import base_of, stored_recipe
 
     dataset = project.recipe.get("dataset")
     kept = dataset if isinstance(dataset, dict) else {}

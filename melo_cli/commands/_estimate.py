@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from melo_cli.commands._edit_source import EditSource
-from melo_cli.commands.rendering.forecast import forecast_document, forecast_fields
 from melo_cli.errors import MeloError
-from melo_cli.terminal import Terminal
+from melo_cli.ui.estimate import forecast_document, forecast_fields
+from melo_cli.ui.terminal import Terminal
 
 if TYPE_CHECKING:
-    from melo_cli.editing.forecast import Forecast
+    from melo_cli.editing.time_estimate import Forecast
 
 
 def show_estimate(terminal: Terminal, source: EditSource, *, single: bool, force: bool) -> None:

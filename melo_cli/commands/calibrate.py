@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from melo_cli.collector import collect_from_here
+from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption
-from melo_cli.commands.rendering.calibration import calibration_document, show_calibration
-from melo_cli.projects import choose_project
-from melo_cli.terminal import Terminal
+from melo_cli.runtime.projects import choose_project
+from melo_cli.ui.calibration import calibration_document, show_calibration
+from melo_cli.ui.terminal import Terminal
 
 
 def calibrate(

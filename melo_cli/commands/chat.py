@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from melo_cli.collector import collect_from_here
-from melo_cli.commands._lines import Lines, PipedLines, TypedLines
+from melo_cli.commands._chat_session import ChatSession
+from melo_cli.commands._garbage_collection import collect_from_here
+from melo_cli.commands._input_lines import Lines, PipedLines, TypedLines
 from melo_cli.commands._options import BaseOption, ProjectOption, require_text
-from melo_cli.commands._session import ChatSession
-from melo_cli.commands.rendering.chat import ChatView, JsonView, TerminalView
-from melo_cli.projects import choose_project
-from melo_cli.terminal import Terminal
+from melo_cli.runtime.projects import choose_project
+from melo_cli.ui.chat import ChatView, JsonView, TerminalView
+from melo_cli.ui.terminal import Terminal
 
 
 def chat(
@@ -53,7 +53,7 @@ def chat(
     else:
         terminal.info(f"project {chosen}")
     from melo_cli.chat.conversation import Conversation
-    from melo_cli.loading import open_project
+    from melo_cli.runtime.loading import open_project
 
     opened = open_project(chosen.path, base=base)
     collect_from_here()

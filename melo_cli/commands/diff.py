@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
-from melo_cli.commands.rendering.history import changes_document, changes_table
-from melo_cli.projects import choose_project, open_store
-from melo_cli.terminal import Terminal
+from melo_cli.runtime.projects import choose_project, open_store
+from melo_cli.ui.history import changes_document, changes_table
+from melo_cli.ui.terminal import Terminal
 
 
 def diff(

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from melo_cli.commands._options import JsonOption
-from melo_cli.commands.rendering.checkup import Checkup, checkup_document, checkup_fields
-from melo_cli.terminal import Terminal
+from melo_cli.ui.doctor import Checkup, checkup_document, checkup_fields
+from melo_cli.ui.terminal import Terminal
 
 
 def doctor(

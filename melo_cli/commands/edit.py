@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from melo_cli.collector import collect_from_here
 from melo_cli.commands._edit_source import EditSource, edit_source
 from melo_cli.commands._estimate import show_estimate
+from melo_cli.commands._garbage_collection import collect_from_here
+from melo_cli.commands._interactive import ask_for_edit
 from melo_cli.commands._interrupt import stop_on_interrupt
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption, require_text, require_texts
-from melo_cli.commands._questions import ask_for_edit
-from melo_cli.commands.rendering.calibration import show_calibration
-from melo_cli.commands.rendering.edits import edit_document, show_edit_summary, show_single_edit
 from melo_cli.errors import MeloError
-from melo_cli.projects import open_store
-from melo_cli.subjects import guessed_subject
-from melo_cli.terminal import Terminal
+from melo_cli.paraphrase.subject_guess import guessed_subject
+from melo_cli.runtime.projects import open_store
+from melo_cli.ui.calibration import show_calibration
+from melo_cli.ui.edits import edit_document, show_edit_summary, show_single_edit
+from melo_cli.ui.terminal import Terminal
 
 if TYPE_CHECKING:
     from melo_cli.datasets import EditRequest

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from melo_cli.collector import collect_from_here
+from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import AtOption, BaseOption, BlockCacheOption, JsonOption, ProjectOption
-from melo_cli.commands.rendering.figures import show_report
 from melo_cli.errors import MeloError
-from melo_cli.projects import choose_project
-from melo_cli.terminal import Terminal
+from melo_cli.runtime.projects import choose_project
+from melo_cli.ui.metrics import show_report
+from melo_cli.ui.terminal import Terminal
 
 if TYPE_CHECKING:
     from melo_cli.evaluation import EvalReport
@@ -86,7 +86,7 @@ def evaluate(
     terminal.heading(f"project {chosen}")
     from melo_cli.evaluation import evaluate as measure
     from melo_cli.evaluation import parse_baselines
-    from melo_cli.loading import open_project
+    from melo_cli.runtime.loading import open_project
 
     names, settings = parse_baselines(baseline, baseline_set or [])
     opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)

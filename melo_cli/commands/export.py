@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from melo_cli.collector import collect_from_here
+from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import AtOption, BaseOption, JsonOption, ProjectOption
-from melo_cli.commands.rendering.exports import export_document, show_export
 from melo_cli.errors import MeloError
-from melo_cli.projects import choose_project
-from melo_cli.terminal import Terminal
+from melo_cli.runtime.projects import choose_project
+from melo_cli.ui.exports import export_document, show_export
+from melo_cli.ui.terminal import Terminal
 
 if TYPE_CHECKING:
     from melo_cli.exporting import ExportSummary
-    from melo_cli.loading import OpenProject
+    from melo_cli.runtime.loading import OpenProject
 
 # How many edits, rephrases and unrelated prompts are asked of what was written, where --check does not say.
 _CHECKED = 8
@@ -155,7 +155,7 @@ def export(
     terminal.heading(f"project {found}")
     options = _options(kind, asked, base_name=base_name, dtype=dtype, check=check) | {"overwrite": overwrite}
     from melo_cli.exporting import chosen
-    from melo_cli.loading import open_project
+    from melo_cli.runtime.loading import open_project
 
     in_memory = kind == MERGED and merge_method is not Method.SUM
     opened = open_project(found.path, at=at, base=base, weights=in_memory)

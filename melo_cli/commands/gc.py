@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
-from melo_cli.commands.rendering.upkeep import collected_document, show_collected
-from melo_cli.projects import choose_project, open_store
-from melo_cli.terminal import Terminal
+from melo_cli.runtime.projects import choose_project, open_store
+from melo_cli.ui.maintenance import collected_document, show_collected
+from melo_cli.ui.terminal import Terminal
 
 
 def gc(
@@ -36,7 +36,7 @@ def gc(
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
     from melo_cli.versions import library_versions
-    from store.gc import collect
+    from store.maintenance.gc import collect
 
     opened = open_store(chosen.path)
     done = collect(opened.path, keep=keep, dry_run=dry_run, versions=library_versions(), command=context.obj)

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from melo_cli.commands._options import JsonOption, PickleOption, TrustOption
-from melo_cli.commands.rendering.modules import inspection_document, show_inspection
-from melo_cli.terminal import Terminal
+from melo_cli.ui.inspection import inspection_document, show_inspection
+from melo_cli.ui.terminal import Terminal
 
 
 def inspect(
@@ -20,8 +20,8 @@ def inspect(
 ) -> None:
     """List what can be the key layer and the targets of a MODEL, with shapes and defaults."""
     terminal = Terminal(json=as_json)
-    from melo_cli.base_model import load_base_model
     from melo_cli.errors import TrustError
+    from melo_cli.models.base_model import load_base_model
     from melo_cli.recipe import ModelSection
 
     section = ModelSection(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from melo_cli.commands._options import JsonOption, ProjectOption
-from melo_cli.projects import choose_project, open_store
-from melo_cli.terminal import Terminal
+from melo_cli.runtime.projects import choose_project, open_store
+from melo_cli.ui.terminal import Terminal
 
 
 def migrate(project: ProjectOption = None, as_json: JsonOption = False) -> None:
@@ -18,7 +18,7 @@ def migrate(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     terminal = Terminal(json=as_json)
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
-    from store.migrate import migrate as bring_up
+    from store.maintenance.migrate import migrate as bring_up
 
     opened = open_store(chosen.path)
     before, after = bring_up(opened.path)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from melo_cli.collector import collect_from_here
-from melo_cli.commands._lines import line_of_stdin
+from melo_cli.commands._garbage_collection import collect_from_here
+from melo_cli.commands._input_lines import line_of_stdin
 from melo_cli.commands._options import (
     AtOption,
     BaseOption,
@@ -18,10 +18,10 @@ from melo_cli.commands._options import (
     ProjectOption,
     require_texts,
 )
-from melo_cli.commands.rendering.answers import query_block, query_document
 from melo_cli.errors import PromptError
-from melo_cli.projects import choose_project
-from melo_cli.terminal import Terminal
+from melo_cli.runtime.projects import choose_project
+from melo_cli.ui.answers import query_block, query_document
+from melo_cli.ui.terminal import Terminal
 
 
 def query(
@@ -58,8 +58,8 @@ def query(
     prompts = _lines_of_stdin() if texts == ["-"] else texts
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
-    from melo_cli.loading import open_project
-    from melo_cli.querying import query as ask
+    from melo_cli.runtime.loading import open_project
+    from melo_cli.runtime.querying import query as ask
 
     opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
     collect_from_here()

@@ -9,7 +9,7 @@ import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
 from melo_cli.errors import MeloError
-from melo_cli.terminal import Table, Terminal
+from melo_cli.ui.terminal import Table, Terminal
 
 recipes_app = typer.Typer()
 
@@ -19,7 +19,7 @@ def recipes(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the recipes that come with melo, copy one, or save a project's."""
     if context.invoked_subcommand is not None:
         return
-    from melo_cli.recipes_catalog import shipped_recipes
+    from melo_cli.recipe.catalogue import shipped_recipes
 
     terminal = Terminal(json=as_json)
     shipped = shipped_recipes()
@@ -38,7 +38,7 @@ def copy_recipe(
     ] = None,
 ) -> None:
     """Copy a recipe that comes with melo, to change it."""
-    from melo_cli.recipes_catalog import find_recipe
+    from melo_cli.recipe.catalogue import find_recipe
 
     source = find_recipe(Path(name).with_suffix("").as_posix())
     target = destination or Path(source.name)
@@ -57,7 +57,7 @@ def save_recipe(
     """Save the recipe of a project, with every setting that its edits were made by."""
     import yaml
 
-    from melo_cli.projects import choose_project, open_overview
+    from melo_cli.runtime.projects import choose_project, open_overview
 
     chosen = choose_project(project)
     recipe = open_overview(chosen.path).recipe

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
-from melo_cli.commands.rendering.history import changes_document, changes_table, counted
 from melo_cli.errors import MeloError
-from melo_cli.projects import choose_project, open_store
-from melo_cli.terminal import Terminal
+from melo_cli.runtime.projects import choose_project, open_store
+from melo_cli.ui.history import changes_document, changes_table, counted
+from melo_cli.ui.terminal import Terminal
 
 if TYPE_CHECKING:
     from store.project import Project

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from melo_cli.collector import collect_from_here
-from melo_cli.commands._lines import line_of_stdin
+from melo_cli.commands._garbage_collection import collect_from_here
+from melo_cli.commands._input_lines import line_of_stdin
 from melo_cli.commands._options import (
     AtOption,
     BaseOption,
@@ -22,7 +22,7 @@ from melo_cli.commands._options import (
     require_texts,
 )
 from melo_cli.errors import MeloError, PromptError
-from melo_cli.projects import choose_project
+from melo_cli.runtime.projects import choose_project
 from melo_cli.scope.core.turns import last_user_text
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from melo_cli.commands._options import AtOption, JsonOption, ProjectOption
-from melo_cli.commands.rendering.edits import edit_fields, edit_view_document
-from melo_cli.projects import choose_project, open_store
-from melo_cli.terminal import Terminal
+from melo_cli.runtime.projects import choose_project, open_store
+from melo_cli.ui.edits import edit_fields, edit_view_document
+from melo_cli.ui.terminal import Terminal
 
 
 def show(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from melo_cli.commands._options import AtOption, JsonOption, ProjectOption
-from melo_cli.commands.rendering.history import status_document, status_fields
-from melo_cli.projects import choose_project, open_overview
-from melo_cli.terminal import Terminal
+from melo_cli.runtime.projects import choose_project, open_overview
+from melo_cli.ui.history import status_document, status_fields
+from melo_cli.ui.terminal import Terminal
 
 
 def status(project: ProjectOption = None, at: AtOption = None, as_json: JsonOption = False) -> None:

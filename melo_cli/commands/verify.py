@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption
-from melo_cli.commands.rendering.upkeep import (
+from melo_cli.errors import MeloError
+from melo_cli.runtime.projects import choose_project, store_path
+from melo_cli.ui.maintenance import (
     findings_table,
     repair_document,
     repair_fields,
     show_base_check,
     verify_document,
 )
-from melo_cli.errors import MeloError
-from melo_cli.projects import choose_project, store_path
-from melo_cli.terminal import Terminal
+from melo_cli.ui.terminal import Terminal
 
 if TYPE_CHECKING:
-    from store.repair import Repair
+    from store.maintenance.repair import Repair
 
 
 def verify(
@@ -49,8 +49,8 @@ def verify(
         raise MeloError("it answers nothing", where="--yes", mend="add --repair")
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
-    from melo_cli.base_check import check_base
-    from store.verify import verify as check
+    from melo_cli.runtime.base_check import check_base
+    from store.maintenance.verify import verify as check
 
     root = store_path(chosen.path)
     findings = check(root)
@@ -88,7 +88,7 @@ def _beside(root: Path, path: Path) -> str | None:
 def _repair(terminal: Terminal, root: Path, command: str, *, yes: bool) -> Repair:
     """Say what a repair costs, ask, and do it."""
     from melo_cli.versions import library_versions
-    from store.repair import plan, repair
+    from store.maintenance.repair import plan, repair
 
     planned = plan(root)
     if not terminal.json:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from melo_cli.datasets.answers import answers
-from melo_cli.datasets.beside import LOCALITY, REPHRASES, locality, rephrases
 from melo_cli.datasets.formats import RowFormat
-from melo_cli.datasets.notes import Notes
+from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.related_prompts import LOCALITY, REPHRASES, locality, rephrases
 from melo_cli.datasets.request import TARGET_ALIASES, EditRequest, aliases_in
 from melo_cli.datasets.rows import Row, kind_of, structure
 from melo_cli.datasets.subject_slots import fill_in, require_subjects

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-from melo_cli.datasets.notes import Notes
+from melo_cli.datasets.reading_notes import Notes
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row
 

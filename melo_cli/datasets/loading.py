@@ -10,7 +10,7 @@ from melo_cli.datasets.detection import detect, named, of_one_format
 from melo_cli.datasets.files import READERS, WORKBOOKS, read_file
 from melo_cli.datasets.formats import RowFormat
 from melo_cli.datasets.hub import HUB_ID, Role, read_hub
-from melo_cli.datasets.notes import Notes, tell_repeats
+from melo_cli.datasets.reading_notes import Notes, tell_repeats
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row
 from melo_cli.datasets.wikibio import HOW_TO_NAME, WikiBioRows

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from melo_cli.datasets.answers import true_answer
-from melo_cli.datasets.beside import LOCALITY, locality
 from melo_cli.datasets.field_rows import FieldRows
 from melo_cli.datasets.formats import RowFormat
-from melo_cli.datasets.notes import Notes
+from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.related_prompts import LOCALITY, locality
 from melo_cli.datasets.rows import Row
 
 

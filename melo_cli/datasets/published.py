@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from melo_cli.datasets.answers import answers
-from melo_cli.datasets.beside import rephrases
 from melo_cli.datasets.field_rows import FieldRows
 from melo_cli.datasets.formats import RowFormat
-from melo_cli.datasets.notes import Notes
+from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.related_prompts import rephrases
 from melo_cli.datasets.request import EditRequest, Number
 from melo_cli.datasets.rows import Row, kind_of
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from melo_cli.datasets.beside import REPHRASES
 from melo_cli.datasets.field_rows import FieldRows
-from melo_cli.datasets.notes import Notes
+from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.related_prompts import REPHRASES
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row, kind_of, structure
 

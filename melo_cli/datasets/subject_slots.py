@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from melo_cli.datasets.notes import Notes
+from melo_cli.datasets.reading_notes import Notes
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row
 from melo_cli.errors import DatasetError

@@ -12,7 +12,7 @@ from pathlib import Path
 from melo_cli.datasets.files import require_file
 from melo_cli.datasets.formats import RowFormat
 from melo_cli.datasets.lines import read_lines
-from melo_cli.datasets.notes import Notes
+from melo_cli.datasets.reading_notes import Notes
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row
 from melo_cli.datasets.sentences import split_sentences

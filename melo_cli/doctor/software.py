@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from melo_cli.doctor.trying import attempt
+from melo_cli.doctor.attempt import attempt
 from melo_cli.machine import main_memory
 
 _NEEDED = (

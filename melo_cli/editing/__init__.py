@@ -1,7 +1,7 @@
 """Making edits: plan, train, check, commit."""
 
 from melo_cli.editing.editor import EditOutcome
-from melo_cli.editing.opening import calibrate_again
+from melo_cli.editing.project_setup import calibrate_again
 from melo_cli.editing.run import EditSummary, edit_dataset, edit_first, edit_opened, edit_single
 
 __all__ = [

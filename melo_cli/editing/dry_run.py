@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from melo_cli.base_model import load_base_model
-from melo_cli.classes import with_class_names
-from melo_cli.editing.forecast import Forecast, StepTimer
 from melo_cli.editing.plan import requests_of
-from melo_cli.editing.room import require_room
+from melo_cli.editing.resource_check import require_room
+from melo_cli.editing.time_estimate import Forecast, StepTimer
 from melo_cli.editing.training import train_blocks
-from melo_cli.loading import encoder_for, resolve_recipe, tuner_for
+from melo_cli.models.base_model import load_base_model
+from melo_cli.models.class_labels import with_class_names
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
+from melo_cli.runtime.loading import encoder_for, resolve_recipe, tuner_for
 
 _STEPS = 3
 

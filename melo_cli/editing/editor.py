@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from melo_cli.answering import same_answer
 from melo_cli.calibration import SeenPrompts
 from melo_cli.datasets import EditRequest
 from melo_cli.editing.plan import settings_digest
 from melo_cli.editing.solving import OnStep, Solution, Solved, ToSolve, answer_lengths, solve
-from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import PromptError
-from melo_cli.loading import OpenProject
-from melo_cli.paraphrase import Paraphraser
+from melo_cli.models.encoding import EncodedEdit
+from melo_cli.paraphrase.paraphraser import Paraphraser
+from melo_cli.paraphrase.question_frames import Wordings
+from melo_cli.paraphrase.subject_swaps import plain
+from melo_cli.runtime.inference import same_answer
+from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.model import Record
-from melo_cli.variants import plain
-from melo_cli.wordings import Wordings
 from store.records import NewEdit
 from store.writer import Writer
 

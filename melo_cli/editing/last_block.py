@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from melo_cli.architecture import last_block
-from melo_cli.editing.tail import replaced_forward
+from melo_cli.editing.frozen_prefix import replaced_forward
+from melo_cli.models.architecture import last_block
 
 # What a block does to each position by itself, in the order of running: the end of its attention, and its
 # feed-forward (GPT-2, Llama and their kin; BERT and its kin).

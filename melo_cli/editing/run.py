@@ -9,25 +9,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from melo_cli.calibration import Calibration, calibration_rows, learnable
-from melo_cli.classes import with_class_names
 from melo_cli.datasets import EditRequest
-from melo_cli.editing.aftermath import Aftermath, aftermath_of
 from melo_cli.editing.editor import Editor, EditOutcome
-from melo_cli.editing.forecast import FEW, Forecast, StepTimer
-from melo_cli.editing.needs import Needs
-from melo_cli.editing.opening import open_or_create
 from melo_cli.editing.optimizers import check_training_section
 from melo_cli.editing.plan import batches, recorded_edits, remaining, requests_of, settings_digest
-from melo_cli.editing.room import require_room
+from melo_cli.editing.project_setup import open_or_create
+from melo_cli.editing.resource_check import require_room
+from melo_cli.editing.resource_estimate import Needs
+from melo_cli.editing.side_effects import Aftermath, aftermath_of
+from melo_cli.editing.time_estimate import FEW, Forecast, StepTimer
 from melo_cli.errors import DatasetError
-from melo_cli.loading import OpenProject, open_project
-from melo_cli.paraphrase import Paraphraser, kinds_of
-from melo_cli.projects import require_writable
+from melo_cli.models.class_labels import with_class_names
+from melo_cli.paraphrase.paraphraser import Paraphraser, kinds_of
+from melo_cli.paraphrase.question_frames import Wordings
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Progress, Reporter
+from melo_cli.runtime.loading import OpenProject, open_project
+from melo_cli.runtime.projects import require_writable
 from melo_cli.scope.corpus import load_corpus
 from melo_cli.versions import library_versions
-from melo_cli.wordings import Wordings
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from melo_cli.base_model import BaseModel
-from melo_cli.editing.activations import fused_activations
+from melo_cli.editing.frozen_prefix import fixed_part_run_once
+from melo_cli.editing.fused_activations import fused_activations
 from melo_cli.editing.last_block import last_block_where_read
-from melo_cli.editing.tail import fixed_part_run_once
-from melo_cli.encoding import EncodedEdit
-from melo_cli.scoring import TargetBatch, plain_target_losses, target_batch, target_losses
+from melo_cli.models.base_model import BaseModel
+from melo_cli.models.encoding import EncodedEdit
+from melo_cli.runtime.scoring import TargetBatch, plain_target_losses, target_batch, target_losses
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 
 _ROWS = 2

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from melo_cli.answering import same_answer
 from melo_cli.editing.training import TrainedBlock, train_blocks
-from melo_cli.encoding import EncodedEdit
-from melo_cli.loading import OpenProject
+from melo_cli.models.encoding import EncodedEdit
 from melo_cli.recipe import Recipe, TrainingSection
+from melo_cli.runtime.inference import same_answer
+from melo_cli.runtime.loading import OpenProject
 from store.records import LoraSlice
 
 # Blocks in hand, before anything else knows of them.

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from melo_cli.base_model import BaseModel
 from melo_cli.editing.optimizers import Schedule
 from melo_cli.editing.shortcuts import Shortcuts, shortcuts_for
-from melo_cli.encoding import IGNORED, EncodedEdit
+from melo_cli.models.base_model import BaseModel
+from melo_cli.models.encoding import IGNORED, EncodedEdit
 from melo_cli.recipe import TrainingSection
-from melo_cli.scoring import target_batch
+from melo_cli.runtime.scoring import target_batch
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 from store.records import LoraSlice
 

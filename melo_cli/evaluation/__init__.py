@@ -1,11 +1,11 @@
 """Measuring a project: probes, answers, figures, baselines, and what shows them."""
 
-from melo_cli.evaluation.answering_sets import answer_again, answer_probes
-from melo_cli.evaluation.asking import ask_anew
+from melo_cli.evaluation.answer_probes import answer_again, answer_probes
 from melo_cli.evaluation.baselines import BASELINES, BaselineSettings, parse_baselines
 from melo_cli.evaluation.page import write_page
 from melo_cli.evaluation.plot import plot_retention
 from melo_cli.evaluation.probes import collect_probes
+from melo_cli.evaluation.probing import ask_anew
 from melo_cli.evaluation.protocols import PROTOCOLS
 from melo_cli.evaluation.report import EvalReport, metrics
 from melo_cli.evaluation.results import Result, write_results

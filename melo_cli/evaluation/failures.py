@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from melo_cli.evaluation.measures import measure_of
+from melo_cli.evaluation.decision_measures import measure_of
 from melo_cli.evaluation.report import EvalReport
 from melo_cli.evaluation.results import Result
 

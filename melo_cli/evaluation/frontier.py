@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from melo_cli.evaluation.measures import RADII, Measure
+from melo_cli.evaluation.decision_measures import RADII, Measure
 from melo_cli.evaluation.results import Result
 
 # Points of a curve; more show nothing.

@@ -9,7 +9,7 @@ import numpy as np
 
 from melo_cli.errors import MeloError
 from melo_cli.evaluation.report import EvalReport
-from melo_cli.evaluation.shares import wilson_interval
+from melo_cli.evaluation.statistics import wilson_interval
 
 _BINS = 20
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from melo_cli.classes import class_name
 from melo_cli.datasets import aliases_in, load_accurate, load_hard, load_locality
 from melo_cli.errors import PromptError
 from melo_cli.evaluation.same_subject import questions_of_others
-from melo_cli.loading import OpenProject
+from melo_cli.models.class_labels import class_name
+from melo_cli.paraphrase.subject_swaps import asks_of_same_subject, is_hard_locality, plain, subject_swaps
 from melo_cli.reporter import Reporter
-from melo_cli.variants import asks_of_same_subject, is_hard_locality, plain, subject_swaps
+from melo_cli.runtime.loading import OpenProject
 from store.records import EditView
 
 Seen = Callable[[str], bool]

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from melo_cli.answering import TokenScores, perplexity
-from melo_cli.base_model import ModelKind
-from melo_cli.evaluation.asking import Answered
+from melo_cli.evaluation.probing import Answered
 from melo_cli.evaluation.protocols import MADE, measured
 from melo_cli.evaluation.results import Result
-from melo_cli.evaluation.shares import mean, token_f1, wilson_interval
+from melo_cli.evaluation.statistics import mean, token_f1, wilson_interval
+from melo_cli.models.base_model import ModelKind
+from melo_cli.runtime.inference import TokenScores, perplexity
 
 JSONObject = dict[str, Any]
 

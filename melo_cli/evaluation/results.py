@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from melo_cli.answering import TokenScores
 from melo_cli.errors import MeloError
-from melo_cli.evaluation.asking import Answered
+from melo_cli.evaluation.probing import Answered
+from melo_cli.runtime.inference import TokenScores
 from melo_cli.scope.core.rules import Candidate
 
 KINDS = ("edit", "rephrase", "same_subject", "hard", "unrelated", "accurate")

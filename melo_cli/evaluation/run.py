@@ -6,15 +6,15 @@ import time
 from collections.abc import Sequence
 
 from melo_cli.calibration import SeenPrompts
-from melo_cli.evaluation.answering_sets import answer_probes
-from melo_cli.evaluation.asking import unfired_again
+from melo_cli.evaluation.answer_probes import answer_probes
 from melo_cli.evaluation.baselines import BaselineSettings, run_baseline
 from melo_cli.evaluation.probes import collect_probes, nothing_seen
+from melo_cli.evaluation.probing import unfired_again
 from melo_cli.evaluation.protocols import PAPER, STRICT, published
 from melo_cli.evaluation.report import AnsweredSets, EvalReport, metrics
 from melo_cli.evaluation.results import KINDS, Result, results_of
-from melo_cli.loading import OpenProject
 from melo_cli.reporter import Reporter
+from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.rules import Verified, probability
 
 

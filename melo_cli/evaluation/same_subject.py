@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
-from melo_cli.variants import Questions, Statement, plain, swap_subject
+from melo_cli.paraphrase.subject_swaps import Questions, Statement, plain, swap_subject
 
 # Edits whose question is tried about a subject: it may ask what an edit of that subject asks, or be taken.
 _TRIES = 20

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import save_file
 from transformers.pytorch_utils import Conv1D
 
-from melo_cli.base_model import ModelKind
+from melo_cli.exporting.artefact_check import check_artefact
 from melo_cli.exporting.block_shapes import BlockShape
-from melo_cli.exporting.checking import check_artefact
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
 from melo_cli.exporting.router_files import ROUTER, write_code, write_router
-from melo_cli.exporting.serving import write_serving
-from melo_cli.loading import OpenProject
+from melo_cli.exporting.serve_config import write_serving
+from melo_cli.models.base_model import ModelKind
 from melo_cli.reporter import Reporter
+from melo_cli.runtime.loading import OpenProject
 from melo_cli.tuner import peft_lora_config
 from store.records import Block
 

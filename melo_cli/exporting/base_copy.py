@@ -11,12 +11,12 @@ from typing import Any
 from transformers import GenerationConfig
 from transformers.utils.hub import cached_file
 
-from melo_cli.base_model import BaseModel
 from melo_cli.errors import ExportError
-from melo_cli.fingerprint import ROUTED_CODE, weight_files
-from melo_cli.loading import OpenProject
+from melo_cli.models.base_model import BaseModel
+from melo_cli.models.fingerprint import ROUTED_CODE, weight_files
+from melo_cli.models.sentence_encoder import POOLING, SentenceEncoder
 from melo_cli.reporter import Reporter
-from melo_cli.sentence_encoder import POOLING, SentenceEncoder
+from melo_cli.runtime.loading import OpenProject
 
 _CHUNK = 1 << 24
 _SMALL_FILES = {".json", ".txt", ".model", ".jinja"}

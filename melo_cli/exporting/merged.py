@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 
 from melo_cli.errors import ArtefactError, ExportError, ProjectError
-from melo_cli.exporting.apart import run_apart
 from melo_cli.exporting.base_copy import require_checkpoint
-from melo_cli.exporting.card import merged_card
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
 from melo_cli.exporting.merging.checkpoint import require_plain, write_checkpoint
-from melo_cli.exporting.merging.measuring import Figures, measure
 from melo_cli.exporting.merging.methods import Merge, MergeSettings, merge
-from melo_cli.loading import OpenProject
+from melo_cli.exporting.merging.retention import Figures, measure
+from melo_cli.exporting.model_card import merged_card
+from melo_cli.exporting.worker import run_apart
 from melo_cli.reporter import Reporter
+from melo_cli.runtime.loading import OpenProject
 
 
 @dataclass(frozen=True)

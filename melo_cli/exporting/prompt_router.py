@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from melo_cli.base_model import BaseModel, load_base_model
-from melo_cli.encoding import Encoder
 from melo_cli.errors import ExportError, PromptError
 from melo_cli.exporting.merging.checkpoint import stored_names
 from melo_cli.exporting.router_files import ROUTER
 from melo_cli.exporting.tensor_files import open_shard
-from melo_cli.fingerprint import weight_files
-from melo_cli.loading import open_project
+from melo_cli.models.base_model import BaseModel, load_base_model
+from melo_cli.models.encoding import Encoder
+from melo_cli.models.fingerprint import weight_files
 from melo_cli.recipe import ModelSection
+from melo_cli.runtime.loading import open_project
 from melo_cli.scope.core.exported import TABLE, open_router
 from melo_cli.scope.core.router import Router
 from melo_cli.scope.core.rules import NO_ROUTE, Route

@@ -9,20 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from melo_cli.base_model import BaseModel
 from melo_cli.errors import ExportError
 from melo_cli.exporting import standalone
+from melo_cli.exporting.artefact_check import check_artefact
 from melo_cli.exporting.base_copy import base_config, copy_settings, copy_weights, require_checkpoint
 from melo_cli.exporting.block_shapes import BlockShape
-from melo_cli.exporting.card import routed_card
-from melo_cli.exporting.checking import check_artefact
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
+from melo_cli.exporting.model_card import routed_card
 from melo_cli.exporting.router_files import ROUTER, write_code, write_router
 from melo_cli.exporting.tensor_files import TensorSpec, write_tensors
-from melo_cli.fingerprint import ROUTED_CODE
-from melo_cli.loading import OpenProject
-from melo_cli.projects import EXPORTED_PROJECT
+from melo_cli.models.base_model import BaseModel
+from melo_cli.models.fingerprint import ROUTED_CODE
 from melo_cli.reporter import Reporter
+from melo_cli.runtime.loading import OpenProject
+from melo_cli.runtime.projects import EXPORTED_PROJECT
 
 BLOCKS = "blocks.safetensors"
 _CODE = f"{ROUTED_CODE}.py"

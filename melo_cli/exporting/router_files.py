@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from melo_cli.exporting.base_copy import copy_encoder
-from melo_cli.loading import OpenProject
+from melo_cli.models.sentence_encoder import SentenceEncoder
+from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope import core
 from melo_cli.scope.core.exported import ARRAYS, SCOPE_ARRAYS, TABLE
 from melo_cli.scope.core.rules import Verified
 from melo_cli.scope.reading import reading_plan, text_model_of
-from melo_cli.sentence_encoder import SentenceEncoder
 from store.records import EditView
 
 ROUTER = "router"

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from melo_cli.answering import Asker
 from melo_cli.errors import UnknownEditError
-from melo_cli.loading import OpenProject
-from melo_cli.routed import RoutedModel
+from melo_cli.runtime.inference import Asker
+from melo_cli.runtime.loading import OpenProject
+from melo_cli.runtime.routed_model import RoutedModel
 from melo_cli.scope.core.router import Router
 from melo_cli.versions import library_versions
 from store.project import Project

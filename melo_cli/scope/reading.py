@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from melo_cli.architecture import embedding_name
-from melo_cli.base_model import BaseModel, ModelKind
 from melo_cli.errors import ModelError
+from melo_cli.models.architecture import embedding_name
+from melo_cli.models.base_model import BaseModel, ModelKind
+from melo_cli.models.sentence_encoder import SentenceEncoder
 from melo_cli.scope.core.reader import MOST_TOKENS, Reader, ReadingPlan
 from melo_cli.scope.core.text_model import TextModel
-from melo_cli.sentence_encoder import SentenceEncoder
 
 
 def reader_for(base: BaseModel, layer: str) -> Reader:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from store import fileio
+from store.format import file_io
 from store.project import Project
 
 Melo = Callable[..., Any]
@@ -157,7 +157,7 @@ def in_every_command(melo: Melo) -> list[Any]:
 
 
 def test_a_project_of_a_newer_format(own_edited: Path, melo: Melo, files_of: FilesOf) -> None:
-    from store import documents
+    from store.format import documents
 
     path = own_edited / ".melo/facts/manifest.json"
     document = json.loads(path.read_text())
@@ -209,13 +209,13 @@ def test_a_project_that_is_being_written(own_edited: Path, melo: Melo, files_of:
 def test_a_disk_that_takes_nothing(
     own_edited: Path, melo: Melo, files_of: FilesOf, monkeypatch: pytest.MonkeyPatch, code: int, line: str
 ) -> None:
-    class Refusing(fileio.Disk):
+    class Refusing(file_io.Disk):
         def write(self, handle: int, data: memoryview) -> int:
             raise OSError(code, os.strerror(code))
 
     before = files_of(own_edited)
     with monkeypatch.context() as patch:
-        patch.setattr(fileio, "disk", Refusing())
+        patch.setattr(file_io, "disk", Refusing())
         run = melo("edit", "--prompt", "Who?", "--target", "Paris")
         assert run.code == 2
         assert line in run.error

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from melo_cli.routed import RoutedModel
+from melo_cli.runtime.routed_model import RoutedModel
 
 Melo = Callable[..., Any]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from melo_cli.chat.slash import COMMANDS, Line, parse
-from melo_cli.commands.rendering.wrapping import Wrapping
+from melo_cli.chat.slash_commands import COMMANDS, Line, parse
 from melo_cli.errors import PromptError
-from melo_cli.terminal import printable
+from melo_cli.ui.terminal import printable
+from melo_cli.ui.word_wrap import Wrapping
 from store.project import Project
 
 Melo = Callable[..., Any]
@@ -182,7 +182,7 @@ class TestPipe:
             raise KeyboardInterrupt
 
         monkeypatch.chdir(chat_folder)
-        monkeypatch.setattr("melo_cli.answering.Asker.stream", interrupted)
+        monkeypatch.setattr("melo_cli.runtime.inference.Asker.stream", interrupted)
         run = melo("chat", stdin=f"{EDITED}\n{OTHER}\n".encode())
         assert (run.code, run.out) == (130, "")
 

@@ -30,7 +30,7 @@ def short_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Leave the machine so many bytes of free memory."""
 
     def leave(free: int) -> None:
-        monkeypatch.setattr("melo_cli.editing.room.main_memory", lambda: Memory(10**12, free))
+        monkeypatch.setattr("melo_cli.editing.resource_check.main_memory", lambda: Memory(10**12, free))
 
     return leave
 
@@ -105,7 +105,7 @@ def test_a_first_edit_of_a_model_is_refused_too(
 
 
 def test_a_disk_that_is_short_is_refused(gpt2: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("melo_cli.editing.room.free_disk", lambda _: 1000)
+    monkeypatch.setattr("melo_cli.editing.resource_check.free_disk", lambda _: 1000)
     run = melo("edit", "small.yaml")
     assert run.code == 2
     assert run.error.startswith(".melo/small: the project needs about ")

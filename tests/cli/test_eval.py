@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from melo_cli.commands.rendering.figures import figures_table
-from melo_cli.terminal import plain_table
+from melo_cli.ui.metrics import figures_table
+from melo_cli.ui.terminal import plain_table
 
 Melo = Callable[..., Any]
 

@@ -89,7 +89,7 @@ def test_importing_melo_cli_is_cheap_and_load_is_there(environment: Callable[...
     code = "import sys, melo_cli\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env=environment(), check=True, timeout=60)
     import melo_cli
-    from melo_cli.loading import load
+    from melo_cli.runtime.loading import load
 
     assert melo_cli.load is load
     with pytest.raises(AttributeError, match="no attribute 'lod'"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from store import fileio
+from store.format import file_io
 from store.project import Project
 
 Melo = Callable[..., Any]
@@ -168,9 +168,9 @@ class TestReadOnly:
         def refused(*arguments: Any, **more: Any) -> Any:
             raise OSError(30, "Read-only file system")
 
-        monkeypatch.setattr("store.lock.FileLock.acquire", refused)
+        monkeypatch.setattr("store.format.lock.FileLock.acquire", refused)
         monkeypatch.setattr(tempfile, "TemporaryFile", refused)
-        monkeypatch.setattr(fileio.Disk, "write", refused)
+        monkeypatch.setattr(file_io.Disk, "write", refused)
         return own_edited
 
     @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from melo_cli.errors import MeloError
-from melo_cli.projects import EXPORTED_PROJECT, choose_project, project_for_recipe
+from melo_cli.runtime.projects import EXPORTED_PROJECT, choose_project, project_for_recipe
 
 Make = Callable[..., Any]
 

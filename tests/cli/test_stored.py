@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from melo_cli.fingerprint import fingerprint
+from melo_cli.models.fingerprint import fingerprint
 from store.errors import StoreWarning
 from store.project import Project
 from store.records import BaseReference
@@ -110,7 +110,7 @@ def test_what_the_store_mends_on_its_way_is_one_line(
         warnings.warn("the index was\nbuilt again", StoreWarning, stacklevel=2)
         return "today"
 
-    monkeypatch.setattr("melo_cli.commands.rendering.history.shortened", mended)
+    monkeypatch.setattr("melo_cli.ui.history.shortened", mended)
     assert melo("log").err == "melo: warning: the index was\\nbuilt again\n"
     assert warnings.showwarning.__module__ != "melo_cli.app"
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from melo_cli.amounts import human_bytes, human_duration
-from melo_cli.terminal import Table, Terminal, plain_table, printable
+from melo_cli.ui.terminal import Table, Terminal, plain_table, printable
+from melo_cli.units import human_bytes, human_duration
 
 COLOUR = re.compile(r"\x1b\[(?:[0-9]+;)*3[0-9]m")
 

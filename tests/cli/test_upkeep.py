@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from store import merges
+from store.format import merge_plan
 
 Melo = Callable[..., Any]
 Make = Callable[..., Any]
@@ -54,7 +54,7 @@ class TestGarbage:
     def test_many_small_files_are_merged_and_old_snapshots_dropped(
         self, facts: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(merges, "MANY", 3)
+        monkeypatch.setattr(merge_plan, "MANY", 3)
         before = melo("show", "e000003", "--json").json
         document = melo("gc", "--keep", 1, "--json").json
         assert {merge["role"]: len(merge["files"]) for merge in document["merged"]} == {
@@ -83,7 +83,7 @@ class TestGarbage:
     ) -> None:
         assert "small files" not in melo("status").out
         assert melo("status", "--json").json["mergeable"] == []
-        monkeypatch.setattr(merges, "MANY", 2)
+        monkeypatch.setattr(merge_plan, "MANY", 2)
         assert melo("status").out.splitlines()[-1].split("  ", 1) == [
             "small files",
             "9; `melo gc` would make 3 of them",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from melo_cli.architecture import list_modules
-from melo_cli.base_model import load_base_model
 from melo_cli.errors import ModelError
-from melo_cli.loading import OpenProject, resolve_recipe
+from melo_cli.models.architecture import list_modules
+from melo_cli.models.base_model import load_base_model
 from melo_cli.recipe import Recipe
+from melo_cli.runtime.loading import OpenProject, resolve_recipe
 
 Pico = Callable[..., OpenProject]
 RecipeFor = Callable[..., Recipe]

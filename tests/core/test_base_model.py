@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from melo_cli.base_model import ModelKind, load_base_model
 from melo_cli.errors import ModelError
-from melo_cli.fingerprint import fingerprint
+from melo_cli.models.base_model import ModelKind, load_base_model
+from melo_cli.models.fingerprint import fingerprint
 from melo_cli.recipe import Recipe
 
 RecipeFor = Callable[..., Recipe]

@@ -11,9 +11,9 @@ import pytest
 from transformers import AutoTokenizer
 from transformers.utils import chat_template_utils
 
-from melo_cli.base_model import load_base_model
-from melo_cli.chat_template import closing_token, on_day, writes_the_day
 from melo_cli.errors import BaseMismatchError
+from melo_cli.models.base_model import load_base_model
+from melo_cli.models.chat_template import closing_token, on_day, writes_the_day
 from melo_cli.recipe import ModelSection
 
 PLAIN = (
@@ -93,13 +93,13 @@ def section(folder: Path, day: str | None = None) -> ModelSection:
 def test_a_project_keeps_the_day_on_which_it_was_made(
     dated_llama: Path, recipe_for: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from melo_cli.loading import resolve_recipe
+    from melo_cli.runtime.loading import resolve_recipe
 
     recipe = recipe_for(dated_llama, "custom", {"model": section(dated_llama).model_dump()})
     first = load_base_model(recipe.model, "custom")
     kept = resolve_recipe(recipe, first).model
     assert kept.template_day == first.template_day
-    monkeypatch.setattr("melo_cli.base_model.datetime", _Later)
+    monkeypatch.setattr("melo_cli.models.base_model.datetime", _Later)
     later = load_base_model(kept, "custom")
     assert later.tokenizer.chat_template == first.tokenizer.chat_template
     first.reference.require_same(later.reference)

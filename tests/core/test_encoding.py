@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from melo_cli.encoding import Encoder
 from melo_cli.errors import DatasetError, PromptError
-from melo_cli.loading import OpenProject
+from melo_cli.models.encoding import Encoder
+from melo_cli.runtime.loading import OpenProject
 
 Pico = Callable[..., OpenProject]
 

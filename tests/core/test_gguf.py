@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from melo_cli.base_model import load_base_model
 from melo_cli.errors import BaseMismatchError, ModelError
-from melo_cli.gguf import checkpoint_of
+from melo_cli.models.base_model import load_base_model
+from melo_cli.models.gguf import checkpoint_of
 from melo_cli.recipe import ModelSection
 
 gguf = pytest.importorskip("gguf")
@@ -99,7 +99,7 @@ def test_it_answers_as_transformers_reads_it_and_is_read_once(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("it is converted again")
 
-    monkeypatch.setattr("melo_cli.gguf._convert", fail)
+    monkeypatch.setattr("melo_cli.models.gguf._convert", fail)
     again = load_base_model(section(model_file), "custom")
     again.reference.require_same(base.reference)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from melo_cli.loading import OpenProject
+from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.pooling import KeyTransform
 
 Pico = Callable[..., OpenProject]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pico_scope import VERIFIED
 
-from melo_cli.loading import OpenProject
+from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.features import match
 from melo_cli.scope.core.model import Record, ScopeModel, same_words
 from melo_cli.scope.core.readings import MOST_WORDS, Reading, looked_at, read_states

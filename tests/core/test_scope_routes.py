@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pico_scope import VERIFIED
 
-from melo_cli.encoding import pad_prompts
-from melo_cli.loading import OpenProject
+from melo_cli.models.encoding import pad_prompts
+from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.rules import Route
 
 Pico = Callable[..., OpenProject]

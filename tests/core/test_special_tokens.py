@@ -13,11 +13,11 @@ import torch
 from pico_architectures import build
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from melo_cli.base_model import BaseModel, load_base_model
-from melo_cli.encoding import Encoder, pad_prompts
 from melo_cli.errors import DatasetError, PromptError
-from melo_cli.greedy import greedy_options, write_greedily
+from melo_cli.models.base_model import BaseModel, load_base_model
+from melo_cli.models.encoding import Encoder, pad_prompts
 from melo_cli.recipe import ModelSection
+from melo_cli.runtime.greedy import greedy_options, write_greedily
 
 Change = Callable[..., Path]
 

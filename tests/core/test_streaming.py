@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from melo_cli.streaming import AnswerStream
+from melo_cli.runtime.streaming import AnswerStream
 
 
 def told(parts: Sequence[bytes], prompt: int = 3) -> tuple[list[str], str]:

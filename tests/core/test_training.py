@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from melo_cli.base_model import ModelKind
 from melo_cli.editing.optimizers import Schedule, check_training_section
 from melo_cli.editing.training import TrainedBlock, train_block
 from melo_cli.errors import RecipeError
-from melo_cli.loading import OpenProject
+from melo_cli.models.base_model import ModelKind
 from melo_cli.recipe import TrainingSection
-from melo_cli.scoring import target_batch, target_logits, target_losses
+from melo_cli.runtime.loading import OpenProject
+from melo_cli.runtime.scoring import target_batch, target_logits, target_losses
 
 Pico = Callable[..., OpenProject]
 KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from melo_cli.editing.training import TrainedBlock, train_block, train_blocks
-from melo_cli.encoding import EncodedEdit
-from melo_cli.loading import OpenProject
+from melo_cli.models.encoding import EncodedEdit
 from melo_cli.recipe import TrainingSection
+from melo_cli.runtime.loading import OpenProject
 
 Pico = Callable[..., OpenProject]
 KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")

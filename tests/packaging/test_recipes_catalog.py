@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from melo_cli.errors import RecipeError
-from melo_cli.recipes_catalog import find_recipe, shipped_recipes
+from melo_cli.recipe.catalogue import find_recipe, shipped_recipes
 from melo_cli.scope.corpus import corpus_digest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ SOURCES = [
 
 LIST_SHIPPED = """
 import json, melo_cli
-from melo_cli.recipes_catalog import shipped_recipes
+from melo_cli.recipe.catalogue import shipped_recipes
 from melo_cli.scope.corpus import corpus_digest
 recipes = {recipe.name: str(recipe.path) for recipe in shipped_recipes()}
 print(json.dumps([melo_cli.__file__, recipes, corpus_digest()]))

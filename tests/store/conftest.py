@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store import fileio
+from store.format import file_io
 from store.project import Project
 from store.records import BaseReference, LoraSlice, Neighbour, NewEdit
 
@@ -55,7 +55,7 @@ RECIPE = {"name": "unit", "key": {"radius": 1.0}}
 BASE = BaseReference("some/model", "main", {"config": "c" * 64, "weights": "w" * 64})
 
 
-class QuickDisk(fileio.Disk):
+class QuickDisk(file_io.Disk):
     """Writes without waiting for the disk, for tests that commit hundreds of times."""
 
     def fsync(self, handle):
@@ -64,7 +64,7 @@ class QuickDisk(fileio.Disk):
 
 @pytest.fixture
 def quick_disk(monkeypatch):
-    monkeypatch.setattr(fileio, "disk", QuickDisk())
+    monkeypatch.setattr(file_io, "disk", QuickDisk())
 
 
 @dataclass(frozen=True)

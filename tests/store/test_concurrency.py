@@ -13,10 +13,10 @@ import time
 import numpy as np
 import pytest
 
-from store import manifest
 from store.errors import DamagedProjectError, ProjectLockedError
+from store.format import manifest
+from store.maintenance.verify import verify
 from store.project import Project
-from store.verify import verify
 
 HOLD = """
 import sys, time
@@ -165,7 +165,7 @@ def test_readers_go_on_while_snapshots_are_compacted_and_dropped(project, make, 
     """One that opens meanwhile sees the newest; one whose own snapshot was dropped is told so."""
     import threading
 
-    from store.gc import collect
+    from store.maintenance.gc import collect
 
     make.commit(project, make.edits(3))
     keys = np.stack([view.record.key for view in Project.open(project.path).edits()])

@@ -17,21 +17,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store import fileio, index, manifest, merges
 from store.errors import StorageError, StoreWarning
-from store.gc import collect
-from store.migrate import migrate
+from store.format import file_io, manifest, merge_plan
+from store.index import neuron_index
+from store.maintenance.gc import collect
+from store.maintenance.migrate import migrate
+from store.maintenance.repair import repair
+from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap
-from store.repair import repair
-from store.verify import verify
 
 
 class PowerCutError(BaseException):
     """The process is gone."""
 
 
-class CountingDisk(fileio.Disk):
+class CountingDisk(file_io.Disk):
     """Counts operations, and from the n-th on calls `stop` in place of each; a write is torn in half."""
 
     def __init__(self, at=None, stop=None):
@@ -149,8 +150,8 @@ def content(project):
 @pytest.fixture
 def prepared(project, make, quick_disk, monkeypatch):
     """A project with a graph and garbage, so that every command has something to do."""
-    monkeypatch.setattr(index, "GRAPH_FROM", 6)
-    monkeypatch.setattr(merges, "MANY", 3)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 6)
+    monkeypatch.setattr(merge_plan, "MANY", 3)
     with project.writer() as writer:
         for numbers in (range(4), range(4, 7), range(7, 10)):
             make.commit_with(
@@ -212,14 +213,14 @@ NAMES = ["commit", "commit to format 2", "revert", "go back", "rekey", "gc", "mi
 def operations(command, path, monkeypatch):
     """How many operations an uninterrupted run takes."""
     disk = CountingDisk()
-    monkeypatch.setattr(fileio, "disk", disk)
+    monkeypatch.setattr(file_io, "disk", disk)
     command(path)
     return disk.count
 
 
 def stopped(command, path, disk, monkeypatch):
     """Run a command until the disk stops it."""
-    monkeypatch.setattr(fileio, "disk", disk)
+    monkeypatch.setattr(file_io, "disk", disk)
     if disk.stop is cut:
         with pytest.raises(PowerCutError):
             command(path)
@@ -229,7 +230,7 @@ def stopped(command, path, disk, monkeypatch):
             command(path)
             os._exit(0)  # it was not stopped
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-    monkeypatch.setattr(fileio, "disk", CountingDisk())
+    monkeypatch.setattr(file_io, "disk", CountingDisk())
 
 
 def every_stop(total, torture):
@@ -295,7 +296,7 @@ def test_a_full_disk_is_said_in_a_line_and_the_old_snapshot_is_whole(
     name, prepared, commands, tmp_path, monkeypatch, torture, tally
 ):
     command = commands[name]
-    monkeypatch.setattr(index, "GRAPH_FROM", 1000)  # that an index cannot be saved is no failure
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 1000)  # that an index cannot be saved is no failure
     old = content(Project.open(prepared.path))
     done = tmp_path / "done"
     shutil.copytree(prepared.path, done)
@@ -305,10 +306,10 @@ def test_a_full_disk_is_said_in_a_line_and_the_old_snapshot_is_whole(
     for at in range(1, total, 1 if torture else 3):
         path = tmp_path / f"full{at}"
         shutil.copytree(prepared.path, path)
-        monkeypatch.setattr(fileio, "disk", CountingDisk(at, full_disk))
+        monkeypatch.setattr(file_io, "disk", CountingDisk(at, full_disk))
         with pytest.raises(StorageError, match="disk is full; free some space and run the command again"):
             command(path)
-        monkeypatch.setattr(fileio, "disk", CountingDisk())
+        monkeypatch.setattr(file_io, "disk", CountingDisk())
         assert verify(path) == []
         now = content(Project.open(path))
         assert now in (old, new)
@@ -331,7 +332,7 @@ def test_a_failed_commit_gives_its_space_back(prepared, commands, monkeypatch):
         real(source, target)
 
     disk.replace = refuse
-    monkeypatch.setattr(fileio, "disk", disk)
+    monkeypatch.setattr(file_io, "disk", disk)
     with pytest.raises(StorageError, match=r"manifest\.json: the disk is full"):
         commands["commit"](prepared.path)
     assert prepared.size_bytes() == before
@@ -349,7 +350,7 @@ def test_what_the_file_system_refuses_is_said(number, message, prepared, command
     def refuse():
         raise OSError(number, "what the system says")
 
-    monkeypatch.setattr(fileio, "disk", CountingDisk(1, refuse))
+    monkeypatch.setattr(file_io, "disk", CountingDisk(1, refuse))
     with pytest.raises(StorageError, match=message):
         commands["commit"](prepared.path)
 
@@ -361,7 +362,7 @@ def test_an_index_that_cannot_be_saved_costs_a_warning_not_the_commit(prepared, 
                 full_disk()
             super().replace(source, target)
 
-    monkeypatch.setattr(fileio, "disk", NoIndex())
+    monkeypatch.setattr(file_io, "disk", NoIndex())
     edits = [make.edit(f"n{at}", label=(at,)) for at in range(300)]
     with pytest.warns(UserWarning, match="index could not be saved.*disk is full"):
         make.commit(prepared, edits)
@@ -372,7 +373,7 @@ def test_files_are_on_the_disk_before_a_snapshot_names_them(prepared, commands, 
     """The order: every data file and its folder synced, the snapshot file, then the one rename."""
     seen = []
 
-    class Recorder(fileio.Disk):
+    class Recorder(file_io.Disk):
         def create(self, path):
             handle = super().create(path)
             seen.append(("create", path.relative_to(prepared.path).as_posix()))
@@ -385,7 +386,7 @@ def test_files_are_on_the_disk_before_a_snapshot_names_them(prepared, commands, 
             seen.append(("replace", target.name))
             super().replace(source, target)
 
-    monkeypatch.setattr(fileio, "disk", Recorder())
+    monkeypatch.setattr(file_io, "disk", Recorder())
     commands["commit"](prepared.path)
     steps = [step for step in seen if step[1] is None or not step[1].startswith("lock")]
     swap = steps.index(("replace", "manifest.json"))
@@ -413,6 +414,6 @@ def test_a_project_on_a_disk_that_refuses_writes_still_answers(prepared, make, m
     def refuse():
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(fileio, "disk", CountingDisk(1, refuse))
+    monkeypatch.setattr(file_io, "disk", CountingDisk(1, refuse))
     with pytest.warns(StoreWarning, match="built again from the keys"):
         assert content(Project.open(prepared.path)) == expected

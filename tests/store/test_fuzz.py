@@ -13,14 +13,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from store import codec, index
 from store.errors import MeloError
-from store.gc import collect
+from store.format import codec
+from store.format.tables import states
+from store.index import neuron_index
+from store.maintenance.gc import collect
+from store.maintenance.repair import repair
+from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap
-from store.repair import repair
-from store.tables import states
-from store.verify import verify
 
 MOST_MEMORY = 256 << 20
 
@@ -38,7 +39,7 @@ def fuzz(torture):
 @pytest.fixture
 def full(project, make, quick_disk, monkeypatch):
     """A project whose newest snapshot lists every kind of file, and few of each."""
-    monkeypatch.setattr(index, "GRAPH_FROM", 6)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 6)
     with project.writer() as writer:
         make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(8)])
         make.commit_with(writer, [make.edit("q2", label=(9,)), make.edit("no", status="failed")])

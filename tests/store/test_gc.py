@@ -7,17 +7,18 @@ import warnings
 import numpy as np
 import pytest
 
-from store import index, merges
 from store.errors import DamagedProjectError, ProjectLockedError, UnknownEditError
-from store.gc import collect
+from store.format import merge_plan
+from store.index import neuron_index
+from store.maintenance.gc import collect
+from store.maintenance.verify import verify
 from store.project import Project
-from store.verify import verify
 
 
 @pytest.fixture
 def full(project, make, quick_disk, monkeypatch):
     """Forty small commits, some of which supersede or revert, with a graph."""
-    monkeypatch.setattr(index, "GRAPH_FROM", 8)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 8)
     with project.writer() as writer:
         for at in range(37):
             radius = None if at % 10 == 9 else 4.0
@@ -116,7 +117,7 @@ class TestCompaction:
 
     def test_the_saved_graph_goes_on_serving(self, full, make, monkeypatch):
         collect(full.path, versions=make.versions)
-        monkeypatch.setattr(index.Graph, "add", None)
+        monkeypatch.setattr(neuron_index.Graph, "add", None)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             Project.open(full.path).nearest(make.key()[None])
@@ -133,8 +134,8 @@ class TestCompaction:
     def test_large_files_are_left_alone(self, full, make, monkeypatch):
         sizes = {entry.path: entry.size for entry in full.files() if entry.role == "edits"}
         large = max(sizes, key=lambda path: (sizes[path], path))
-        monkeypatch.setattr(merges, "_SMALL", sizes[large] - 1)
-        monkeypatch.setattr(merges, "MANY", 8)
+        monkeypatch.setattr(merge_plan, "_SMALL", sizes[large] - 1)
+        monkeypatch.setattr(merge_plan, "MANY", 8)
         done = collect(full.path, versions=make.versions)
         merged = {entry.path for merge in done.merged if merge.role == "edits" for entry in merge.files}
         assert merged and large not in merged
@@ -185,7 +186,7 @@ class TestDropping:
         assert verify(full.path) == []
 
     def test_kept_snapshots_keep_the_files_that_older_ones_wrote(self, full, make, monkeypatch):
-        monkeypatch.setattr(merges, "MANY", 1000)
+        monkeypatch.setattr(merge_plan, "MANY", 1000)
         expected = {at: answers(Project.open(full.path, at=at)) for at in (38, 39, 40)}
         done = collect(full.path, versions=make.versions, keep=3)
         assert (done.oldest, done.garbage) == (38, ()), "snapshot 40 is made of all the files so far"
@@ -204,7 +205,7 @@ class TestDropping:
 
     def test_a_reader_that_looks_in_that_moment_goes_on_with_the_new_snapshot(self, full, make, monkeypatch):
         """The manifest is read, then everything that it names goes."""
-        from store import manifest
+        from store.format import manifest
 
         real, calls = manifest.find, []
 

@@ -2,7 +2,7 @@
 project is what it would be had the edits that stand been made once, in order, with the present keys.
 
 The plain model knows edits in their order and which of them are reverted; everything else it works out anew
-each time, and it shares no rule with the store but `clusters.insert`, which has its own plain model.
+each time, and it shares no rule with the store but `rules.insert`, which has its own plain model.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from store import fileio, index, merges
-from store.cluster_set import ClusterSet
-from store.clusters import Neuron, insert
+from store.clusters.cluster_set import ClusterSet
+from store.clusters.rules import Neuron, insert
 from store.errors import UnknownEditError
-from store.gc import collect
+from store.format import file_io, merge_plan
+from store.index import neuron_index
+from store.maintenance.gc import collect
+from store.maintenance.verify import verify
 from store.project import Project
 from store.records import ROUTING, BaseReference, KeyMap, LoraSlice, NewEdit
-from store.verify import verify
 
 DIM = 2
 VERSIONS = {"torch": "2.13"}
@@ -303,8 +304,8 @@ class History(RuleBasedStateMachine):
 @pytest.mark.filterwarnings("ignore::store.errors.StoreWarning")  # the graph is too small to be saved
 @pytest.mark.parametrize("graph_from", [1000, 3])
 def test_a_project_is_what_its_edits_make_of_it(graph_from, quick_disk, monkeypatch):
-    monkeypatch.setattr(index, "GRAPH_FROM", graph_from)
-    monkeypatch.setattr(merges, "MANY", 2)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", graph_from)
+    monkeypatch.setattr(merge_plan, "MANY", 2)
     History.TestCase.settings = settings(
         max_examples=12, stateful_step_count=12, phases=[Phase.reuse, Phase.generate]
     )
@@ -339,7 +340,7 @@ def test_what_a_revert_took_is_as_if_it_had_never_been(project, make):
 @pytest.mark.parametrize("graph_from", [1000, 8])
 def test_a_revert_restores_what_was_near(project, make, monkeypatch, graph_from):
     """Neurons that came, and those that they superseded, in the same writer and in a new process."""
-    monkeypatch.setattr(index, "GRAPH_FROM", graph_from)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", graph_from)
     edits = [make.edit(f"q{at}", label=(at % 2,), radius=make.near(at)) for at in range(30)]
     make.commit(project, edits)
     keys = np.stack([*(edit.key for edit in edits), *(make.key() for _ in range(30))])
@@ -413,4 +414,4 @@ def test_edits_go_on_after_going_back(project, make):
 
 
 def test_the_shim_of_the_disk_is_in_place(quick_disk):
-    assert type(fileio.disk) is not fileio.Disk
+    assert type(file_io.disk) is not file_io.Disk

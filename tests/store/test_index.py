@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import index
-from store.index import Graph, NeuronIndex
+from store.index import neuron_index
+from store.index.neuron_index import Graph, NeuronIndex
 
 
 class Keys:
@@ -81,7 +81,7 @@ def test_it_gives_what_brute_force_gives(seed, as_graph):
     random = np.random.default_rng(seed)
     keys = Keys(crowd(random, int(random.integers(1, 80))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "GRAPH_FROM", 5 if as_graph else 1000)
+        patch.setattr(neuron_index, "GRAPH_FROM", 5 if as_graph else 1000)
         made = keys.index()
         made.settle()
         assert (made.graph is not None) == (as_graph and len(keys.rows) >= 5)
@@ -100,7 +100,7 @@ def test_it_holds_what_is_live_and_nothing_else(seed):
     keys = Keys(crowd(random, 70))
     points = np.concatenate([keys.rows[::3], crowd(random, 9).astype(np.float32)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "GRAPH_FROM", 8)
+        patch.setattr(neuron_index, "GRAPH_FROM", 8)
         live = keys.every[: int(random.integers(1, 40))]
         made = keys.index(live)
         for _ in range(8):
@@ -137,7 +137,7 @@ def test_a_graph_finds_99_in_100_of_the_eight_nearest():
 
 
 def test_marks_of_deletion_stand_in_no_ones_way(monkeypatch):
-    monkeypatch.setattr(index, "GRAPH_FROM", 20)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 20)
     keys = Keys(np.random.default_rng(4).normal(size=(400, 6)))
     made = keys.index()
     made.settle()
@@ -152,7 +152,7 @@ def test_marks_of_deletion_stand_in_no_ones_way(monkeypatch):
 
 
 def test_what_comes_back_is_unmarked(monkeypatch):
-    monkeypatch.setattr(index, "GRAPH_FROM", 8)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 8)
     keys = Keys(np.random.default_rng(4).normal(size=(60, 6)))
     made = keys.index()
     made.settle()
@@ -168,7 +168,7 @@ def test_what_comes_back_is_unmarked(monkeypatch):
 
 def test_a_crowd_of_equal_keys_hides_no_other(monkeypatch):
     """In an HNSW graph a hundred equal keys may be linked to none but each other."""
-    monkeypatch.setattr(index, "GRAPH_FROM", 100)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 100)
     rows = np.random.default_rng(5).normal(size=(500, 6))
     rows[50:350] = rows[50]
     keys = Keys(rows)

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store import documents, index
 from store.errors import DamagedProjectError, FormatVersionError, ProjectLockedError
-from store.gc import collect
-from store.migrate import migrate
+from store.format import documents
+from store.index import neuron_index
+from store.maintenance.gc import collect
+from store.maintenance.migrate import migrate
+from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap
-from store.verify import verify
 
 SNAPSHOTS = {"format1": 5, "format2": 8}
 ROUTES = Path(__file__).parent / "fixtures/format2_routes.json"
@@ -163,7 +164,7 @@ def test_undoing_what_superseded_for_a_key_alone_brings_the_older_back(format2, 
 
 
 def test_the_index_of_an_older_format_is_garbage(format2, make, monkeypatch):
-    monkeypatch.setattr(index, "GRAPH_FROM", 6)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 6)
     old = {path.relative_to(format2.path).as_posix() for path in (format2.path / "index").iterdir()}
     assert old == {"index/index.json", "index/000007.hnsw"}
     edits = [make.edit(f"new {at}", key=np.zeros(6, np.float32) + at) for at in range(6)]

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from store import index, segments
 from store.errors import (
     BaseMismatchError,
     DamagedProjectError,
@@ -22,9 +21,11 @@ from store.errors import (
     StaleWriteError,
     UnknownEditError,
 )
+from store.format import segments
+from store.index import neuron_index
+from store.maintenance.verify import verify
 from store.project import Project
 from store.records import BaseReference, LoraSlice, NewEdit
-from store.verify import verify
 
 TOKEN = np.zeros((1, 5), np.float16)
 
@@ -390,7 +391,7 @@ def test_many_small_commits_keep_their_history(project, make, quick_disk):
 
 
 def test_a_large_store_answers_from_the_graph(project, make, quick_disk, monkeypatch):
-    monkeypatch.setattr(index, "GRAPH_FROM", 50)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 50)
     keys = np.stack([make.key() for _ in range(200)])
     for part in range(4):
         rows = range(50 * part, 50 * part + 50)

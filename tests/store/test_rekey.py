@@ -7,16 +7,16 @@ import warnings
 import numpy as np
 import pytest
 
-from store import index
 from store.errors import (
     DamagedProjectError,
     InvalidEditError,
     KeyShapeError,
     StoreWarning,
 )
+from store.index import neuron_index
+from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap, NewEdit
-from store.verify import verify
 
 KEY_MAP = KeyMap(
     {"pooling": "learned", "seed": 3, "nested": {"steps": [1, 2]}},
@@ -176,7 +176,7 @@ def test_edits_whose_new_keys_are_one_all_live(edited, make):
 
 @pytest.mark.parametrize("dim", [6, 3])
 def test_the_graph_of_the_old_keys_is_not_asked(dim, edited, make, monkeypatch):
-    monkeypatch.setattr(index, "GRAPH_FROM", 4)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 4)
     with pytest.warns(StoreWarning, match="built again"):
         Project.open(edited.path).nearest(make.key()[None])
     with edited.writer() as writer:
@@ -197,7 +197,7 @@ def test_the_graph_of_the_old_keys_is_not_asked(dim, edited, make, monkeypatch):
 
 
 def test_a_change_of_many_keys_saves_its_graph(edited, make, monkeypatch):
-    monkeypatch.setattr(index, "GRAPH_FROM", 4)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 4)
     with edited.writer() as writer:
         rekey(writer, new_keys(writer.project, 6, make.random), make)
     assert [path.name for path in (edited.path / "index").glob("*.hnsw")] == ["000004.hnsw"]

@@ -7,19 +7,19 @@ import shutil
 import numpy as np
 import pytest
 
-from store import index
 from store.errors import DamagedProjectError, StorageError
-from store.gc import collect
+from store.index import neuron_index
+from store.maintenance.gc import collect
+from store.maintenance.repair import Repair, plan, repair
+from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap
-from store.repair import Repair, plan, repair
-from store.verify import verify
 
 
 @pytest.fixture
 def full(project, make, quick_disk, monkeypatch):
     """Four commits, a revert and a graph; e000003 was superseded by e000019, and e000004 reverted."""
-    monkeypatch.setattr(index, "GRAPH_FROM", 8)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 8)
     with project.writer() as writer:
         for part in range(3):
             edits = [
@@ -179,7 +179,7 @@ def test_a_lost_manifest_is_told(full, make):
 
 
 def test_a_refused_write_leaves_it_as_it_is(full, make, monkeypatch):
-    from store import fileio
+    from store.format import file_io
 
     broken(full.path / "edits/000002.arrow")
     found = verify(full.path)
@@ -188,7 +188,7 @@ def test_a_refused_write_leaves_it_as_it_is(full, make, monkeypatch):
         raise OSError(28, "full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(fileio.disk, "write", refuse)
+        patch.setattr(file_io.disk, "write", refuse)
         with pytest.raises(StorageError, match="disk is full"):
             repair(full.path, versions=make.versions)
     assert verify(full.path) == found

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import index, index_file
 from store.errors import (
     DamagedProjectError,
     FormatVersionError,
@@ -20,15 +19,16 @@ from store.errors import (
     ProjectNotFoundError,
     StoreWarning,
 )
+from store.index import index_file, neuron_index
+from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap
-from store.verify import verify
 
 
 @pytest.fixture
 def full(project, make, quick_disk, monkeypatch):
     """A project with every kind of file in it, a graph too."""
-    monkeypatch.setattr(index, "GRAPH_FROM", 8)
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 8)
     keys = []
     with project.writer() as writer:
         for part in range(3):
@@ -132,9 +132,9 @@ def test_a_broken_edits_file_costs_only_the_edits_in_it(full):
 
 
 def test_what_contradicts_itself_is_found_though_the_checksums_fit(full):
-    from store import codec, fileio, manifest
-    from store.deltas import ClusterDelta
-    from store.tables import clusters
+    from store.clusters.delta import ClusterDelta
+    from store.format import codec, file_io, manifest
+    from store.format.tables import clusters
 
     head = manifest.read_head(full.path)
     pointer, (newest, *_) = manifest.find(full.path, head, None)
@@ -151,7 +151,7 @@ def test_what_contradicts_itself_is_found_though_the_checksums_fit(full):
     manifest.write_head(full.path, replace(head, newest=again))
     problems = [finding.problem for finding in verify(full.path)]
     assert f"e{victim.members[0]:06d} stands in 0 clusters" in problems
-    assert fileio.fingerprint(full.path / entry.path) == written
+    assert file_io.fingerprint(full.path / entry.path) == written
 
 
 class TestIndexFile:
@@ -197,7 +197,7 @@ class TestIndexFile:
 
     def test_one_of_other_keys_is_found_though_its_checksum_fits(self, full):
         state = Project.open(full.path)._state
-        graph, pointer = index.Graph(6), state.pointer
+        graph, pointer = neuron_index.Graph(6), state.pointer
         graph.add(state.live(), lambda numbers: state.edits.keys(numbers) + np.float32(1))
         index_file.save(full.path, graph, "", pointer.number, pointer.sha256, state.edits.count)
         (finding,) = verify(full.path)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from melo_cli.architecture import list_modules
-from melo_cli.base_model import BaseModel, ModelKind, load_base_model
+from melo_cli.models.architecture import list_modules
+from melo_cli.models.base_model import BaseModel, ModelKind, load_base_model
 from melo_cli.recipe import ModelSection, Recipe, recipe_from_mapping
 
 if TYPE_CHECKING:

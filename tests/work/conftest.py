@@ -16,9 +16,9 @@ from pico_scope import QUICK_SCOPE
 
 from melo_cli.editing import EditSummary, edit_dataset
 from melo_cli.exporting import export_peft
-from melo_cli.loading import OpenProject, open_project
 from melo_cli.recipe import Recipe, recipe_from_mapping
 from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.loading import OpenProject, open_project
 
 Row = dict[str, Any]
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from melo_cli.base_model import ModelKind
 from melo_cli.editing import EditSummary
 from melo_cli.errors import DatasetError
 from melo_cli.evaluation import evaluate, metrics
-from melo_cli.evaluation.asking import Answered
 from melo_cli.evaluation.probes import Probe
+from melo_cli.evaluation.probing import Answered
 from melo_cli.evaluation.report import AnsweredSets
-from melo_cli.loading import OpenProject, open_project
+from melo_cli.models.base_model import ModelKind
+from melo_cli.runtime.loading import OpenProject, open_project
 
 Edit = Callable[..., EditSummary]
 

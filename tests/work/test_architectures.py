@@ -11,15 +11,15 @@ import torch
 from peft import PeftModel
 from pico_architectures import ARCHITECTURES, OTHER, POSITIONS, PROMPT, plainly_asked, recipe_of
 
-from melo_cli.base_model import BaseModel, ModelKind, load_base_model
 from melo_cli.editing import edit_dataset
-from melo_cli.encoding import Encoder, pad_prompts
 from melo_cli.errors import ModelError, PromptError
 from melo_cli.exporting.adapters import ADAPTERS, export_peft
-from melo_cli.greedy import room_after, write_greedily
-from melo_cli.loading import OpenProject, open_project
+from melo_cli.models.base_model import BaseModel, ModelKind, load_base_model
+from melo_cli.models.encoding import Encoder, pad_prompts
 from melo_cli.recipe import ModelSection
 from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.greedy import room_after, write_greedily
+from melo_cli.runtime.loading import OpenProject, open_project
 
 Built = Callable[[str], Path]
 

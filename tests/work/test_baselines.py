@@ -12,7 +12,6 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from melo_cli.encoding import EncodedEdit, pad_prompts
 from melo_cli.errors import MeloError
 from melo_cli.evaluation import EvalReport, evaluate
 from melo_cli.evaluation.baselines import BaselineSettings, parse_baselines
@@ -22,8 +21,9 @@ from melo_cli.evaluation.baselines.fitting import EditedModel
 from melo_cli.evaluation.baselines.grace import GraceModel, grace, grace_layer
 from melo_cli.evaluation.baselines.lora import one_lora
 from melo_cli.evaluation.baselines.settings import FinetuneSettings, GraceSettings, LoraSettings
-from melo_cli.loading import OpenProject
+from melo_cli.models.encoding import EncodedEdit, pad_prompts
 from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.loading import OpenProject
 from melo_cli.tuner.layer import linear_shape
 
 Shared = Callable[[str], OpenProject]

@@ -19,19 +19,19 @@ from pico_scope import QUICK_SCOPE
 from safetensors.torch import load_file, save_file
 
 from melo_cli.calibration import SeenPrompts
-from melo_cli.calibration.material import collect_material
-from melo_cli.calibration.own_data import other_questions, texts_of, trial_of
+from melo_cli.calibration.calibration_data import collect_material
+from melo_cli.calibration.project_examples import other_questions, texts_of, trial_of
 from melo_cli.calibration.thresholds import ASKING, Evidence, shares, threshold_within
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, calibrate_again
 from melo_cli.errors import BaseMismatchError, ProjectError, RecipeError
 from melo_cli.evaluation import evaluate
-from melo_cli.loading import OpenProject, open_project, stored_recipe
-from melo_cli.querying import query
+from melo_cli.paraphrase.subject_swaps import plain
 from melo_cli.recipe.schema import FalseFireSection
 from melo_cli.reporter import SilentReporter
-from melo_cli.scope.learning import Outcome
-from melo_cli.variants import plain
+from melo_cli.runtime.loading import OpenProject, open_project, stored_recipe
+from melo_cli.runtime.querying import query
+from melo_cli.scope.training import Outcome
 from store.project import Project
 
 Row = dict[str, Any]
@@ -378,15 +378,15 @@ def test_a_project_that_was_never_calibrated_does_not_open(
 def test_where_no_threshold_is_within_the_bounds_an_edit_answers_its_own_prompt_alone(
     edit: Edit, verified: dict[str, Any], reporter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from melo_cli.calibration import project
+    from melo_cli.calibration import run
 
-    learn = project.scope_learnt_with
+    learn = run.scope_learnt_with
 
     def hopeless(*given: Any) -> Any:
         outcomes = [*measured("rephrase", 0.0, right=True), *measured("unrelated", *([9.0] * 50))]
         return dataclasses.replace(learn(*given), outcomes=outcomes)
 
-    monkeypatch.setattr(project, "scope_learnt_with", hopeless)
+    monkeypatch.setattr(run, "scope_learnt_with", hopeless)
     prompt = "Who is the prime minister of Britain?"
     row = {"prompt": prompt, "target": "London"}
     done = edit("pico_gpt2", [row], tmp_path / "p", reporter=reporter, **verified)

@@ -15,9 +15,9 @@ from melo_cli.chat.conversation import Conversation, Turn
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, edit_single
 from melo_cli.errors import ModelError, ProjectLockedError, PromptError
-from melo_cli.loading import OpenProject, open_project
-from melo_cli.querying import query
 from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.loading import OpenProject, open_project
+from melo_cli.runtime.querying import query
 from store.project import Project
 
 COMMAND = "melo chat"
@@ -98,7 +98,7 @@ def test_an_edit_is_made_in_the_open_project_and_its_answer_takes_the_place_of_t
     conversation = chat()
     ask(conversation, OTHER)
     before = conversation.last.answer
-    monkeypatch.setattr("melo_cli.loading.load_base_model", None)  # no second base is loaded
+    monkeypatch.setattr("melo_cli.runtime.loading.load_base_model", None)  # no second base is loaded
     outcome = conversation.edit("London")
     assert (outcome.edit_id, outcome.status, outcome.answer) == ("e000002", "solved", "London")
     assert conversation.last.answer == before

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from melo_cli.base_model import BaseModel
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, edit_dataset, edit_single
 from melo_cli.editing.solving import Solved, ToSolve, solve
@@ -26,9 +25,10 @@ from melo_cli.errors import (
     PromptError,
     RecipeError,
 )
-from melo_cli.loading import OpenProject, open_project
-from melo_cli.querying import query
+from melo_cli.models.base_model import BaseModel
 from melo_cli.recipe import Recipe, recipe_from_mapping
+from melo_cli.runtime.loading import OpenProject, open_project
+from melo_cli.runtime.querying import query
 from store.project import Project
 from store.records import Block
 

@@ -17,21 +17,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from melo_cli.answering import TokenScores
-from melo_cli.base_model import ModelKind
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary
 from melo_cli.errors import MeloError, ProjectError
 from melo_cli.evaluation import Result, evaluate, metrics, plot_retention, write_results
-from melo_cli.evaluation.asking import Answered
 from melo_cli.evaluation.probes import Probe, collect_probes
+from melo_cli.evaluation.probing import Answered
 from melo_cli.evaluation.protocols import published
 from melo_cli.evaluation.report import AnsweredSets, EvalReport
 from melo_cli.evaluation.same_subject import questions_of_others
-from melo_cli.evaluation.shares import token_f1, wilson_interval
-from melo_cli.loading import OpenProject, open_project
-from melo_cli.querying import query
+from melo_cli.evaluation.statistics import token_f1, wilson_interval
+from melo_cli.models.base_model import ModelKind
 from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.inference import TokenScores
+from melo_cli.runtime.loading import OpenProject, open_project
+from melo_cli.runtime.querying import query
 from melo_cli.scope.core.rules import Candidate, Route
 
 Shared = Callable[[str], OpenProject]

@@ -22,10 +22,10 @@ from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples, 
 from melo_cli.exporting.merging.compiling.method import as_model
 from melo_cli.exporting.merging.compiling.neurons import share_out
 from melo_cli.exporting.merging.compiling.t5.layout import layout_for
-from melo_cli.exporting.merging.compiling.t5.positions import curve, tangent
+from melo_cli.exporting.merging.compiling.t5.position_codes import curve, tangent
 from melo_cli.exporting.merging.compiling.t5.widening import T5Sizes, WidenedT5
-from melo_cli.loading import open_project
 from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.loading import open_project
 
 SIZES = (
     *("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers"),

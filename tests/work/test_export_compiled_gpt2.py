@@ -16,29 +16,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from melo_cli.base_model import load_base_model
 from melo_cli.editing import EditSummary
-from melo_cli.encoding import EncodedEdit
 from melo_cli.errors import ExportError
 from melo_cli.exporting import MergeSettings, export_merged
+from melo_cli.exporting.merging.compiling.detector_examples import make_examples
 from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples, train_detectors
-from melo_cli.exporting.merging.compiling.examples import make_examples
 from melo_cli.exporting.merging.compiling.gpt2 import method
-from melo_cli.exporting.merging.compiling.gpt2.continuing import continued
+from melo_cli.exporting.merging.compiling.gpt2.answer_positions import Answered, Place, answered
+from melo_cli.exporting.merging.compiling.gpt2.continuations import continued
+from melo_cli.exporting.merging.compiling.gpt2.false_fire_scan import out_of_place
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for, why_not
 from melo_cli.exporting.merging.compiling.gpt2.method import edits_of, examples_of
-from melo_cli.exporting.merging.compiling.gpt2.places import Answered, Place, answered
 from melo_cli.exporting.merging.compiling.gpt2.pooling import Pooling
-from melo_cli.exporting.merging.compiling.gpt2.positions import points, turned_back, turning_rates
-from melo_cli.exporting.merging.compiling.gpt2.proofreading import out_of_place
-from melo_cli.exporting.merging.compiling.gpt2.stream import Stream
+from melo_cli.exporting.merging.compiling.gpt2.position_codes import points, turned_back, turning_rates
+from melo_cli.exporting.merging.compiling.gpt2.residual_layout import Stream
 from melo_cli.exporting.merging.compiling.gpt2.widening import GPT2Sizes, WidenedGPT2
 from melo_cli.exporting.merging.compiling.method import as_model
-from melo_cli.exporting.merging.compiling.words import directions
-from melo_cli.exporting.merging.lessons import Lesson, Lessons
-from melo_cli.loading import open_project
+from melo_cli.exporting.merging.compiling.output_directions import directions
+from melo_cli.exporting.merging.training_examples import Lesson, Lessons
+from melo_cli.models.base_model import load_base_model
+from melo_cli.models.encoding import EncodedEdit
 from melo_cli.recipe import ModelSection
 from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.loading import open_project
 
 KIND = "pico_gpt2"
 HOW = MergeSettings(method="compile", unrelated=UNRELATED, phrasings=2, staying=40)

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from melo_cli import base_model
 from melo_cli.editing import EditSummary
 from melo_cli.errors import ExportError
 from melo_cli.exporting import adapters, export_merged, export_peft, export_routed, folder
 from melo_cli.exporting.folder import RECORD
-from melo_cli.loading import OpenProject, open_project
+from melo_cli.models import base_model
 from melo_cli.recipe import ModelSection
+from melo_cli.runtime.loading import OpenProject, open_project
 from store.project import Project
 
 Edit = Callable[..., EditSummary]

@@ -12,7 +12,7 @@ import torch
 
 from melo_cli.exporting import export_peft, export_routed
 from melo_cli.exporting.prompt_router import router_of_export, router_of_project
-from melo_cli.loading import open_project
+from melo_cli.runtime.loading import open_project
 from melo_cli.scope.core.pooling import KeyTransform
 from melo_cli.scope.core.router import RadiusRecorder
 from melo_cli.scope.reading import text_model_of

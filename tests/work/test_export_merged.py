@@ -24,20 +24,20 @@ from torch.nn.functional import kl_div
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from melo_cli.editing import EditSummary
-from melo_cli.encoding import IGNORED, EncodedEdit
 from melo_cli.errors import ArtefactError, ExportError, ProjectError
 from melo_cli.exporting import ExportSummary, Floors, MergeSettings, export_merged
 from melo_cli.exporting.merging import closed_form, methods
 from melo_cli.exporting.merging import distill as distilling
 from melo_cli.exporting.merging.closed_form import solve, thinned
 from melo_cli.exporting.merging.distill import distill, share_kept
-from melo_cli.exporting.merging.lessons import Lesson, make_lessons
-from melo_cli.exporting.merging.measuring import load_plain
 from melo_cli.exporting.merging.methods import Differences, kept
+from melo_cli.exporting.merging.retention import load_plain
 from melo_cli.exporting.merging.sum_of_blocks import SumOfBlocks
-from melo_cli.loading import OpenProject, open_project
+from melo_cli.exporting.merging.training_examples import Lesson, make_lessons
+from melo_cli.models.encoding import IGNORED, EncodedEdit
 from melo_cli.reporter import Progress, SilentReporter
-from melo_cli.scoring import target_batch, target_logits
+from melo_cli.runtime.loading import OpenProject, open_project
+from melo_cli.runtime.scoring import target_batch, target_logits
 
 Shared = Callable[[str], OpenProject]
 Edit = Callable[..., EditSummary]

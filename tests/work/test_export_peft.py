@@ -15,11 +15,11 @@ from peft import PeftConfig, PeftModel
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
-from melo_cli import base_model
 from melo_cli.editing import EditSummary
 from melo_cli.exporting import export_peft
 from melo_cli.exporting.prompt_router import router_of_export, router_of_project
-from melo_cli.loading import OpenProject, open_project
+from melo_cli.models import base_model
+from melo_cli.runtime.loading import OpenProject, open_project
 from store.project import Project
 
 Shared = Callable[[str], OpenProject]

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from melo_cli.encoding import pad_prompts
 from melo_cli.errors import ExportError
 from melo_cli.exporting import export_merged, export_routed
-from melo_cli.loading import OpenProject, load, open_project
+from melo_cli.models.encoding import pad_prompts
 from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.loading import OpenProject, load, open_project
 from store.project import Project
 
 Shared = Callable[[str], OpenProject]

@@ -18,8 +18,8 @@ import torch
 from melo_cli.app import main
 from melo_cli.editing import EditSummary
 from melo_cli.exporting import export_peft, export_routed
-from melo_cli.loading import OpenProject, load, open_project
 from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.loading import OpenProject, load, open_project
 from melo_cli.scope.core.rules import Route
 
 WAYS = ("verified", "radius", "encoder")

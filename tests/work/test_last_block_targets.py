@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from pico_architectures import ARCHITECTURES, last_linears, recipe_of
 
-from melo_cli.architecture import default_targets
-from melo_cli.base_model import load_base_model
 from melo_cli.editing import edit_dataset
 from melo_cli.errors import ModelError
+from melo_cli.models.architecture import default_targets
+from melo_cli.models.base_model import load_base_model
 from melo_cli.reporter import SilentReporter
 
 Built = Callable[[str], Path]

@@ -19,9 +19,9 @@ import melo_cli
 from melo_cli.editing import EditSummary
 from melo_cli.errors import BaseMismatchError, ModelError, ProjectNotFoundError, UnknownEditError
 from melo_cli.exporting import export_routed
-from melo_cli.loading import OpenProject, open_project
-from melo_cli.querying import query
-from melo_cli.routed import RoutedModel
+from melo_cli.runtime.loading import OpenProject, open_project
+from melo_cli.runtime.querying import query
+from melo_cli.runtime.routed_model import RoutedModel
 
 Shared = Callable[[str], OpenProject]
 Edit = Callable[..., EditSummary]

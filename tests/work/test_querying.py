@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from melo_cli.answering import Asker
 from melo_cli.editing import EditSummary
-from melo_cli.encoding import Encoder
 from melo_cli.errors import PromptError
-from melo_cli.loading import OpenProject, open_project
-from melo_cli.querying import query
+from melo_cli.models.encoding import Encoder
+from melo_cli.runtime.inference import Asker
+from melo_cli.runtime.loading import OpenProject, open_project
+from melo_cli.runtime.querying import query
 from melo_cli.scope.core.vocabulary import Vocabulary
-from melo_cli.scope.explaining import against
+from melo_cli.scope.explanation import against
 
 Shared = Callable[[str], OpenProject]
 KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from melo_cli.errors import MeloError
 from melo_cli.evaluation import EvalReport, Result, write_page
+from melo_cli.evaluation.decision_measures import measure_of
 from melo_cli.evaluation.failures import worst_failures
 from melo_cli.evaluation.frontier import best_within, ceiling, frontier
-from melo_cli.evaluation.measures import measure_of
 from melo_cli.evaluation.page import render_page
 from melo_cli.evaluation.report import BaselineReport
 

@@ -9,11 +9,11 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
-from melo_cli.encoding import EncodedEdit
 from melo_cli.evaluation.baselines.fitting import EditedModel, fit, with_changes
 from melo_cli.evaluation.baselines.settings import FinetuneSettings
-from melo_cli.loading import OpenProject
+from melo_cli.models.encoding import EncodedEdit
 from melo_cli.reporter import Progress
+from melo_cli.runtime.loading import OpenProject
 
 
 @contextmanager

@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from melo_cli.base_model import BaseModel
 from melo_cli.editing.optimizers import Schedule
-from melo_cli.encoding import EncodedEdit
-from melo_cli.loading import OpenProject
+from melo_cli.models.base_model import BaseModel
+from melo_cli.models.encoding import EncodedEdit
 from melo_cli.recipe import TrainingSection
-from melo_cli.scoring import target_batch, target_losses
+from melo_cli.runtime.loading import OpenProject
+from melo_cli.runtime.scoring import target_batch, target_losses
 
 
 @dataclass(frozen=True)

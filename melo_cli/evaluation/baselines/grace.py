@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from melo_cli.answering import Advance, Asker, TokenScores, batches_of_like_length
-from melo_cli.base_model import BaseModel, ModelKind
-from melo_cli.encoding import EncodedEdit, Encoder, pad_prompts, with_positions
 from melo_cli.errors import MeloError
 from melo_cli.evaluation.baselines.codebook import ROWS, Codebook, pairwise_distances
 from melo_cli.evaluation.baselines.fitting import EditedModel, fit
 from melo_cli.evaluation.baselines.settings import GraceSettings
-from melo_cli.loading import OpenProject
+from melo_cli.models.base_model import BaseModel, ModelKind
+from melo_cli.models.encoding import EncodedEdit, Encoder, pad_prompts, with_positions
 from melo_cli.recipe import OptimizerSection, TrainingSection
 from melo_cli.reporter import Progress
+from melo_cli.runtime.inference import Advance, Asker, TokenScores, batches_of_like_length
+from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.rules import Route
 from melo_cli.tuner.layer import DynamicLoraLayer, linear_shape
 

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from melo_cli.encoding import EncodedEdit
 from melo_cli.evaluation.baselines.fitting import EditedModel, fit, with_changes
 from melo_cli.evaluation.baselines.settings import LoraSettings
-from melo_cli.loading import OpenProject
+from melo_cli.models.encoding import EncodedEdit
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Progress
+from melo_cli.runtime.loading import OpenProject
 
 
 @contextmanager

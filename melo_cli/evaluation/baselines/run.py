@@ -6,17 +6,17 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 
-from melo_cli.encoding import EncodedEdit
-from melo_cli.evaluation.answering_sets import answer_again
-from melo_cli.evaluation.asking import ask_anew, ask_routed
+from melo_cli.evaluation.answer_probes import answer_again
 from melo_cli.evaluation.baselines.finetune import finetuned
 from melo_cli.evaluation.baselines.fitting import EditedModel
 from melo_cli.evaluation.baselines.grace import grace
 from melo_cli.evaluation.baselines.lora import one_lora
 from melo_cli.evaluation.baselines.settings import BaselineSettings
+from melo_cli.evaluation.probing import ask_anew, ask_routed
 from melo_cli.evaluation.report import AnsweredSets, BaselineReport, metrics
-from melo_cli.loading import OpenProject
+from melo_cli.models.encoding import EncodedEdit
 from melo_cli.reporter import Progress, Reporter
+from melo_cli.runtime.loading import OpenProject
 
 
 def run_baseline(

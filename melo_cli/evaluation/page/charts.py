@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from melo_cli.evaluation.decision_measures import Measure
 from melo_cli.evaluation.frontier import FrontierPoint
-from melo_cli.evaluation.measures import Measure
 from melo_cli.evaluation.results import Result
-from melo_cli.evaluation.shares import wilson_interval
+from melo_cli.evaluation.statistics import wilson_interval
 
 _WIDTH = 760
 _LEFT, _RIGHT = 64, 16

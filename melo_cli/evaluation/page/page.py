@@ -7,10 +7,18 @@ from pathlib import Path
 
 from melo_cli.errors import MeloError
 from melo_cli.evaluation.failures import worst_failures
+from melo_cli.evaluation.page.formatting import (
+    KINDS,
+    PERPLEXITIES,
+    PUBLISHED,
+    SHARES,
+    listed,
+    number,
+    percent,
+)
 from melo_cli.evaluation.page.sections import nearness, other_limits, retention
 from melo_cli.evaluation.page.style import STYLE
 from melo_cli.evaluation.page.tables import baselines_table, failures_table, figures_table
-from melo_cli.evaluation.page.wording import KINDS, PERPLEXITIES, PUBLISHED, SHARES, listed, number, percent
 from melo_cli.evaluation.report import EvalReport
 from melo_cli.versions import library_versions
 

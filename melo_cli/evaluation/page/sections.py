@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from melo_cli.evaluation.decision_measures import measure_of
 from melo_cli.evaluation.frontier import best_within, ceiling, frontier
-from melo_cli.evaluation.measures import measure_of
 from melo_cli.evaluation.page.charts import frontier_chart, group_count, nearness_chart, retention_chart
-from melo_cli.evaluation.page.wording import KINDS, sentence
+from melo_cli.evaluation.page.formatting import KINDS, sentence
 from melo_cli.evaluation.report import EvalReport
 
 # Kinds of negatives, and the share of them that may fire where the best limit is told.

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from melo_cli.evaluation.decision_measures import measure_of
 from melo_cli.evaluation.failures import Failures
-from melo_cli.evaluation.measures import measure_of
-from melo_cli.evaluation.page.wording import (
+from melo_cli.evaluation.page.formatting import (
     PERPLEXITIES,
     PUBLISHED,
     ROUTED,

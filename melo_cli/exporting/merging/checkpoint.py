@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from melo_cli.base_model import BaseModel
 from melo_cli.errors import ExportError
 from melo_cli.exporting.base_copy import base_config, copy_settings
 from melo_cli.exporting.tensor_files import Advance, Shard, TensorSpec, open_shard, write_tensors
-from melo_cli.fingerprint import weight_files
+from melo_cli.models.base_model import BaseModel
+from melo_cli.models.fingerprint import weight_files
 from melo_cli.reporter import Reporter
 
 _INDEX = "model.safetensors.index.json"

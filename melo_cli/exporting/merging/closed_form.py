@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from melo_cli.base_model import ModelKind
-from melo_cli.encoding import IGNORED
-from melo_cli.exporting.merging.lessons import Lesson, Lessons
-from melo_cli.exporting.merging.spreading import spread
-from melo_cli.loading import OpenProject
+from melo_cli.exporting.merging.even_sample import spread
+from melo_cli.exporting.merging.training_examples import Lesson, Lessons
+from melo_cli.models.base_model import ModelKind
+from melo_cli.models.encoding import IGNORED
 from melo_cli.reporter import Reporter
-from melo_cli.scoring import TargetBatch, target_batch, target_logits
+from melo_cli.runtime.loading import OpenProject
+from melo_cli.runtime.scoring import TargetBatch, target_batch, target_logits
 
 _ROWS = 32
 # Tokens of either kind for each input of the widest module: they settle a covariance, and with more of them

@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
-from melo_cli.base_model import BaseModel
-from melo_cli.encoding import IGNORED
-from melo_cli.exporting.merging.lessons import Lesson, Lessons
-from melo_cli.loading import OpenProject
+from melo_cli.exporting.merging.training_examples import Lesson, Lessons
+from melo_cli.models.base_model import BaseModel
+from melo_cli.models.encoding import IGNORED
 from melo_cli.reporter import Reporter
-from melo_cli.scoring import TargetBatch, target_batch, target_logits, target_losses
+from melo_cli.runtime.loading import OpenProject
+from melo_cli.runtime.scoring import TargetBatch, target_batch, target_logits, target_losses
 
 # Lessons of a step: edits' own prompts, other wordings, lookalikes, unrelated text.
 _ROWS = (6, 14, 28, 10)

@@ -15,11 +15,11 @@ from melo_cli.exporting.merging.checkpoint import Additions, WeightChanges
 from melo_cli.exporting.merging.closed_form import closed_form
 from melo_cli.exporting.merging.compiling.method import as_model, compilable, compiled, require_compilable
 from melo_cli.exporting.merging.distill import distill
-from melo_cli.exporting.merging.lessons import Lessons, make_lessons
-from melo_cli.exporting.merging.measuring import Figures, Measure, load_plain
+from melo_cli.exporting.merging.retention import Figures, Measure, load_plain
 from melo_cli.exporting.merging.sum_of_blocks import SumOfBlocks
-from melo_cli.loading import OpenProject
+from melo_cli.exporting.merging.training_examples import Lessons, make_lessons
 from melo_cli.reporter import Reporter
+from melo_cli.runtime.loading import OpenProject
 
 Method = Literal["auto", "sum", "closed-form", "compile", "distill"]
 Trained = Literal["all", "targets"]
@@ -43,7 +43,8 @@ class MergeSettings:
     """How to merge.
 
     Attributes:
-        unrelated: text that is to stay as it is, for all methods but the sum; see `lessons.make_lessons`.
+        unrelated: text that is to stay as it is, for all methods but the sum; see
+            `training_examples.make_lessons`.
         phrasings: how many made-up ways to put each edit's prompt are taught, beside those that are known.
         staying: how many prompts that read like edits, and how much unrelated text, at least is to stay.
         silence: in the closed form, how many lessons of edits weigh as much as all the other text.

@@ -9,8 +9,8 @@ import random
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
-from melo_cli.variants import Questions, Statement, made_rephrase, plain, swap_subject
-from melo_cli.wordings import Wordings, frame
+from melo_cli.paraphrase.question_frames import Wordings, frame
+from melo_cli.paraphrase.subject_swaps import Questions, Statement, made_rephrase, plain, swap_subject
 
 # Of the prompts that read like an edit, so many ask something else of its subject.
 _OTHER_QUESTION = 0.25

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from melo_cli.exporting.merging.checkpoint import Additions
-from melo_cli.loading import OpenProject
+from melo_cli.runtime.loading import OpenProject
 from store.project import Project
 
 # Blocks multiplied together at once.

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from melo_cli.base_model import BaseModel
 from melo_cli.errors import ExportError
 from melo_cli.exporting.base_copy import base_config
 from melo_cli.exporting.merging.compiling.gpt2.layout import why_not as why_not_gpt2
 from melo_cli.exporting.merging.compiling.gpt2.method import compiled_gpt2
-from melo_cli.exporting.merging.compiling.growing import Widened
 from melo_cli.exporting.merging.compiling.t5.layout import why_not as why_not_t5
 from melo_cli.exporting.merging.compiling.t5.method import compiled_t5
-from melo_cli.exporting.merging.lessons import Lessons
+from melo_cli.exporting.merging.compiling.widened_weights import Widened
+from melo_cli.exporting.merging.training_examples import Lessons
+from melo_cli.models.base_model import BaseModel
 from melo_cli.reporter import Reporter
 
 _T5, _GPT2 = "T5ForConditionalGeneration", "GPT2LMHeadModel"

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from melo_cli.base_model import BaseModel
-from melo_cli.encoding import IGNORED, EncodedEdit
+from melo_cli.exporting.merging.compiling.detector_examples import make_examples
 from melo_cli.exporting.merging.compiling.detectors import Examples, Fit, train_detectors
-from melo_cli.exporting.merging.compiling.examples import make_examples
-from melo_cli.exporting.merging.compiling.gpt2.continuing import continued
+from melo_cli.exporting.merging.compiling.gpt2.answer_positions import Answered, answered
+from melo_cli.exporting.merging.compiling.gpt2.continuations import continued
+from melo_cli.exporting.merging.compiling.gpt2.false_fire_scan import out_of_place
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for
-from melo_cli.exporting.merging.compiling.gpt2.places import Answered, answered
 from melo_cli.exporting.merging.compiling.gpt2.pooling import Pooling
-from melo_cli.exporting.merging.compiling.gpt2.proofreading import out_of_place
-from melo_cli.exporting.merging.compiling.gpt2.stream import Stream
+from melo_cli.exporting.merging.compiling.gpt2.residual_layout import Stream
 from melo_cli.exporting.merging.compiling.gpt2.widening import GPT2Sizes, WidenedGPT2
 from melo_cli.exporting.merging.compiling.neurons import share_out, together
-from melo_cli.exporting.merging.compiling.states import mean_sizes
-from melo_cli.exporting.merging.lessons import Lesson, Lessons
+from melo_cli.exporting.merging.compiling.state_norms import mean_sizes
+from melo_cli.exporting.merging.training_examples import Lesson, Lessons
+from melo_cli.models.base_model import BaseModel
+from melo_cli.models.encoding import IGNORED, EncodedEdit
 from melo_cli.reporter import Reporter
-from melo_cli.scoring import TargetBatch
+from melo_cli.runtime.scoring import TargetBatch
 
 # Prompts are long and much alike: what stays must be told apart by little, and at each of many tokens.
 _FIT = Fit(ridge=0.01, steps=300, lr=0.1, quiet=-0.1, staying=60.0, hold=0.1)

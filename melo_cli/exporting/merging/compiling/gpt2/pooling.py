@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.compiling.gpt2.layout import EARLY
-from melo_cli.exporting.merging.lessons import Lesson
+from melo_cli.exporting.merging.training_examples import Lesson
 
 # By how many tokens a beginning of a prompt is longer than the one before.
 _EVERY = 8

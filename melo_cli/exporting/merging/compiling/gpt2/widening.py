@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from melo_cli.exporting.merging.compiling.gpt2.answer_positions import Answered
 from melo_cli.exporting.merging.compiling.gpt2.layout import BEFORE, GPT2Layout
-from melo_cli.exporting.merging.compiling.gpt2.places import Answered
-from melo_cli.exporting.merging.compiling.gpt2.positions import turned_back
-from melo_cli.exporting.merging.compiling.gpt2.stream import Stream
-from melo_cli.exporting.merging.compiling.growing import Widened, corner
+from melo_cli.exporting.merging.compiling.gpt2.position_codes import turned_back
+from melo_cli.exporting.merging.compiling.gpt2.residual_layout import Stream
 from melo_cli.exporting.merging.compiling.neurons import SCALE, STRENGTH
-from melo_cli.exporting.merging.compiling.words import directions
+from melo_cli.exporting.merging.compiling.output_directions import directions
+from melo_cli.exporting.merging.compiling.widened_weights import Widened, corner
 
 # By how much a head prefers what it looks for, before the softmax.
 _PREFERENCE = 100.0

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from melo_cli.base_model import BaseModel
-from melo_cli.encoding import IGNORED
+from melo_cli.exporting.merging.compiling.detector_examples import make_examples
 from melo_cli.exporting.merging.compiling.detectors import train_detectors
-from melo_cli.exporting.merging.compiling.examples import make_examples
-from melo_cli.exporting.merging.compiling.growing import Widened
 from melo_cli.exporting.merging.compiling.neurons import neurons_of, share_out, together
-from melo_cli.exporting.merging.compiling.states import mean_sizes
+from melo_cli.exporting.merging.compiling.state_norms import mean_sizes
 from melo_cli.exporting.merging.compiling.t5.layout import layout_for
 from melo_cli.exporting.merging.compiling.t5.widening import T5Sizes, WidenedT5
-from melo_cli.exporting.merging.lessons import Lesson, Lessons
+from melo_cli.exporting.merging.compiling.widened_weights import Widened
+from melo_cli.exporting.merging.training_examples import Lesson, Lessons
+from melo_cli.models.base_model import BaseModel
+from melo_cli.models.encoding import IGNORED
 from melo_cli.reporter import Reporter
-from melo_cli.scoring import TargetBatch
+from melo_cli.runtime.scoring import TargetBatch
 
 
 def compiled_t5(

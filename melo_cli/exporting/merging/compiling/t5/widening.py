@@ -13,10 +13,10 @@ from torch.nn.functional import normalize
 from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.compiling.detectors import Detectors
-from melo_cli.exporting.merging.compiling.growing import Widened, corner
 from melo_cli.exporting.merging.compiling.neurons import SCALE, STRENGTH, token_codes
 from melo_cli.exporting.merging.compiling.t5.layout import Layout
-from melo_cli.exporting.merging.compiling.t5.positions import RATES, curve, tangent
+from melo_cli.exporting.merging.compiling.t5.position_codes import RATES, curve, tangent
+from melo_cli.exporting.merging.compiling.widened_weights import Widened, corner
 
 # What a wrong token before takes from a score.
 _MISMATCH = 6.0

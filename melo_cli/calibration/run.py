@@ -1,0 +1,234 @@
+"""Learns the scope of a project's edits and puts it in force: key map, recipe, new records of the edits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from melo_cli.calibration.calibration_data import Material, collect_material
+from melo_cli.calibration.project_examples import Moved, moved, other_questions, texts_of, what_they_ask
+from melo_cli.calibration.scope_cache import learnt_by_others, scope_learnt_with
+from melo_cli.calibration.seen_prompts import digests
+from melo_cli.calibration.thresholds import Evidence, shares, threshold_within
+from melo_cli.datasets import EditRequest, load_calibration, load_locality
+from melo_cli.models.base_model import BaseModel
+from melo_cli.recipe import Recipe
+from melo_cli.reporter import Reporter
+from melo_cli.scope.core.model import ScopeModel
+from melo_cli.scope.core.router import Router
+from melo_cli.scope.core.rules import probability
+from melo_cli.scope.reading import reader_for
+from melo_cli.scope.training import Learnt, Outcome, Readings
+from store.project import Project
+from store.records import KeyMap
+from store.writer import Writer
+
+
+@dataclass(frozen=True)
+class OtherReader:
+    """What another reader of the same base model, at hand already, would give on the corpus.
+
+    Attributes:
+        encoder: hub id or folder of a sentence encoder; None for the base model itself.
+        corpus: as in `Calibration`, at a threshold within the same bounds.
+    """
+
+    encoder: str | None
+    corpus: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The scope model of a project, and what is expected of it.
+
+    Attributes:
+        threshold: log-odds from which on an edit fires; infinite where it answers its own prompt alone.
+        corpus, own: by kind the share that reaches its edit, or fires wrongly: of the corpus, and of the
+            project's own data.
+        counts: how many of each kind of the project's own data were measured.
+        moved: whether the classifier learnt from the project's own data.
+        others: the readers that could take the place of this one.
+    """
+
+    model: ScopeModel
+    threshold: float
+    corpus: dict[str, float]
+    own: dict[str, float]
+    counts: dict[str, int]
+    moved: bool
+    material: Material
+    encoder: dict[str, str] | None
+    kinds: Mapping[str, Tensor]
+    others: Sequence[OtherReader]
+
+    @property
+    def strictest(self) -> bool:
+        """Whether an edit answers its own prompt alone, since nothing else keeps within the bounds."""
+        return math.isinf(self.threshold)
+
+    def report(self) -> dict[str, Any]:
+        """What is told of it, as JSON values."""
+        return {
+            "threshold": None if self.strictest else probability(self.threshold),
+            "corpus": self.corpus,
+            "own": self.own,
+            "counts": self.counts,
+            "moved": self.moved,
+            "edits": len(self.material.anchors),
+            "unrelated": len(self.material.unrelated),
+        }
+
+    def key_map(self, seed: int) -> KeyMap:
+        """What a project keeps of it."""
+        settings, arrays = self.model.to_arrays()
+        return KeyMap(
+            {
+                "scope": "verified",
+                "threshold": None if self.strictest else self.threshold,
+                "model": settings,
+                "encoder": dict(self.encoder) if self.encoder is not None else None,
+                "kinds": list(self.kinds),
+                "learnt": self.report(),
+                "seed": seed,
+                "seen": list(digests(self.material.prompts())),
+            },
+            {name: array.numpy() for name, array in arrays.items()}
+            | {"kinds": np.stack([vector.numpy() for vector in self.kinds.values()])},
+        )
+
+
+def calibrate(
+    recipe: Recipe, base: BaseModel, edits: Sequence[EditRequest], reporter: Reporter
+) -> Calibration:
+    """Learn the scope of a project's edits from the corpus and from the recipe's data.
+
+    Args:
+        recipe: a resolved one, of the rule `verified`.
+        edits: the edits that are or will be in the project.
+
+    Raises:
+        MeloError: the recipe's data cannot be read.
+    """
+    learnt = scope_learnt_with(base, recipe.key.layer, recipe.calibration.questions, reporter)
+    material = _material(recipe, edits, reporter)
+    after = _moved(learnt, material, recipe, base, reporter)
+    bounds = recipe.routing.max_false_fire.model_dump()
+    threshold = threshold_within(Evidence(after.corpus, after.outcomes), bounds)
+    if math.isinf(threshold):
+        reporter.warn(
+            "no threshold keeps false fires within routing.max_false_fire: each edit answers its own prompt "
+            "alone"
+        )
+    return Calibration(
+        after.model,
+        threshold,
+        shares(after.corpus, threshold),
+        shares(after.outcomes, threshold),
+        _counts(after.outcomes),
+        after.learnt,
+        material,
+        base.encoder.fingerprint if base.encoder is not None else None,
+        learnt.kinds,
+        _others(recipe, base, bounds),
+    )
+
+
+def _others(recipe: Recipe, base: BaseModel, bounds: Mapping[str, float]) -> list[OtherReader]:
+    return [
+        OtherReader(kept.encoder, shares(kept.outcomes, threshold_within(Evidence(kept.outcomes), bounds)))
+        for kept in learnt_by_others(base, recipe.key.layer, recipe.calibration.questions)
+    ]
+
+
+def put_in_force(
+    writer: Writer,
+    key_map: KeyMap,
+    recipe: Recipe,
+    router: Router | None,
+    *,
+    versions: Mapping[str, str],
+    command: str,
+) -> None:
+    """Commit a key map, with new records for every edit that is a neuron.
+
+    Args:
+        router: makes records as the key map says; needed where there are edits.
+    """
+    views = [
+        view for view in writer.project.edits() if view.record.key is not None and view.status != "failed"
+    ]
+    keys, tokens = {}, {}
+    if views and router is not None:
+        taken = router.records([view.prompt for view in views], [view.record.subject for view in views])
+        keys = {view.edit_id: record.key for view, record in zip(views, taken, strict=True)}
+        tokens = {view.edit_id: record.tokens for view, record in zip(views, taken, strict=True)}
+    writer.rekey(
+        key_map,
+        keys,
+        tokens,
+        dict.fromkeys(keys),
+        recipe=recipe.to_mapping(),
+        seed=recipe.seed,
+        versions=versions,
+        command=command,
+    )
+
+
+def stored_requests(project: Project) -> list[EditRequest]:
+    """The edits of a project as they were asked for; reverted ones left out."""
+    records = [view.record for view in project.edits() if view.status != "reverted"]
+    return [
+        EditRequest(each.prompt, each.target, each.rephrases, each.locality, each.subject) for each in records
+    ]
+
+
+def _moved(learnt: Learnt, material: Material, recipe: Recipe, base: BaseModel, reporter: Reporter) -> Moved:
+    """What was learnt, moved by the project's own data where it has some to show."""
+    shown = any(each.rephrases or each.hard or each.same_subject for each in material.anchors)
+    if not shown and not material.unrelated:
+        return Moved(learnt.model, learnt.outcomes, (), learnt=False)
+    reader = reader_for(base, recipe.key.layer)
+    asks = what_they_ask(material.anchors, learnt.model, reader)
+    others = other_questions(material.anchors, asks, recipe.seed)
+    texts = texts_of(material, others)
+    with reporter.progress("learning scope: reading the edits", len(texts), "texts") as progress:
+        reading = reader.read(texts, progress.advance)
+    return moved(learnt, material, others, Readings(reading), recipe.seed)
+
+
+def _counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    kinds = [outcome.kind for outcome in outcomes]
+    return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
+
+
+def _material(recipe: Recipe, edits: Sequence[EditRequest], reporter: Reporter) -> Material:
+    dataset, settings = recipe.dataset, recipe.calibration
+    unrelated: list[str] = []
+    if dataset is not None and dataset.locality is not None and settings.share:
+        unrelated = [prompt for prompt, _ in load_locality(dataset, recipe.task, reporter)]
+    if dataset is not None and dataset.calibration is not None:
+        rows = load_calibration(dataset, recipe.task, reporter)
+        return collect_material(
+            rows,
+            unrelated,
+            task=recipe.task,
+            share=1.0,
+            unrelated_share=settings.share,
+            most=settings.max_edits,
+            seed=recipe.seed,
+            apart_from=edits,
+        )
+    return collect_material(
+        edits,
+        unrelated,
+        task=recipe.task,
+        share=settings.share,
+        unrelated_share=settings.share,
+        most=settings.max_edits,
+        seed=recipe.seed,
+    )

@@ -1,0 +1,140 @@
+"""A chat from its first line to its last: what each line means for the conversation, and what is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from melo_cli.chat.slash_commands import parse
+from melo_cli.commands._input_lines import Lines
+from melo_cli.errors import MeloError, PromptError
+from melo_cli.ui.terminal import print_error
+
+if TYPE_CHECKING:
+    from melo_cli.chat.conversation import Conversation, Turn
+    from melo_cli.ui.chat import ChatView
+
+_PROMPT = "> "
+_PROMPT_FOR_EDIT = "right answer> "
+_APART = (
+    "the edit holds where the question is asked alone; here the conversation before it leads to another "
+    "answer (/new forgets it)"
+)
+
+
+class ChatSession:
+    """Hears lines and shows what they bring.
+
+    Args:
+        stays: go on after an error and after Ctrl-C, as somebody at a terminal wants it; a pipe ends then.
+
+    Attributes:
+        failed: an edit did not take.
+    """
+
+    def __init__(self, conversation: Conversation, lines: Lines, view: ChatView, *, stays: bool) -> None:
+        self._conversation = conversation
+        self._lines = lines
+        self._view = view
+        self._stays = stays
+        self._commands = {
+            "edit": self._edit,
+            "why": self._why,
+            "base": self._base,
+            "undo": self._undo,
+            "system": self._system,
+            "new": self._new,
+            "help": self._help,
+        }
+        self.failed = False
+
+    def run(self) -> None:
+        """Hear every line.
+
+        Raises:
+            MeloError: a line cannot be done, in a pipe.
+            KeyboardInterrupt: Ctrl-C at the prompt, or anywhere in a pipe.
+        """
+        goes_on = True
+        while goes_on:
+            try:
+                goes_on = self._hear()
+            except MeloError as error:
+                if not self._stays:
+                    raise
+                print_error(str(error))
+
+    def _hear(self) -> bool:
+        """One line; False where it was the last."""
+        self._view.ready()
+        line = self._lines.next(_PROMPT)
+        if line is None or not line.strip():
+            return line is not None
+        meant = parse(line)
+        if meant.command == "quit":
+            return False
+        try:
+            if meant.command is None:
+                self._show(self._conversation.ask(meant.text, self._view.piece))
+            else:
+                self._commands[meant.command](meant.text)
+        except KeyboardInterrupt:
+            if not self._stays:
+                raise
+            self._view.told("stopped")
+        return True
+
+    def _edit(self, text: str) -> None:
+        question = self._conversation.last.prompt
+        target = text or (self._lines.next(_PROMPT_FOR_EDIT) or "").strip()
+        if not target:
+            raise PromptError(
+                "no right answer is given, nothing has been changed",
+                where="/edit",
+                mend=f'write the answer to "{question}" behind it, or on the next line',
+            )
+        outcome = self._conversation.edit(target)
+        self._view.edited(outcome, self._conversation.project)
+        if outcome.status == "failed":
+            self.failed = True
+            return
+        turn = self._conversation.ask_again(self._view.piece)
+        self._show(turn)
+        if not turn.stopped and not self._conversation.is_answered(target):
+            self._view.told(_APART)
+
+    def _why(self, _: str) -> None:
+        self._view.why(self._conversation.last, self._conversation.project)
+
+    def _base(self, _: str) -> None:
+        turn = self._conversation.ask_base(self._view.piece)
+        self._require_whole(turn)
+        self._view.base(turn)
+
+    def _undo(self, _: str) -> None:
+        undone = self._conversation.undo()
+        if undone is None:
+            self._view.told("nothing to undo: no edit of this chat is left")
+            return
+        self._view.undone(undone, self._conversation.project)
+        if self._conversation.rests_on(undone):
+            self._show(self._conversation.ask_again(self._view.piece))
+
+    def _system(self, text: str) -> None:
+        self._conversation.put_before(text or None)
+        self._view.told("the system prompt holds from the next answer on" if text else "no system prompt")
+
+    def _new(self, _: str) -> None:
+        self._conversation.forget()
+        self._view.told("the conversation is forgotten")
+
+    def _help(self, _: str) -> None:
+        self._view.help()
+
+    def _show(self, turn: Turn) -> None:
+        self._require_whole(turn)
+        self._view.turn(turn, self._conversation.project)
+
+    def _require_whole(self, turn: Turn) -> None:
+        """A pipe ends where an answer was stopped."""
+        if turn.stopped and not self._stays:
+            raise KeyboardInterrupt

@@ -1,0 +1,116 @@
+"""The folders that melo reads and writes, and the project that a command would choose here."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from melo_cli.doctor.attempt import attempt
+from melo_cli.errors import MeloError, ProjectNotFoundError
+from melo_cli.machine import free_disk, write_fault
+from melo_cli.models.user_cache import user_cache
+from melo_cli.runtime.projects import FOLDER, choose_project, store_path
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder.
+
+    Attributes:
+        held: bytes of the files in it; None where they were not counted.
+        free: bytes free on its disk.
+        fault: why nothing can be written there, or nothing be known of it; None where all is well.
+    """
+
+    name: str
+    path: str
+    held: int | None
+    free: int | None
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class FoundProject:
+    """The project that a command without `--project` would take.
+
+    Attributes:
+        base: the base model, and whether it was found.
+        fault: why it cannot be used, where it cannot.
+    """
+
+    name: str | None = None
+    path: str | None = None
+    format: int | None = None
+    snapshot: int | None = None
+    base: str | None = None
+    fault: str | None = None
+
+
+def places() -> list[Place]:
+    """This folder, its projects, and the two caches."""
+    here = [_place("this folder", Path.cwd(), counted=False)]
+    if Path(FOLDER).is_dir():
+        here.append(_place("projects", Path.cwd() / FOLDER))
+    hub, fault = attempt(_hub_cache)
+    there = _place("hub cache", hub) if hub is not None else Place("hub cache", "", None, None, fault)
+    return [*here, there, _place("melo cache", user_cache())]
+
+
+def found_project() -> FoundProject:
+    """What is known of the project without its base model."""
+    try:
+        chosen = choose_project(None)
+        found, fault = attempt(lambda: _read(store_path(chosen.path)))
+        return found or FoundProject(chosen.name, str(chosen.path), fault=fault)
+    except ProjectNotFoundError:
+        return FoundProject()
+    except MeloError as error:
+        return FoundProject(fault=str(error))
+
+
+def _read(path: Path) -> FoundProject:
+    from store.format.manifest import read_head
+
+    head = read_head(path)
+    base = head.base
+    here, fault = Path(base.name_or_path).is_dir(), None
+    if here:
+        told = f"{base.describe()}, found"
+    elif Path(base.name_or_path).is_absolute():
+        told, fault = f"{base.describe()}, not there", "its base model has moved: name it with --base"
+    else:
+        told = f"{base.describe()}, {_cached(base.name_or_path, base.revision)}"
+    return FoundProject(head.name, str(path), head.format, head.newest.number, told, fault)
+
+
+def _cached(name: str, revision: str | None) -> str:
+    from melo_cli.models.hub_cache import cached_checkpoint
+
+    return "in the hub cache" if cached_checkpoint(name, revision) is not None else "not in the hub cache yet"
+
+
+def _hub_cache() -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
+
+
+def _place(name: str, path: Path, *, counted: bool = True) -> Place:
+    held = _held(path) if counted else None
+    return Place(name, str(path), held, *_disk(path))
+
+
+def _disk(path: Path) -> tuple[int | None, str | None]:
+    try:
+        return free_disk(path), write_fault(path)
+    except OSError as error:
+        return None, error.strerror or str(error)
+
+
+def _held(path: Path) -> int:
+    """Bytes of the files below a folder; a link counts for nothing, the hub's cache is full of them."""
+    files = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+    statuses = (file.lstat() for file in files)
+    return sum(status.st_size for status in statuses if stat.S_ISREG(status.st_mode))

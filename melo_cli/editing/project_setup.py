@@ -1,0 +1,153 @@
+"""Opens the project of a recipe, or makes it; what its edits answer for is learnt first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from melo_cli.calibration import Calibration, put_in_force, stored_requests
+from melo_cli.calibration import calibrate as learn_scope
+from melo_cli.datasets import EditRequest
+from melo_cli.errors import RecipeError
+from melo_cli.models.base_model import BaseModel, load_base_model
+from melo_cli.models.class_labels import note_on_numbers, with_class_names
+from melo_cli.recipe import Recipe
+from melo_cli.reporter import Reporter
+from melo_cli.runtime.loading import (
+    OpenProject,
+    assemble,
+    base_of,
+    encoder_for,
+    resolve_recipe,
+    router_for,
+    stored_recipe,
+)
+from melo_cli.runtime.projects import project_with_edits, require_writable
+from melo_cli.versions import library_versions
+from store.project import Project
+
+# What a project's neurons and blocks rest on: a project has one of each.
+_FIXED = ("task", "model.template", "lora.target_modules", "routing.scope", "key.layer", "key.pooling")
+_BY_CALIBRATION = ("routing.scope", "key.layer", "key.pooling")
+_COMPARED = 100
+"""Prompts whose keys are compared under the rule `radius`."""
+
+
+def open_or_create(
+    recipe: Recipe, requests: Sequence[EditRequest], path: Path, reporter: Reporter, *, command: str
+) -> tuple[OpenProject, Calibration | None]:
+    """The project of a recipe, ready for its edits, and the calibration that was made on the way, if any.
+
+    Nothing is written before everything fits: no project is made for a recipe or data with a fault.
+
+    Raises:
+        MeloError: recipe, data, model or project do not fit.
+    """
+    project = project_with_edits(path)
+    kept = stored_recipe(project) if project is not None else None
+    section = recipe.model
+    if kept is not None:
+        section = section.model_copy(update={"template_day": kept.model.template_day})
+    reporter.info(f"loading {section.described}")
+    base = load_base_model(section, recipe.task, encoder=recipe.key.encoder)
+    if project is not None:
+        project.base.require_same(base.reference)
+    resolved = resolve_recipe(recipe, base)
+    encoder = encoder_for(resolved, base)
+    for request in with_class_names(requests, base):
+        encoder.edit(request.prompt, request.target)
+    if note := note_on_numbers((request.target for request in requests), base):
+        reporter.warn(note)
+    if kept is not None:
+        _require_same_settings(resolved, kept, path)
+    found = None
+    if resolved.routing.scope == "verified" and (project is None or project.key_map is None):
+        found = learn_scope(resolved, base, requests, reporter)
+    project = project or _create(resolved, base, path)
+    if found is not None:
+        with project.writer() as writer:
+            key_map = found.key_map(resolved.seed)
+            put_in_force(writer, key_map, resolved, None, versions=library_versions(), command=command)
+            project = writer.project
+    opened = assemble(project, resolved, base)
+    if resolved.routing.scope == "radius":
+        _require_different_keys(opened, requests)
+    return opened, found
+
+
+def calibrate_again(
+    path: Path, overrides: Sequence[str], reporter: Reporter, *, command: str, base: str | None = None
+) -> Calibration:
+    """Learn anew what a project's edits answer for, and give all its neurons new records, in one commit.
+
+    A project under the rule `radius`, as all of format 2 are, is `verified` from then on.
+
+    Args:
+        overrides: `--set` texts over the project's recipe.
+
+    Raises:
+        MeloError: there is no such project, or the recipe does not fit.
+    """
+    project = Project.open(path)
+    before = stored_recipe(project)
+    key = {"encoder": before.key.encoder}
+    routing = {**before.routing.model_dump(mode="json"), "scope": "verified"}
+    recipe = stored_recipe(project, overrides, {"key": key, "routing": routing})
+    if recipe.routing.scope != "verified":
+        raise RecipeError("only the rule verified is calibrated", where="--set routing.scope")
+    require_writable(path)
+    section = recipe.model.at(base_of(project, base), revision=project.base.revision)
+    reporter.info(f"loading {section.described}")
+    loaded = load_base_model(section, recipe.task, encoder=recipe.key.encoder)
+    project.base.require_same(loaded.reference)
+    resolved = resolve_recipe(recipe, loaded)
+    _require_same_settings(resolved, before, path, free=_BY_CALIBRATION)
+    found = learn_scope(resolved, loaded, stored_requests(project), reporter)
+    key_map = found.key_map(resolved.seed)
+    router = router_for(resolved, loaded, key_map, project)
+    with project.writer() as writer:
+        put_in_force(writer, key_map, resolved, router, versions=library_versions(), command=command)
+    return found
+
+
+def _require_different_keys(opened: OpenProject, requests: Sequence[EditRequest]) -> None:
+    """Refuse a key that is the same whatever is asked: then every prompt would fire."""
+    prompts = list(dict.fromkeys(request.prompt.strip() for request in requests))[:_COMPARED]
+    keys = [record.key for record in opened.routed.router.records(prompts, [None] * len(prompts))]
+    if len(keys) > 1 and all(np.array_equal(keys[0], key) for key in keys[1:]):
+        raise RecipeError(
+            f"the key at {opened.recipe.key.layer} with pooling {opened.recipe.key.pooling} is the same for "
+            "every prompt",
+            where="key.layer",
+            mend="name a higher layer, set key.pooling=mean, or leave routing.scope and key.radius out",
+        )
+
+
+def _create(recipe: Recipe, base: BaseModel, path: Path) -> Project:
+    """A new project, in the place of one without edits that an interrupted run has left."""
+    if Project.exists(path):
+        Project.remove_empty(path)
+    return Project.create(
+        path,
+        name=recipe.name,
+        base=base.reference,
+        recipe=recipe.to_mapping(),
+        seed=recipe.seed,
+        versions=library_versions(),
+    )
+
+
+def _require_same_settings(recipe: Recipe, kept: Recipe, path: Path, free: Sequence[str] = ()) -> None:
+    for dotted in _FIXED:
+        section, _, name = dotted.rpartition(".")
+        ours = getattr(getattr(recipe, section) if section else recipe, name)
+        theirs = getattr(getattr(kept, section) if section else kept, name)
+        if dotted not in free and ours != theirs:
+            calibrate = "run `melo calibrate`, " if dotted in _BY_CALIBRATION else ""
+            raise RecipeError(
+                f"{dotted} is {ours!r}, but the project's edits were made with {theirs!r}",
+                where=str(path),
+                mend=f"keep it, {calibrate}or start another project with --project",
+            )

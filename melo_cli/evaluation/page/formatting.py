@@ -1,0 +1,109 @@
+"""What the page calls things, and how it writes numbers and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+from melo_cli.evaluation.decision_measures import Measure
+from melo_cli.evaluation.results import Result
+
+# Metric, what the page calls it, what it says, and the kind of probe whose colour it has.
+SHARES = (
+    ("edit_success", "Edits hold", "edited prompts answered as asked", "edit"),
+    ("generality", "Rephrases follow", "the same questions in other words, answered as asked", "rephrase"),
+    ("locality_agreement", "Unrelated unchanged", "unrelated prompts answered as before", "unrelated"),
+    ("hard_agreement", "Hard negatives unchanged", "look-alike prompts answered as before", "hard"),
+    (
+        "same_subject_agreement",
+        "Same subject unchanged",
+        "other questions about edited subjects answered as before",
+        "same_subject",
+    ),
+    ("locality_truth", "Unrelated right", "unrelated prompts answered correctly", "unrelated"),
+    ("hard_truth", "Hard negatives right", "look-alike prompts answered correctly", "hard"),
+    (
+        "same_subject_truth",
+        "Same subject right",
+        "other questions about edited subjects answered correctly",
+        "same_subject",
+    ),
+)
+ROUTED = (
+    ("fired_edits", "Edits reached", "edited prompts that an edit's block answered"),
+    ("fired_rephrases", "Rephrases reached", "rephrases that an edit's block answered"),
+    ("nearest_right", "Ceiling for rephrases", "rephrases whose nearest edit is the right one"),
+    ("fired_unrelated", "Unrelated reached by mistake", "unrelated prompts that an edit's block answered"),
+    ("fired_hard", "Hard negatives reached by mistake", "look-alikes that an edit's block answered"),
+    (
+        "fired_same_subject",
+        "Same subject reached by mistake",
+        "other questions about edited subjects that an edit's block answered",
+    ),
+)
+PERPLEXITIES = (
+    ("perplexity_edits", "Perplexity of the new text", "how surprised the model is by it; 1 is not at all"),
+    ("perplexity_unrelated", "Perplexity of unrelated text", "should stay as it was"),
+    ("arr", "Perplexity of accurate text (ARR)", "text that the model had right; should not rise"),
+)
+PUBLISHED = (
+    ("edit_success", "Edits", "edit"),
+    ("generality", "Rephrases", "rephrase"),
+    ("locality", "Unrelated", "unrelated"),
+    ("arr", "Accurate text (ARR)", "unrelated"),
+)
+KINDS = {
+    "edit": "edits",
+    "rephrase": "rephrases",
+    "same_subject": "same subj.",
+    "hard": "hard neg.",
+    "unrelated": "unrelated",
+}
+
+
+def percent(share: float | None) -> str:
+    """In percent with one decimal; 100% and 0% stand for all and none alone. Empty for no share."""
+    if share is None:
+        return ""
+    if share in (0.0, 1.0):
+        return f"{share:.0%}"
+    return f"{min(max(100 * share, 0.1), 99.9):.1f}%"
+
+
+def number(value: float | None) -> str:
+    """Four digits, or whole thousands. Empty for no number."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if value < 1000 else f"{value:,.0f}"
+
+
+def text(value: str | None, most: int) -> str:
+    """A text from data or model, escaped; of a long one the beginning and the end, some `most` characters."""
+    if not value:
+        return "<i>nothing</i>"
+    whole = value
+    if len(whole) > most:
+        whole = f"{whole[: most * 2 // 3]} … {whole[-most // 3 :]}"
+    return f"<bdi>{escape(whole)}</bdi>"
+
+
+def nearness_words(measure: Measure) -> Callable[[Result], str]:
+    """Says how near a prompt is to the nearest edit; nothing where there is none."""
+
+    def words(row: Result) -> str:
+        value = measure.of(row)
+        if value is None:
+            return ""
+        return f"{value:.0%} sure" if measure.rising else f"{value:.2f} radii"
+
+    return words
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def sentence(words: str) -> str:
+    """Words with a capital and a full stop, or nothing."""
+    return f"{words[0].upper()}{words[1:]}." if words else ""

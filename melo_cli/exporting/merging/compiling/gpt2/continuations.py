@@ -1,0 +1,44 @@
+"""What the base goes on to write after text that is to stay: neurons are to be quiet there, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from melo_cli.exporting.merging.closed_form import batches
+from melo_cli.exporting.merging.even_sample import spread
+from melo_cli.exporting.merging.training_examples import Lesson
+from melo_cli.models.base_model import BaseModel
+from melo_cli.reporter import Reporter
+from melo_cli.runtime.greedy import room_after, write_greedily
+
+_TOKENS = 64
+# Texts at most.
+_MOST = 1000
+
+
+def continued(base: BaseModel, lessons: Sequence[Lesson], reporter: Reporter) -> list[Lesson]:
+    """The lessons, with the base's own greedy answers behind their prompts; of many some, evenly spread.
+
+    Args:
+        base: with a plain copy of its model.
+    """
+    chosen = spread(lessons, _MOST)
+    found: list[Lesson] = []
+    with reporter.progress("reading on", len(chosen), "prompts") as progress:
+        for rows in batches(chosen):
+            found += _longer(base, rows)
+            progress.advance(len(rows))
+    return found
+
+
+def _longer(base: BaseModel, lessons: Sequence[Lesson]) -> list[Lesson]:
+    prompts = [lesson.encoded.prompt_ids for lesson in lessons]
+    # All of it is read again, the last token too.
+    room = min(_TOKENS, room_after(base, max(map(len, prompts))) - 1)
+    if room < 1:
+        return list(lessons)
+    return [
+        replace(lesson, encoded=replace(lesson.encoded, prompt_ids=(*prompt, *written)))
+        for lesson, prompt, written in zip(lessons, prompts, write_greedily(base, prompts, room), strict=True)
+    ]

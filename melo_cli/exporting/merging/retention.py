@@ -1,0 +1,83 @@
+"""What a merged checkpoint keeps: base, routed and merged model, asked the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import PreTrainedModel
+
+from melo_cli.calibration import SeenPrompts
+from melo_cli.evaluation import answer_again, answer_probes, ask_anew, collect_probes, metrics
+from melo_cli.evaluation.probes import ProbeSet
+from melo_cli.exporting.merging.even_sample import spread
+from melo_cli.reporter import Reporter
+from melo_cli.runtime.loading import OpenProject, assemble
+
+Figures = dict[str, dict[str, Any]]
+_ROUTER = ("fired_edits", "fired_rephrases", "fired_unrelated", "fired_hard", "nearest_right")
+
+
+def measure(opened: OpenProject, request: dict[str, Any], reporter: Reporter) -> Figures:
+    """METRICS of `base`, `routed` and `merged`, the last as transformers alone loads it from its folder.
+
+    Args:
+        request: `folder`; `count`, how many edits, rephrases, unrelated prompts and accurate texts to ask at
+            most (None: all); `taught`, unrelated prompts that the merge learned from, which measure nothing.
+    """
+    loaded = load_plain(opened, Path(request["folder"]))
+    return Measure(opened, request["count"], request["taught"], reporter).of(loaded)
+
+
+class Measure:
+    """Base and routed model are asked once, every merged model then.
+
+    Args:
+        count, taught: as of `measure`.
+    """
+
+    def __init__(
+        self, opened: OpenProject, count: int | None, taught: Collection[str], reporter: Reporter
+    ) -> None:
+        self._opened, self._reporter = opened, reporter
+        # As `melo eval`: what calibration has seen, a merge may have learned from.
+        seen = SeenPrompts(opened.project.key_map)
+        probes = some_probes(collect_probes(opened, reporter, seen=seen), count, taught)
+        self._routed = answer_probes(opened, probes, reporter)
+
+    def of(self, merged: PreTrainedModel) -> Figures:
+        """METRICS of `base`, `routed` and `merged`, a model in memory."""
+        opened = self._opened
+        kind = opened.routed.base.kind
+        # Beside the opened project, so that its own model stays as it is.
+        other = assemble(opened.project, opened.recipe, replace(opened.routed.base, model=merged))
+        answered = answer_again(other, self._routed, ask_anew, self._reporter)
+        other.routed.tuner.unload()
+        return {
+            "base": metrics(self._routed, kind, edited=False),
+            "routed": metrics(self._routed, kind, edited=True),
+            # A merged model has no router: nothing fires in it.
+            "merged": metrics(answered, kind, edited=True) | dict.fromkeys(_ROUTER),
+        }
+
+
+def load_plain(opened: OpenProject, folder: Path) -> PreTrainedModel:
+    """A checkpoint as transformers alone loads it, on the device and in the arithmetic of the opened base."""
+    base = opened.routed.base
+    auto_class = getattr(transformers, base.kind.auto_class)
+    trusted = opened.recipe.model.trust_remote_code
+    model = auto_class.from_pretrained(folder, trust_remote_code=trusted, dtype=base.model.dtype)
+    placed: PreTrainedModel = model.eval().requires_grad_(False).to(base.model.device)
+    return placed
+
+
+def some_probes(probes: ProbeSet, count: int | None, taught: Collection[str] = ()) -> ProbeSet:
+    """At most `count` probes of each kind, spread over the whole, and none that was taught."""
+    kinds = {kind.name: getattr(probes, kind.name) for kind in fields(probes)}
+    kept = {name: [probe for probe in group if probe.prompt not in taught] for name, group in kinds.items()}
+    if count is not None:
+        kept = {name: spread(group, count) for name, group in kept.items()}
+    return replace(probes, **kept)

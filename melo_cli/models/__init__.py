@@ -1,0 +1,1 @@
+"""The base model and the encoder beside it: loading, architectures, tokens, fingerprint."""

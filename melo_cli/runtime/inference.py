@@ -1,0 +1,195 @@
+"""Asks the model: greedy answers and teacher-forced scores, in batches of like length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from melo_cli.models.base_model import BaseModel, ModelKind
+from melo_cli.models.encoding import IGNORED, EncodedEdit, Encoder, pad_prompts
+from melo_cli.runtime.greedy import room_after, until_stop, write_greedily
+from melo_cli.runtime.scoring import target_batch, target_logits
+from melo_cli.runtime.streaming import AnswerStream, Show
+from melo_cli.scope.core.rules import Route
+
+_ROWS = 32
+_TOKENS = 8192
+# exp of more has no float.
+_MOST_NATS = 700.0
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """How one target fares under teacher forcing.
+
+    Attributes:
+        log_likelihood: sum over the target's text tokens (stop token left out), nats.
+        tokens: how many those are.
+        choices: the model's first choice at every target position, stop token included.
+        right: how many of them are the target's own token.
+    """
+
+    log_likelihood: float
+    tokens: int
+    choices: tuple[int, ...]
+    right: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of target tokens that are the model's first choice."""
+        return self.right / len(self.choices)
+
+
+class Routes(Protocol):
+    """Where routes come from: a project's router, or another editor's codebook."""
+
+    def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]: ...
+
+
+class Answering(Protocol):
+    """What an `Asker` asks: a routed model, or another editor's that routes in its own way."""
+
+    @property
+    def base(self) -> BaseModel: ...
+
+    @property
+    def router(self) -> Routes: ...
+
+    def using(self, block_ids: Sequence[str | None]) -> AbstractContextManager[None]: ...
+
+
+class Asker:
+    """Asks one routed model, by explicit blocks: the caller decides who answers.
+
+    Args:
+        encoder: encodes for the same base model.
+    """
+
+    def __init__(self, routed: Answering, encoder: Encoder) -> None:
+        self.routed = routed
+        self.base = routed.base
+        self.encoder = encoder
+
+    def routes(self, prompts: Sequence[str], advance: Advance | None = None) -> list[Route]:
+        """Routes of prompts, by their own texts."""
+        return self.routed.router.routes(prompts, advance) if prompts else []
+
+    def answers(
+        self,
+        prompts: Sequence[Sequence[int]],
+        blocks: Sequence[str | None],
+        max_new_tokens: Sequence[int],
+        advance: Advance | None = None,
+    ) -> list[str]:
+        """Greedy answers: the text up to the stop token, or a classifier's class name.
+
+        Args:
+            blocks: the block that answers each prompt, None for the base.
+            max_new_tokens: tokens that each answer may have at most, stop token included.
+        """
+        answers = [""] * len(prompts)
+        for batch in batches_of_like_length(
+            [len(prompts[i]) + max_new_tokens[i] for i in range(len(prompts))]
+        ):
+            steps = max(max_new_tokens[i] for i in batch)
+            roomy = [i for i in batch if room_after(self.base, len(prompts[i])) >= steps]
+            # A row that would run over the last position goes alone, as far as it can.
+            alone = [[i] for i in batch if room_after(self.base, len(prompts[i])) < steps]
+            for part in [roomy, *alone] if roomy else alone:
+                limit = min(steps, *(room_after(self.base, len(prompts[i])) for i in part))
+                with torch.no_grad(), self.routed.using([blocks[index] for index in part]):
+                    written = self._write([prompts[i] for i in part], limit)
+                for index, ids in zip(part, written, strict=True):
+                    answers[index] = self.encoder.text(ids[: max_new_tokens[index]])
+            _tell(advance, batch)
+        return answers
+
+    def stream(
+        self, prompt: Sequence[int], block: str | None, max_new_tokens: int, show: Show
+    ) -> tuple[str, bool]:
+        """One greedy answer, shown piece by piece while it is written: the one that `answers` gives.
+
+        Args:
+            block: the block that answers, None for the base, which is no classifier.
+
+        Returns:
+            The answer, and whether the model had come to its end.
+        """
+        limit = min(max_new_tokens, room_after(self.base, len(prompt)))
+        stream = AnswerStream(lambda ids: self.encoder.text(until_stop(self.base, list(ids))), show)
+        with torch.no_grad(), self.routed.using([block]):
+            (written,) = write_greedily(self.base, [prompt], limit, stream)
+        return self.encoder.text(written), len(written) < limit
+
+    def scores(
+        self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None], advance: Advance | None = None
+    ) -> list[TokenScores]:
+        """Teacher-forced scores of targets under the blocks given."""
+        scores: dict[int, TokenScores] = {}
+        for batch in batches_of_like_length([len(edit.prompt_ids) + len(edit.target_ids) for edit in edits]):
+            with torch.no_grad(), self.routed.using([blocks[index] for index in batch]):
+                rows = self._score([edits[index] for index in batch])
+            scores.update(zip(batch, rows, strict=True))
+            _tell(advance, batch)
+        return [scores[index] for index in range(len(edits))]
+
+    def _write(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        if self.base.kind is not ModelKind.CLASSIFIER:
+            return write_greedily(self.base, prompts, max_new_tokens)
+        logits = self.base.model(**pad_prompts(self.base, prompts)).logits
+        return [[int(choice)] for choice in logits.argmax(-1)]
+
+    def _score(self, edits: Sequence[EncodedEdit]) -> list[TokenScores]:
+        batch = target_batch(self.base, edits)
+        logits = target_logits(self.base, batch)
+        known = batch.targets != IGNORED
+        tokens = batch.targets.masked_fill(~known, 0)
+        chosen = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        text = known & (batch.targets != self.base.special.stop) if self.base.kind.generates else known
+        choices = logits.argmax(-1)
+        rows = zip(
+            (chosen * text).sum(-1).tolist(),
+            text.sum(-1).tolist(),
+            (tuple(row[mask].tolist()) for row, mask in zip(choices, known, strict=True)),
+            ((choices == tokens) & known).sum(-1).tolist(),
+            strict=True,
+        )
+        return [TokenScores(*row) for row in rows]
+
+
+def perplexity(scores: Sequence[TokenScores]) -> float | None:
+    """Token-weighted perplexity: exp of the mean negative log-likelihood a token over all texts together."""
+    tokens = sum(score.tokens for score in scores)
+    if not tokens:
+        return None
+    nats = -sum(score.log_likelihood for score in scores) / tokens
+    return math.exp(nats) if nats < _MOST_NATS else math.inf
+
+
+def same_answer(answer: str, target: str, aliases: Sequence[str] = ()) -> bool:
+    """Exact match with the target or another answer that counts as right, white space aside."""
+    return any(answer.split() == text.split() for text in (target, *aliases))
+
+
+def batches_of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices in batches of like length: at most 32 rows and, padding counted, 8192 tokens."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if batch and (len(batch) == _ROWS or (len(batch) + 1) * lengths[index] > _TOKENS):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _tell(advance: Advance | None, batch: Sequence[int]) -> None:
+    if advance is not None:
+        advance(len(batch))

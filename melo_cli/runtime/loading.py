@@ -1,0 +1,280 @@
+"""From a project on disk to a routed model that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from melo_cli.errors import BaseMismatchError, ModelError, ProjectError
+from melo_cli.models.architecture import (
+    default_key_layer,
+    require_key_before_targets,
+    resolve_key_layer,
+    resolve_targets,
+)
+from melo_cli.models.base_model import BaseModel, load_base_model
+from melo_cli.models.encoding import Encoder
+from melo_cli.recipe import Recipe, recipe_from_mapping
+from melo_cli.runtime.inference import Asker
+from melo_cli.runtime.projects import EXPORTED_PROJECT
+from melo_cli.runtime.routed_model import RoutedModel
+from melo_cli.scope.core.pooling import KeyTransform
+from melo_cli.scope.core.router import Router, radius_router, verified_router
+from melo_cli.scope.reading import reader_for, text_model_of
+from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel
+from melo_cli.versions import library_versions
+from store.format.manifest import read_head
+from store.project import Project
+from store.records import FileEntry, KeyMap
+
+
+@dataclass(frozen=True)
+class OpenProject:
+    """A project with its base model loaded and its routes in force."""
+
+    project: Project
+    recipe: Recipe
+    routed: RoutedModel
+    asker: Asker
+
+    def live_blocks(self) -> list[str]:
+        """The blocks that still answer an edit, oldest first."""
+        answering = {edit.block for edit in self.project.edits() if edit.status == "live"}
+        return [block_id for block_id in self.project.block_ids() if block_id in answering]
+
+    @property
+    def radius(self) -> float | None:
+        """The radius that a new neuron asks for; None under the rule `verified`."""
+        radius = self.recipe.key.radius
+        return radius if isinstance(radius, float) else None
+
+    def describe(self, artefact: str) -> dict[str, str | int]:
+        """What an artefact made from it comes from."""
+        return {
+            "format": artefact,
+            "project": self.project.name,
+            "snapshot": self.project.snapshot,
+            "base": self.project.base.describe(),
+            "melo": library_versions()["melo-cli"],
+        }
+
+    @property
+    def encoder(self) -> Encoder:
+        """Encodes prompts and targets for the base model."""
+        return self.asker.encoder
+
+
+def load(
+    path: str | Path,
+    *,
+    base: str | None = None,
+    device: str | None = None,
+    block_cache_mb: int | None = None,
+) -> RoutedModel:
+    """Open a project, or a folder that `melo export --format routed` wrote, as a routed model.
+
+    Args:
+        base: folder or hub id of the base model, where it is no longer where the project found it.
+        device: `cpu`, `cuda`, ...; the recipe's choice when not given.
+        block_cache_mb: MiB on the device for blocks that were used lately; 256 when not given.
+
+    Raises:
+        MeloError: there is no such project, it is damaged, or the base is not the one it was made on.
+    """
+    return open_project(Path(path), base=base, device=device, block_cache_mb=block_cache_mb).routed
+
+
+def open_project(
+    path: Path,
+    *,
+    at: int | None = None,
+    base: str | None = None,
+    device: str | None = None,
+    block_cache_mb: int | None = None,
+    weights: bool = True,
+    encoder: str | None = None,
+) -> OpenProject:
+    """Open a project for answering: the snapshot `at`, or the newest.
+
+    Args:
+        block_cache_mb: MiB on the device for blocks that were used lately.
+        encoder: folder or hub id of the sentence encoder, where it is no longer where the project found it.
+        weights: False leaves the base model's weights on disk: what is opened can be written elsewhere, and
+            cannot answer.
+
+    Raises:
+        MeloError: as `load`.
+    """
+    exported = path / EXPORTED_PROJECT
+    is_exported = exported.is_dir()
+    if is_exported:
+        path, base = exported, base or str(exported.parent)
+    project = Project.open(path, at=at)
+    recipe = stored_recipe(project)
+    changes: dict[str, str | None] = {"revision": project.base.revision}
+    if is_exported:
+        changes["tokenizer"] = None  # it lies beside the model, and so does a sentence encoder
+        carried = exported.parent / "router" / "encoder"
+        encoder = encoder or (str(carried) if carried.is_dir() else None)
+    if device is not None:
+        changes["device"] = device
+    model_section = recipe.model.at(base_of(project, base), **changes)
+    base_model = load_base_model(
+        model_section, recipe.task, weights=weights, encoder=encoder or recipe.key.encoder
+    )
+    project.base.require_same(base_model.reference)
+    opened = assemble(project, recipe, base_model)
+    if block_cache_mb is not None:
+        opened.routed.blocks.budget_bytes = block_cache_mb * 2**20
+    return opened
+
+
+def base_of(project: Project, given: str | None) -> str:
+    """Where the base model of a project lies: where the user says, else where the project found it.
+
+    Raises:
+        ModelError: it is no longer there.
+    """
+    named = given or project.base.name_or_path
+    if given is None and Path(named).is_absolute() and not Path(named).is_dir():
+        raise ModelError(
+            "the base model of the project is no longer there",
+            where=named,
+            mend="name the folder where it lies now with --base",
+        )
+    return named
+
+
+def follow_newest(opened: OpenProject) -> OpenProject:
+    """The same base model over the newest snapshot of its project, whoever made that.
+
+    Raises:
+        MeloError: the project is gone or damaged, or another sentence encoder reads its prompts now.
+    """
+    before = opened.project
+    if read_head(before.path).newest.number == before.snapshot:
+        return opened
+    project = Project.open(before.path)
+    recipe = stored_recipe(project)
+    if recipe.key.encoder != opened.recipe.key.encoder:
+        raise ProjectError(
+            "it has been calibrated for another sentence encoder meanwhile",
+            where=str(project.path),
+            mend="open it again",
+        )
+    if _key_maps(project) != _key_maps(before):
+        opened.routed.router = router_for(recipe, opened.routed.base, project.key_map, project)
+    opened.routed.follow(project)
+    return replace(opened, project=project, recipe=recipe)
+
+
+def _key_maps(project: Project) -> list[FileEntry]:
+    return [entry for entry in project.files() if entry.role == "keymaps"]
+
+
+def stored_recipe(project: Project, overrides: Sequence[str] = (), changes: Mapping[str, Any] = {}) -> Recipe:
+    """The recipe that a project holds.
+
+    Args:
+        overrides: `--set` texts over it.
+        changes: sections that take the place of its own.
+    """
+    told = {**project.recipe, **changes}
+    calibration = told.get("calibration")
+    if isinstance(calibration, dict):  # what projects of format 2 learnt keys with
+        told["calibration"] = {name: calibration[name] for name in calibration.keys() - {"size", "steps"}}
+    return recipe_from_mapping(told, overrides, where=f"{project.path}: recipe")
+
+
+def resolve_recipe(recipe: Recipe, base: BaseModel) -> Recipe:
+    """The recipe with every `auto` about the model's modules replaced by what it means for `base`.
+
+    Raises:
+        ModelError: a module is missing, or the key layer does not run before every target.
+    """
+    targets = resolve_targets(base, recipe.lora.target_modules)
+    key = recipe.key
+    if base.encoder is None:
+        layer = (
+            default_key_layer(base, targets) if key.layer == "auto" else resolve_key_layer(base, key.layer)
+        )
+        require_key_before_targets(base, layer, targets)
+        key = key.model_copy(update={"layer": layer})
+    if recipe.routing.scope == "radius" and key.pooling == "auto":
+        key = key.model_copy(update={"pooling": "mean"})
+    tokenizer = recipe.model.tokenizer
+    if tokenizer is not None and Path(tokenizer).expanduser().is_dir():
+        tokenizer = str(Path(tokenizer).expanduser().resolve())
+    return recipe.model_copy(
+        update={
+            "model": recipe.model.model_copy(
+                update={
+                    "tokenizer": tokenizer,
+                    "template": base.template,
+                    "template_day": base.template_day,
+                }
+            ),
+            "key": key,
+            "lora": recipe.lora.model_copy(update={"target_modules": tuple(targets)}),
+        }
+    )
+
+
+def router_for(recipe: Recipe, base: BaseModel, key_map: KeyMap | None, project: Project) -> Router:
+    """The router of a project, by the rule that its recipe names.
+
+    Raises:
+        ProjectError: the project waits for its first calibration.
+    """
+    arrays = {name: torch.tensor(array) for name, array in (key_map.arrays if key_map else {}).items()}
+    if recipe.routing.scope == "radius":
+        settings = key_map.settings if key_map is not None else {"pooling": recipe.key.pooling, "unit": False}
+        transform = KeyTransform.from_arrays(settings, arrays)
+        return radius_router(text_model_of(base), recipe.key.layer, base.max_length, transform, project)
+    if key_map is None:
+        raise ProjectError(
+            "its scope is not learnt yet", where=str(project.path), mend="run `melo edit RECIPE` again"
+        )
+    _require_same_encoder(base, key_map, project)
+    return verified_router(key_map.settings, arrays, reader_for(base, recipe.key.layer), project)
+
+
+def _require_same_encoder(base: BaseModel, key_map: KeyMap, project: Project) -> None:
+    learnt_with = key_map.settings.get("encoder")
+    if learnt_with != (base.encoder.fingerprint if base.encoder is not None else None):
+        raise BaseMismatchError(
+            "its scope was learnt with another sentence encoder",
+            where=str(project.path),
+            mend="run `melo calibrate --set key.encoder=NAME` with the one to use from now on",
+        )
+
+
+def encoder_for(recipe: Recipe, base: BaseModel) -> Encoder:
+    """Encodes prompts and targets as a recipe says."""
+    truncate = recipe.dataset is not None and recipe.dataset.long_prompts == "truncate"
+    return Encoder(base, template=base.template, truncate=truncate)
+
+
+def tuner_for(recipe: Recipe, base: BaseModel) -> DynamicLoraModel:
+    """The base with the target modules of a resolved recipe wrapped."""
+    targets = recipe.lora.target_modules
+    config = DynamicLoraConfig(r=recipe.lora.rank, lora_alpha=recipe.lora.alpha, target_modules=list(targets))
+    return DynamicLoraModel(base.model, config)
+
+
+def assemble(project: Project, recipe: Recipe, base: BaseModel, key_map: KeyMap | None = None) -> OpenProject:
+    """Wrap the base's target modules and put the project's routes over it; `recipe` is a resolved one.
+
+    Args:
+        key_map: one that is not in force yet, in place of the project's.
+
+    Raises:
+        ProjectError: the project waits for its first calibration.
+    """
+    router = router_for(recipe, base, key_map or project.key_map, project)
+    routed = RoutedModel(base, tuner_for(recipe, base), router, project)
+    return OpenProject(project, recipe, routed, Asker(routed, encoder_for(recipe, base)))

@@ -1,0 +1,103 @@
+"""`melo query`: where a prompt goes, and what base and edited model answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from melo_cli.errors import PromptError
+from melo_cli.models.encoding import Encoder, Message
+from melo_cli.runtime.loading import OpenProject
+from melo_cli.scope.core.rules import Candidate, Route, Verified
+from melo_cli.scope.explanation import against
+
+
+@dataclass(frozen=True)
+class QueryAnswer:
+    """One prompt's route and the two answers.
+
+    Attributes:
+        edit_prompt: the prompt of the nearest edit, fired or not; None in a project without edits.
+        against: what speaks against the nearest edit, where it did not fire under the rule `verified`.
+    """
+
+    prompt: str
+    route: Route
+    edit_prompt: str | None
+    base: str
+    edited: str
+    against: str | None = None
+
+
+def query(
+    opened: OpenProject,
+    asked: Sequence[str | Sequence[Message]],
+    max_new_tokens: int | None = None,
+    system: str | None = None,
+) -> list[QueryAnswer]:
+    """Ask every prompt of the base and of the edited model, greedily.
+
+    Args:
+        asked: prompts, or conversations that end with a user's turn, which alone decides the route.
+        system: stands before each prompt as the system's message.
+
+    Raises:
+        PromptError: a prompt is empty or too long, or the model is not asked through a chat template.
+    """
+    conversations = [_conversation(each, system) for each in asked]
+    prompts = [messages[-1]["content"] for messages in conversations]
+    encoded = [encode(opened.encoder, messages) for messages in conversations]
+    length = max_new_tokens or opened.recipe.generation.max_new_tokens
+    routes = opened.asker.routes(prompts)
+    fired = {at: route.fired.block for at, route in enumerate(routes) if route.fired is not None}
+    # Base and edited answers together: a batch may mix blocks, and costs little more than one of them.
+    every = [*encoded, *(encoded[at] for at in fired)]
+    blocks = [*[None] * len(encoded), *fired.values()]
+    answers = opened.asker.answers(every, blocks, [length] * len(every))
+    base = answers[: len(encoded)]
+    edited = dict(zip(fired, answers[len(encoded) :], strict=True))
+    return [
+        QueryAnswer(
+            prompt,
+            route,
+            _edit_prompt(opened, route.nearest),
+            base[at],
+            edited.get(at, base[at]),
+            speaks_against(opened, prompt, route),
+        )
+        for at, (prompt, route) in enumerate(zip(prompts, routes, strict=True))
+    ]
+
+
+def encode(encoder: Encoder, messages: Sequence[Message]) -> tuple[int, ...]:
+    """Tokens of a conversation that ends with a user's turn; a turn alone needs no chat template.
+
+    Raises:
+        PromptError: as `Encoder.prompt` and `Encoder.conversation`.
+    """
+    return encoder.prompt(messages[0]["content"]) if len(messages) == 1 else encoder.conversation(messages)
+
+
+def _conversation(asked: str | Sequence[Message], system: str | None) -> list[Message]:
+    messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked)
+    if not messages or messages[-1].get("role") != "user":
+        raise PromptError(
+            "the conversation does not end with a user's message",
+            where=repr(messages[-1:]),
+            mend='end it with {"role": "user", "content": "..."}',
+        )
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
+
+
+def speaks_against(opened: OpenProject, prompt: str, route: Route) -> str | None:
+    """What speaks against the nearest edit, where it did not fire under the rule `verified`."""
+    rule = opened.routed.router.rule
+    if route.held is not None or route.nearest is None or not isinstance(rule, Verified):
+        return None
+    edit = opened.project.edit(route.nearest.edit_id).record
+    asked = route.nearest.asked or prompt
+    return against(asked, edit.prompt, edit.subject, rule.model.vocabulary)
+
+
+def _edit_prompt(opened: OpenProject, neighbour: Candidate | None) -> str | None:
+    return opened.project.edit(neighbour.edit_id).prompt if neighbour is not None else None

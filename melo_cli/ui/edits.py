@@ -1,0 +1,171 @@
+"""What a run of `melo edit` did, and one edit as `melo show` tells it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from melo_cli.ui.terminal import Table, Terminal, shortened, to_the_second
+from melo_cli.units import human_bytes
+
+if TYPE_CHECKING:
+    from melo_cli.editing import EditOutcome, EditSummary
+    from store.records import ClusterInfo, EditView
+
+_FAILURES_SHOWN = 10
+_OUTCOMES = {
+    "solved": "made",
+    "already_right": "right already: the model answers so without an edit",
+    "failed": "failed: no training made the model answer so",
+    "superseded": "superseded",
+}
+_TO_TRY = (
+    "to try these again: the same command with more steps (--set training.max_steps=...), "
+    "a higher rank (lora.rank), smaller batches (training.batch_size)"
+)
+
+
+def show_edit_summary(terminal: Terminal, summary: EditSummary, superseded: int) -> None:
+    """The table at the end of `melo edit`, and below it the edits that failed."""
+    pairs = [
+        ("made", str(summary.count("solved"))),
+        ("already right", str(summary.count("already_right"))),
+        ("failed", str(summary.count("failed"))),
+        ("superseded", str(superseded) if superseded else ""),
+        ("in the project before", str(summary.recorded_before) if summary.recorded_before else ""),
+        ("still to do", str(summary.left) if summary.left else ""),
+        ("seconds", f"{summary.seconds:.1f}"),
+        ("edits/s", f"{_rate(summary):.2f}"),
+        ("store", human_bytes(summary.store_bytes)),
+        ("snapshot", str(summary.snapshot)),
+    ]
+    terminal.fields([(name, value) for name, value in pairs if value])
+    if summary.failures:
+        terminal.table(_failures_table(summary))
+        terminal.note(_TO_TRY)
+
+
+def show_single_edit(terminal: Terminal, summary: EditSummary, view: EditView) -> None:
+    """What became of one edit: the answers before and after, and what is near it."""
+    (outcome,) = summary.outcomes
+    near = summary.aftermath
+    told = _OUTCOMES[outcome.status]
+    terminal.fields(
+        [
+            ("edit", f"{outcome.edit_id}, {told}"),
+            ("prompt", outcome.prompt),
+            *([("subject", view.record.subject)] if view.record.subject else []),
+            *([("supersedes", ", ".join(view.record.supersedes))] if view.record.supersedes else []),
+            ("before", outcome.before),
+            ("now", outcome.answer),
+            *(("also answers", text) for text in (near.answered if near else ())),
+            *(("leaves alone", text) for text in (near.left if near else ())),
+            ("snapshot", str(summary.snapshot)),
+        ]
+    )
+    for text in near.moved if near else ():
+        terminal.warn(f"{text!r} was to stay as it is, and an edit answers it now; `melo query` says which")
+    if outcome.status == "failed":
+        terminal.note(_TO_TRY)
+
+
+def edit_document(summary: EditSummary, superseded: int) -> dict[str, Any]:
+    """`melo edit --json`."""
+    return {
+        "project": summary.project,
+        "path": str(summary.path),
+        "snapshot": summary.snapshot,
+        "made": summary.count("solved"),
+        "already_right": summary.count("already_right"),
+        "failed": summary.count("failed"),
+        "superseded": superseded,
+        "recorded_before": summary.recorded_before,
+        "left": summary.left,
+        "seconds": summary.seconds,
+        "edits_per_second": _rate(summary),
+        "store_bytes": summary.store_bytes,
+        "edits": [outcome_document(outcome) for outcome in summary.outcomes],
+        "near": None if summary.aftermath is None else asdict(summary.aftermath),
+    }
+
+
+def outcome_document(outcome: EditOutcome) -> dict[str, Any]:
+    """What became of one edit."""
+    return {
+        "edit_id": outcome.edit_id,
+        "status": outcome.status,
+        "prompt": outcome.prompt,
+        "target": outcome.target,
+        "before": outcome.before,
+        "answer": outcome.answer,
+    }
+
+
+def edit_fields(view: EditView) -> list[tuple[str, str]]:
+    """`melo show`: one edit in named lines; what it does not have is left out."""
+    record, cluster = view.record, view.cluster
+    pairs = [
+        ("edit", record.edit_id),
+        ("status", view.status),
+        ("prompt", record.prompt),
+        ("target", record.target),
+        *(("rephrase", text) for text in record.rephrases),
+        *(
+            ("unrelated", prompt if truth is None else f"{prompt} -> {truth}")
+            for prompt, truth in record.locality
+        ),
+        ("subject", record.subject or ""),
+        *((f"metadata {name}", str(value)) for name, value in record.metadata.items()),
+        ("answer", str(record.metrics.get("answer", ""))),
+        ("made", f"{to_the_second(record.created_at)} UTC"),
+        ("block", record.block or ("none, the base is right" if cluster else "")),
+        ("cluster", _place(cluster) if cluster else ""),
+        ("radius", f"{cluster.radius:.4g}" if cluster else ""),
+        ("supersedes", ", ".join(record.supersedes)),
+        ("superseded by", view.superseded_by or ""),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def edit_view_document(view: EditView) -> dict[str, Any]:
+    """`melo show --json`."""
+    record, cluster = view.record, view.cluster
+    return {
+        "edit_id": record.edit_id,
+        "status": view.status,
+        "committed_status": record.status,
+        "prompt": record.prompt,
+        "target": record.target,
+        "rephrases": record.rephrases,
+        "locality": [{"prompt": prompt, "target": truth} for prompt, truth in record.locality],
+        "subject": record.subject,
+        "metadata": record.metadata,
+        "metrics": record.metrics,
+        "created_at": record.created_at.isoformat(),
+        "block": record.block,
+        "cluster": cluster.cluster if cluster else None,
+        "radius": cluster.radius if cluster else None,
+        "center_distance": cluster.center_distance if cluster else None,
+        "members": cluster.members if cluster else None,
+        "supersedes": record.supersedes,
+        "superseded_by": view.superseded_by,
+    }
+
+
+def _failures_table(summary: EditSummary) -> Table:
+    shown = summary.failures[:_FAILURES_SHOWN]
+    more = len(summary.failures) - len(shown)
+    return Table(
+        columns=("edit", "prompt", "asked for", "answers"),
+        rows=[(f.edit_id, *(shortened(text) for text in (f.prompt, f.target, f.answer))) for f in shown],
+        title=f"failed (the first {len(shown)} of {len(summary.failures)})" if more else "failed",
+    )
+
+
+def _rate(summary: EditSummary) -> float:
+    return len(summary.outcomes) / summary.seconds if summary.seconds else 0.0
+
+
+def _place(cluster: ClusterInfo) -> str:
+    members = "1 edit" if len(cluster.members) == 1 else f"{len(cluster.members)} edits"
+    return f"{cluster.cluster} ({members}, center at distance {cluster.center_distance:.4g})"

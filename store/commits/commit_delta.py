@@ -1,0 +1,98 @@
+"""What a commit is made of: how it changes a snapshot, and what it says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from store.clusters.cluster_set import ClusterSet
+from store.clusters.delta import NO_CHANGE, ClusterDelta
+from store.edit_status import NO_FATES, FateRow
+from store.format.segments import Segment
+from store.format.tables import blocks, clusters, keymaps, states
+from store.records import JSON
+
+if TYPE_CHECKING:
+    from store.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit adds to a snapshot, or writes anew.
+
+    Attributes:
+        dim: size of a key.
+        width: size of a token vector.
+        segment: the new edits.
+        blocks: the new blocks, one record batch each.
+        delta: how the clusters change.
+        clusters: what they are then; a change that rewrites leaves it out.
+        fates: older edits whose fate changes.
+        key_map: a key map to put in force, as a record batch.
+        rewrites: the new snapshot lists all of its files, and not those in `replaces`.
+        replaces: paths of files that are no part of the new snapshot; a `State` that goes over to it is read
+            from the disk.
+        counts: `SnapshotInfo.counts` of the new snapshot, where it rewrites; else see `counts_after`.
+    """
+
+    parent: int
+    dim: int | None
+    width: int | None
+    segment: Segment | None = None
+    blocks: Sequence[Any] = ()
+    first_block: int = 0
+    delta: ClusterDelta = NO_CHANGE
+    clusters: ClusterSet | None = None
+    fates: Sequence[FateRow] = ()
+    key_map: Any | None = None
+    replaces: frozenset[str] = frozenset()
+    rewrites: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a commit says about itself; see `SnapshotInfo`."""
+
+    action: str
+    recipe: Mapping[str, JSON]
+    seed: int
+    versions: Mapping[str, str]
+    command: str | None = None
+    detail: Mapping[str, JSON] = field(default_factory=dict)
+
+
+def counts_after(state: State, change: Change) -> dict[str, int]:
+    """`SnapshotInfo.counts` after a change that only adds to a snapshot."""
+    counts = dict(state.snapshot.info.counts)
+    segment = change.segment
+    committed = dict(enumerate(segment.column("status"), segment.first)) if segment is not None else {}
+    for status in committed.values():
+        counts[NO_FATES.of(0, status)] += 1
+    after = state.fates.changed(change.fates)
+    for number, _, _ in change.fates:
+        status = committed[number] if number in committed else state.edits.status(number)
+        counts[state.fates.of(number, status)] -= 1
+        counts[after.of(number, status)] += 1
+    counts["edits"] += len(committed)
+    counts["blocks"] += len(change.blocks)
+    counts["clusters"] = change.clusters.count if change.clusters is not None else 0
+    return counts
+
+
+def batches(change: Change, number: int) -> Iterator[tuple[str, Any, Sequence[Any], int, int]]:
+    """Role, schema, record batches, first number and count of each data file that a change needs."""
+    if change.segment is not None:
+        segment = change.segment
+        yield "edits", segment.batch.schema, [segment.batch], segment.first, segment.rows
+    if change.blocks:
+        yield "blocks", blocks.SCHEMA, change.blocks, change.first_block, len(change.blocks)
+    if change.delta:
+        batch = clusters.encode(change.delta, number)
+        yield "clusters", clusters.SCHEMA, [batch], 0, batch.num_rows
+    if change.fates:
+        batch = states.encode(change.fates)
+        yield "states", states.SCHEMA, [batch], 0, batch.num_rows
+    if change.key_map is not None:
+        yield "keymaps", keymaps.SCHEMA, [change.key_map], 0, 1

@@ -1,0 +1,118 @@
+"""Work out from scratch what a project's edits make of it, and write it down anew under other keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Mapping
+from dataclasses import replace
+
+import pyarrow as pa
+
+from store import validation
+from store.clusters.cluster_set import ClusterSet, all_put
+from store.clusters.rules import insert
+from store.commits.commit_delta import Change
+from store.commits.supersede import Prompts
+from store.edit_status import Fates
+from store.format.segments import Edits, Segment, joined_column
+from store.format.tables import edits as edits_table
+from store.format.tables import keymaps
+from store.records import EFFECTIVE_STATUSES, KeyMap, Tokens, Vector, edit_id
+from store.state import State
+
+
+def from_scratch(edits: Edits, reverted: Container[int]) -> tuple[Fates, ClusterSet | None]:
+    """Fates and clusters as if the edits that are not reverted had been inserted in order of number.
+
+    Returns:
+        No clusters where the edits have no keys.
+    """
+    gone = {number for number in range(1, edits.count + 1) if number in reverted}
+    if edits.dim is None:
+        return Fates({}, gone), None
+    fates = Fates(Prompts(edits).replaced(gone), gone)
+    clusters = ClusterSet(edits.dim, edits)
+    for segment in edits.segments():
+        for number in fates.live(segment.clustered).tolist():
+            insert(clusters, edits.neuron(number))
+    return fates, clusters
+
+
+def rekeyed(
+    state: State,
+    key_map: KeyMap,
+    keys: Mapping[str, Vector],
+    tokens: Mapping[str, Tokens],
+    radii: Mapping[str, float | None],
+) -> Change:
+    """What puts a key map in force: every edit with its new key, and all that follows from the keys.
+
+    Raises:
+        InvalidEditError, KeyShapeError, DamagedProjectError: see `Writer.rekey`.
+    """
+    state.require_whole(state.entries("edits"))
+    neurons = state.edits.neurons().tolist()
+    rows, width = validation.rekeying(neurons, key_map, keys, tokens, radii)
+    change = Change(
+        parent=state.pointer.number,
+        dim=rows.shape[1] if neurons else None,
+        width=width,
+        key_map=keymaps.encode(key_map),
+        replaces=state.paths("edits", "clusters", "states", "keymaps"),
+        rewrites=True,
+        counts=state.snapshot.info.counts,
+    )
+    if not state.edits.count:
+        return change
+    segment = _with_keys(state, dict(zip(neurons, rows, strict=True)), width or 0, tokens, radii)
+    edits = Edits(change.dim, [(1, segment.rows, lambda: segment)])
+    fates, clusters = from_scratch(edits, state.fates.reverted)
+    counts = counted(edits, fates, clusters, state.block_count())
+    return replace(change, segment=segment, fates=fates.rows(), delta=all_put(clusters), counts=counts)
+
+
+def as_it_was(state: State, target: State) -> tuple[Fates, ClusterSet | None]:
+    """Fates and clusters under the present keys, with those edits reverted that the target does not have."""
+    later = range(target.edits.count + 1, state.edits.count + 1)
+    reverted = target.fates.reverted.union(later)
+    if target.key_map_entry() == state.key_map_entry():
+        return Fates(target.fates.superseded, reverted), target.clusters
+    return from_scratch(state.edits, reverted)
+
+
+def counted(edits: Edits, fates: Fates, clusters: ClusterSet | None, blocks: int) -> dict[str, int]:
+    """`SnapshotInfo.counts` of edits, fates and clusters that were worked out anew."""
+    found: Counter[str] = Counter()
+    for segment in edits.segments():
+        statuses = enumerate(segment.column("status"), segment.first)
+        found.update(fates.of(number, status) for number, status in statuses)
+    return {
+        "edits": edits.count,
+        **{status: found[status] for status in EFFECTIVE_STATUSES},
+        "blocks": blocks,
+        "clusters": clusters.count if clusters is not None else 0,
+    }
+
+
+def _with_keys(
+    state: State,
+    keys: Mapping[int, Vector],
+    width: int,
+    tokens: Mapping[str, Tokens],
+    radii: Mapping[str, float | None],
+) -> Segment:
+    """All edits as one segment, with other keys, token vectors and radii; one without a key has no tokens."""
+    segments = list(state.edits.segments())
+    names = [edit_id(number) for number in range(1, state.edits.count + 1)]
+    dim = len(next(iter(keys.values()))) if keys else 0
+    schema = edits_table.schema_of(dim, width)
+    old_radii = joined_column(segments, "radius").to_pylist()
+    columns = {
+        "key": edits_table.key_column([keys.get(number) for number in range(1, len(names) + 1)], dim),
+        "tokens": edits_table.tokens_column([tokens.get(name) for name in names], width),
+        "radius": pa.array(
+            [radii.get(name, old) for name, old in zip(names, old_radii, strict=True)], pa.float64()
+        ),
+    }
+    arrays = [columns[name] if name in columns else joined_column(segments, name) for name in schema.names]
+    return Segment(pa.RecordBatch.from_arrays(arrays, schema=schema), 1, state.root)

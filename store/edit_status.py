@@ -1,0 +1,67 @@
+"""What became of edits after their commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from store.clusters.rules import Numbers
+from store.records import EffectiveStatus
+
+FateRow: TypeAlias = tuple[int, bool, int | None]
+"""An edit's number, whether it is reverted, and which newer edit superseded it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """What became of edits after their commit; an edit in neither is as it was committed.
+
+    Attributes:
+        superseded: number of the newer edit that answers in place of an older one.
+        reverted: numbers of edits taken back.
+    """
+
+    superseded: dict[int, int]
+    reverted: set[int]
+
+    def of(self, number: int, committed: str) -> EffectiveStatus:
+        """The effective status of an edit that was committed with this status."""
+        if number in self.reverted:
+            return "reverted"
+        if number in self.superseded or committed == "superseded":
+            return "superseded"
+        return (
+            "failed" if committed == "failed" else "already_right" if committed == "already_right" else "live"
+        )
+
+    def live(self, neurons: Numbers) -> Numbers:
+        """Those of the neurons [n] that answer."""
+        out = np.array([*self.superseded, *self.reverted], np.int64)
+        return neurons[~np.isin(neurons, out)]
+
+    def changed(self, rows: Iterable[FateRow]) -> Fates:
+        """These fates, with rows (edit, reverted, superseded by) laid over them."""
+        superseded, reverted = dict(self.superseded), set(self.reverted)
+        for number, is_reverted, by in rows:
+            superseded.pop(number, None)
+            reverted.discard(number)
+            if is_reverted:
+                reverted.add(number)
+            elif by is not None:
+                superseded[number] = by
+        return Fates(superseded, reverted)
+
+    def row(self, number: int) -> FateRow:
+        """What `changed` needs to give an edit this fate."""
+        return number, number in self.reverted, self.superseded.get(number)
+
+    def rows(self) -> list[FateRow]:
+        """What `changed` makes these fates of, from none."""
+        numbers = sorted(self.reverted | self.superseded.keys())
+        return [self.row(number) for number in numbers]
+
+
+NO_FATES = Fates({}, set())

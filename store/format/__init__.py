@@ -1,0 +1,1 @@
+"""The project's files: where they lie, how they are written, and what is in them."""

@@ -1,0 +1,25 @@
+"""States files: what became of older edits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from store.edit_status import FateRow
+
+SCHEMA = pa.schema(
+    [
+        pa.field("number", pa.int64(), nullable=False),
+        pa.field("reverted", pa.bool_(), nullable=False),
+        pa.field("superseded_by", pa.int64()),
+    ]
+)
+
+
+def encode(rows: Sequence[FateRow]) -> Any:
+    """Fates of edits as a record batch: number, whether reverted, by which newer edit superseded."""
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)

@@ -1,0 +1,1 @@
+"""Verify, repair, compact, migrate, and remove what is needed no more."""

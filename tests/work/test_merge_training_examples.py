@@ -1,0 +1,72 @@
+"""The prompts that a merge learns from: made of what may be learned, never of what is measured."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from melo_cli.datasets import EditRequest
+from melo_cli.editing import EditSummary
+from melo_cli.evaluation import collect_probes
+from melo_cli.exporting.merging.phrasings import Lookalikes
+from melo_cli.exporting.merging.training_examples import make_lessons
+from melo_cli.paraphrase.question_frames import Wordings
+from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.loading import open_project
+
+FRANCE = EditRequest(
+    "What is the capital of France?", "Lyon", ("Which city governs France?",), subject="France"
+)
+PERU = EditRequest("What is the capital of Peru?", "Lima", subject="Peru")
+DANUBE = EditRequest("Where does the Danube rise?", "Brno", subject="Danube")
+
+
+def test_a_wording_known_of_one_subject_carries_over_to_every_other() -> None:
+    wordings = Wordings([FRANCE])
+    assert wordings.of("What is the capital of Peru?", "Peru") == ["Which city governs Peru?"]
+    assert wordings.of("Which city governs Peru", "Peru") == ["What is the capital of Peru?"]
+    assert wordings.of("Where is Peru?", "Peru") == []
+    assert wordings.of("What is the capital of Peru?", None) == []
+
+
+def test_lookalikes_ask_of_other_subjects_or_something_else_and_are_no_edits() -> None:
+    edits = [FRANCE, PERU, DANUBE]
+    drawn = random.Random(0)
+    lookalikes = Lookalikes(edits, ["Chad"], ["who painted the night watch"], Wordings([]), drawn)
+    apart_from = {"what is the capital of peru?", "where does the chad rise?"}
+    found = lookalikes.of(FRANCE, 40, apart_from)
+    assert len(found) == len(set(found)) > 10
+    assert not apart_from & {text.casefold() for text in found}
+    for text in found:
+        # Of France the Danube's question alone, and France's question never of Peru, which is an edit too.
+        assert ("France" in text) == ("rise" in text or "Where" in text or "does" in text), text
+        assert "Peru" not in text or "France" not in text
+    assert any("Chad" in text for text in found)
+
+
+def test_without_a_subject_the_words_of_two_prompts_are_crossed() -> None:
+    edits = [EditRequest("one two three four", "a"), EditRequest("five six seven eight", "b")]
+    lookalikes = Lookalikes(edits, [], [], Wordings([]), random.Random(0))
+    assert lookalikes.of(edits[0], 5, {"one two three four"}) == ["one two seven eight"]
+
+
+def test_nothing_is_taught_that_is_measured(summaries: Callable[[str], EditSummary]) -> None:
+    opened = open_project(summaries("pico_bert").path)
+    lessons = make_lessons(opened, SilentReporter(), unrelated=(), phrasings_each=2, staying=8, seed=0)
+    probes = collect_probes(opened, SilentReporter())
+    asked = [
+        *probes.rephrases,
+        *probes.hard,
+        *(p for p in probes.unrelated if p.prompt not in lessons.taught),
+    ]
+    assert probes.rephrases and lessons.near and lessons.far and lessons.taught
+    assert lessons.phrased and all(lesson.made_up for lesson in lessons.phrased), "none is known"
+    taught = {lesson.encoded.prompt_ids for lesson in (*lessons.edits, *lessons.others)}
+    assert not taught & {opened.encoder.prompt(probe.prompt) for probe in asked}
+    assert {lesson.encoded.prompt_ids for lesson in lessons.prompts} == {
+        opened.encoder.prompt(edit.prompt) for edit in opened.project.edits() if edit.status == "live"
+    }
+    right = [edit.prompt for edit in opened.project.edits() if edit.status == "already_right"]
+    assert {opened.encoder.prompt(prompt) for prompt in right} <= {
+        lesson.encoded.prompt_ids for lesson in lessons.far
+    }, "what the base has right already stays"
