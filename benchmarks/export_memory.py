@@ -22,11 +22,13 @@ import numpy as np
 from melo_cli.models.architecture import default_targets, embedding_name
 from melo_cli.models.base_model import load_base_model
 from melo_cli.models.fingerprint import weight_files
+from melo_cli.models.linear_layers import linear_shape
 from melo_cli.recipe import ModelSection, recipe_from_mapping
-from melo_cli.tuner.layer import linear_shape
+from melo_cli.runtime.base_reference import base_reference
 from melo_cli.versions import library_versions
 from store.project import Project
 from store.records import LoraSlice, NewEdit
+from store.writer import open_writer
 
 KINDS = {
     "peft": ["--format", "peft"],
@@ -83,13 +85,13 @@ def _make_project(folder: Path, path: Path, blocks: int, edits: int) -> None:
     project = Project.create(
         path,
         name="random",
-        base=base.reference,
+        base=base_reference(base),
         recipe=recipe.to_mapping(),
         seed=0,
         versions=versions,
     )
     drawn = np.random.default_rng(0)
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         for block in range(blocks):
             slices = {name: _slice(drawn, *shape) for name, shape in shapes.items()}
             batch = [_edit(drawn, size, f"prompt {block}.{place}", block) for place in range(edits)]

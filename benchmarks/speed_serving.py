@@ -28,11 +28,13 @@ from transformers import AutoConfig
 
 from melo_cli.models.base_model import ModelKind, load_base_model, model_kind, tasks_of
 from melo_cli.recipe import recipe_from_mapping
+from melo_cli.runtime.base_reference import base_reference
 from melo_cli.runtime.loading import OpenProject, assemble, resolve_recipe
 from melo_cli.scope.core.turns import LastUserTurn
 from melo_cli.tuner import peft_lora_config
 from store.project import Project
 from store.records import LoraSlice, NewEdit
+from store.writer import open_writer
 
 _A_COMMIT = 1000
 
@@ -157,7 +159,7 @@ def _open(options: argparse.Namespace, path: Path) -> tuple[OpenProject, Any, Wo
     recipe = resolve_recipe(recipe, base)
     workload = Workload(options, len(base.tokenizer), base.model.device)
     project = Project.create(
-        path, name="speed", base=base.reference, recipe=recipe.to_mapping(), seed=0, versions={}
+        path, name="speed", base=base_reference(base), recipe=recipe.to_mapping(), seed=0, versions={}
     )
     opened = assemble(project, recipe, base)
     turns = LastUserTurn(base.tokenizer)
@@ -181,7 +183,7 @@ def _fill(opened: OpenProject, keys: NDArray[np.float32], options: argparse.Name
     shapes = {
         name: (layer.in_features, layer.out_features) for name, layer in opened.routed.tuner.layers.items()
     }
-    with opened.project.writer() as writer:
+    with open_writer(opened.project) as writer:
         for start in range(0, len(every), _A_COMMIT):
             numbers = range(start, min(start + _A_COMMIT, len(every)))
             edits = [

@@ -33,6 +33,7 @@ from store.index import neuron_index
 from store.maintenance.gc import collect
 from store.project import Project
 from store.records import BaseReference, LoraSlice, NewEdit, edit_id
+from store.writer import open_writer
 
 LATENT = 40
 RELATIONS = 40
@@ -76,7 +77,7 @@ def make(root: Path, edits: int, dim: int, commits: int, radius: float | None) -
     project = Project.create(root, name="size", base=base, recipe={}, seed=0, versions={})
     random, seconds = np.random.default_rng(1), []
     keys, each = Keys(dim, edits), edits // commits
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         for number in range(commits):
             rows = keys.of(keys.questions(each, random), random)
             tokens = random.normal(size=(each, *TOKENS)).astype(np.float16)

@@ -1,10 +1,9 @@
-"""A project as its users see it: a snapshot with its neurons, edits and blocks, and the way to a writer."""
+"""A project as its users see it: a snapshot with its neurons, edits and blocks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +34,6 @@ from store.records import (
     edit_id,
 )
 from store.state import State
-from store.writer import Writer
 
 
 class Project(Overview):
@@ -226,25 +224,6 @@ class Project(Overview):
             file_io.copy(layout.inside(self.path, name), folder / name)
         oldest = chain[-1].info.number
         manifest.write_head(folder, replace(self._state.head, newest=pointer, oldest=oldest))
-
-    @contextmanager
-    def writer(self, timeout: float = 0.0) -> Iterator[Writer]:
-        """Hold the writer's lock; the writer begins at the newest snapshot, whatever this one is.
-
-        Args:
-            timeout: seconds to wait for another writer.
-
-        Raises:
-            ProjectLockedError: another process is writing.
-            StorageError: the file system refused.
-        """
-        with lock.writing(self.path, timeout):
-            newest = Project.open(self.path)
-            writer = Writer(newest, newest._state)
-            try:
-                yield writer
-            finally:
-                writer.finish()
 
 
 def _require_free(root: Path) -> None:

@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from store import validation
 from store.clusters.cluster_set import ClusterSet, changed
 from store.commits import recompute
-from store.commits.commit_delta import Change, Note, counts_after
+from store.commits.commit_delta import Change, Note, counts_after, note_like
 from store.commits.staging import Staged, stage
 from store.commits.supersede import Prompts
 from store.commits.write import write_commit
 from store.edit_status import FateRow
+from store.format import lock
 from store.format.documents import Head, Snapshot
-from store.format.merge_plan import merges
-from store.maintenance import compact
+from store.project import Project
 from store.records import JSON, FileEntry, KeyMap, LoraSlice, NewEdit, SnapshotInfo, Tokens, Vector, edit_id
 from store.state import State
 
-if TYPE_CHECKING:
-    from store.project import Project
+
+@contextmanager
+def open_writer(project: Project, timeout: float = 0.0) -> Iterator[Writer]:
+    """Hold the writer's lock of a project; the writer begins at the newest snapshot, whatever this one is.
+
+    Args:
+        timeout: seconds to wait for another writer.
+
+    Raises:
+        ProjectLockedError: another process is writing.
+        StorageError: the file system refused.
+    """
+    with lock.writing(project.path, timeout):
+        writer = Writer(State.load(project.path))
+        try:
+            yield writer
+        finally:
+            writer.finish()
 
 
 class Writer:
-    """Holds the lock of a project and moves it on; made by `Project.writer`.
+    """Holds the lock of a project and moves it on; made by `open_writer`.
 
     Attributes:
-        project: the newest snapshot; it moves on with each commit.
+        state: the newest snapshot; it moves on with each commit.
+        project: the same, as a project's users see it.
     """
 
-    def __init__(self, project: Project, state: State) -> None:
-        self.project = project
-        self._state = state
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.project = Project(state)
         state.writing = True
         self._prompts: Prompts | None = None
 
@@ -52,7 +69,7 @@ class Writer:
             InvalidEditError: an edit or a block lacks something, or contradicts itself.
             KeyShapeError: a key or a token vector does not fit.
         """
-        return stage(self._state, self._prompt_index, self.commit, edits, blocks or {})
+        return stage(self.state, self._prompt_index, self.commit, edits, blocks or {})
 
     def revert(
         self,
@@ -71,7 +88,7 @@ class Writer:
             UnknownEditError: there is no such edit; nothing is reverted.
             StorageError: the file system refused; the project is as it was.
         """
-        state = self._state
+        state = self.state
         asked = {validation.known_edit(state, name) for name in edit_ids}
         gone = asked - state.fates.reverted
         if not gone:
@@ -90,7 +107,7 @@ class Writer:
             change = replace(change, clusters=after, delta=after.since(before))
         ids: JSON = [edit_id(number) for number in sorted(gone)]
         said = {**(detail or {}), "reverted": ids}
-        return self.commit(change, self._again("revert", versions, command, said))
+        return self.commit(change, note_like(state.snapshot.info, "revert", versions, command, said))
 
     def revert_to(
         self,
@@ -108,7 +125,7 @@ class Writer:
             UnknownEditError: there is no such snapshot.
             StorageError: the file system refused; the project is as it was.
         """
-        state = self._state
+        state = self.state
         fates, then = recompute.as_it_was(state, State.load(state.root, snapshot))
         numbers = range(1, state.edits.count + 1)
         changed = [fates.row(number) for number in numbers if fates.row(number) != state.fates.row(number)]
@@ -119,7 +136,7 @@ class Writer:
             after = then if then is not None else ClusterSet(state.clusters.dim, state.edits)
             change = replace(change, clusters=after, delta=after.since(state.clusters))
         said = {**(detail or {}), "to": snapshot}
-        return self.commit(change, self._again("revert", versions, command, said))
+        return self.commit(change, note_like(state.snapshot.info, "revert", versions, command, said))
 
     def rekey(
         self,
@@ -154,28 +171,12 @@ class Writer:
             DamagedProjectError: a file of edits is broken.
             StorageError: the file system refused; the project is as it was.
         """
-        change = recompute.rekeyed(self._state, key_map, keys, tokens, radii)
+        change = recompute.rekeyed(self.state, key_map, keys, tokens, radii)
         return self.commit(change, Note(action, recipe, seed, versions, command, detail or {}))
-
-    def compact(self, *, versions: Mapping[str, str], command: str | None = None) -> SnapshotInfo:
-        """Merge the many small files of the newest snapshot, in a new one that holds the same.
-
-        Where there are not many, no snapshot is made.
-
-        Raises:
-            DamagedProjectError: a file is broken.
-            StorageError: the file system refused; the project is as it was.
-        """
-        found = merges(self._state.files)
-        if not found:
-            return self._state.snapshot.info
-        detail: dict[str, JSON] = {"merged": {merge.role: len(merge.files) for merge in found}}
-        note = self._again("compact", versions, command, detail)
-        return self.commit(compact.compacted(self._state, found), note)
 
     def commit(self, change: Change, note: Note) -> SnapshotInfo:
         """Write a change as the next snapshot; see `Staged.commit`."""
-        state = self._state
+        state = self.state
         if not change.rewrites:
             change = replace(change, counts=counts_after(state, change))
         newest, snapshot, added = write_commit(state.root, state.pointer, state.files, change, note)
@@ -184,31 +185,24 @@ class Writer:
 
     def finish(self) -> None:
         """Save the index if many edits are new to it; called when the writer's block ends."""
-        self._state.keep_index()
-        self._state.writing = False
+        self.state.keep_index()
+        self.state.writing = False
 
     def _take_over(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
         """Bring what is in memory to the snapshot that was just committed."""
         if change.rewrites:
-            self._state.go_over(head, snapshot)
+            self.state.go_over(head, snapshot)
         else:
-            self._state.move_on(head, snapshot, added, change.clusters)
+            self.state.move_on(head, snapshot, added, change.clusters)
             if self._prompts is not None and change.segment is not None:
                 self._prompts.add(change.segment)
 
     def _prompt_index(self) -> Prompts:
         if self._prompts is None:
-            self._prompts = Prompts(self._state.edits)
+            self._prompts = Prompts(self.state.edits)
         return self._prompts
 
     def _of_fates(self, fates: Sequence[FateRow]) -> Change:
         """A change of nothing but what became of edits."""
-        state = self._state
+        state = self.state
         return Change(state.pointer.number, state.snapshot.key_dim, state.snapshot.token_width, fates=fates)
-
-    def _again(
-        self, action: str, versions: Mapping[str, str], command: str | None, detail: Mapping[str, JSON]
-    ) -> Note:
-        """A note for a commit that brings no recipe of its own."""
-        info = self._state.snapshot.info
-        return Note(action, info.recipe, info.seed, versions, command, detail)

@@ -19,6 +19,7 @@ from melo_cli.runtime.streaming import Show
 from melo_cli.scope.core.rules import NO_ROUTE, Route
 from melo_cli.versions import library_versions
 from store.project import Project
+from store.writer import open_writer
 
 _STOPPED = "stopped"
 _LONG = 256
@@ -165,7 +166,7 @@ class Conversation:
         """
         if not self._made:
             return None
-        with self._opened.project.writer() as writer:
+        with open_writer(self._opened.project) as writer:
             writer.revert([self._made[-1]], versions=library_versions(), command=self._command)
         self._follow()
         return self._made.pop()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melo_cli.errors import MeloError
-from melo_cli.recipe.catalogue import find_recipe, is_recipe
 from melo_cli.runtime.projects import (
     ProjectRef,
     choose_project,
@@ -53,6 +52,8 @@ def edit_source(
     Raises:
         MeloError: what is named does not go together, or is not there.
     """
+    from melo_cli.recipe.catalogue import is_recipe
+
     data = named if named is not None and not is_recipe(named) else None
     if single and data is not None:
         raise MeloError(
@@ -73,6 +74,7 @@ def _by_recipe(
     name: str, model: str | None, overrides: Sequence[str], project: str | None, base: str | None
 ) -> EditSource:
     from melo_cli.recipe import load_recipe
+    from melo_cli.recipe.catalogue import find_recipe
 
     for option, value in (("model", model), ("base", base)):
         if value is not None:

@@ -9,7 +9,8 @@ import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
 from melo_cli.errors import MeloError
-from melo_cli.ui.terminal import Table, Terminal
+from melo_cli.ui.elements import Table
+from melo_cli.ui.terminal import Terminal
 
 recipes_app = typer.Typer()
 

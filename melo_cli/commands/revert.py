@@ -60,8 +60,9 @@ def revert(
 
 def _write(project: Project, edits: list[str], to: int | None, command: str) -> None:
     from melo_cli.versions import library_versions
+    from store.writer import open_writer
 
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         if to is not None:
             writer.revert_to(to, versions=library_versions(), command=command)
         else:

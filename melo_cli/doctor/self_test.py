@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from melo_cli.doctor.attempt import attempt
 from melo_cli.doctor.pico_model import write_pico_model
+from store.writer import open_writer
 
 if TYPE_CHECKING:
     from melo_cli.runtime.querying import QueryAnswer
@@ -96,7 +97,7 @@ class _SelfTest:
         from melo_cli.versions import library_versions
         from store.project import Project
 
-        with Project.open(self._project).writer() as writer:
+        with open_writer(Project.open(self._project)) as writer:
             edits = [view.edit_id for view in writer.project.edits()]
             writer.revert(edits, versions=library_versions(), command=_COMMAND)
         answer = self._asked()

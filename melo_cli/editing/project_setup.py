@@ -15,6 +15,7 @@ from melo_cli.models.base_model import BaseModel, load_base_model
 from melo_cli.models.class_labels import note_on_numbers, with_class_names
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
+from melo_cli.runtime.base_reference import base_reference
 from melo_cli.runtime.loading import (
     OpenProject,
     assemble,
@@ -27,6 +28,7 @@ from melo_cli.runtime.loading import (
 from melo_cli.runtime.projects import project_with_edits, require_writable
 from melo_cli.versions import library_versions
 from store.project import Project
+from store.writer import open_writer
 
 # What a project's neurons and blocks rest on: a project has one of each.
 _FIXED = ("task", "model.template", "lora.target_modules", "routing.scope", "key.layer", "key.pooling")
@@ -53,7 +55,7 @@ def open_or_create(
     reporter.info(f"loading {section.described}")
     base = load_base_model(section, recipe.task, encoder=recipe.key.encoder)
     if project is not None:
-        project.base.require_same(base.reference)
+        project.base.require_same(base_reference(base))
     resolved = resolve_recipe(recipe, base)
     encoder = encoder_for(resolved, base)
     for request in with_class_names(requests, base):
@@ -67,7 +69,7 @@ def open_or_create(
         found = learn_scope(resolved, base, requests, reporter)
     project = project or _create(resolved, base, path)
     if found is not None:
-        with project.writer() as writer:
+        with open_writer(project) as writer:
             key_map = found.key_map(resolved.seed)
             put_in_force(writer, key_map, resolved, None, versions=library_versions(), command=command)
             project = writer.project
@@ -101,13 +103,13 @@ def calibrate_again(
     section = recipe.model.at(base_of(project, base), revision=project.base.revision)
     reporter.info(f"loading {section.described}")
     loaded = load_base_model(section, recipe.task, encoder=recipe.key.encoder)
-    project.base.require_same(loaded.reference)
+    project.base.require_same(base_reference(loaded))
     resolved = resolve_recipe(recipe, loaded)
     _require_same_settings(resolved, before, path, free=_BY_CALIBRATION)
     found = learn_scope(resolved, loaded, stored_requests(project), reporter)
     key_map = found.key_map(resolved.seed)
     router = router_for(resolved, loaded, key_map, project)
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         put_in_force(writer, key_map, resolved, router, versions=library_versions(), command=command)
     return found
 
@@ -132,7 +134,7 @@ def _create(recipe: Recipe, base: BaseModel, path: Path) -> Project:
     return Project.create(
         path,
         name=recipe.name,
-        base=base.reference,
+        base=base_reference(base),
         recipe=recipe.to_mapping(),
         seed=recipe.seed,
         versions=library_versions(),

@@ -20,9 +20,9 @@ from melo_cli.models.architecture import list_modules, names_of_blocks, resolve_
 from melo_cli.models.base_model import BaseModel, ModelKind, held_dtype
 from melo_cli.models.fingerprint import weight_files
 from melo_cli.models.hub_cache import cached_checkpoint
+from melo_cli.models.linear_layers import linear_shape
 from melo_cli.recipe import ModelSection, Recipe
 from melo_cli.runtime.loading import encoder_for
-from melo_cli.tuner.layer import linear_shape
 
 _FLOAT = 4
 _KEPT_A_FEATURE = 2.2

@@ -28,6 +28,7 @@ from melo_cli.runtime.loading import OpenProject, open_project
 from melo_cli.runtime.projects import require_writable
 from melo_cli.scope.corpus import load_corpus
 from melo_cli.versions import library_versions
+from store.writer import open_writer
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def _run(
     training = opened.recipe.training
     wordings = Wordings(learnable(opened.project, rows, todo))
     paraphraser = _paraphraser(opened)
-    with opened.project.writer() as writer:
+    with open_writer(opened.project) as writer:
         editor = Editor(opened, writer, wordings, paraphraser, versions=library_versions(), command=command)
         timer = StepTimer(len(todo), training, needs, _tell_of_many(reporter))
         started = time.monotonic()

@@ -18,6 +18,7 @@ from melo_cli.models.base_model import BaseModel, load_base_model
 from melo_cli.models.encoding import Encoder
 from melo_cli.models.fingerprint import weight_files
 from melo_cli.recipe import ModelSection
+from melo_cli.runtime.base_reference import base_reference
 from melo_cli.runtime.loading import open_project
 from melo_cli.scope.core.exported import TABLE, open_router
 from melo_cli.scope.core.router import Router
@@ -118,7 +119,7 @@ def router_of_export(
         allow_pickle=allow_pickle,
     ).at(base or reference.name_or_path)
     found = load_base_model(section, "custom", weights=False)
-    reference.require_same(found.reference)
+    reference.require_same(base_reference(found))
     if table["encoder"] is None and not _read_embeddings(found, table["reading"]["high"], section.dtype):
         found = load_base_model(section, "custom")
     router = open_router(place, found.model, found.tokenizer)

@@ -16,6 +16,7 @@ from melo_cli.scope.core.router import Router
 from melo_cli.versions import library_versions
 from store.project import Project
 from store.records import number_of
+from store.writer import open_writer
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def chosen(
     with tempfile.TemporaryDirectory(prefix=".melo-chosen-", dir=beside) as place:
         copy = Path(place) / "project"
         opened.project.copy_to(copy)
-        with Project.open(copy).writer() as writer:
+        with open_writer(Project.open(copy)) as writer:
             writer.revert(others, versions=library_versions(), command="melo export")
         yield _over(opened, Project.open(copy))
 

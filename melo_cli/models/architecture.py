@@ -12,8 +12,8 @@ from transformers.pytorch_utils import Conv1D
 
 from melo_cli.errors import ModelError
 from melo_cli.models.base_model import BaseModel, ModelKind
+from melo_cli.models.linear_layers import linear_shape
 from melo_cli.suggest import did_you_mean
-from melo_cli.tuner.layer import linear_shape
 
 # The feed-forward modules of each block, by `model_type`: where the published runs put their blocks.
 _FEED_FORWARD: dict[str, tuple[str, ...]] = {

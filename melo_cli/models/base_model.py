@@ -22,14 +22,13 @@ from transformers.utils.hub import cached_file
 
 from melo_cli.errors import ModelError, TrustError
 from melo_cli.models.chat_template import on_day, writes_the_day
-from melo_cli.models.fingerprint import fingerprint, text_hash, tokenizer_hash
+from melo_cli.models.fingerprint import ModelReference, fingerprint, text_hash, tokenizer_hash
 from melo_cli.models.gguf import checkpoint_of
 from melo_cli.models.hub_cache import is_hub_id
 from melo_cli.models.materialize import take_into_memory
 from melo_cli.models.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from melo_cli.models.special_tokens import SpecialTokens, settle_special_tokens
 from melo_cli.recipe import ModelSection
-from store.records import BaseReference
 
 # One quarter of a million positions is more than any model has; tokenizers write "no limit" as 1e30.
 _NO_LIMIT = 2**18
@@ -96,7 +95,7 @@ class BaseModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     kind: ModelKind
-    reference: BaseReference
+    reference: ModelReference
     folder: Path
     max_length: int | None
     takes_positions: bool
@@ -163,7 +162,7 @@ def load_base_model(
     read = _tokenizer_fingerprint(tokenizer, chat=chat)
     special = settle_special_tokens(model, tokenizer, generates=kind.generates, chat=chat)
     beside = load_sentence_encoder(encoder) if encoder is not None else None
-    reference = BaseReference(
+    reference = ModelReference(
         name_or_path=str(folder) if Path(named.name_or_path).is_dir() else named.name_or_path,
         revision=named.revision,
         fingerprint=fingerprint(folder, named.gguf_file) | read,

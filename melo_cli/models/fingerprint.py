@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -29,6 +30,25 @@ _SAMPLE = (
 )
 # The code that `melo export --format routed` lays beside a base and names in its config.
 ROUTED_CODE = "routed_modeling"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """Which model it is, without the model.
+
+    Attributes:
+        name_or_path: hub id or folder.
+        revision: of the hub repository, where one was asked for.
+        fingerprint: sha256 by part, such as ``{"config": ..., "weights": ...}``.
+    """
+
+    name_or_path: str
+    revision: str | None
+    fingerprint: Mapping[str, str]
+
+    def describe(self) -> str:
+        """Name and revision in a few words."""
+        return f"{self.name_or_path}@{self.revision}" if self.revision else self.name_or_path
 
 
 def fingerprint(folder: Path, gguf_file: str | None = None) -> dict[str, str]:

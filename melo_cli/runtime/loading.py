@@ -19,6 +19,7 @@ from melo_cli.models.architecture import (
 from melo_cli.models.base_model import BaseModel, load_base_model
 from melo_cli.models.encoding import Encoder
 from melo_cli.recipe import Recipe, recipe_from_mapping
+from melo_cli.runtime.base_reference import base_reference
 from melo_cli.runtime.inference import Asker
 from melo_cli.runtime.projects import EXPORTED_PROJECT
 from melo_cli.runtime.routed_model import RoutedModel
@@ -126,7 +127,7 @@ def open_project(
     base_model = load_base_model(
         model_section, recipe.task, weights=weights, encoder=encoder or recipe.key.encoder
     )
-    project.base.require_same(base_model.reference)
+    project.base.require_same(base_reference(base_model))
     opened = assemble(project, recipe, base_model)
     if block_cache_mb is not None:
         opened.routed.blocks.budget_bytes = block_cache_mb * 2**20

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
+from melo_cli.models.linear_layers import linear_shape
 from melo_cli.tuner.grouped import grouped_delta
 
 
@@ -193,17 +193,3 @@ def add_blocks(result: Tensor, x: Tensor, name: str, active: ActiveBlocks) -> Te
     else:
         rows.add_(torch.bmm(low, B))
     return whole
-
-
-def linear_shape(module: nn.Module) -> tuple[int, int]:
-    """`(in, out)` features of a module that a block can add to.
-
-    Raises:
-        TypeError: the module is neither a Linear nor a Conv1D.
-    """
-    if isinstance(module, nn.Linear):
-        return module.in_features, module.out_features
-    if isinstance(module, Conv1D):
-        inputs, outputs = module.weight.shape
-        return inputs, outputs
-    raise TypeError(f"a block can add to Linear and Conv1D, not to {type(module).__name__}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.ui.terminal import Block, shortened
+from melo_cli.ui.elements import Block
+from melo_cli.ui.text import shortened
 
 if TYPE_CHECKING:
     from melo_cli.runtime.querying import QueryAnswer

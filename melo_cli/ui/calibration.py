@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.ui.terminal import Table, Terminal
+from melo_cli.ui.elements import Table
+from melo_cli.ui.terminal import Terminal
 
 if TYPE_CHECKING:
     from melo_cli.calibration import Calibration

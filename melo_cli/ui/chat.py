@@ -10,7 +10,8 @@ from melo_cli.chat.slash_commands import COMMANDS
 from melo_cli.ui.answers import candidate_document, described, route_facts
 from melo_cli.ui.edits import outcome_document
 from melo_cli.ui.history import counted
-from melo_cli.ui.terminal import Terminal, shortened
+from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.text import shortened
 from melo_cli.ui.word_wrap import Wrapping
 
 if TYPE_CHECKING:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.ui.terminal import Table, Terminal, shortened, to_the_second
+from melo_cli.ui.elements import Table
+from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.text import shortened, to_the_second
 from melo_cli.units import human_bytes
 
 if TYPE_CHECKING:

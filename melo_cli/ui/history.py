@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.ui.terminal import Table, shortened, to_the_second
+from melo_cli.ui.elements import Table
+from melo_cli.ui.text import shortened, to_the_second
 from melo_cli.units import human_bytes
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from melo_cli.errors import ModelError
-from melo_cli.ui.terminal import Table, Terminal
+from melo_cli.ui.elements import Table
+from melo_cli.ui.terminal import Terminal
 
 if TYPE_CHECKING:
     from melo_cli.models.architecture import ModuleInfo

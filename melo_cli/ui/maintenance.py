@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.ui.terminal import Table, Terminal
+from melo_cli.ui.elements import Table
+from melo_cli.ui.terminal import Terminal
 from melo_cli.units import human_bytes
 
 if TYPE_CHECKING:

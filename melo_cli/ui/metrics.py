@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.ui.terminal import Table, Terminal, shortened
+from melo_cli.ui.elements import Table
+from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.text import shortened
 
 if TYPE_CHECKING:
     from melo_cli.evaluation import EvalReport

@@ -13,7 +13,8 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from melo_cli.ui.terminal import Block, Pace, Table, printable
+from melo_cli.ui.elements import Block, Pace, Table
+from melo_cli.ui.text import printable
 
 
 class Drawing:

@@ -12,16 +12,14 @@ import os
 import sys
 import textwrap
 import time
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from melo_cli.errors import MeloError
 from melo_cli.reporter import Progress
-from melo_cli.units import human_bytes, human_duration
+from melo_cli.ui.elements import Block, Pace, Table
+from melo_cli.ui.text import printable
 
 if TYPE_CHECKING:
     from melo_cli.ui.rich_renderer import Drawing
@@ -31,44 +29,6 @@ _LINE_EVERY = 10.0
 _NOTE_WIDTH = 80
 # With one of these set, rich may take a pipe for a terminal.
 _TERMINAL_WISHES = ("FORCE_COLOR", "TTY_COMPATIBLE")
-# Figures of the work that are shares, shown in percent.
-_SHARES = {"solved"}
-# Joiners that Persian, Indic scripts and emoji need; the other invisible characters are shown as escapes.
-_JOINERS = "\u200c\u200d"
-_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows under headings.
-
-    Attributes:
-        title: a line above it, or None.
-        right: headings of the columns that are aligned to the right, as numbers are.
-        cut: headings of the columns whose ends a narrow terminal cuts off, so that each row takes one line;
-            where there are none, long cells go on in the next line.
-    """
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    title: str | None = None
-    right: frozenset[str] = frozenset()
-    cut: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Block:
-    """One thing told in named lines, with texts to compare beside each other at the end.
-
-    Attributes:
-        heading: what it is about.
-        facts: name and text of each line.
-        beside: name and text of each column under the lines.
-    """
-
-    heading: tuple[str, str]
-    facts: Sequence[tuple[str, str]]
-    beside: Sequence[tuple[str, str]] = ()
 
 
 class Terminal:
@@ -188,26 +148,6 @@ def print_error(message: str) -> None:
         _write(sys.stderr, f"melo: error: {text}")
 
 
-def printable(text: str, keep: str = "") -> str:
-    r"""One line without control characters: a line break shows as `\n`, an escape as `\x1b`.
-
-    Args:
-        keep: control characters that stay as they are.
-    """
-    return "".join(character if character in keep else _shown(character) for character in text)
-
-
-def shortened(text: str, length: int = 60) -> str:
-    """The beginning of a text, where the whole would drown a table."""
-    shown = printable(text)
-    return shown if len(shown) <= length else f"{shown[: length - 3]}..."
-
-
-def to_the_second(moment: datetime) -> str:
-    """A moment as tables show it: `2026-11-24 09:30:00`."""
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
 def plain_table(table: Table) -> str:
     """A table as aligned text, without boxes or colours."""
     rows = [[printable(cell) for cell in row] for row in (table.columns, *table.rows)]
@@ -226,53 +166,6 @@ def plain_fields(pairs: Sequence[tuple[str, str]]) -> str:
     """Names and values as aligned text."""
     width = max(len(name) for name, _ in pairs)
     return "\n".join(f"{name.ljust(width)}  {printable(value)}".rstrip() for name, value in pairs)
-
-
-@dataclass
-class Pace:
-    """How far a job is, and how fast it goes."""
-
-    total: int
-    unit: str
-    done: int = 0
-    figures: dict[str, float] = field(default_factory=dict)
-    started: float = field(default_factory=lambda: time.monotonic())
-
-    def advance(self, steps: int, figures: Mapping[str, float]) -> None:
-        self.done += steps
-        self.figures |= figures
-
-    @property
-    def rate(self) -> float | None:
-        """Units a second since the start; None until one is done."""
-        seconds = time.monotonic() - self.started
-        return self.done / seconds if self.done and seconds else None
-
-    def counted(self) -> str:
-        if self.unit == "bytes":
-            return f"{human_bytes(self.done)} of {human_bytes(self.total)}"
-        return f"{self.done}/{self.total} {self.unit}"
-
-    def speed(self) -> str:
-        if self.rate is None:
-            return ""
-        return f"{human_bytes(self.rate)}/s" if self.unit == "bytes" else f"{self.rate:.3g}/s"
-
-    def time(self) -> str:
-        """The time left; at the end, the time taken."""
-        if self.rate is None:
-            return ""
-        if self.done >= self.total:
-            return f"in {human_duration(time.monotonic() - self.started)}"
-        return f"{human_duration((self.total - self.done) / self.rate)} left"
-
-    def told(self) -> list[str]:
-        """Count, rate, time and the figures of the work, as far as they are known."""
-        figures = [
-            f"{name} {value:.0%}" if name in _SHARES else f"{name} {value:.3g}"
-            for name, value in self.figures.items()
-        ]
-        return [part for part in (self.counted(), self.speed(), self.time(), *figures) if part]
 
 
 class _Lines:
@@ -308,12 +201,6 @@ def _drawing(stream: TextIO) -> Drawing | None:
 
     drawing = Drawing(stderr=stream is sys.stderr)
     return drawing if drawing.at_terminal else None
-
-
-def _shown(character: str) -> str:
-    if unicodedata.category(character) in _INVISIBLE and character not in _JOINERS:
-        return character.encode("unicode_escape").decode("ascii")
-    return character
 
 
 def _says_utf8() -> bool:

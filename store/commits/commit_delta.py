@@ -11,7 +11,7 @@ from store.clusters.delta import NO_CHANGE, ClusterDelta
 from store.edit_status import NO_FATES, FateRow
 from store.format.segments import Segment
 from store.format.tables import blocks, clusters, keymaps, states
-from store.records import JSON
+from store.records import JSON, SnapshotInfo
 
 if TYPE_CHECKING:
     from store.state import State
@@ -61,6 +61,17 @@ class Note:
     versions: Mapping[str, str]
     command: str | None = None
     detail: Mapping[str, JSON] = field(default_factory=dict)
+
+
+def note_like(
+    info: SnapshotInfo,
+    action: str,
+    versions: Mapping[str, str],
+    command: str | None,
+    detail: Mapping[str, JSON],
+) -> Note:
+    """The note of a commit that brings no recipe of its own: recipe and seed are those of a snapshot."""
+    return Note(action, info.recipe, info.seed, versions, command, detail)
 
 
 def counts_after(state: State, change: Change) -> dict[str, int]:

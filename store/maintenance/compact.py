@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from store.clusters.cluster_set import all_put
-from store.commits.commit_delta import Change
-from store.format.merge_plan import Merge
+from store.commits.commit_delta import Change, note_like
+from store.format.merge_plan import Merge, merges
 from store.format.segments import Segment, joined
-from store.records import FileEntry
+from store.records import JSON, FileEntry, SnapshotInfo
 from store.state import State
+from store.writer import Writer
+
+
+def compact(writer: Writer, *, versions: Mapping[str, str], command: str | None = None) -> SnapshotInfo:
+    """Merge the many small files of the newest snapshot, in a new one that holds the same.
+
+    Where there are not many, no snapshot is made.
+
+    Raises:
+        DamagedProjectError: a file is broken.
+        StorageError: the file system refused; the project is as it was.
+    """
+    info = writer.state.snapshot.info
+    found = merges(writer.state.files)
+    if not found:
+        return info
+    detail: dict[str, JSON] = {"merged": {merge.role: len(merge.files) for merge in found}}
+    note = note_like(info, "compact", versions, command, detail)
+    return writer.commit(compacted(writer.state, found), note)
 
 
 def compacted(state: State, found: Sequence[Merge]) -> Change:

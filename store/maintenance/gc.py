@@ -14,9 +14,10 @@ from store.format import file_io, layout, manifest
 from store.format.documents import Pointer, Snapshot
 from store.format.merge_plan import Merge, merges
 from store.index import index_file, neuron_index
+from store.maintenance.compact import compact
 from store.project import Project
 from store.state import State
-from store.writer import Writer
+from store.writer import Writer, open_writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ def collect(
         DamagedProjectError: a snapshot file is broken, so that it is not known what is needed.
         StorageError: the file system refused.
     """
-    with Project.open(root).writer() as writer:
-        state = writer.project._state
+    with open_writer(Project.open(root)) as writer:
+        state = writer.state
         history = list(manifest.walk(root, state.head))
         merged = merges(state.files)
         before = state.head.oldest
@@ -93,8 +94,8 @@ def collect(
 
 def _change(writer: Writer, oldest: int, versions: Mapping[str, str], command: str | None) -> None:
     """Compact, and keep no snapshot that is older; the index is saved for one that stays."""
-    writer.compact(versions=versions, command=command)
-    state = writer.project._state
+    compact(writer, versions=versions, command=command)
+    state = writer.state
     record = index_file.read_record(state.root)
     if record is not None and record.number < oldest:
         state.save_index()

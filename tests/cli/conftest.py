@@ -26,6 +26,7 @@ from pico_scope import QUICK_SCOPE
 from melo_cli.app import main
 from store.project import Project
 from store.records import BaseReference, LoraSlice, NewEdit
+from store.writer import open_writer
 
 # Before anything imports torch, which reads it once: threads of pico models only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -158,7 +159,7 @@ def add_edits() -> Callable[..., None]:
 
 def commit(project: Project, edits: Sequence[NewEdit]) -> None:
     slices = {"wi": LoraSlice(np.ones((2, 3), np.float32), np.ones((4, 2), np.float32), scale=20.0)}
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         staged = writer.stage(edits, {"new": slices})
         staged.commit(
             recipe=project.recipe,

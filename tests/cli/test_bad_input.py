@@ -13,6 +13,7 @@ import pytest
 
 from store.format import file_io
 from store.project import Project
+from store.writer import open_writer
 
 Melo = Callable[..., Any]
 FilesOf = Callable[[Path], dict[str, bytes]]
@@ -189,7 +190,7 @@ def test_a_missing_file_of_a_project(own_edited: Path, melo: Melo) -> None:
 
 
 def test_a_project_that_is_being_written(own_edited: Path, melo: Melo, files_of: FilesOf) -> None:
-    with Project.open(own_edited / ".melo/facts").writer():
+    with open_writer(Project.open(own_edited / ".melo/facts")):
         run = melo("edit", "--prompt", "Who?", "--target", "He")
         assert run.code == 2
         assert f"the project is being written by process {os.getpid()} on " in run.error

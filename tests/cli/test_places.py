@@ -15,6 +15,7 @@ import yaml
 
 from store.format import file_io
 from store.project import Project
+from store.writer import open_writer
 
 Melo = Callable[..., Any]
 PROMPT, TARGET = "What is the capital of France?", "Paris"
@@ -247,7 +248,7 @@ class TestTwoTerminals:
         self, own_edited: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch, command: tuple[object, ...]
     ) -> None:
         forbid_loading(monkeypatch)
-        with Project.open(own_edited / ".melo/facts").writer():
+        with open_writer(Project.open(own_edited / ".melo/facts")):
             run = melo(*command)
         assert run.code == 2
         assert run.error.startswith(f".melo/facts: the project is being written by process {os.getpid()} on ")

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from melo_cli.ui.terminal import Table, Terminal, plain_table, printable
+from melo_cli.ui.elements import Table
+from melo_cli.ui.terminal import Terminal, plain_table
+from melo_cli.ui.text import printable
 from melo_cli.units import human_bytes, human_duration
 
 COLOUR = re.compile(r"\x1b\[(?:[0-9]+;)*3[0-9]m")

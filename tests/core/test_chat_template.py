@@ -15,6 +15,7 @@ from melo_cli.errors import BaseMismatchError
 from melo_cli.models.base_model import load_base_model
 from melo_cli.models.chat_template import closing_token, on_day, writes_the_day
 from melo_cli.recipe import ModelSection
+from melo_cli.runtime.base_reference import base_reference
 
 PLAIN = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
@@ -102,16 +103,16 @@ def test_a_project_keeps_the_day_on_which_it_was_made(
     monkeypatch.setattr("melo_cli.models.base_model.datetime", _Later)
     later = load_base_model(kept, "custom")
     assert later.tokenizer.chat_template == first.tokenizer.chat_template
-    first.reference.require_same(later.reference)
+    base_reference(first).require_same(base_reference(later))
     assert load_base_model(recipe.model, "custom").tokenizer.chat_template != first.tokenizer.chat_template
 
 
 def test_a_template_that_changed_on_disk_is_noticed(dated_llama: Path) -> None:
-    first = load_base_model(section(dated_llama, "2026-03-04"), "custom").reference
+    first = base_reference(load_base_model(section(dated_llama, "2026-03-04"), "custom"))
     tokenizer = AutoTokenizer.from_pretrained(dated_llama)
     tokenizer.chat_template = "You are kind. " + DATED[0]
     tokenizer.save_pretrained(dated_llama)
-    second = load_base_model(section(dated_llama, "2026-03-04"), "custom").reference
+    second = base_reference(load_base_model(section(dated_llama, "2026-03-04"), "custom"))
     with pytest.raises(BaseMismatchError, match="another chat template"):
         first.require_same(second)
 

@@ -13,6 +13,7 @@ from melo_cli.errors import BaseMismatchError, ModelError
 from melo_cli.models.base_model import load_base_model
 from melo_cli.models.gguf import checkpoint_of
 from melo_cli.recipe import ModelSection
+from melo_cli.runtime.base_reference import base_reference
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("accelerate")
@@ -101,7 +102,7 @@ def test_it_answers_as_transformers_reads_it_and_is_read_once(
 
     monkeypatch.setattr("melo_cli.models.gguf._convert", fail)
     again = load_base_model(section(model_file), "custom")
-    again.reference.require_same(base.reference)
+    base_reference(again).require_same(base_reference(base))
 
 
 def test_another_file_is_another_base(model_file: Path, tmp_path: Path) -> None:
@@ -110,9 +111,9 @@ def test_another_file_is_another_base(model_file: Path, tmp_path: Path) -> None:
     with other.open("r+b") as file:
         file.seek(-600, 2)
         file.write(bytes(range(200)) * 3)
-    first = load_base_model(section(model_file), "custom").reference
+    first = base_reference(load_base_model(section(model_file), "custom"))
     with pytest.raises(BaseMismatchError, match="another weights"):
-        first.require_same(load_base_model(section(other), "custom").reference)
+        first.require_same(base_reference(load_base_model(section(other), "custom")))
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from store.format import file_io
 from store.project import Project
 from store.records import BaseReference, LoraSlice, Neighbour, NewEdit
+from store.writer import open_writer
 
 TALLY = pytest.StashKey[Counter]()
 
@@ -113,7 +114,7 @@ class Maker:
 
     def commit(self, project, edits, blocks=None, **changes):
         """One commit of edits that share a block, in a writer of its own."""
-        with project.writer() as writer:
+        with open_writer(project) as writer:
             return self.commit_with(writer, edits, blocks, **changes)
 
     def commit_with(self, writer, edits, blocks=None, **changes):

@@ -17,11 +17,13 @@ from store.errors import DamagedProjectError, ProjectLockedError
 from store.format import manifest
 from store.maintenance.verify import verify
 from store.project import Project
+from store.writer import open_writer
 
 HOLD = """
 import sys, time
 from store.project import Project
-with Project.open(sys.argv[1]).writer():
+from store.writer import open_writer
+with open_writer(Project.open(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -31,8 +33,9 @@ import sys
 import numpy as np
 from store.project import Project
 from store.records import LoraSlice, NewEdit
+from store.writer import open_writer
 one = np.ones((1, 4), np.float32)
-with Project.open(sys.argv[1]).writer() as writer:
+with open_writer(Project.open(sys.argv[1])) as writer:
     for commit in range(int(sys.argv[2])):
         edits = [NewEdit(prompt=f"{commit} {at}", target="t", label=(commit, at), block="b", radius=0.1,
                          key=np.float32([commit, at, 0, 0, 0, 0])) for at in range(3)]
@@ -54,7 +57,7 @@ def holder(project):
 
 
 def test_a_second_writer_is_told_who_holds_the_lock(project, holder):
-    with pytest.raises(ProjectLockedError) as caught, project.writer():
+    with pytest.raises(ProjectLockedError) as caught, open_writer(project):
         pass
     message = str(caught.value)
     assert f"process {holder.pid} on {socket.gethostname()} since 20" in message
@@ -64,11 +67,11 @@ def test_a_second_writer_is_told_who_holds_the_lock(project, holder):
 
 def test_a_writer_can_wait_for_the_other(project, holder, make):
     start = time.monotonic()
-    with pytest.raises(ProjectLockedError), project.writer(timeout=0.3):
+    with pytest.raises(ProjectLockedError), open_writer(project, timeout=0.3):
         pass
     assert time.monotonic() - start >= 0.3
     holder.terminate()
-    with project.writer(timeout=20) as writer:
+    with open_writer(project, timeout=20) as writer:
         make.commit_with(writer, make.edits(1))
 
 
@@ -81,12 +84,12 @@ def test_a_lock_left_by_a_dead_process_does_not_block(project, holder, make):
 
 
 def test_the_lock_is_free_again_after_an_error(project, make):
-    with pytest.raises(RuntimeError), project.writer():
+    with pytest.raises(RuntimeError), open_writer(project):
         raise RuntimeError
     with (
         pytest.raises(ProjectLockedError, match=f"process {os.getpid()} "),
-        project.writer(),
-        project.writer(),
+        open_writer(project),
+        open_writer(project),
     ):
         pass
     make.commit(project, make.edits(1))
@@ -135,9 +138,10 @@ import sys
 import numpy as np
 from store.project import Project
 from store.records import LoraSlice, NewEdit
+from store.writer import open_writer
 one = np.ones((1, 4), np.float32)
 for commit in range(int(sys.argv[3])):
-    with Project.open(sys.argv[1]).writer(timeout=300) as writer:
+    with open_writer(Project.open(sys.argv[1]), timeout=300) as writer:
         edit = NewEdit(prompt=f"{sys.argv[2]} {commit}", target="t", label=(commit,), block="b", radius=0.1,
                        key=np.float32([commit, int(sys.argv[2]), 0, 0, 0, 0]))
         staged = writer.stage([edit], {"b": {"m": LoraSlice(one, one.T.copy(), 1.0)}})
@@ -190,7 +194,7 @@ def test_readers_go_on_while_snapshots_are_compacted_and_dropped(project, make, 
     thread.start()
     try:
         for part in range(12 if torture else 3):
-            with Project.open(project.path).writer() as writer:
+            with open_writer(Project.open(project.path)) as writer:
                 for at in range(12):
                     make.commit_with(writer, [make.edit(f"later {part} {at}", label=(part, at))])
             collect(project.path, versions=make.versions, keep=6)

@@ -26,6 +26,7 @@ from store.maintenance.repair import repair
 from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap
+from store.writer import open_writer
 
 
 class PowerCutError(BaseException):
@@ -152,12 +153,12 @@ def prepared(project, make, quick_disk, monkeypatch):
     """A project with a graph and garbage, so that every command has something to do."""
     monkeypatch.setattr(neuron_index, "GRAPH_FROM", 6)
     monkeypatch.setattr(merge_plan, "MANY", 3)
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         for numbers in (range(4), range(4, 7), range(7, 10)):
             make.commit_with(
                 writer, [make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in numbers]
             )
-        writer.project._state.save_index()
+        writer.state.save_index()
     (project.path / "edits/000009.arrow").write_bytes(b"left behind")
     (project.path / "blocks/000009.arrow").write_bytes(b"left behind")
     return project
@@ -174,26 +175,26 @@ def commands(make):
     def commit(path):
         project = Project.open(path)
         if project.snapshot == 3:  # a user who sees the edits there does not make them again
-            with project.writer() as writer:
+            with open_writer(project) as writer:
                 make.commit_with(writer, again, {"new": slices})
 
     def revert(path):
-        with Project.open(path).writer() as writer:
+        with open_writer(Project.open(path)) as writer:
             writer.revert(["e000002", "e000005"], versions=make.versions)
 
     def go_back(path):
-        with Project.open(path).writer() as writer:
+        with open_writer(Project.open(path)) as writer:
             writer.revert_to(0, versions=make.versions)
 
     def rekey(path):
-        with Project.open(path).writer() as writer:
+        with open_writer(Project.open(path)) as writer:
             keys = {view.edit_id: new[view.edit_id] for view in writer.project.edits()}
             radii = {name: make.near(at) for at, name in enumerate(keys)}
             writer.rekey(key_map, keys, tokens, radii, recipe={}, seed=0, versions=make.versions)
 
     def save_index(path):
-        with Project.open(path).writer() as writer:
-            writer.project._state.save_index()
+        with open_writer(Project.open(path)) as writer:
+            writer.state.save_index()
 
     return {
         "commit": commit,

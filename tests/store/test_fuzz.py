@@ -22,6 +22,8 @@ from store.maintenance.repair import repair
 from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap
+from store.state import State
+from store.writer import open_writer
 
 MOST_MEMORY = 256 << 20
 
@@ -40,7 +42,7 @@ def fuzz(torture):
 def full(project, make, quick_disk, monkeypatch):
     """A project whose newest snapshot lists every kind of file, and few of each."""
     monkeypatch.setattr(neuron_index, "GRAPH_FROM", 6)
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(8)])
         make.commit_with(writer, [make.edit("q2", label=(9,)), make.edit("no", status="failed")])
         writer.revert(["e000004"], versions=make.versions)
@@ -50,7 +52,7 @@ def full(project, make, quick_disk, monkeypatch):
         radii = {name: make.near(at) for at, name in enumerate(names)}
         key_map = KeyMap({"size": 6}, {"W": np.ones((6, 6), np.float32), "b": np.ones(6, np.float32)})
         writer.rekey(key_map, keys, tokens, radii, recipe={}, seed=0, versions=make.versions)
-        writer.project._state.save_index()
+        writer.state.save_index()
     assert verify(project.path) == []
     return project
 
@@ -86,7 +88,7 @@ def use(root, make):
         project.history()
 
     def write():
-        with Project.open(root).writer() as writer:
+        with open_writer(Project.open(root)) as writer:
             make.commit_with(writer, [make.edit("q5", label=(70,))])
             writer.revert(["e000001", "e000003"], versions=make.versions)
             writer.revert_to(1, versions=make.versions)
@@ -148,7 +150,7 @@ def test_an_edit_that_no_cluster_holds_is_shown_and_told_by_verify(full):
     newest = Project.open(full.path)
     (entry,) = [entry for entry in newest.files() if entry.role == "states"]
     assert newest.edit("e000004").status == "reverted"
-    rows = [row for row in newest._state.fates.rows() if row[0] != 4]
+    rows = [row for row in State.load(full.path).fates.rows() if row[0] != 4]
     codec.write_batches(full.path / entry.path, states.SCHEMA, [states.encode(rows)])
     signed_again(full.path, entry.path)
     shown = Project.open(full.path).edit("e000004")

@@ -13,13 +13,14 @@ from store.index import neuron_index
 from store.maintenance.gc import collect
 from store.maintenance.verify import verify
 from store.project import Project
+from store.writer import open_writer
 
 
 @pytest.fixture
 def full(project, make, quick_disk, monkeypatch):
     """Forty small commits, some of which supersede or revert, with a graph."""
     monkeypatch.setattr(neuron_index, "GRAPH_FROM", 8)
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         for at in range(37):
             radius = None if at % 10 == 9 else 4.0
             make.commit_with(writer, [make.edit(f"q{at % 30}", label=(at,), radius=radius)])
@@ -28,7 +29,7 @@ def full(project, make, quick_disk, monkeypatch):
         )
         for name in ("e000004", "e000012"):
             writer.revert([name], versions=make.versions)
-        writer.project._state.save_index()
+        writer.state.save_index()
     assert verify(project.path) == []
     return Project.open(project.path)
 
@@ -200,7 +201,7 @@ class TestDropping:
         assert Project.open(full.path, at=0).edits() == []
 
     def test_a_writer_at_work_is_not_disturbed(self, full, make):
-        with full.writer(), pytest.raises(ProjectLockedError):
+        with open_writer(full), pytest.raises(ProjectLockedError):
             collect(full.path, versions=make.versions)
 
     def test_a_reader_that_looks_in_that_moment_goes_on_with_the_new_snapshot(self, full, make, monkeypatch):

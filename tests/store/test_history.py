@@ -27,6 +27,7 @@ from store.maintenance.gc import collect
 from store.maintenance.verify import verify
 from store.project import Project
 from store.records import ROUTING, BaseReference, KeyMap, LoraSlice, NewEdit
+from store.writer import open_writer
 
 DIM = 2
 VERSIONS = {"torch": "2.13"}
@@ -185,7 +186,7 @@ class History(RuleBasedStateMachine):
 
     @rule(batches=st.lists(drawn_batch, min_size=1, max_size=3))
     def commit(self, batches):
-        with self.project.writer() as writer:
+        with open_writer(self.project) as writer:
             for edits in batches:
                 self.commit_with(writer, edits)
 
@@ -209,7 +210,7 @@ class History(RuleBasedStateMachine):
     @rule(data=st.data())
     def revert(self, data):
         numbers = data.draw(st.sets(st.integers(1, len(self.model.edits)), min_size=1, max_size=4))
-        with self.project.writer() as writer:
+        with open_writer(self.project) as writer:
             info = writer.revert([f"e{number:06d}" for number in numbers], versions=VERSIONS)
         if numbers - self.model.reverted:
             self.model.reverted |= numbers
@@ -221,7 +222,7 @@ class History(RuleBasedStateMachine):
         number = data.draw(st.integers(self.oldest, len(self.past) - 1))
         then = self.past[number]
         later = set(range(len(then.edits) + 1, len(self.model.edits) + 1))
-        with self.project.writer() as writer:
+        with open_writer(self.project) as writer:
             writer.revert_to(number, versions=VERSIONS)
         if self.model.reverted != then.reverted | later:
             self.model.reverted = then.reverted | later
@@ -239,7 +240,7 @@ class History(RuleBasedStateMachine):
         ]
         neurons = {f"e{n:06d}": edit for n, edit in enumerate(edits, 1) if edit.status in ROUTING}
         key_map = KeyMap({"at": len(self.past)}, {"W": np.full((2, 3), len(self.past), np.float32)})
-        with self.project.writer() as writer:
+        with open_writer(self.project) as writer:
             writer.rekey(
                 key_map,
                 {name: edit.key for name, edit in neurons.items()},
@@ -318,7 +319,7 @@ def test_what_a_revert_took_is_as_if_it_had_never_been(project, make):
     for part in (edits[:10], edits[10:]):
         make.commit(project, part)
         make.commit(other, [edit for edit in part if edit is not edits[4] and edit is not edits[13]])
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         info = writer.revert(["e000005", "e000014"], versions=make.versions, command="melo revert")
     assert (info.action, info.detail, info.command) == (
         "revert",
@@ -344,7 +345,7 @@ def test_a_revert_restores_what_was_near(project, make, monkeypatch, graph_from)
     edits = [make.edit(f"q{at}", label=(at % 2,), radius=make.near(at)) for at in range(30)]
     make.commit(project, edits)
     keys = np.stack([*(edit.key for edit in edits), *(make.key() for _ in range(30))])
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         before = writer.project.nearest(keys)
         again = [make.edit(f"q{at}", label=(at % 3,), key=make.key(), radius=4.0) for at in range(0, 40, 3)]
         make.commit_with(writer, again)
@@ -359,7 +360,7 @@ def test_a_revert_of_the_newer_brings_the_older_back(project, make):
     one = make.edit("same", label=(1,))
     make.commit(project, [one])
     make.commit(project, [make.edit("same", label=(2,))])
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         writer.revert(["e000002"], versions=make.versions)
     again = Project.open(project.path)
     assert [view.status for view in again.edits()] == ["live", "reverted"]
@@ -369,7 +370,7 @@ def test_a_revert_of_the_newer_brings_the_older_back(project, make):
 
 @pytest.mark.parametrize("covered", [False, True])
 def test_a_revert_does_not_bring_back_what_another_edit_replaces_too(covered, project, make):
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         make.commit_with(writer, [make.edit("a", label=(1,))])
         make.commit_with(writer, [make.edit("a", label=(2,))])
         make.commit_with(writer, [make.edit(" a", label=(3,))])
@@ -382,7 +383,7 @@ def test_a_revert_does_not_bring_back_what_another_edit_replaces_too(covered, pr
 
 def test_reverting_twice_makes_no_second_snapshot(project, make):
     make.commit(project, make.edits(2))
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         first = writer.revert(["e000001"], versions=make.versions)
         assert writer.revert(["e000001"], versions=make.versions) == first
         assert writer.revert_to(2, versions=make.versions) == first
@@ -391,7 +392,7 @@ def test_reverting_twice_makes_no_second_snapshot(project, make):
 
 def test_a_revert_of_something_unknown_changes_nothing(project, make):
     make.commit(project, make.edits(2))
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         with pytest.raises(UnknownEditError):
             writer.revert(["e000001", "e000099"], versions=make.versions)
         with pytest.raises(UnknownEditError):
@@ -402,7 +403,7 @@ def test_a_revert_of_something_unknown_changes_nothing(project, make):
 def test_edits_go_on_after_going_back(project, make):
     make.commit(project, make.edits(3))
     make.commit(project, make.edits(3, "later"))
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         writer.revert_to(0, versions=make.versions)
         assert writer.project.edit_counts["live"] == 0
         fresh = make.edit("question 1")

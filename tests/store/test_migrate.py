@@ -16,6 +16,7 @@ from store.maintenance.migrate import migrate
 from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap
+from store.writer import open_writer
 
 SNAPSHOTS = {"format1": 5, "format2": 8}
 ROUTES = Path(__file__).parent / "fixtures/format2_routes.json"
@@ -139,7 +140,7 @@ def test_new_keys_for_it(older, make, migrated):
     neurons = [v.edit_id for v in before.edits() if v.record.key is not None and v.record.status != "failed"]
     keys = {name: make.key()[:2] for name in neurons}
     tokens = {name: make.tokens() for name in neurons}
-    with before.writer() as writer:
+    with open_writer(before) as writer:
         radii = dict.fromkeys(keys, None)
         writer.rekey(KeyMap({}, {}), keys, tokens, radii, recipe={}, seed=0, versions={})
     after = Project.open(older.path)
@@ -157,7 +158,7 @@ def test_new_keys_for_it(older, make, migrated):
 
 
 def test_undoing_what_superseded_for_a_key_alone_brings_the_older_back(format2, make):
-    with format2.writer() as writer:
+    with open_writer(format2) as writer:
         writer.revert(["e000015"], versions=make.versions)
         assert writer.project.edit("e000014").status == "live"
     assert verify(format2.path) == []
@@ -185,5 +186,5 @@ def test_a_damaged_project_is_not_migrated(older):
 
 
 def test_a_project_that_is_being_written_is_not_migrated(older):
-    with older.writer(), pytest.raises(ProjectLockedError):
+    with open_writer(older), pytest.raises(ProjectLockedError):
         migrate(older.path)

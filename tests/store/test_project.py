@@ -26,6 +26,7 @@ from store.index import neuron_index
 from store.maintenance.verify import verify
 from store.project import Project
 from store.records import BaseReference, LoraSlice, NewEdit
+from store.writer import open_writer
 
 TOKEN = np.zeros((1, 5), np.float16)
 
@@ -176,7 +177,7 @@ def test_a_batch_is_answered_like_each_key_alone(project, make, quick_disk):
 
 def test_the_nearest_member_answers_within_a_cluster(project, make):
     left, right = np.float32([0] * 6), np.float32([0.9, 0, 0, 0, 0, 0])
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         make.commit_with(writer, [make.edit("left", key=left)])
         make.commit_with(writer, [make.edit("right", key=right)])
     again = Project.open(project.path)
@@ -210,7 +211,7 @@ def test_a_neuron_without_a_radius_stands_in_no_cluster(project, make):
         )
         assert near.block == (None if at == 4 else "b000001")
     assert verify(project.path) == []
-    with again.writer() as writer:
+    with open_writer(again) as writer:
         writer.revert(["e000001", "e000002"], versions=make.versions)
     assert project_at(project).info.counts["clusters"] == 0
     found = project_at(project).nearest(edits[0].key[None])
@@ -240,7 +241,7 @@ def test_the_same_prompt_edited_again_is_superseded_and_says_so(project, make):
 def test_edits_of_one_key_and_two_labels_both_live(project, make, radius):
     key = make.key()
     make.commit(project, [make.edit("one", key=key, label=(1,), radius=radius)])
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         two = [make.edit("two", key=key, label=(2,), radius=radius), make.edit("three", key=key, label=(1,))]
         staged = writer.stage(two, {"new": make.slices()})
         assert staged.superseded == {}
@@ -252,7 +253,7 @@ def test_edits_of_one_key_and_two_labels_both_live(project, make, radius):
         {1.0} if radius is None else {0.0}
     )
     assert verify(project.path) == []
-    with again.writer() as writer:
+    with open_writer(again) as writer:
         writer.revert(["e000002"], versions=make.versions)
     again = project_at(project)
     assert [near.edit_id for near in again.nearest(key[None])[0]] == ["e000003", "e000001"]
@@ -316,7 +317,7 @@ def test_a_block_that_no_solved_edit_leads_to_is_not_kept(project, make):
 def test_staging_shows_what_a_commit_makes_and_writes_nothing(project, make):
     make.commit(project, make.edits(3))
     size = project.size_bytes()
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         old = writer.stage(make.edits(2, "dropped"), {"new": make.slices()})
         fresh = make.edits(2, "kept")
         keys = np.stack([edit.key for edit in fresh])
@@ -372,7 +373,7 @@ def test_every_commit_adds_files_and_changes_none(project, make):
 
 def test_many_small_commits_keep_their_history(project, make, quick_disk):
     keys = []
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         for at in range(140):
             edit = make.edit(f"q{at}")
             keys.append(edit.key)
@@ -425,7 +426,7 @@ def test_keys_of_a_large_file_are_read_from_the_disk(project, make, monkeypatch)
 
 def test_a_copy_is_one_snapshot_that_stands_alone(project, make, tmp_path, quick_disk):
     keys = []
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         for at in range(70):
             edit = make.edit(f"q{at}")
             keys.append(edit.key)
@@ -492,7 +493,7 @@ class TestRefused:
         ],
     )
     def test_an_edit_that_contradicts_itself(self, project, make, change, message):
-        with project.writer() as writer, pytest.raises(InvalidEditError, match=message):
+        with open_writer(project) as writer, pytest.raises(InvalidEditError, match=message):
             writer.stage(
                 [make.edit("fine"), make.edit(**{"prompt": "bad", **change})], {"new": make.slices()}
             )
@@ -501,7 +502,7 @@ class TestRefused:
     @pytest.mark.parametrize("key", [np.zeros(5), np.full(6, np.nan), np.full(6, np.inf), np.zeros(0)])
     def test_a_key_that_does_not_fit(self, project, make, key):
         make.commit(project, make.edits(1))
-        with project.writer() as writer, pytest.raises(KeyShapeError):
+        with open_writer(project) as writer, pytest.raises(KeyShapeError):
             writer.stage([make.edit("bad", key=key.astype(np.float32))], {"new": make.slices()})
         with pytest.raises(KeyShapeError):
             project_at(project).nearest(key[None])
@@ -520,9 +521,9 @@ class TestRefused:
     )
     def test_token_vectors_that_do_not_fit(self, project, make, tokens, message):
         make.commit(project, [make.edit("fine", tokens=make.tokens())])
-        with project.writer() as writer, pytest.raises(KeyShapeError, match=message):
+        with open_writer(project) as writer, pytest.raises(KeyShapeError, match=message):
             writer.stage([make.edit("bad", tokens=tokens.astype(np.float16))], {"new": make.slices()})
-        with project.writer() as writer, pytest.raises(KeyShapeError, match="float16 and finite"):
+        with open_writer(project) as writer, pytest.raises(KeyShapeError, match="float16 and finite"):
             writer.stage([make.edit("bad", tokens=np.zeros((2, 5), np.float32))], {"new": make.slices()})
         assert project_at(project).snapshot == 1
 
@@ -533,7 +534,7 @@ class TestRefused:
             LoraSlice(A.astype(np.float64), A.T, 1.0),
             LoraSlice(A, np.full((4, 2), np.nan, np.float32), 1.0),
         ):
-            with project.writer() as writer, pytest.raises(InvalidEditError, match="module m"):
+            with open_writer(project) as writer, pytest.raises(InvalidEditError, match="module m"):
                 writer.stage([make.edit("x")], {"new": {"m": bad}})
 
     def test_what_is_no_json(self, project, make):
@@ -567,6 +568,6 @@ def test_an_edit_that_the_base_has_right_keeps_its_prompt_from_other_balls(proje
     assert (near_it.fired, near_it.nearest.edit_id) == (None, "e000001")
     assert again.edit("e000001").cluster.members == ("e000001",)
     assert verify(project.path) == []
-    with again.writer() as writer:
+    with open_writer(again) as writer:
         writer.revert(["e000001"], versions=make.versions)
     assert make.lookup(Project.open(project.path), right.key[None])[0].fired.edit_id == "e000002"

@@ -17,6 +17,7 @@ from store.index import neuron_index
 from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap, NewEdit
+from store.writer import open_writer
 
 KEY_MAP = KeyMap(
     {"pooling": "learned", "seed": 3, "nested": {"steps": [1, 2]}},
@@ -41,7 +42,7 @@ def rekey(writer, keys, make, key_map=KEY_MAP, radius=1.5, tokens=None, **change
 @pytest.fixture
 def edited(project, make, quick_disk):
     """Three commits: superseded, failed, already right and reverted edits among them."""
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         make.commit_with(writer, [make.edit(f"q{at}", label=(at,), radius=4.0) for at in range(6)])
         others = [
             make.edit("q2", label=(9,)),
@@ -55,7 +56,7 @@ def edited(project, make, quick_disk):
 
 def test_a_key_map_comes_back_as_it_was_handed_in(project, make):
     assert project.key_map is None
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         info = rekey(writer, {}, make, command="melo calibrate", detail={"pairs": 40})
         assert writer.project.key_map.settings == KEY_MAP.settings
     again = Project.open(project.path)
@@ -75,7 +76,7 @@ def test_a_key_map_comes_back_as_it_was_handed_in(project, make):
 def test_every_neuron_gets_its_new_key_and_size(edited, make):
     before = edited
     keys = new_keys(before, 3, make.random)
-    with edited.writer() as writer:
+    with open_writer(edited) as writer:
         info = rekey(writer, keys, make)
         inside = writer.project
         assert inside.key_dim == 3
@@ -104,7 +105,7 @@ def test_older_snapshots_keep_their_keys_and_no_file_changes(edited, make):
     keys = np.stack([view.record.key for view in Project.open(edited.path, at=1).edits()])
     expected = {at: Project.open(edited.path, at=at).nearest(keys) for at in range(4)}
     files = {path: path.read_bytes() for path in edited.path.rglob("*.arrow")}
-    with edited.writer() as writer:
+    with open_writer(edited) as writer:
         rekey(writer, new_keys(writer.project, 2, make.random), make)
     for at, routes in expected.items():
         past = Project.open(edited.path, at=at)
@@ -113,7 +114,7 @@ def test_older_snapshots_keep_their_keys_and_no_file_changes(edited, make):
 
 
 def test_a_copy_of_it_stands_alone(edited, make, tmp_path):
-    with edited.writer() as writer:
+    with open_writer(edited) as writer:
         keys = new_keys(writer.project, 2, make.random)
         rekey(writer, keys, make)
     Project.open(edited.path).copy_to(tmp_path / "copy")
@@ -126,7 +127,7 @@ def test_a_copy_of_it_stands_alone(edited, make, tmp_path):
 
 
 def test_going_back_over_it_keeps_the_present_keys(edited, make):
-    with edited.writer() as writer:
+    with open_writer(edited) as writer:
         keys = new_keys(writer.project, 3, make.random)
         rekey(writer, keys, make)
         make.commit_with(writer, [make.edit("later", key=np.float32([1, 2, 3]), label=(77,))])
@@ -145,7 +146,7 @@ def test_every_neuron_gets_the_token_vectors_that_are_given(edited, make):
     keys = new_keys(edited, 3, make.random)
     tokens = {name: make.tokens(at, 9) for at, name in enumerate(list(keys)[1:], 1)}
     before = edited.tokens(edited.statuses())
-    with edited.writer() as writer:
+    with open_writer(edited) as writer:
         rekey(writer, keys, make, tokens=tokens, radius=None)
         assert writer.project.info.counts["clusters"] == 0
         with pytest.raises(KeyShapeError, match=r"\[3, 5\] were given where \[n, 9\]"):
@@ -165,7 +166,7 @@ def test_every_neuron_gets_the_token_vectors_that_are_given(edited, make):
 def test_edits_whose_new_keys_are_one_all_live(edited, make):
     keys = new_keys(edited, 2, make.random)
     keys["e000005"] = keys["e000001"]
-    with edited.writer() as writer:
+    with open_writer(edited) as writer:
         rekey(writer, keys, make)
     again = Project.open(edited.path)
     assert (again.edit("e000001").status, again.edit("e000005").status) == ("live", "live")
@@ -179,7 +180,7 @@ def test_the_graph_of_the_old_keys_is_not_asked(dim, edited, make, monkeypatch):
     monkeypatch.setattr(neuron_index, "GRAPH_FROM", 4)
     with pytest.warns(StoreWarning, match="built again"):
         Project.open(edited.path).nearest(make.key()[None])
-    with edited.writer() as writer:
+    with open_writer(edited) as writer:
         keys = new_keys(writer.project, dim, make.random)
         rekey(writer, keys, make)
     with warnings.catch_warnings():
@@ -198,7 +199,7 @@ def test_the_graph_of_the_old_keys_is_not_asked(dim, edited, make, monkeypatch):
 
 def test_a_change_of_many_keys_saves_its_graph(edited, make, monkeypatch):
     monkeypatch.setattr(neuron_index, "GRAPH_FROM", 4)
-    with edited.writer() as writer:
+    with open_writer(edited) as writer:
         rekey(writer, new_keys(writer.project, 6, make.random), make)
     assert [path.name for path in (edited.path / "index").glob("*.hnsw")] == ["000004.hnsw"]
     assert verify(edited.path) == []
@@ -209,7 +210,7 @@ class TestRefused:
 
     def refused(self, project, error, message, keys, make, **changes):
         before = sorted(path.name for path in project.path.rglob("*"))
-        with project.writer() as writer, pytest.raises(error, match=message):
+        with open_writer(project) as writer, pytest.raises(error, match=message):
             rekey(writer, keys, make, **changes)
         assert sorted(path.name for path in project.path.rglob("*")) == before
         assert Project.open(project.path).snapshot == 3
@@ -261,14 +262,14 @@ class TestRefused:
         self.refused(edited, InvalidEditError, "key map", keys, make, key_map=key_map)
 
     def test_a_new_edit_with_a_key_of_the_old_size(self, edited, make):
-        with edited.writer() as writer:
+        with open_writer(edited) as writer:
             rekey(writer, new_keys(writer.project, 3, make.random), make)
             with pytest.raises(KeyShapeError):
                 writer.stage([NewEdit("x", "y", key=make.key(), radius=1.0, block="n")], {"n": make.slices()})
 
 
 def test_a_damaged_key_map_is_named(edited, make):
-    with edited.writer() as writer:
+    with open_writer(edited) as writer:
         rekey(writer, new_keys(writer.project, 3, make.random), make)
     path = edited.path / "keymaps/000004.arrow"
     content = bytearray(path.read_bytes())

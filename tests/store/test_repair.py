@@ -14,13 +14,14 @@ from store.maintenance.repair import Repair, plan, repair
 from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap
+from store.writer import open_writer
 
 
 @pytest.fixture
 def full(project, make, quick_disk, monkeypatch):
     """Four commits, a revert and a graph; e000003 was superseded by e000019, and e000004 reverted."""
     monkeypatch.setattr(neuron_index, "GRAPH_FROM", 8)
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         for part in range(3):
             edits = [
                 make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(6 * part, 6 * part + 6)
@@ -28,7 +29,7 @@ def full(project, make, quick_disk, monkeypatch):
             make.commit_with(writer, edits)
         make.commit_with(writer, [make.edit("q2", label=(50,)), make.edit("new", label=(51,))])
         writer.revert(["e000004"], versions=make.versions)
-        writer.project._state.save_index()
+        writer.state.save_index()
     return Project.open(project.path)
 
 
@@ -140,7 +141,7 @@ def test_a_broken_snapshot_file_costs_what_came_after(full, before, make):
 
 
 def test_a_broken_snapshot_file_before_a_complete_one_costs_history_alone(full, before, make):
-    with full.writer() as writer:
+    with open_writer(full) as writer:
         keys = {view.edit_id: view.record.key for view in before}
         tokens = {view.edit_id: view.record.tokens for view in before}
         radii = {view.edit_id: view.record.radius for view in before}
@@ -160,7 +161,7 @@ def test_all_at_once(full, before, make):
 
 
 def test_a_key_map_cannot_be_made_again(full, before, make):
-    with full.writer() as writer:
+    with open_writer(full) as writer:
         keys = {view.edit_id: view.record.key for view in before}
         tokens = {view.edit_id: view.record.tokens for view in before}
         radii = dict.fromkeys(keys, 1.0)
@@ -199,7 +200,7 @@ def test_whatever_breaks_the_project_is_whole_after_a_repair_or_told_that_it_can
     full, before, make, tmp_path, torture, tally
 ):
     """Any file flipped, cut or gone: no edit is lost but those that the repair names."""
-    with full.writer() as writer:
+    with open_writer(full) as writer:
         keys = {view.edit_id: view.record.key for view in before}
         tokens = {view.edit_id: view.record.tokens for view in before}
         radii = {view.edit_id: view.record.radius for view in before}

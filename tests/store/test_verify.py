@@ -23,6 +23,8 @@ from store.index import index_file, neuron_index
 from store.maintenance.verify import verify
 from store.project import Project
 from store.records import KeyMap
+from store.state import State
+from store.writer import open_writer
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def full(project, make, quick_disk, monkeypatch):
     """A project with every kind of file in it, a graph too."""
     monkeypatch.setattr(neuron_index, "GRAPH_FROM", 8)
     keys = []
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         for part in range(3):
             edits = [
                 make.edit(f"q{at}", label=(at,), radius=make.near(at)) for at in range(5 * part, 5 * part + 5)
@@ -39,7 +41,7 @@ def full(project, make, quick_disk, monkeypatch):
             make.commit_with(writer, [*edits, make.edit(f"again {part}", label=(9,), key=edits[0].key + 0.5)])
         make.commit_with(writer, [make.edit("q2", label=(50,))])
         writer.revert(["e000004"], versions=make.versions)
-        writer.project._state.save_index()
+        writer.state.save_index()
     assert verify(project.path) == []
     return project
 
@@ -111,7 +113,7 @@ def test_the_loss_is_told(full, make):
     assert "snapshot 2" in lost("clusters/000002.arrow")
     assert "snapshot 5" in lost("states/000005.arrow")
     assert lost("snapshots/000001.json").startswith("snapshots 0 to 1")
-    with full.writer() as writer:
+    with open_writer(full) as writer:
         keys = {view.edit_id: view.record.key for view in writer.project.edits()}
         writer.rekey(
             KeyMap({}, {}), keys, {}, dict.fromkeys(keys, 1.0), recipe={}, seed=0, versions=make.versions
@@ -139,7 +141,7 @@ def test_what_contradicts_itself_is_found_though_the_checksums_fit(full):
     head = manifest.read_head(full.path)
     pointer, (newest, *_) = manifest.find(full.path, head, None)
     (entry,) = [entry for entry in newest.files if entry.role == "clusters"]
-    state = full.open(full.path)._state
+    state = State.load(full.path)
     victim = next(state.clusters.clusters())
     batch = clusters.encode(ClusterDelta([], [victim.number]), pointer.number)
     written = codec.write_batches(full.path / entry.path, clusters.SCHEMA, [batch])
@@ -196,7 +198,7 @@ class TestIndexFile:
         assert [near[0].edit_id for near in found] == [f"e{at:06d}" for at in range(1, 19)]
 
     def test_one_of_other_keys_is_found_though_its_checksum_fits(self, full):
-        state = Project.open(full.path)._state
+        state = State.load(full.path)
         graph, pointer = neuron_index.Graph(6), state.pointer
         graph.add(state.live(), lambda numbers: state.edits.keys(numbers) + np.float32(1))
         index_file.save(full.path, graph, "", pointer.number, pointer.sha256, state.edits.count)
@@ -210,7 +212,7 @@ class TestIndexFile:
             edits = [make.edit(f"later {part} {at}", label=(at,)) for at in range(4)]
             keys += [edit.key for edit in edits]
             make.commit(full, edits)
-        with full.writer() as writer:
+        with open_writer(full) as writer:
             writer.revert(["e000020"], versions=make.versions)
         record = json.loads((full.path / "index/neurons.json").read_text())["record"]
         assert record["number"] == 7, "the graph is saved when so many edits are new that it would be made"
@@ -235,7 +237,7 @@ class TestIndexFile:
         assert (full.path / "index/neurons.json").read_bytes() == record
 
     def test_a_writer_that_changed_much_saves_it(self, full, make):
-        with full.writer() as writer:
+        with open_writer(full) as writer:
             make.commit_with(writer, [make.edit(f"n{at}", label=(at,)) for at in range(300)])
         record = json.loads((full.path / "index/neurons.json").read_text())["record"]
         assert record["number"] == 6

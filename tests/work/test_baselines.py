@@ -22,9 +22,9 @@ from melo_cli.evaluation.baselines.grace import GraceModel, grace, grace_layer
 from melo_cli.evaluation.baselines.lora import one_lora
 from melo_cli.evaluation.baselines.settings import FinetuneSettings, GraceSettings, LoraSettings
 from melo_cli.models.encoding import EncodedEdit, pad_prompts
+from melo_cli.models.linear_layers import linear_shape
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject
-from melo_cli.tuner.layer import linear_shape
 
 Shared = Callable[[str], OpenProject]
 Editor = Callable[[OpenProject, list[list[EncodedEdit]], Any], AbstractContextManager[EditedModel]]

@@ -19,6 +19,7 @@ from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject, open_project
 from melo_cli.runtime.querying import query
 from store.project import Project
+from store.writer import open_writer
 
 COMMAND = "melo chat"
 EDITED = "Where does the river end"
@@ -164,7 +165,7 @@ def test_a_calibration_of_another_process_routes_from_the_next_turn_on(
     key_map = another.project.key_map
     assert key_map is not None
     lenient = replace(key_map, settings={**key_map.settings, "threshold": -1000.0})
-    with another.project.writer() as writer:
+    with open_writer(another.project) as writer:
         router = another.routed.router
         put_in_force(writer, lenient, another.recipe, router, versions={}, command="melo calibrate")
     after = ask(conversation, OTHER)[0]
@@ -176,7 +177,7 @@ def test_while_another_process_writes_no_edit_is_made_or_taken_back(chat: Chat, 
     conversation = chat()
     ask(conversation, OTHER)
     conversation.edit("London")
-    with Project.open(own).writer():
+    with open_writer(Project.open(own)):
         ask(conversation, EDITED)
         for attempt in (lambda: conversation.edit("Smith"), conversation.undo):
             with pytest.raises(ProjectLockedError):

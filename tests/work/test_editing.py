@@ -31,6 +31,7 @@ from melo_cli.runtime.loading import OpenProject, open_project
 from melo_cli.runtime.querying import query
 from store.project import Project
 from store.records import Block
+from store.writer import open_writer
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
@@ -636,7 +637,7 @@ def test_a_project_that_another_writer_holds_is_refused(
 ) -> None:
     path = copied("pico_gpt2")
     new = {"prompt": "The tower was opened in", "target": "Cologne"}
-    with Project.open(path).writer(), pytest.raises(ProjectLockedError):
+    with open_writer(Project.open(path)), pytest.raises(ProjectLockedError):
         edit("pico_gpt2", [new], path)
     assert Project.open(path).snapshot == 2
 

@@ -18,6 +18,7 @@ from melo_cli.scope.core.router import RadiusRecorder
 from melo_cli.scope.reading import text_model_of
 from melo_cli.versions import library_versions
 from store.records import KeyMap
+from store.writer import open_writer
 
 ROWS = [
     {"prompt": "Who is the prime minister of Britain?", "target": "London"},
@@ -63,7 +64,7 @@ def give_key_map(path: Path) -> None:
     edits = opened.project.edits()
     records = recorder.records([view.prompt for view in edits])
     named = {view.edit_id: record.key for view, record in zip(edits, records, strict=True)}
-    with opened.project.writer() as writer:
+    with open_writer(opened.project) as writer:
         writer.rekey(
             key_map,
             named,

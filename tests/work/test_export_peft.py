@@ -21,6 +21,7 @@ from melo_cli.exporting.prompt_router import router_of_export, router_of_project
 from melo_cli.models import base_model
 from melo_cli.runtime.loading import OpenProject, open_project
 from store.project import Project
+from store.writer import open_writer
 
 Shared = Callable[[str], OpenProject]
 Edit = Callable[..., EditSummary]
@@ -135,7 +136,7 @@ def test_clusters_of_many_members_are_routed_by_their_members(
 
 def test_a_project_without_neurons_exports_an_empty_router(edit: Edit, reporter: Any, tmp_path: Path) -> None:
     path = edit("pico_bert", [{"prompt": "who studied law", "target": "criminal"}], tmp_path / "p").path
-    with Project.open(path).writer() as writer:
+    with open_writer(Project.open(path)) as writer:
         writer.revert(["e000001"], versions={})
     assert export_peft(open_project(path), tmp_path / "out", reporter).blocks == 0
     table = json.loads((tmp_path / "out" / "router" / "routes.json").read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from melo_cli.scope.core.model import Record
 from melo_cli.scope.core.rules import Query, Radius
 from store.project import Project
 from store.records import BaseReference, LoraSlice, NewEdit
+from store.writer import open_writer
 
 VERSIONS = {"melo-cli": "0.1.0"}
 Floats = NDArray[np.float32]
@@ -42,7 +43,7 @@ def project_of(path: Path, keys: Floats, labels: list[int], radii: list[float] |
         for place, (key, label) in enumerate(zip(keys, labels, strict=True))
     ]
     half = len(edits) // 2
-    with project.writer() as writer:
+    with open_writer(project) as writer:
         for batch in (edits[:half], edits[half:]):
             if batch:
                 writer.stage(batch, {"new": {"w": piece}}).commit(recipe={}, seed=0, versions=VERSIONS)

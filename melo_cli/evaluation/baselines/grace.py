@@ -24,12 +24,13 @@ from melo_cli.evaluation.baselines.fitting import EditedModel, fit
 from melo_cli.evaluation.baselines.settings import GraceSettings
 from melo_cli.models.base_model import BaseModel, ModelKind
 from melo_cli.models.encoding import EncodedEdit, Encoder, pad_prompts, with_positions
+from melo_cli.models.linear_layers import linear_shape
 from melo_cli.recipe import OptimizerSection, TrainingSection
 from melo_cli.reporter import Progress
 from melo_cli.runtime.inference import Advance, Asker, TokenScores, batches_of_like_length
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.rules import Route
-from melo_cli.tuner.layer import DynamicLoraLayer, linear_shape
+from melo_cli.tuner.layer import DynamicLoraLayer
 
 # Values are trained until every target token has this probability, where the recipe names none.
 _STOP_AT = 0.9

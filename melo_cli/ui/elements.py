@@ -1,0 +1,92 @@
+"""What is shown, whatever shows it: a table, a block of named lines, how far a job is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from melo_cli.units import human_bytes, human_duration
+
+# Figures of the work that are shares, shown in percent.
+_SHARES = {"solved"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings.
+
+    Attributes:
+        title: a line above it, or None.
+        right: headings of the columns that are aligned to the right, as numbers are.
+        cut: headings of the columns whose ends a narrow terminal cuts off, so that each row takes one line;
+            where there are none, long cells go on in the next line.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str | None = None
+    right: frozenset[str] = frozenset()
+    cut: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Block:
+    """One thing told in named lines, with texts to compare beside each other at the end.
+
+    Attributes:
+        heading: what it is about.
+        facts: name and text of each line.
+        beside: name and text of each column under the lines.
+    """
+
+    heading: tuple[str, str]
+    facts: Sequence[tuple[str, str]]
+    beside: Sequence[tuple[str, str]] = ()
+
+
+@dataclass
+class Pace:
+    """How far a job is, and how fast it goes."""
+
+    total: int
+    unit: str
+    done: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=lambda: time.monotonic())
+
+    def advance(self, steps: int, figures: Mapping[str, float]) -> None:
+        self.done += steps
+        self.figures |= figures
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second since the start; None until one is done."""
+        seconds = time.monotonic() - self.started
+        return self.done / seconds if self.done and seconds else None
+
+    def counted(self) -> str:
+        if self.unit == "bytes":
+            return f"{human_bytes(self.done)} of {human_bytes(self.total)}"
+        return f"{self.done}/{self.total} {self.unit}"
+
+    def speed(self) -> str:
+        if self.rate is None:
+            return ""
+        return f"{human_bytes(self.rate)}/s" if self.unit == "bytes" else f"{self.rate:.3g}/s"
+
+    def time(self) -> str:
+        """The time left; at the end, the time taken."""
+        if self.rate is None:
+            return ""
+        if self.done >= self.total:
+            return f"in {human_duration(time.monotonic() - self.started)}"
+        return f"{human_duration((self.total - self.done) / self.rate)} left"
+
+    def told(self) -> list[str]:
+        """Count, rate, time and the figures of the work, as far as they are known."""
+        figures = [
+            f"{name} {value:.0%}" if name in _SHARES else f"{name} {value:.3g}"
+            for name, value in self.figures.items()
+        ]
+        return [part for part in (self.counted(), self.speed(), self.time(), *figures) if part]
