@@ -13,15 +13,15 @@ import random
 from pathlib import Path
 from typing import Any
 
-from melo_cli.paraphrase.subject_swaps import plain, swap_subject
+from melo_cli.paraphrase.subject_swaps import normalized, swap_subject
 
 
 def main() -> None:
     """Draw a subject for each edit whose prompt mentions its own, and write the prompts."""
     arguments = _arguments()
     edits, others = _rows(arguments.edits), _rows(arguments.subjects)
-    edited = {plain(row["subject"]) for row in edits}
-    subjects = sorted({row["subject"] for row in others if plain(row["subject"]) not in edited})
+    edited = {normalized(row["subject"]) for row in edits}
+    subjects = sorted({row["subject"] for row in others if normalized(row["subject"]) not in edited})
     drawn = random.Random(arguments.seed)
     made = []
     for row in edits:

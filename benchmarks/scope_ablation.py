@@ -23,8 +23,8 @@ import torch
 from scope import parser_of, prepared, requests_of, rows_of
 from torch import Tensor
 
-from melo_cli.calibration.calibration_data import Material, collect_material
-from melo_cli.calibration.project_examples import moved, other_questions, texts_of, what_they_ask
+from melo_cli.calibration.calibration_data import CalibrationData, collect_calibration_data
+from melo_cli.calibration.project_examples import adapted, other_questions, texts_of, what_they_ask
 from melo_cli.calibration.scope_cache import scope_learnt_with
 from melo_cli.calibration.thresholds import Evidence, threshold_within
 from melo_cli.datasets import load_calibration
@@ -36,7 +36,17 @@ from melo_cli.scope.core.reader import Reader
 from melo_cli.scope.core.rules import CANDIDATES, probability
 from melo_cli.scope.core.words import asked_views
 from melo_cli.scope.reading import reader_for
-from melo_cli.scope.training import Asked, Half, Learnt, Lesson, Pairs, Readings, Trial, classified, pairs_of
+from melo_cli.scope.training import (
+    Episode,
+    EpisodeQuery,
+    Half,
+    Learnt,
+    PairExamples,
+    Pairs,
+    Readings,
+    classified,
+    pairs_of,
+)
 
 _MOST_CANDIDATES = 32
 _CANDIDATES = (1, 2, 4, 8, 16, 32)
@@ -76,7 +86,7 @@ class Measurement:
         """For each question the largest log-odds of its candidates, and that candidate's edit."""
         logits = model.classify(self.pairs.lesson.features * ~hidden)
         logits[self.rank >= candidates] = -torch.inf
-        count = len(self.pairs.trial.asked)
+        count = len(self.pairs.episode.asked)
         best = torch.full((count,), -torch.inf).scatter_reduce(0, self.pairs.query, logits, "amax")
         edit = torch.zeros(count, dtype=torch.long)
         top = logits == best[self.pairs.query]
@@ -85,7 +95,7 @@ class Measurement:
 
     def right(self, edit: Tensor) -> Tensor:
         """Whether the surest edit wants the answer that a question asks for; False where it asks for none."""
-        asked = self.pairs.trial.asked
+        asked = self.pairs.episode.asked
         found = [
             one.edit is not None and self.targets[one.edit] == self.targets[at]
             for one, at in zip(asked, edit.tolist(), strict=True)
@@ -95,7 +105,7 @@ class Measurement:
     @property
     def asking(self) -> Tensor:
         """Which questions ask for an edit."""
-        return torch.tensor([one.edit is not None for one in self.pairs.trial.asked])
+        return torch.tensor([one.edit is not None for one in self.pairs.episode.asked])
 
     def figures(self, best: Tensor, edit: Tensor, threshold: float) -> tuple[float, float]:
         """Reach, and the share of the others that fires."""
@@ -107,7 +117,7 @@ class Measurement:
 class OwnRows:
     """What a project's own data show, and other questions made of them (`other_questions`)."""
 
-    material: Material
+    calibration_data: CalibrationData
     others: dict[str, list[str]]
 
 
@@ -125,9 +135,9 @@ def main() -> None:
         learnt = scope_learnt_with(base, recipe.key.layer, recipe.calibration.questions, SilentReporter())
         reader = reader_for(base, recipe.key.layer)
         own = _own_rows(recipe, edits, learnt, reader) if learnt_from else None
-    trial = _trial(edits, asked.locality)
-    readings = _read(reader, trial, own)
-    measured = _measured(learnt.model, trial, readings, [str(row["target"]) for row in edits])
+    episode = _episode(edits, asked.locality)
+    readings = _read(reader, episode, own)
+    measured = _measured(learnt.model, episode, readings, [str(row["target"]) for row in edits])
     bounds = recipe.routing.max_false_fire.model_dump()
     for line in _report(measured, learnt, own, readings, bounds, recipe.seed, asked):
         sys.stdout.write(f"{line}\n")
@@ -143,7 +153,7 @@ def _report(
     seed: int,
     asked: argparse.Namespace,
 ) -> Iterator[str]:
-    names = _feature_names(learnt.model, readings, measured.pairs.trial)
+    names = _feature_names(learnt.model, readings, measured.pairs.episode)
     nothing = torch.zeros(len(names), dtype=torch.bool)
     everything = _model_without(learnt, nothing, bounds, seed)
     yield "| the classifier sees | reach | fires beside |"
@@ -154,7 +164,7 @@ def _report(
         yield _row(f"not {kind}", measured, *_model_without(learnt, hidden, bounds, seed), hidden)
     if own is not None:
         yield from _by_what_it_learns(measured, learnt, own, readings, bounds, seed, everything, nothing)
-        both = moved(learnt, own.material, own.others, readings, seed)
+        both = adapted(learnt, own.calibration_data, own.others, readings, seed)
         everything = both.model, threshold_within(Evidence(both.corpus, both.outcomes), bounds)
     yield ""
     yield "| candidates | the right edit among them | reach | fires beside |"
@@ -183,10 +193,10 @@ def _by_what_it_learns(
     yield "| the classifier learns from | reach | fires beside |"
     yield "| --- | --- | --- |"
     yield _row("the corpus", measured, *corpus, nothing)
-    blank = Lesson(torch.empty((0, len(nothing))), torch.empty(0), torch.empty(0))
+    blank = PairExamples(torch.empty((0, len(nothing))), torch.empty(0), torch.empty(0))
     empty = Half(blank, torch.empty(0, dtype=torch.long), ())
     for name, taught in (("own rows", replace(learnt, halves=(empty, empty))), ("both", learnt)):
-        after = moved(taught, own.material, own.others, readings, seed)
+        after = adapted(taught, own.calibration_data, own.others, readings, seed)
         threshold = threshold_within(Evidence(after.corpus, after.outcomes), bounds)
         yield _row(name, measured, after.model, threshold, nothing)
 
@@ -207,20 +217,20 @@ def _model_without(
         for at in (0, 1)
         for outcome in halves[1 - at].outcomes(classified(learnt.model, lessons[at], seed))
     ]
-    model = classified(learnt.model, Lesson.joined(lessons), seed)
+    model = classified(learnt.model, PairExamples.joined(lessons), seed)
     return model, threshold_within(Evidence(outcomes), bounds)
 
 
 def _among(measured: Measurement, candidates: int) -> Tensor:
     """Of the questions that ask for an edit, whether an edit with their answer is a candidate."""
     pairs, targets = measured.pairs, measured.targets
-    found = torch.zeros(len(pairs.trial.asked), dtype=torch.bool)
+    found = torch.zeros(len(pairs.episode.asked), dtype=torch.bool)
     for query, edit in zip(
         pairs.query[measured.rank < candidates].tolist(),
         pairs.edit[measured.rank < candidates].tolist(),
         strict=True,
     ):
-        wanted = pairs.trial.asked[query].edit
+        wanted = pairs.episode.asked[query].edit
         if wanted is not None and targets[wanted] == targets[edit]:
             found[query] = True
     return found[measured.asking]
@@ -240,9 +250,9 @@ def _frontier(measured: Measurement, best: Tensor, edit: Tensor) -> Iterator[str
 def _failures(
     measured: Measurement, best: Tensor, edit: Tensor, threshold: float, texts: int
 ) -> Iterator[str]:
-    trial = measured.pairs.trial
+    episode = measured.pairs.episode
     right, asking = measured.right(edit), measured.asking
-    among = torch.zeros(len(trial.asked), dtype=torch.bool)
+    among = torch.zeros(len(episode.asked), dtype=torch.bool)
     among[asking] = _among(measured, CANDIDATES)
     missed = asking & ~(right & (best >= threshold))
     reasons = {
@@ -255,14 +265,15 @@ def _failures(
     for reason, some in reasons.items():
         yield f"- {reason}: {int(some.sum())}"
         for at in _evenly(some, texts):
-            wanted = trial.edits[int(trial.asked[at].edit or 0)][0]
+            wanted = episode.edits[int(episode.asked[at].edit or 0)][0]
             sure = probability(float(best[at]))
-            yield f"  - {trial.asked[at].text!r} for {wanted!r} ({sure:.2f} of {probability(threshold):.2f})"
+            asked = episode.asked[at].text
+            yield f"  - {asked!r} for {wanted!r} ({sure:.2f} of {probability(threshold):.2f})"
     fired = ~asking & (best >= threshold)
     yield f"fired beside: {int(fired.sum())} of {int((~asking).sum())}"
     for at in _evenly(fired, texts):
-        by = trial.edits[int(edit[at])][0]
-        yield f"  - {trial.asked[at].text!r} by {by!r} ({probability(float(best[at])):.2f})"
+        by = episode.edits[int(edit[at])][0]
+        yield f"  - {episode.asked[at].text!r} by {by!r} ({probability(float(best[at])):.2f})"
 
 
 def _evenly(some: Tensor, most: int) -> list[int]:
@@ -271,23 +282,27 @@ def _evenly(some: Tensor, most: int) -> list[int]:
     return places[:: max(1, -(-len(places) // most))] if most else []
 
 
-def _trial(edits: Sequence[dict[str, Any]], locality: str) -> Trial:
+def _episode(edits: Sequence[dict[str, Any]], locality: str) -> Episode:
     prompts = {row["prompt"].strip() for row in edits}
-    asked = [Asked("rephrase", text, at) for at, row in enumerate(edits) for text in row.get("rephrases", ())]
+    asked = [
+        EpisodeQuery("rephrase", text, at)
+        for at, row in enumerate(edits)
+        for text in row.get("rephrases", ())
+    ]
     apart = dict.fromkeys(row["locality_prompt"] for row in edits if row.get("locality_prompt"))
-    asked += [Asked(locality, text) for text in apart if text.strip() not in prompts]
-    return Trial([(row["prompt"].strip(), row.get("subject")) for row in edits], asked)
+    asked += [EpisodeQuery(locality, text) for text in apart if text.strip() not in prompts]
+    return Episode([(row["prompt"].strip(), row.get("subject")) for row in edits], asked)
 
 
-def _measured(model: ScopeModel, trial: Trial, readings: Readings, targets: Sequence[str]) -> Measurement:
-    pairs = pairs_of(model, trial, readings, _MOST_CANDIDATES)
-    rank = torch.arange(len(pairs.query)) % min(_MOST_CANDIDATES, len(trial.edits))
+def _measured(model: ScopeModel, episode: Episode, readings: Readings, targets: Sequence[str]) -> Measurement:
+    pairs = pairs_of(model, episode, readings, _MOST_CANDIDATES)
+    rank = torch.arange(len(pairs.query)) % min(_MOST_CANDIDATES, len(episode.edits))
     return Measurement(pairs, targets, rank)
 
 
 def _own_rows(recipe: Recipe, edits: Sequence[dict[str, Any]], learnt: Learnt, reader: Reader) -> OwnRows:
     assert recipe.dataset is not None
-    material = collect_material(
+    calibration_data = collect_calibration_data(
         load_calibration(recipe.dataset, recipe.task, SilentReporter()),
         (),
         task=recipe.task,
@@ -297,20 +312,20 @@ def _own_rows(recipe: Recipe, edits: Sequence[dict[str, Any]], learnt: Learnt, r
         seed=recipe.seed,
         apart_from=requests_of(edits),
     )
-    asks = what_they_ask(material.anchors, learnt.model, reader)
-    return OwnRows(material, other_questions(material.anchors, asks, recipe.seed))
+    asks = what_they_ask(calibration_data.calibration_edits, learnt.model, reader)
+    return OwnRows(calibration_data, other_questions(calibration_data.calibration_edits, asks, recipe.seed))
 
 
-def _read(reader: Reader, trial: Trial, own: OwnRows | None) -> Readings:
-    texts = [view for asked in trial.asked for view in asked_views(asked.text)]
-    texts += [prompt for prompt, _ in trial.edits]
+def _read(reader: Reader, episode: Episode, own: OwnRows | None) -> Readings:
+    texts = [view for asked in episode.asked for view in asked_views(asked.text)]
+    texts += [prompt for prompt, _ in episode.edits]
     if own is not None:
-        texts += texts_of(own.material, own.others)
+        texts += texts_of(own.calibration_data, own.others)
     return Readings(reader.read(list(dict.fromkeys(texts))))
 
 
-def _feature_names(model: ScopeModel, readings: Readings, trial: Trial) -> list[str]:
-    side = model.side(model.records(readings.of([trial.edits[0][0]])))
+def _feature_names(model: ScopeModel, readings: Readings, episode: Episode) -> list[str]:
+    side = model.side(model.records(readings.of([episode.edits[0][0]])))
     return match(side, side, model.sizes)[1]
 
 

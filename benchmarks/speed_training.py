@@ -345,7 +345,7 @@ def _count(
 @contextmanager
 def _parts_of_melo(parts: Parts) -> Iterator[None]:
     """Inside the block, melo's training tells what its parts take."""
-    stack = melo_training._Stack
+    stack = melo_training._ParameterStack
     losses, take_gradients, step = stack.losses, stack.take_gradients, stack.step
     began: set[int] = set()
 

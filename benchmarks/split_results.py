@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from melo_cli.evaluation.results import Result
-from melo_cli.paraphrase.subject_swaps import Questions, plain
+from melo_cli.paraphrase.subject_swaps import Questions, normalized
 from melo_cli.runtime.projects import open_store
 from store.records import EditView
 
@@ -55,13 +55,13 @@ def _company(live: Sequence[EditView]) -> tuple[dict[str, int], set[str]]:
     """How many edits there are of each edit's subject, and the edits that another one contradicts."""
     about: dict[str, list[EditView]] = defaultdict(list)
     for edit in live:
-        about[plain(edit.record.subject or edit.prompt)].append(edit)
+        about[normalized(edit.record.subject or edit.prompt)].append(edit)
     questions = Questions([edit.record for edit in live])
     counts, contradicted = {}, set()
     for group in about.values():
         for edit in group:
             counts[edit.edit_id] = len(group)
-            others = (other for other in group if plain(other.target) != plain(edit.target))
+            others = (other for other in group if normalized(other.target) != normalized(edit.target))
             if any(questions.alike(edit.record, other.record) for other in others):
                 contradicted.add(edit.edit_id)
     return counts, contradicted

@@ -34,17 +34,17 @@ class TrustError(ModelError):
 
     Args:
         setting: the key of a recipe's `model` section that gives the trust.
-        mend: with `{switch}` for what to add to the command line: the recipe's key, unless the command has no
+        hint: with `{switch}` for what to add to the command line: the recipe's key, unless the command has no
             recipe and calls `name_option`.
     """
 
-    def __init__(self, what: str, *, where: str, setting: str, mend: str) -> None:
-        super().__init__(what, where=where, mend=mend.format(switch=f"--set model.{setting}=true"))
-        self._option = mend.format(switch=f"--{setting.replace('_', '-')}")
+    def __init__(self, what: str, *, where: str, setting: str, hint: str) -> None:
+        super().__init__(what, where=where, hint=hint.format(switch=f"--set model.{setting}=true"))
+        self._option = hint.format(switch=f"--{setting.replace('_', '-')}")
 
     def name_option(self) -> None:
         """Name the command's own option (`--allow-pickle` for `allow_pickle`), not the recipe's key."""
-        self.mend = self._option
+        self.hint = self._option
 
 
 class RoomError(MeloError):

@@ -69,8 +69,8 @@ def write_fault(folder: Path) -> str | None:
 def _of_machine() -> Memory | None:
     if _MEMINFO.exists():
         lines = (line.partition(":") for line in _MEMINFO.read_text().splitlines())
-        told = {name: int(value.split()[0]) * 1024 for name, _, value in lines}
-        return Memory(told["MemTotal"], told.get("MemAvailable", told["MemFree"]))
+        values = {name: int(value.split()[0]) * 1024 for name, _, value in lines}
+        return Memory(values["MemTotal"], values.get("MemAvailable", values["MemFree"]))
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return None
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -96,12 +96,12 @@ def _limits(root: Path, path: str, limit: str, usage: str, reclaimable: str) -> 
     for group in dict.fromkeys(root / each for each in (inside, *inside.parents)):
         if not ((group / limit).is_file() and (group / usage).is_file()):
             continue
-        told = (group / limit).read_text().strip()
-        if told != "max":
+        values = (group / limit).read_text().strip()
+        if values != "max":
             # Pages of files that nobody used lately are given back when memory is asked for.
             cached = _statistic(group / "memory.stat", reclaimable)
             used = int((group / usage).read_text()) - cached
-            yield int(told), max(int(told) - used, 0)
+            yield int(values), max(int(values) - used, 0)
 
 
 def _statistic(path: Path, name: str) -> int:

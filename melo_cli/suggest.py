@@ -26,6 +26,6 @@ def nearest(name: str, known: Iterable[str], *, count: int = 3, cutoff: float = 
 
 
 def did_you_mean(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6) -> str | None:
-    """A clause for the `mend` of an error, "did you mean a or b?", or None where nothing is near."""
+    """A clause for the `hint` of an error, "did you mean a or b?", or None where nothing is near."""
     names = nearest(name, known, count=count, cutoff=cutoff)
     return f"did you mean {' or '.join(names)}?" if names else None

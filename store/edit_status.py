@@ -11,12 +11,12 @@ import numpy as np
 from store.clusters.rules import Numbers
 from store.records import EffectiveStatus
 
-FateRow: TypeAlias = tuple[int, bool, int | None]
+EditStatusRow: TypeAlias = tuple[int, bool, int | None]
 """An edit's number, whether it is reverted, and which newer edit superseded it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fates:
+class EditStatuses:
     """What became of edits after their commit; an edit in neither is as it was committed.
 
     Attributes:
@@ -42,7 +42,7 @@ class Fates:
         out = np.array([*self.superseded, *self.reverted], np.int64)
         return neurons[~np.isin(neurons, out)]
 
-    def changed(self, rows: Iterable[FateRow]) -> Fates:
+    def changed(self, rows: Iterable[EditStatusRow]) -> EditStatuses:
         """These fates, with rows (edit, reverted, superseded by) laid over them."""
         superseded, reverted = dict(self.superseded), set(self.reverted)
         for number, is_reverted, by in rows:
@@ -52,16 +52,16 @@ class Fates:
                 reverted.add(number)
             elif by is not None:
                 superseded[number] = by
-        return Fates(superseded, reverted)
+        return EditStatuses(superseded, reverted)
 
-    def row(self, number: int) -> FateRow:
+    def row(self, number: int) -> EditStatusRow:
         """What `changed` needs to give an edit this fate."""
         return number, number in self.reverted, self.superseded.get(number)
 
-    def rows(self) -> list[FateRow]:
+    def rows(self) -> list[EditStatusRow]:
         """What `changed` makes these fates of, from none."""
         numbers = sorted(self.reverted | self.superseded.keys())
         return [self.row(number) for number in numbers]
 
 
-NO_FATES = Fates({}, set())
+NO_STATUSES = EditStatuses({}, set())

@@ -9,20 +9,20 @@ class MeloError(Exception):
     Args:
         what: what is wrong, a clause without a final stop.
         where: the file, recipe path or command that it is wrong in.
-        mend: what to do about it, a clause without a final stop.
+        hint: what to do about it, a clause without a final stop.
     """
 
     exit_code = 2
 
-    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         self.what = what
         self.where = where
-        self.mend = mend
+        self.hint = hint
         super().__init__(what)
 
     def __str__(self) -> str:
         line = f"{self.where}: {self.what}" if self.where else self.what
-        line = f"{line}; {self.mend}" if self.mend else line
+        line = f"{line}; {self.hint}" if self.hint else line
         return " ".join(line.split())
 
 

@@ -138,7 +138,7 @@ class Project(Overview):
     def statuses(self) -> dict[str, EffectiveStatus]:
         """The status of every edit by its id, oldest first."""
         return {
-            edit_id(number): self._state.fates.of(number, committed)
+            edit_id(number): self._state.edit_statuses.of(number, committed)
             for segment in self._state.edits.segments()
             for number, committed in enumerate(segment.column("status"), segment.first)
         }
@@ -230,7 +230,7 @@ def _require_free(root: Path) -> None:
     """Refuse a place that holds a project or anything else but what a broken-off `create` left."""
     if (root / layout.MANIFEST).exists():
         raise ProjectExistsError(
-            "there is a project here already", where=str(root), mend="choose another folder"
+            "there is a project here already", where=str(root), hint="choose another folder"
         )
     ours = {*layout.FOLDERS, layout.LOCK, layout.LOCK_HOLDER}
     with file_io.refusals(root):
@@ -240,5 +240,5 @@ def _require_free(root: Path) -> None:
         raise ProjectExistsError(
             f"this is not an empty folder{f' ({others[0]} is in it)' if others else ''}",
             where=str(root),
-            mend="choose another folder",
+            hint="choose another folder",
         )

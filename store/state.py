@@ -13,7 +13,7 @@ from typing import Any
 from store.clusters.cluster_set import ClusterSet
 from store.clusters.delta import ClusterRows, ClusterTable
 from store.clusters.rules import Numbers, distances
-from store.edit_status import NO_FATES, FateRow, Fates
+from store.edit_status import NO_STATUSES, EditStatuses, EditStatusRow
 from store.errors import ProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
 from store.format import codec, layout, lock, manifest
 from store.format.documents import Head, Pointer, Snapshot
@@ -81,7 +81,7 @@ class State:
         self.unsaved = False
         self._index: NeuronIndex | None = None
         self.edits = Edits(dim, [_source(root, entry, dim, width) for entry in self.entries("edits")])
-        self.fates = read_fates(root, files)
+        self.edit_statuses = read_edit_statuses(root, files)
         self._block_files = self.entries("blocks")
         self._readers: dict[str, tuple[Any, Path]] = {}
         self.clusters: ClusterSet | None = None
@@ -109,14 +109,14 @@ class State:
             if entry.role == "blocks":
                 self._block_files.append(entry)
             if entry.role == "states":
-                self.fates = self.fates.changed(_fate_rows(self.root, entry))
+                self.edit_statuses = self.edit_statuses.changed(_status_rows(self.root, entry))
         if self._index is not None:
             self._index = self._index.over(self.live(), self.edits.keys)
-            self.unsaved |= self._index.settle()
+            self.unsaved |= self._index.flush()
 
     def live(self) -> Numbers:
         """The neurons that answer, ascending."""
-        return self.fates.live(self.edits.neurons())
+        return self.edit_statuses.live(self.edits.neurons())
 
     @property
     def index(self) -> NeuronIndex:
@@ -174,7 +174,7 @@ class State:
             raise UnknownEditError(
                 f"there is no block {block_id(number)}",
                 where=str(self.root),
-                mend=f"it has {self.block_count()} blocks",
+                hint=f"it has {self.block_count()} blocks",
             )
         if entry.path not in self._readers:
             path = layout.inside(self.root, entry.path)
@@ -200,13 +200,13 @@ class State:
 
     def status(self, number: int) -> EffectiveStatus:
         """The effective status of an edit."""
-        return self.fates.of(number, self.edits.status(number))
+        return self.edit_statuses.of(number, self.edits.status(number))
 
     def view(self, record: EditRecord) -> EditView:
         """An edit as this snapshot sees it."""
         number = number_of(record.edit_id, "e")
-        by = self.fates.superseded.get(number)
-        status = self.fates.of(number, record.status)
+        by = self.edit_statuses.superseded.get(number)
+        status = self.edit_statuses.of(number, record.status)
         return EditView(
             record,
             status,
@@ -261,7 +261,7 @@ class State:
         if len(live) >= neuron_index.GRAPH_FROM:
             graph, trouble = index_file.load(self.root, dim, self._keys_name(), self.snapshot_sha256)
         made = NeuronIndex(dim, live, self.edits.keys, graph)
-        self.unsaved = made.settle()
+        self.unsaved = made.flush()
         return made, trouble
 
     def _tell(self, trouble: str | None) -> None:
@@ -324,17 +324,17 @@ def _read_clusters(root: Path, files: Iterable[FileEntry], edits: int, dim: int)
     return [clusters.decode(batch, edits, dim, path) for batch, path in parts]
 
 
-def _fate_rows(root: Path, entry: FileEntry) -> list[FateRow]:
+def _status_rows(root: Path, entry: FileEntry) -> list[EditStatusRow]:
     batch, _ = _read_whole(root, entry, states.SCHEMA)
     columns = (batch.column(name).to_pylist() for name in ("number", "reverted", "superseded_by"))
     return list(zip(*columns, strict=True))
 
 
-def read_fates(root: Path, files: Iterable[FileEntry]) -> Fates:
+def read_edit_statuses(root: Path, files: Iterable[FileEntry]) -> EditStatuses:
     """What became of edits, as the states files of a snapshot say, oldest first.
 
     Raises:
         DamagedProjectError: one of them is broken.
     """
-    rows = (row for entry in files if entry.role == "states" for row in _fate_rows(root, entry))
-    return NO_FATES.changed(rows)
+    rows = (row for entry in files if entry.role == "states" for row in _status_rows(root, entry))
+    return NO_STATUSES.changed(rows)

@@ -29,11 +29,11 @@ def key_rows(keys: ArrayLike, dim: int | None) -> Vector:
     if rows.ndim != 2 or not rows.shape[1] or (dim is not None and rows.shape[1] != dim):
         raise KeyShapeError(
             f"keys of shape {list(rows.shape)} were given where [n, {dim or 'd'}] is asked for",
-            mend="take the keys at the key layer and with the pooling of the project's recipe",
+            hint="take the keys at the key layer and with the pooling of the project's recipe",
         )
     if not (np.abs(rows) < _LARGEST).all():
         raise KeyShapeError(
-            "a key is not finite", mend="look for NaN or infinity in the model's hidden states"
+            "a key is not finite", hint="look for NaN or infinity in the model's hidden states"
         )
     return rows
 
@@ -48,11 +48,11 @@ def token_width(tokens: Tokens, width: int | None) -> int:
     if len(shape) != 2 or not all(shape) or (width is not None and shape[1] != width):
         raise KeyShapeError(
             f"token vectors of shape {list(shape)} were given where [n, {width or 'width'}] is asked for",
-            mend="take them in the same way for every prompt of the project",
+            hint="take them in the same way for every prompt of the project",
         )
     if tokens.dtype != np.float16 or not np.isfinite(tokens).all():
         raise KeyShapeError(
-            "token vectors have to be float16 and finite", mend="scale them so that float16 holds them"
+            "token vectors have to be float16 and finite", hint="scale them so that float16 holds them"
         )
     return int(shape[1])
 
@@ -70,7 +70,7 @@ def known_edit(state: State, name: str) -> int:
         number = 0
     if 1 <= number <= count:
         return number
-    raise UnknownEditError(f"there is no edit '{name}'", where=str(state.root), mend=_nearest(name, count))
+    raise UnknownEditError(f"there is no edit '{name}'", where=str(state.root), hint=_nearest(name, count))
 
 
 def edits(
@@ -92,14 +92,14 @@ def edits(
         where = f"edit {at} ('{edit.prompt[:40]}')"
         if edit.status not in STATUSES:
             raise InvalidEditError(
-                f"'{edit.status}' is no status", where=where, mend=f"use one of {STATUSES}"
+                f"'{edit.status}' is no status", where=where, hint=f"use one of {STATUSES}"
             )
         if edit.key is not None:
             dim = key_rows(edit.key[None], dim).shape[1]
         if edit.tokens is not None:
             width = token_width(edit.tokens, width)
         if edit.radius is not None and not 0 <= edit.radius < _LARGEST:
-            raise InvalidEditError(f"{edit.radius} is no radius", where=where, mend="use a number from 0 on")
+            raise InvalidEditError(f"{edit.radius} is no radius", where=where, hint="use a number from 0 on")
         if not all(-_INT64 <= token < _INT64 for token in edit.label):
             raise InvalidEditError("a label holds no token id", where=where)
         if edit.status == "solved" and (edit.key is None or edit.block is None):
@@ -147,12 +147,12 @@ def rekeying(
             raise InvalidEditError(
                 f"{told} ({len(missing)} are missing and {len(extra)} too many)",
                 where="key map",
-                mend="give one for each edit that was committed with a key",
+                hint="give one for each edit that was committed with a key",
             )
     for name in names:
         radius = radii[name]
         if radius is not None and not 0 <= radius < _LARGEST:
-            raise InvalidEditError(f"{radius} is no radius", where=name, mend="use a number from 0 on")
+            raise InvalidEditError(f"{radius} is no radius", where=name, hint="use a number from 0 on")
     width = None
     for name in tokens:
         width = token_width(tokens[name], width)
@@ -177,7 +177,7 @@ def _block(name: str, slices: Mapping[str, LoraSlice]) -> None:
             raise InvalidEditError("A and B have to be float32", where=where)
         if not (np.isfinite(part.A).all() and np.isfinite(part.B).all() and np.isfinite(part.scale)):
             raise InvalidEditError(
-                "a number in it is not finite", where=where, mend="train it with a lower rate"
+                "a number in it is not finite", where=where, hint="train it with a lower rate"
             )
 
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from store import validation
 from store.clusters.cluster_set import ClusterSet, changed
 from store.commits import recompute
-from store.commits.commit_delta import Change, Note, counts_after, note_like
+from store.commits.commit_delta import CommitDelta, CommitMetadata, counts_after, metadata_like
 from store.commits.staging import Staged, stage
 from store.commits.supersede import Prompts
 from store.commits.write import write_commit
-from store.edit_status import FateRow
+from store.edit_status import EditStatusRow
 from store.format import lock
 from store.format.documents import Head, Snapshot
 from store.project import Project
@@ -90,24 +90,26 @@ class Writer:
         """
         state = self.state
         asked = {validation.known_edit(state, name) for name in edit_ids}
-        gone = asked - state.fates.reverted
+        gone = asked - state.edit_statuses.reverted
         if not gone:
             return state.snapshot.info
-        fates: dict[int, FateRow] = {number: (number, True, None) for number in gone}
+        edit_statuses: dict[int, EditStatusRow] = {number: (number, True, None) for number in gone}
         back = []
-        for old in sorted(n for n, by in state.fates.superseded.items() if by in gone and n not in gone):
+        for old in sorted(
+            n for n, by in state.edit_statuses.superseded.items() if by in gone and n not in gone
+        ):
             prompt = state.edits.prompt(old)
-            by = self._prompt_index().replaced_again(old, prompt, state.fates.reverted | gone)
-            fates[old] = (old, False, by)
+            by = self._prompt_index().replaced_again(old, prompt, state.edit_statuses.reverted | gone)
+            edit_statuses[old] = (old, False, by)
             back += [state.edits.neuron(old)] if by is None and state.edits.is_clustered(old) else []
-        change = self._of_fates([fates[number] for number in sorted(fates)])
+        change = self._of_statuses([edit_statuses[number] for number in sorted(edit_statuses)])
         before = state.clusters
         if before is not None:
             after = changed(before, state.edits, gone, back, [])
             change = replace(change, clusters=after, delta=after.since(before))
         ids: JSON = [edit_id(number) for number in sorted(gone)]
         said = {**(detail or {}), "reverted": ids}
-        return self.commit(change, note_like(state.snapshot.info, "revert", versions, command, said))
+        return self.commit(change, metadata_like(state.snapshot.info, "revert", versions, command, said))
 
     def revert_to(
         self,
@@ -126,17 +128,21 @@ class Writer:
             StorageError: the file system refused; the project is as it was.
         """
         state = self.state
-        fates, then = recompute.as_it_was(state, State.load(state.root, snapshot))
+        edit_statuses, then = recompute.as_it_was(state, State.load(state.root, snapshot))
         numbers = range(1, state.edits.count + 1)
-        changed = [fates.row(number) for number in numbers if fates.row(number) != state.fates.row(number)]
+        changed = [
+            edit_statuses.row(number)
+            for number in numbers
+            if edit_statuses.row(number) != state.edit_statuses.row(number)
+        ]
         if not changed:
             return state.snapshot.info
-        change = self._of_fates(changed)
+        change = self._of_statuses(changed)
         if state.clusters is not None:
             after = then if then is not None else ClusterSet(state.clusters.dim, state.edits)
             change = replace(change, clusters=after, delta=after.since(state.clusters))
         said = {**(detail or {}), "to": snapshot}
-        return self.commit(change, note_like(state.snapshot.info, "revert", versions, command, said))
+        return self.commit(change, metadata_like(state.snapshot.info, "revert", versions, command, said))
 
     def rekey(
         self,
@@ -172,14 +178,14 @@ class Writer:
             StorageError: the file system refused; the project is as it was.
         """
         change = recompute.rekeyed(self.state, key_map, keys, tokens, radii)
-        return self.commit(change, Note(action, recipe, seed, versions, command, detail or {}))
+        return self.commit(change, CommitMetadata(action, recipe, seed, versions, command, detail or {}))
 
-    def commit(self, change: Change, note: Note) -> SnapshotInfo:
+    def commit(self, change: CommitDelta, metadata: CommitMetadata) -> SnapshotInfo:
         """Write a change as the next snapshot; see `Staged.commit`."""
         state = self.state
         if not change.rewrites:
             change = replace(change, counts=counts_after(state, change))
-        newest, snapshot, added = write_commit(state.root, state.pointer, state.files, change, note)
+        newest, snapshot, added = write_commit(state.root, state.pointer, state.files, change, metadata)
         self._take_over(change, newest, snapshot, added)
         return snapshot.info
 
@@ -188,7 +194,9 @@ class Writer:
         self.state.keep_index()
         self.state.writing = False
 
-    def _take_over(self, change: Change, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]) -> None:
+    def _take_over(
+        self, change: CommitDelta, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]
+    ) -> None:
         """Bring what is in memory to the snapshot that was just committed."""
         if change.rewrites:
             self.state.go_over(head, snapshot)
@@ -202,7 +210,12 @@ class Writer:
             self._prompts = Prompts(self.state.edits)
         return self._prompts
 
-    def _of_fates(self, fates: Sequence[FateRow]) -> Change:
+    def _of_statuses(self, edit_statuses: Sequence[EditStatusRow]) -> CommitDelta:
         """A change of nothing but what became of edits."""
         state = self.state
-        return Change(state.pointer.number, state.snapshot.key_dim, state.snapshot.token_width, fates=fates)
+        return CommitDelta(
+            state.pointer.number,
+            state.snapshot.key_dim,
+            state.snapshot.token_width,
+            edit_statuses=edit_statuses,
+        )

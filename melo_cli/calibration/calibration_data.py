@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from melo_cli.datasets import EditRequest
-from melo_cli.paraphrase.subject_swaps import asks_of_same_subject, is_hard_locality, plain
+from melo_cli.paraphrase.subject_swaps import asks_of_same_subject, is_hard_locality, normalized
 
 _MOST_OTHERS = 4000
 """Neurons beside the anchors, at most: all distances between them are held in memory."""
 
 
 @dataclass(frozen=True)
-class Anchor:
+class CalibrationEdit:
     """A prompt as an edit would store it, with the same question in other words.
 
     Attributes:
@@ -36,7 +36,7 @@ class Anchor:
 
 
 @dataclass(frozen=True)
-class Material:
+class CalibrationData:
     """The prompts of one calibration.
 
     Attributes:
@@ -46,19 +46,23 @@ class Material:
             what is stored while they are counted.
     """
 
-    anchors: tuple[Anchor, ...]
+    calibration_edits: tuple[CalibrationEdit, ...]
     unrelated: tuple[str, ...]
     given: bool
-    others: tuple[Anchor, ...]
+    others: tuple[CalibrationEdit, ...]
     neurons: int
 
     def prompts(self) -> list[str]:
         """Every prompt of the data that calibration learns from or measures, those of `others` left out."""
-        asked = [text for a in self.anchors for text in (a.prompt, *a.rephrases, *a.hard, *a.same_subject)]
+        asked = [
+            text
+            for a in self.calibration_edits
+            for text in (a.prompt, *a.rephrases, *a.hard, *a.same_subject)
+        ]
         return [*asked, *self.unrelated]
 
 
-def collect_material(
+def collect_calibration_data(
     edits: Sequence[EditRequest],
     unrelated: Iterable[str],
     *,
@@ -68,7 +72,7 @@ def collect_material(
     most: int,
     seed: int,
     apart_from: Sequence[EditRequest] = (),
-) -> Material:
+) -> CalibrationData:
     """Take calibration's share of the edits and of the unrelated prompts.
 
     The share is drawn by subject (by prompt, where an edit names none), from a digest of seed and subject:
@@ -80,37 +84,41 @@ def collect_material(
         most: anchors at most.
         apart_from: edits that evaluation will measure; anchors of their subjects and prompts are left out.
     """
-    measured = {_group(edit) for edit in apart_from} | {plain(edit.prompt) for edit in apart_from}
+    measured = {_group(edit) for edit in apart_from} | {normalized(edit.prompt) for edit in apart_from}
     chosen: dict[str, EditRequest] = {}
     for edit in edits:
-        if _drawn(_group(edit), share, seed) and not {_group(edit), plain(edit.prompt)} & measured:
-            chosen.setdefault(plain(edit.prompt), edit)
+        if _drawn(_group(edit), share, seed) and not {_group(edit), normalized(edit.prompt)} & measured:
+            chosen.setdefault(normalized(edit.prompt), edit)
     kept = sorted(chosen.values(), key=lambda edit: _position(_group(edit), seed))[:most]
-    anchors = tuple(_anchor(edit, task) for edit in kept)
-    asked = {plain(text) for a in anchors for text in (a.prompt, *a.rephrases, *a.hard, *a.same_subject)}
+    calibration_edits = tuple(_calibration_edit(edit, task) for edit in kept)
+    asked = {
+        normalized(text)
+        for a in calibration_edits
+        for text in (a.prompt, *a.rephrases, *a.hard, *a.same_subject)
+    }
     own = [prompt for edit in kept for prompt, _ in edit.locality]
-    free = [prompt for prompt in unrelated if _drawn(plain(prompt), unrelated_share, seed)]
-    apart = {plain(prompt): prompt for prompt in (*own, *free) if plain(prompt) not in asked}
-    stored = {plain(edit.prompt): edit for edit in apart_from or edits}
+    free = [prompt for prompt in unrelated if _drawn(normalized(prompt), unrelated_share, seed)]
+    apart = {normalized(prompt): prompt for prompt in (*own, *free) if normalized(prompt) not in asked}
+    stored = {normalized(edit.prompt): edit for edit in apart_from or edits}
     others = [edit for prompt, edit in stored.items() if prompt not in asked][:_MOST_OTHERS]
-    return Material(
-        anchors,
+    return CalibrationData(
+        calibration_edits,
         tuple(apart.values())[: 2 * most],
-        any(anchor.rephrases for anchor in anchors),
-        tuple(Anchor(edit.prompt, edit.target, (), edit.subject, _group(edit)) for edit in others),
+        any(calibration_edit.rephrases for calibration_edit in calibration_edits),
+        tuple(CalibrationEdit(edit.prompt, edit.target, (), edit.subject, _group(edit)) for edit in others),
         len(stored),
     )
 
 
-def _anchor(edit: EditRequest, task: str) -> Anchor:
+def _calibration_edit(edit: EditRequest, task: str) -> CalibrationEdit:
     prompts = [prompt for prompt, _ in edit.locality]
     same = tuple(prompt for prompt in prompts if asks_of_same_subject(edit, prompt))
     hard = tuple(prompt for prompt in prompts if is_hard_locality(edit, prompt, task) and prompt not in same)
-    return Anchor(edit.prompt, edit.target, edit.rephrases, edit.subject, _group(edit), hard, same)
+    return CalibrationEdit(edit.prompt, edit.target, edit.rephrases, edit.subject, _group(edit), hard, same)
 
 
 def _group(edit: EditRequest) -> str:
-    return plain(edit.subject) if edit.subject and edit.subject.strip() else plain(edit.prompt)
+    return normalized(edit.subject) if edit.subject and edit.subject.strip() else normalized(edit.prompt)
 
 
 def _drawn(group: str, share: float, seed: int) -> bool:

@@ -9,18 +9,18 @@ from itertools import islice
 
 from torch import Tensor
 
-from melo_cli.calibration.calibration_data import Anchor, Material
+from melo_cli.calibration.calibration_data import CalibrationData, CalibrationEdit
 from melo_cli.paraphrase.subject_swaps import Questions, swap_subject
 from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.core.reader import Reader
 from melo_cli.scope.core.words import asked_views
 from melo_cli.scope.training import (
-    Asked,
+    Episode,
+    EpisodeQuery,
     Learnt,
-    Lesson,
     Outcome,
+    PairExamples,
     Readings,
-    Trial,
     classified,
     outcomes_of,
     pairs_of,
@@ -34,7 +34,7 @@ _FEWEST_TO_LEARN = 24
 
 
 @dataclass(frozen=True)
-class Moved:
+class Adapted:
     """A scope model after a project's own data.
 
     Attributes:
@@ -49,12 +49,16 @@ class Moved:
     learnt: bool
 
 
-def what_they_ask(anchors: Sequence[Anchor], model: ScopeModel, reader: Reader) -> Tensor:
-    """What each anchor's prompt asks, of anybody: `[anchors, size]`, each of unit length."""
-    return model.question_parts(model.keys(reader.read([anchor.prompt for anchor in anchors])))
+def what_they_ask(calibration_edits: Sequence[CalibrationEdit], model: ScopeModel, reader: Reader) -> Tensor:
+    """What each anchor's prompt asks, of anybody: `[calibration_edits, size]`, each of unit length."""
+    return model.question_parts(
+        model.keys(reader.read([calibration_edit.prompt for calibration_edit in calibration_edits]))
+    )
 
 
-def other_questions(anchors: Sequence[Anchor], asks: Tensor, seed: int) -> dict[str, list[str]]:
+def other_questions(
+    calibration_edits: Sequence[CalibrationEdit], asks: Tensor, seed: int
+) -> dict[str, list[str]]:
     """For each prompt other questions about its subject: rephrases of other edits, asked about it.
 
     Data seldom have any, and a router that never saw one takes every question about a subject for the edit's.
@@ -65,40 +69,51 @@ def other_questions(anchors: Sequence[Anchor], asks: Tensor, seed: int) -> dict[
         asks: `what_they_ask`.
     """
     drawn = random.Random(seed)
-    questions = Questions(anchors)
-    donors = [at for at, anchor in enumerate(anchors) if anchor.subject and anchor.rephrases]
+    questions = Questions(calibration_edits)
+    donors = [
+        at
+        for at, calibration_edit in enumerate(calibration_edits)
+        if calibration_edit.subject and calibration_edit.rephrases
+    ]
     found: dict[str, list[str]] = {}
-    for at, anchor in enumerate(anchors):
+    for at, calibration_edit in enumerate(calibration_edits):
         others = (
             donor
             for donor in drawn.sample(donors, len(donors))
-            if anchors[donor].group != anchor.group and not questions.alike(anchor, anchors[donor])
+            if calibration_edits[donor].group != calibration_edit.group
+            and not questions.alike(calibration_edit, calibration_edits[donor])
         )
-        tried = list(islice(others, _TRIED)) if anchor.subject else []
+        tried = list(islice(others, _TRIED)) if calibration_edit.subject else []
         nearest = (asks[tried] @ asks[at]).topk(len(tried) // _NEAREST_PART).indices.tolist()
         made = (
-            swap_subject(drawn.choice(donor.rephrases), str(donor.subject), str(anchor.subject))
-            for donor in (anchors[donor] for place, donor in enumerate(tried) if place not in nearest)
+            swap_subject(drawn.choice(donor.rephrases), str(donor.subject), str(calibration_edit.subject))
+            for donor in (
+                calibration_edits[donor] for place, donor in enumerate(tried) if place not in nearest
+            )
         )
-        found[anchor.prompt] = [text for text in made if text is not None][:_OTHER_QUESTIONS]
+        found[calibration_edit.prompt] = [text for text in made if text is not None][:_OTHER_QUESTIONS]
     return found
 
 
-def texts_of(material: Material, others: Mapping[str, Sequence[str]]) -> list[str]:
+def texts_of(calibration_data: CalibrationData, others: Mapping[str, Sequence[str]]) -> list[str]:
     """Every text of a project's data that has to be read.
 
     Args:
         others: as `other_questions` made them.
     """
-    texts = material.prompts()
+    texts = calibration_data.prompts()
     texts += [text for some in others.values() for text in some]
-    texts += [each.prompt for each in material.others]
+    texts += [each.prompt for each in calibration_data.others]
     return list(dict.fromkeys(view for text in texts for view in asked_views(text)))
 
 
-def moved(
-    learnt: Learnt, material: Material, others: Mapping[str, Sequence[str]], readings: Readings, seed: int
-) -> Moved:
+def adapted(
+    learnt: Learnt,
+    calibration_data: CalibrationData,
+    others: Mapping[str, Sequence[str]],
+    readings: Readings,
+    seed: int,
+) -> Adapted:
     """Move a scope model by a project's own rephrases and negatives, where there are enough.
 
     Subjects are dealt into two halves, as the kinds of the corpus are: what is said of one half of both was
@@ -107,16 +122,24 @@ def moved(
     Args:
         others: other questions about the subjects of anchors, by their prompts.
     """
-    with_rephrases = [anchor for anchor in material.anchors if anchor.rephrases]
+    with_rephrases = [
+        calibration_edit
+        for calibration_edit in calibration_data.calibration_edits
+        if calibration_edit.rephrases
+    ]
     if len(with_rephrases) < _FEWEST_TO_LEARN:
-        trial = trial_of(material.anchors, (), material, material.unrelated, {})
-        outcomes = outcomes_of(learnt.model, pairs_of(learnt.model, trial, readings)) if trial.asked else []
-        return Moved(learnt.model, learnt.outcomes, outcomes, learnt=False)
-    halves = _halves(material.anchors)
+        episode = trial_of(
+            calibration_data.calibration_edits, (), calibration_data, calibration_data.unrelated, {}
+        )
+        outcomes = (
+            outcomes_of(learnt.model, pairs_of(learnt.model, episode, readings)) if episode.asked else []
+        )
+        return Adapted(learnt.model, learnt.outcomes, outcomes, learnt=False)
+    halves = _halves(calibration_data.calibration_edits)
     tried = [
         pairs_of(
             learnt.model,
-            trial_of(halves[at], halves[1 - at], material, material.unrelated[at::2], others),
+            trial_of(halves[at], halves[1 - at], calibration_data, calibration_data.unrelated[at::2], others),
             readings,
         )
         for at in (0, 1)
@@ -124,39 +147,48 @@ def moved(
     corpus: list[Outcome] = []
     own: list[Outcome] = []
     for at in (0, 1):
-        lesson = Lesson.joined([learnt.halves[at].lesson, tried[at].lesson])
-        model = classified(learnt.model, lesson, seed)
+        examples = PairExamples.joined([learnt.halves[at].examples, tried[at].examples])
+        model = classified(learnt.model, examples, seed)
         corpus += learnt.halves[1 - at].outcomes(model)
         own += outcomes_of(model, tried[1 - at])
-    whole = Lesson.joined([learnt.lesson, *(pairs.lesson for pairs in tried)])
-    return Moved(classified(learnt.model, whole, seed), corpus, own, learnt=True)
+    whole = PairExamples.joined([learnt.examples, *(pairs.examples for pairs in tried)])
+    return Adapted(classified(learnt.model, whole, seed), corpus, own, learnt=True)
 
 
 def trial_of(
-    stored: Sequence[Anchor],
-    beside: Iterable[Anchor],
-    material: Material,
+    stored: Sequence[CalibrationEdit],
+    beside: Iterable[CalibrationEdit],
+    calibration_data: CalibrationData,
     unrelated: Sequence[str],
     others: Mapping[str, Sequence[str]],
-) -> Trial:
+) -> Episode:
     """Edits as a project will hold them, the other subjects' questions among what must not fire."""
-    fill = material.others[: max(material.neurons - len(stored), 0)]
-    edits = [(anchor.prompt, anchor.subject) for anchor in (*stored, *fill)]
+    fill = calibration_data.others[: max(calibration_data.neurons - len(stored), 0)]
+    edits = [(calibration_edit.prompt, calibration_edit.subject) for calibration_edit in (*stored, *fill)]
     known = {prompt for prompt, _ in edits}
-    asked = [Asked("rephrase", text, at) for at, anchor in enumerate(stored) for text in anchor.rephrases]
-    hard = [text for anchor in stored for text in anchor.hard] or [anchor.prompt for anchor in beside]
-    asked += [Asked("hard", text) for text in hard if text not in known]
+    asked = [
+        EpisodeQuery("rephrase", text, at)
+        for at, calibration_edit in enumerate(stored)
+        for text in calibration_edit.rephrases
+    ]
+    hard = [text for calibration_edit in stored for text in calibration_edit.hard] or [
+        calibration_edit.prompt for calibration_edit in beside
+    ]
+    asked += [EpisodeQuery("hard", text) for text in hard if text not in known]
     asked += [
-        Asked("same_subject", text)
-        for anchor in stored
-        for text in (*anchor.same_subject, *others.get(anchor.prompt, ()))
+        EpisodeQuery("same_subject", text)
+        for calibration_edit in stored
+        for text in (*calibration_edit.same_subject, *others.get(calibration_edit.prompt, ()))
         if text not in known
     ]
-    asked += [Asked("unrelated", text) for text in unrelated if text not in known]
-    return Trial(edits, asked)
+    asked += [EpisodeQuery("unrelated", text) for text in unrelated if text not in known]
+    return Episode(edits, asked)
 
 
-def _halves(anchors: Sequence[Anchor]) -> list[list[Anchor]]:
-    groups = list(dict.fromkeys(anchor.group for anchor in anchors))
+def _halves(calibration_edits: Sequence[CalibrationEdit]) -> list[list[CalibrationEdit]]:
+    groups = list(dict.fromkeys(calibration_edit.group for calibration_edit in calibration_edits))
     part = {group: at % 2 for at, group in enumerate(groups)}
-    return [[anchor for anchor in anchors if part[anchor.group] == at] for at in (0, 1)]
+    return [
+        [calibration_edit for calibration_edit in calibration_edits if part[calibration_edit.group] == at]
+        for at in (0, 1)
+    ]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from melo_cli.calibration.calibration_data import Material, collect_material
-from melo_cli.calibration.project_examples import Moved, moved, other_questions, texts_of, what_they_ask
+from melo_cli.calibration.calibration_data import CalibrationData, collect_calibration_data
+from melo_cli.calibration.project_examples import Adapted, adapted, other_questions, texts_of, what_they_ask
 from melo_cli.calibration.scope_cache import learnt_by_others, scope_learnt_with
 from melo_cli.calibration.seen_prompts import digests
 from melo_cli.calibration.thresholds import Evidence, shares, threshold_within
@@ -51,7 +51,7 @@ class Calibration:
         corpus, own: by kind the share that reaches its edit, or fires wrongly: of the corpus, and of the
             project's own data.
         counts: how many of each kind of the project's own data were measured.
-        moved: whether the classifier learnt from the project's own data.
+        adapted: whether the classifier learnt from the project's own data.
         others: the readers that could take the place of this one.
     """
 
@@ -60,8 +60,8 @@ class Calibration:
     corpus: dict[str, float]
     own: dict[str, float]
     counts: dict[str, int]
-    moved: bool
-    material: Material
+    adapted: bool
+    calibration_data: CalibrationData
     encoder: dict[str, str] | None
     kinds: Mapping[str, Tensor]
     others: Sequence[OtherReader]
@@ -78,9 +78,9 @@ class Calibration:
             "corpus": self.corpus,
             "own": self.own,
             "counts": self.counts,
-            "moved": self.moved,
-            "edits": len(self.material.anchors),
-            "unrelated": len(self.material.unrelated),
+            "moved": self.adapted,
+            "edits": len(self.calibration_data.calibration_edits),
+            "unrelated": len(self.calibration_data.unrelated),
         }
 
     def key_map(self, seed: int) -> KeyMap:
@@ -95,7 +95,7 @@ class Calibration:
                 "kinds": list(self.kinds),
                 "learnt": self.report(),
                 "seed": seed,
-                "seen": list(digests(self.material.prompts())),
+                "seen": list(digests(self.calibration_data.prompts())),
             },
             {name: array.numpy() for name, array in arrays.items()}
             | {"kinds": np.stack([vector.numpy() for vector in self.kinds.values()])},
@@ -115,8 +115,8 @@ def calibrate(
         MeloError: the recipe's data cannot be read.
     """
     learnt = scope_learnt_with(base, recipe.key.layer, recipe.calibration.questions, reporter)
-    material = _material(recipe, edits, reporter)
-    after = _moved(learnt, material, recipe, base, reporter)
+    calibration_data = _calibration_data(recipe, edits, reporter)
+    after = _adapted(learnt, calibration_data, recipe, base, reporter)
     bounds = recipe.routing.max_false_fire.model_dump()
     threshold = threshold_within(Evidence(after.corpus, after.outcomes), bounds)
     if math.isinf(threshold):
@@ -131,7 +131,7 @@ def calibrate(
         shares(after.outcomes, threshold),
         _counts(after.outcomes),
         after.learnt,
-        material,
+        calibration_data,
         base.encoder.fingerprint if base.encoder is not None else None,
         learnt.kinds,
         _others(recipe, base, bounds),
@@ -187,18 +187,22 @@ def stored_requests(project: Project) -> list[EditRequest]:
     ]
 
 
-def _moved(learnt: Learnt, material: Material, recipe: Recipe, base: BaseModel, reporter: Reporter) -> Moved:
+def _adapted(
+    learnt: Learnt, calibration_data: CalibrationData, recipe: Recipe, base: BaseModel, reporter: Reporter
+) -> Adapted:
     """What was learnt, moved by the project's own data where it has some to show."""
-    shown = any(each.rephrases or each.hard or each.same_subject for each in material.anchors)
-    if not shown and not material.unrelated:
-        return Moved(learnt.model, learnt.outcomes, (), learnt=False)
+    shown = any(
+        each.rephrases or each.hard or each.same_subject for each in calibration_data.calibration_edits
+    )
+    if not shown and not calibration_data.unrelated:
+        return Adapted(learnt.model, learnt.outcomes, (), learnt=False)
     reader = reader_for(base, recipe.key.layer)
-    asks = what_they_ask(material.anchors, learnt.model, reader)
-    others = other_questions(material.anchors, asks, recipe.seed)
-    texts = texts_of(material, others)
+    asks = what_they_ask(calibration_data.calibration_edits, learnt.model, reader)
+    others = other_questions(calibration_data.calibration_edits, asks, recipe.seed)
+    texts = texts_of(calibration_data, others)
     with reporter.progress("learning scope: reading the edits", len(texts), "texts") as progress:
         reading = reader.read(texts, progress.advance)
-    return moved(learnt, material, others, Readings(reading), recipe.seed)
+    return adapted(learnt, calibration_data, others, Readings(reading), recipe.seed)
 
 
 def _counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
@@ -206,14 +210,14 @@ def _counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
 
 
-def _material(recipe: Recipe, edits: Sequence[EditRequest], reporter: Reporter) -> Material:
+def _calibration_data(recipe: Recipe, edits: Sequence[EditRequest], reporter: Reporter) -> CalibrationData:
     dataset, settings = recipe.dataset, recipe.calibration
     unrelated: list[str] = []
     if dataset is not None and dataset.locality is not None and settings.share:
         unrelated = [prompt for prompt, _ in load_locality(dataset, recipe.task, reporter)]
     if dataset is not None and dataset.calibration is not None:
         rows = load_calibration(dataset, recipe.task, reporter)
-        return collect_material(
+        return collect_calibration_data(
             rows,
             unrelated,
             task=recipe.task,
@@ -223,7 +227,7 @@ def _material(recipe: Recipe, edits: Sequence[EditRequest], reporter: Reporter) 
             seed=recipe.seed,
             apart_from=edits,
         )
-    return collect_material(
+    return collect_calibration_data(
         edits,
         unrelated,
         task=recipe.task,

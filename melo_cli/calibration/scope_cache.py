@@ -24,7 +24,7 @@ from melo_cli.reporter import Reporter
 from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.corpus import corpus_digest, load_corpus
 from melo_cli.scope.reading import reader_for
-from melo_cli.scope.training import Half, Learnt, Lesson, Outcome, Readings, learn, texts_to_read
+from melo_cli.scope.training import Half, Learnt, Outcome, PairExamples, Readings, learn, texts_to_read
 
 _VERSION = 3
 """Of what is learnt and how: a cache of another version is not used."""
@@ -167,7 +167,7 @@ def _read(path: Path) -> Learnt | None:
 def _half(prefix: str, asked: list[list[str]], arrays: dict[str, torch.Tensor]) -> Half:
     features, same, weight = (arrays.pop(f"{prefix}{part}").float() for part in _PARTS)
     query = arrays.pop(f"{prefix}query").long()
-    return Half(Lesson(features, same, weight), query, [(kind, text) for kind, text in asked])
+    return Half(PairExamples(features, same, weight), query, [(kind, text) for kind, text in asked])
 
 
 def _write(path: Path, learnt: Learnt, told: Mapping[str, Any], reporter: Reporter) -> None:
@@ -175,7 +175,7 @@ def _write(path: Path, learnt: Learnt, told: Mapping[str, Any], reporter: Report
     settings, arrays = learnt.model.to_arrays()
     arrays["kinds"] = torch.stack(list(learnt.kinds.values()))
     for at, half in enumerate(learnt.halves):
-        arrays |= {f"half {at}.{part}": getattr(half.lesson, part).to(torch.float16) for part in _PARTS}
+        arrays |= {f"half {at}.{part}": getattr(half.examples, part).to(torch.float16) for part in _PARTS}
         arrays[f"half {at}.query"] = half.query.int()
     model = {
         "model": settings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from melo_cli.paraphrase.subject_swaps import plain
+from melo_cli.paraphrase.subject_swaps import normalized
 from store.records import KeyMap
 
 _DIGITS = 16
@@ -33,4 +33,4 @@ def digests(prompts: Iterable[str]) -> list[str]:
 
 
 def _digest(prompt: str) -> str:
-    return hashlib.sha256(plain(prompt).encode("utf-8")).hexdigest()[:_DIGITS]
+    return hashlib.sha256(normalized(prompt).encode("utf-8")).hexdigest()[:_DIGITS]

@@ -80,7 +80,7 @@ class Conversation:
             raise ModelError(
                 f"its base model is a {kind.described}, and no one to talk with",
                 where=str(opened.project.path),
-                mend="ask it with `melo query`",
+                hint="ask it with `melo query`",
             )
         self._opened = opened
         self._reporter = reporter
@@ -109,7 +109,7 @@ class Conversation:
             PromptError: there is none yet.
         """
         if not self.turns:
-            raise PromptError("nothing has been asked yet", mend="ask something first")
+            raise PromptError("nothing has been asked yet", hint="ask something first")
         return self.turns[-1]
 
     def put_before(self, system: str | None) -> None:
@@ -193,7 +193,7 @@ class Conversation:
         return [*told, {"role": "user", "content": prompt}]
 
     def _answered(self, before: Sequence[Turn], prompt: str, show: Show) -> Turn:
-        (route,) = self._opened.asker.routes([prompt])
+        (route,) = self._opened.inference.routes([prompt])
         block = route.fired.block if route.fired is not None else None
         answer, cut = self._written(before, prompt, block, show)
         return Turn(prompt, answer, route, speaks_against(self._opened, prompt, route), cut)
@@ -203,7 +203,7 @@ class Conversation:
     ) -> tuple[str, str | None]:
         """An answer, and why it lacks its end; where Ctrl-C stops it, what has been shown is the answer."""
         ids = encode(self._opened.encoder, self.messages(before, prompt))
-        length = min(self._length, room_after(self._opened.asker.base, len(ids)))
+        length = min(self._length, room_after(self._opened.inference.base, len(ids)))
         pieces: list[str] = []
 
         def told(piece: str) -> None:
@@ -211,7 +211,7 @@ class Conversation:
             show(piece)
 
         try:
-            answer, ended = self._opened.asker.stream(ids, block, length, told)
+            answer, ended = self._opened.inference.stream(ids, block, length, told)
         except KeyboardInterrupt:
             return "".join(pieces), _STOPPED
         return answer, None if ended else f"cut at {length} tokens"

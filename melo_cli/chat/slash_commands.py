@@ -67,10 +67,10 @@ def parse(line: str) -> Line:
         listed = f"the commands are {', '.join(f'/{each}' for each in COMMANDS)}"
         meant = did_you_mean(f"/{name}", [f"/{each}" for each in COMMANDS])
         raise PromptError(
-            "there is no such command", where=f"/{name}", mend=f"{meant} {listed}" if meant else listed
+            "there is no such command", where=f"/{name}", hint=f"{meant} {listed}" if meant else listed
         )
     if rest and not known.takes_text:
         raise PromptError(
-            "it takes no text", where=f"/{name}", mend=f"write /{name} alone, or //{name} for a message"
+            "it takes no text", where=f"/{name}", hint=f"write /{name} alone, or //{name} for a message"
         )
     return Line(name, rest[0] if rest else "")

@@ -90,7 +90,7 @@ class ChatSession:
             raise PromptError(
                 "no right answer is given, nothing has been changed",
                 where="/edit",
-                mend=f'write the answer to "{question}" behind it, or on the next line',
+                hint=f'write the answer to "{question}" behind it, or on the next line',
             )
         outcome = self._conversation.edit(target)
         self._view.edited(outcome, self._conversation.project)

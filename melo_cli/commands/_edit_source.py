@@ -57,7 +57,7 @@ def edit_source(
     data = named if named is not None and not is_recipe(named) else None
     if single and data is not None:
         raise MeloError(
-            "a file of edits and --prompt do not go together", where="melo edit", mend="leave one of them out"
+            "a file of edits and --prompt do not go together", where="melo edit", hint="leave one of them out"
         )
     if named is not None and data is None:
         return _by_recipe(named, model, overrides, project, base)
@@ -81,7 +81,7 @@ def _by_recipe(
             raise MeloError(
                 f"a RECIPE and --{option} do not go together",
                 where="melo edit",
-                mend="the recipe names the model: --set model.name_or_path=...",
+                hint="the recipe names the model: --set model.name_or_path=...",
             )
     recipe = load_recipe(find_recipe(name), overrides)
     return EditSource(project_for_recipe(project, recipe.name), recipe, None)
@@ -93,7 +93,7 @@ def _by_model(
     from melo_cli.recipe import default_recipe
 
     if base is not None:
-        raise MeloError("--model and --base do not go together", where="melo edit", mend="leave out --base")
+        raise MeloError("--model and --base do not go together", where="melo edit", hint="leave out --base")
     recipe = default_recipe(model, data, overrides)
     target = project_for_recipe(project, recipe.name)
     there = project_with_edits(target.path)
@@ -118,5 +118,5 @@ def _refuse_overrides(overrides: Sequence[str]) -> None:
         raise MeloError(
             "--set changes a recipe, and none is named",
             where="melo edit",
-            mend="name a RECIPE, or a model with --model",
+            hint="name a RECIPE, or a model with --model",
         )

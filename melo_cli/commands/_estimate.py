@@ -23,7 +23,7 @@ def show_estimate(terminal: Terminal, source: EditSource, *, single: bool, force
         raise MeloError(
             "a single edit takes too little to be estimated",
             where="--estimate",
-            mend="name a RECIPE or a file of edits",
+            hint="name a RECIPE or a file of edits",
         )
     from melo_cli.editing.dry_run import estimate_dataset
 

@@ -32,7 +32,7 @@ def line_of_stdin(line: bytes, number: int) -> str:
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise PromptError("it is not UTF-8", where=f"stdin:{number}", mend="save it as UTF-8") from error
+        raise PromptError("it is not UTF-8", where=f"stdin:{number}", hint="save it as UTF-8") from error
 
 
 class TypedLines:
@@ -53,7 +53,7 @@ class TypedLines:
             _end_line()
             raise
         except UnicodeError as error:
-            raise PromptError("it is not UTF-8", where="the line", mend="type it again") from error
+            raise PromptError("it is not UTF-8", where="the line", hint="type it again") from error
         return line
 
 

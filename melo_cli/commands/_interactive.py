@@ -27,7 +27,7 @@ def ask_for_edit(
         raise MeloError(
             "--interactive asks at a terminal, and stdin is none",
             where="melo edit",
-            mend="give --prompt and --target",
+            hint="give --prompt and --target",
         )
     prompt = prompt or _asked("What is asked")
     target = target or _asked("The right answer")

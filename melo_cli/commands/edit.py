@@ -102,7 +102,7 @@ def edit(
         raise MeloError(
             "there is nothing to edit",
             where="melo edit",
-            mend="name a RECIPE or a file of edits, or give --prompt and --target",
+            hint="name a RECIPE or a file of edits, or give --prompt and --target",
         )
     if request is not None:
         from melo_cli.datasets import filled_in
@@ -158,9 +158,9 @@ def _single_request(
     if prompt is None and target is None and not rephrases and subject is None:
         return None
     if not (prompt and prompt.strip()):
-        raise MeloError("a single edit needs a prompt", where="melo edit", mend="give --prompt TEXT")
+        raise MeloError("a single edit needs a prompt", where="melo edit", hint="give --prompt TEXT")
     if not (target and target.strip()):
-        raise MeloError("a single edit needs an answer", where="melo edit", mend="give --target TEXT")
+        raise MeloError("a single edit needs an answer", where="melo edit", hint="give --target TEXT")
     from melo_cli.datasets import EditRequest
 
     return EditRequest(prompt, target, rephrases=tuple(rephrases), subject=subject or guessed_subject(prompt))

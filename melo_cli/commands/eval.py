@@ -119,9 +119,9 @@ def _check_output(option: str, path: Path) -> None:
     (called, endings), where = _ENDINGS[option], f"{option} {path}"
     if path.suffix.lower() not in endings:
         known = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
-        raise MeloError(f"{called} {known}", where=where, mend="change the ending")
+        raise MeloError(f"{called} {known}", where=where, hint="change the ending")
     if not path.parent.is_dir():
-        raise MeloError("there is no such folder", where=where, mend=f"make {path.parent} first")
+        raise MeloError("there is no such folder", where=where, hint=f"make {path.parent} first")
     is_new = not path.exists()
     try:
         path.open("ab").close()

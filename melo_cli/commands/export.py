@@ -150,7 +150,7 @@ def export(
     folder = to if to is not None else Path("export") / f"{found.name}-{kind}"
     if folder.exists() and not overwrite:
         raise MeloError(
-            "it exists already", where=str(folder), mend="add --overwrite, or name another with --to"
+            "it exists already", where=str(folder), hint="add --overwrite, or name another with --to"
         )
     terminal.heading(f"project {found}")
     options = _options(kind, asked, base_name=base_name, dtype=dtype, check=check) | {"overwrite": overwrite}
@@ -173,7 +173,7 @@ def _kind(format_: Format | None, *, merge: bool) -> str:
         raise MeloError(
             "--format and --merge do not go together" if merge else "there are three ways to export",
             where="melo export",
-            mend="give one of --format peft, --format routed and --merge",
+            hint="give one of --format peft, --format routed and --merge",
         )
     return MERGED if format_ is None else format_.value
 
@@ -189,14 +189,14 @@ def _require_fitting(
     """Refuse an option that the artefact has no use for."""
     given = next((name for name, value in of_a_merge.items() if value is not None), None)
     if given is not None and kind != MERGED:
-        raise MeloError("it is about a merge", where=given, mend="add --merge, or leave it out")
+        raise MeloError("it is about a merge", where=given, hint="add --merge, or leave it out")
     if base_name is not None and kind != Format.PEFT:
-        raise MeloError("only adapters name a base model", where="--base-name", mend="add --format peft")
+        raise MeloError("only adapters name a base model", where="--base-name", hint="add --format peft")
     if dtype is not None and kind == Format.ROUTED:
-        raise MeloError("a routed folder holds the base as it is", where="--dtype", mend="leave it out")
+        raise MeloError("a routed folder holds the base as it is", where="--dtype", hint="leave it out")
     floors = of_a_merge["--min-es"], of_a_merge["--min-agreement"]
     if check == 0 and floors != (None, None):
-        raise MeloError("a floor asks for something to be measured", where="--check", mend="leave it out")
+        raise MeloError("a floor asks for something to be measured", where="--check", hint="leave it out")
 
 
 def _options(
@@ -248,8 +248,8 @@ def _lines(path: Path) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise MeloError(f"it cannot be read ({reason})", where=str(path), mend="check --unrelated") from error
+        raise MeloError(f"it cannot be read ({reason})", where=str(path), hint="check --unrelated") from error
     lines = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not lines:
-        raise MeloError("there is no text in it", where=str(path), mend="write one prompt or passage a line")
+        raise MeloError("there is no text in it", where=str(path), hint="write one prompt or passage a line")
     return lines

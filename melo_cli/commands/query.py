@@ -78,7 +78,7 @@ def _lines_of_stdin() -> list[Any]:
         if prompt:
             prompts.append(_messages(prompt) or prompt)
     if not prompts:
-        raise PromptError("it holds no prompt", where="stdin", mend="write one prompt a line")
+        raise PromptError("it holds no prompt", where="stdin", hint="write one prompt a line")
     return prompts
 
 

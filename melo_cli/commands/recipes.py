@@ -69,7 +69,7 @@ def save_recipe(
 
 def _write_new(target: Path, content: bytes) -> None:
     if target.exists():
-        raise MeloError("it exists already", where=str(target), mend="name another file")
+        raise MeloError("it exists already", where=str(target), hint="name another file")
     try:
         target.write_bytes(content)
     except OSError as error:

@@ -39,7 +39,7 @@ def revert(
         raise MeloError(
             "EDIT and --to do not go together" if edits else "nothing is named to take back",
             where="melo revert",
-            mend="name edits by their ids, or a snapshot with --to; `melo log` lists the snapshots",
+            hint="name edits by their ids, or a snapshot with --to; `melo log` lists the snapshots",
         )
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")

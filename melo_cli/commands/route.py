@@ -63,14 +63,14 @@ def route(
     """
     if router is not None and (project is not None or at is not None):
         raise MeloError(
-            "a router and a project do not go together", where="--router", mend="leave out --project and --at"
+            "a router and a project do not go together", where="--router", hint="leave out --project and --at"
         )
     if router is None:
         if trust_remote_code or allow_pickle:
             raise MeloError(
                 "they are for an exported router",
                 where="--trust-remote-code, --allow-pickle",
-                mend="leave them out: a project's recipe says what its base model may do",
+                hint="leave them out: a project's recipe says what its base model may do",
             )
         found = _of_project(project, at, base)
     else:
@@ -160,7 +160,7 @@ def _prompt(line: bytes, number: int) -> str | PromptError:
     if isinstance(asked, str) and _is_text(asked):
         return asked
     return PromptError(
-        "it has no prompt", where=f"stdin:{number}", mend='write {"prompt": "..."} or a list of messages'
+        "it has no prompt", where=f"stdin:{number}", hint='write {"prompt": "..."} or a list of messages'
     )
 
 

@@ -46,7 +46,7 @@ def verify(
     """
     terminal = Terminal(json=as_json)
     if yes and not repair:
-        raise MeloError("it answers nothing", where="--yes", mend="add --repair")
+        raise MeloError("it answers nothing", where="--yes", hint="add --repair")
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
     from melo_cli.runtime.base_check import check_base

@@ -59,7 +59,7 @@ def _rows(path: Path, cells: Reader, skipped: int) -> Iterator[Row]:
             raise DatasetError(
                 f"has {len(values)} cells, the header has {len(header)}",
                 where=where,
-                mend="put a cell with the separator in it into quotes",
+                hint="put a cell with the separator in it into quotes",
             )
         yield Row(where, dict(zip(header, values, strict=True)), flat=True)
 

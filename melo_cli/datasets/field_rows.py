@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from melo_cli.datasets.answers import answers
 from melo_cli.datasets.formats import RowFormat
-from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.reading_notes import ReadingNotes
 from melo_cli.datasets.related_prompts import LOCALITY, REPHRASES, locality, rephrases
 from melo_cli.datasets.request import TARGET_ALIASES, EditRequest, aliases_in
 from melo_cli.datasets.rows import Row, kind_of, structure
@@ -31,18 +31,18 @@ class FieldRows(RowFormat):
     subject_field: ClassVar[str] = "subject"
     rephrase_fields: ClassVar[Sequence[str]] = REPHRASES
 
-    def edits(self, rows: Iterable[Row], notes: Notes) -> Iterator[EditRequest]:
+    def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
         """One edit a row."""
         for row in rows:
             yield self._edit(row, notes)
         require_subjects(notes)
 
-    def unrelated(self, rows: Iterable[Row], notes: Notes) -> Iterator[tuple[str, str | None]]:
+    def unrelated(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[tuple[str, str | None]]:
         """The locality prompts of every row."""
         for row in rows:
             yield from locality(row, notes)
 
-    def _edit(self, row: Row, notes: Notes) -> EditRequest:
+    def _edit(self, row: Row, notes: ReadingNotes) -> EditRequest:
         text = row.text(self.prompt_field)
         target, *others = answers(row, row.required(self.target_field), self.target_field)
         self._require_one_target(row, target)
@@ -80,7 +80,7 @@ class FieldRows(RowFormat):
             used.remove(self.target_field)
         return frozenset({*used, *self.rephrase_fields, *LOCALITY})
 
-    def _note_misspelt(self, row: Row, notes: Notes) -> None:
+    def _note_misspelt(self, row: Row, notes: ReadingNotes) -> None:
         used = self._used(row)
         for name in row.fields:
             if name not in used and name not in notes.seen_fields:

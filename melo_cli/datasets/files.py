@@ -31,10 +31,10 @@ def read_file(path: Path) -> Iterator[Row]:
     suffix = path.suffix.lower()
     reader = READERS.get(suffix)
     if suffix in WORKBOOKS:
-        raise DatasetError("is a workbook", where=str(path), mend="save its sheet as CSV UTF-8")
+        raise DatasetError("is a workbook", where=str(path), hint="save its sheet as CSV UTF-8")
     if reader is None:
         raise DatasetError(
-            f'has the suffix "{path.suffix}"', where=str(path), mend=f"use one of {', '.join(READERS)}"
+            f'has the suffix "{path.suffix}"', where=str(path), hint=f"use one of {', '.join(READERS)}"
         )
     try:
         yield from reader(path)
@@ -49,12 +49,12 @@ def require_file(path: Path) -> None:
         DatasetError: there is nothing, or a folder; the nearest name beside it is offered.
     """
     if path.is_dir():
-        raise DatasetError("is a folder", where=str(path), mend="name a data file in it")
+        raise DatasetError("is a folder", where=str(path), hint="name a data file in it")
     if not path.exists():
         beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
         meant = did_you_mean(path.name, beside)
         raise DatasetError(
-            "no such file", where=str(path), mend=meant or "paths are relative to the current directory"
+            "no such file", where=str(path), hint=meant or "paths are relative to the current directory"
         )
 
 
@@ -70,7 +70,7 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
         raise DatasetError(
             "begins an object that goes on in the next line",
             where=f"{path}:{first[0]}",
-            mend="write each object on one line, or all in one list in a .json file",
+            hint="write each object on one line, or all in one list in a .json file",
         )
     for number, line in itertools.chain([first], lines):
         where = f"{path}:{number}"
@@ -85,7 +85,7 @@ def _read_json(path: Path) -> Iterator[Row]:
     if isinstance(value, dict):
         value = _transposed(value, path)
     if not isinstance(value, list):
-        raise DatasetError(f"holds {kind_of(value)}", where=str(path), mend="it must be a list of objects")
+        raise DatasetError(f"holds {kind_of(value)}", where=str(path), hint="it must be a list of objects")
     for number, item in enumerate(value, start=1):
         where = f"{path}: item {number}"
         yield _row(item, where)
@@ -97,9 +97,9 @@ def _parse(text: str, where: str) -> Any:
     except json.JSONDecodeError as error:
         place = where if error.lineno == 1 else f"{where}:{error.lineno}"
         jsonl = error.msg == "Extra data" and error.lineno > 1
-        mend = "if every line is an object of its own, name the file .jsonl" if jsonl else None
+        hint = "if every line is an object of its own, name the file .jsonl" if jsonl else None
         raise DatasetError(
-            f"is not JSON ({error.msg}, column {error.colno})", where=place, mend=mend
+            f"is not JSON ({error.msg}, column {error.colno})", where=place, hint=hint
         ) from error
     except ValueError as error:  # NaN, or a number of thousands of digits
         raise DatasetError(f"is not JSON ({error})", where=where) from error
@@ -113,7 +113,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _row(value: object, where: str) -> Row:
     if not isinstance(value, dict):
-        raise DatasetError(f"is {kind_of(value)}", where=where, mend='it must be an object, {"prompt": ...}')
+        raise DatasetError(f"is {kind_of(value)}", where=where, hint='it must be an object, {"prompt": ...}')
     return Row(where, value)
 
 
@@ -121,7 +121,7 @@ def _transposed(columns: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     """Rows from a mapping of equally long columns, the form of nq_train.json."""
     if not columns or not all(isinstance(column, list) for column in columns.values()):
         raise DatasetError(
-            "holds one object", where=str(path), mend="it must be a list of objects, or an object of columns"
+            "holds one object", where=str(path), hint="it must be a list of objects, or an object of columns"
         )
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.reading_notes import ReadingNotes
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row
 
@@ -27,14 +27,14 @@ class RowFormat(ABC):
     tasks: ClassVar[frozenset[str]] = TEXT_TASKS
 
     @abstractmethod
-    def edits(self, rows: Iterable[Row], notes: Notes) -> Iterator[EditRequest]:
+    def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
         """The edits that the rows ask for."""
 
-    def unrelated(self, rows: Iterable[Row], notes: Notes) -> Iterator[tuple[str, str | None]]:
+    def unrelated(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[tuple[str, str | None]]:
         """Prompts that edits must leave alone, with their true answer, None where it is not known."""
         yield from self.accurate(rows, notes)
 
-    def accurate(self, rows: Iterable[Row], notes: Notes) -> Iterator[tuple[str, str]]:
+    def accurate(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[tuple[str, str]]:
         """Prompts with the continuation that is right."""
         for edit in self.edits(rows, notes):
             yield edit.prompt, edit.target

@@ -41,7 +41,7 @@ def read_hub(reference: str, *, role: Role, split: str | None) -> Iterator[Row]:
         raise DatasetError(
             "is no file here, and a hub data set needs an extra that is not installed",
             where=reference,
-            mend='pip install "melo-cli[datasets]"',
+            hint='pip install "melo-cli[datasets]"',
         ) from error
     name, _, revision = reference.partition("@")
     try:
@@ -62,7 +62,7 @@ def _split(reference: str, names: list[str], role: Role) -> str:
     raise DatasetError(
         f"has the splits {', '.join(names)}",
         where=reference,
-        mend="name one with dataset.split or use a file",
+        hint="name one with dataset.split or use a file",
     )
 
 
@@ -70,9 +70,9 @@ def _hub_error(reference: str, error: Exception) -> DatasetError:
     """What the library said, and the way out for the commonest cause: data sets that come as a script."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     script = "scripts are no longer supported" in reason
-    mend = f"try {reference.partition('@')[0]}@refs/convert/parquet" if script else _spelling(reference)
+    hint = f"try {reference.partition('@')[0]}@refs/convert/parquet" if script else _spelling(reference)
     return DatasetError(
-        f"is no file here, and cannot be loaded from the hub ({reason})", where=reference, mend=mend
+        f"is no file here, and cannot be loaded from the hub ({reason})", where=reference, hint=hint
     )
 
 

@@ -36,7 +36,7 @@ def _utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
                 raise DatasetError(
                     f"is not UTF-8 (byte {error.start + 1} of the line)",
                     where=f"{path}:{number}",
-                    mend='save the file as UTF-8; in Excel: as "CSV UTF-8 (comma delimited)"',
+                    hint='save the file as UTF-8; in Excel: as "CSV UTF-8 (comma delimited)"',
                 ) from error
 
 
@@ -50,5 +50,5 @@ def _wide_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
             raise DatasetError(
                 f"is not {encoding.upper()}, as it begins",
                 where=f"{path}:{number + 1}",
-                mend="save the file as UTF-8",
+                hint="save the file as UTF-8",
             ) from error

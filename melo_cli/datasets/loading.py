@@ -10,7 +10,7 @@ from melo_cli.datasets.detection import detect, named, of_one_format
 from melo_cli.datasets.files import READERS, WORKBOOKS, read_file
 from melo_cli.datasets.formats import RowFormat
 from melo_cli.datasets.hub import HUB_ID, Role, read_hub
-from melo_cli.datasets.reading_notes import Notes, tell_repeats
+from melo_cli.datasets.reading_notes import ReadingNotes, tell_repeats
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row
 from melo_cli.datasets.wikibio import HOW_TO_NAME, WikiBioRows
@@ -33,7 +33,7 @@ def load_edits(source: DatasetSection, task: str, reporter: Reporter) -> list[Ed
     Raises:
         DatasetError: no such data, a row that is no edit (with file and line), or rows of another task.
     """
-    notes = Notes()
+    notes = ReadingNotes()
     form, rows = _open(source.edits, "edits", source.format, source.split, source.concepts)
     _require_task(form, task, source.edits)
     edits = list(form.edits(rows, notes))
@@ -65,7 +65,7 @@ def load_locality(source: DatasetSection, task: str, reporter: Reporter) -> list
     """
     if source.locality is None:
         return []
-    notes = Notes()
+    notes = ReadingNotes()
     form, rows = _open(source.locality, "locality", "auto", None, source.concepts)
     pairs = list(itertools.islice(form.unrelated(rows, notes), source.max_locality))
     if not pairs:
@@ -132,7 +132,7 @@ def load_accurate(source: DatasetSection, task: str, reporter: Reporter) -> list
     """
     if source.accurate is None:
         return []
-    notes = Notes()
+    notes = ReadingNotes()
     form, rows = _open(source.accurate, "accurate", "auto", None, source.concepts)
     _require_task(form, task, source.accurate)
     pairs = list(form.accurate(rows, notes))
@@ -147,7 +147,7 @@ def _require_task(form: RowFormat, task: str, where: str) -> None:
         raise DatasetError(
             f"{form.name} rows do not fit the task {task}",
             where=where,
-            mend=f"they serve {', '.join(sorted(form.tasks))}",
+            hint=f"they serve {', '.join(sorted(form.tasks))}",
         )
 
 
@@ -168,7 +168,7 @@ def _rows(reference: str, role: Role, split: str | None) -> Iterator[Row]:
     if path.suffix.lower() in (*READERS, *WORKBOOKS) or path.exists() or not HUB_ID.fullmatch(reference):
         if split is not None:
             raise DatasetError(
-                f'is a file, which has no split "{split}"', where=reference, mend="remove dataset.split"
+                f'is a file, which has no split "{split}"', where=reference, hint="remove dataset.split"
             )
         return read_file(path)
     return read_hub(reference, role=role, split=split)
@@ -178,5 +178,5 @@ def _reader(kind: type[RowFormat], concepts: str | None, reference: str) -> RowF
     if kind is not WikiBioRows:
         return kind()
     if concepts is None:
-        raise DatasetError("its rows do not say whom they are about", where=reference, mend=HOW_TO_NAME)
+        raise DatasetError("its rows do not say whom they are about", where=reference, hint=HOW_TO_NAME)
     return WikiBioRows(Path(concepts))

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from melo_cli.datasets.answers import true_answer
 from melo_cli.datasets.field_rows import FieldRows
 from melo_cli.datasets.formats import RowFormat
-from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.reading_notes import ReadingNotes
 from melo_cli.datasets.related_prompts import LOCALITY, locality
 from melo_cli.datasets.rows import Row
 
@@ -28,7 +28,7 @@ class MeloRows(FieldRows):
     target_field = "target"
     tasks = RowFormat.tasks | {"scotus"}
 
-    def unrelated(self, rows: Iterable[Row], notes: Notes) -> Iterator[tuple[str, str | None]]:
+    def unrelated(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[tuple[str, str | None]]:
         """The locality pairs of rows that have such fields, else the prompt and (if given) the target."""
         for row in rows:
             if any(name in LOCALITY for name in row.fields):

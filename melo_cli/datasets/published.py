@@ -9,7 +9,7 @@ from typing import Any
 from melo_cli.datasets.answers import answers
 from melo_cli.datasets.field_rows import FieldRows
 from melo_cli.datasets.formats import RowFormat
-from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.reading_notes import ReadingNotes
 from melo_cli.datasets.related_prompts import rephrases
 from melo_cli.datasets.request import EditRequest, Number
 from melo_cli.datasets.rows import Row, kind_of
@@ -28,7 +28,7 @@ class ScotusRows(RowFormat):
     needs = ("text", "label")
     tasks = frozenset({"scotus", "custom"})
 
-    def edits(self, rows: Iterable[Row], notes: Notes) -> Iterator[EditRequest]:
+    def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
         """One edit a row: the text, and its class as target."""
         for row in rows:
             yield EditRequest(
@@ -51,7 +51,7 @@ class MendZsreRows(RowFormat):
     name = "mend-zsre"
     needs = ("input", "output")
 
-    def edits(self, rows: Iterable[Row], notes: Notes) -> Iterator[EditRequest]:
+    def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
         """One edit a row, all its filtered rephrases with it."""
         used = frozenset({*self.needs, "filtered_rephrases", "subject"})
         for row in rows:
@@ -84,12 +84,12 @@ class ZsreRows(FieldRows):
     prompt_field = "src"
     target_field = "alt"
 
-    def edits(self, rows: Iterable[Row], notes: Notes) -> Iterator[EditRequest]:
+    def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
         """One edit a row; as in the published loaders, rows without a new answer are left out."""
         yield from super().edits(_answered(rows, notes), notes)
 
 
-def _answered(rows: Iterable[Row], notes: Notes) -> Iterator[Row]:
+def _answered(rows: Iterable[Row], notes: ReadingNotes) -> Iterator[Row]:
     for row in rows:
         if row.fields.get("alt") == "":
             notes.no_targets += 1
@@ -112,7 +112,7 @@ class NaturalQuestionsRows(RowFormat):
     name = "nq"
     needs = ("questions", "answers")
 
-    def edits(self, rows: Iterable[Row], notes: Notes) -> Iterator[EditRequest]:
+    def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
         """One edit a question; its first answer is the target, all of them stay in the metadata."""
         for row in rows:
             question, found = row.text("questions"), _answers(row)
@@ -120,7 +120,7 @@ class NaturalQuestionsRows(RowFormat):
                 raise row.error("answers is empty", "give it an answer or remove the row")
             yield EditRequest(question, found[0], metadata={"answers": found}, aliases=tuple(found[1:]))
 
-    def unrelated(self, rows: Iterable[Row], notes: Notes) -> Iterator[tuple[str, str | None]]:
+    def unrelated(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[tuple[str, str | None]]:
         """The question with its first answer."""
         for row in rows:
             found = _answers(row)
@@ -131,8 +131,8 @@ class NaturalQuestionsRows(RowFormat):
 def _answers(row: Row) -> list[str]:
     found = row.required("answers")
     items: list[Any] = found if isinstance(found, list) else [found]
-    told = [item for item in items if not isinstance(item, str) or item.strip()]
-    return list(dict.fromkeys(row.as_text(item, "answers") for item in told))
+    texts = [item for item in items if not isinstance(item, str) or item.strip()]
+    return list(dict.fromkeys(row.as_text(item, "answers") for item in texts))
 
 
 class OpenWebTextRows(RowFormat):
@@ -147,13 +147,13 @@ class OpenWebTextRows(RowFormat):
     name = "openwebtext"
     needs = ("text",)
 
-    def edits(self, rows: Iterable[Row], notes: Notes) -> Iterator[EditRequest]:
+    def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
         """Refuse: there is nothing to be edited in plain text."""
         for row in rows:
             raise row.error("plain text holds no edits", "use it for dataset.locality or dataset.accurate")
         yield from ()
 
-    def accurate(self, rows: Iterable[Row], notes: Notes) -> Iterator[tuple[str, str]]:
+    def accurate(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[tuple[str, str]]:
         """Both parts of each document; those too short for two parts are left out."""
         for row in rows:
             text = row.optional_text("text")

@@ -12,7 +12,7 @@ from melo_cli.reporter import Reporter
 
 
 @dataclass(slots=True)
-class Notes:
+class ReadingNotes:
     """Counts of oddities in one data set.
 
     Attributes:
@@ -41,10 +41,10 @@ class Notes:
 
     def rephrases(self, found: Sequence[str], prompt: str) -> tuple[str, ...]:
         """The rephrases that say something new."""
-        told = [text for text in found if text.strip()]
-        kept = tuple(text for text in told if text.strip() != prompt.strip())
-        self.empty_rephrases += len(found) - len(told)
-        self.same_rephrases += len(told) - len(kept)
+        texts = [text for text in found if text.strip()]
+        kept = tuple(text for text in texts if text.strip() != prompt.strip())
+        self.empty_rephrases += len(found) - len(texts)
+        self.same_rephrases += len(texts) - len(kept)
         return kept
 
     def tell(self, reporter: Reporter, name: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from melo_cli.datasets.answers import true_answer
-from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.reading_notes import ReadingNotes
 from melo_cli.datasets.rows import Row, kind_of, structure
 
 REPHRASES = (
@@ -53,7 +53,7 @@ def rephrases(row: Row, names: Sequence[str] = REPHRASES) -> list[str]:
     return [*found, *blank]
 
 
-def locality(row: Row, notes: Notes) -> Iterator[tuple[str, str | None]]:
+def locality(row: Row, notes: ReadingNotes) -> Iterator[tuple[str, str | None]]:
     """The unrelated prompts of a row with their true answers, in any of the forms.
 
     Raises:
@@ -72,7 +72,7 @@ def locality(row: Row, notes: Notes) -> Iterator[tuple[str, str | None]]:
     yield from _listed(row, neighbours, "neighborhood_prompts", truth, notes)
 
 
-def _by_kind(row: Row, kinds: Mapping[str, Any], notes: Notes) -> Iterator[tuple[str, str | None]]:
+def _by_kind(row: Row, kinds: Mapping[str, Any], notes: ReadingNotes) -> Iterator[tuple[str, str | None]]:
     """KnowEdit's: lists of pairs by what they test (Relation_Specificity, Forgetfulness)."""
     for kind, pairs in kinds.items():
         name = f"locality.{kind}"
@@ -83,7 +83,7 @@ def _by_kind(row: Row, kinds: Mapping[str, Any], notes: Notes) -> Iterator[tuple
 
 
 def _listed(
-    row: Row, found: Any, name: str, truth: str | None, notes: Notes
+    row: Row, found: Any, name: str, truth: str | None, notes: ReadingNotes
 ) -> Iterator[tuple[str, str | None]]:
     """Prompts, or pairs of prompt and answer; `truth` answers those that stand alone."""
     items = [found] if isinstance(found, str | Mapping) else found or []
@@ -99,7 +99,9 @@ def _listed(
             yield row.as_text(item, where), truth
 
 
-def _paired(row: Row, name: str, answers: Sequence[str], notes: Notes) -> Iterator[tuple[str, str | None]]:
+def _paired(
+    row: Row, name: str, answers: Sequence[str], notes: ReadingNotes
+) -> Iterator[tuple[str, str | None]]:
     """A prompt in one field and its answer in another, or as many of both in lists."""
     given = next((answer for answer in answers if row.fields.get(answer)), answers[0])
     prompts, truths = structure(row.fields.get(name)), structure(row.fields.get(given))
@@ -115,7 +117,7 @@ def _paired(row: Row, name: str, answers: Sequence[str], notes: Notes) -> Iterat
         yield row.as_text(prompts, name), _answer(row, row.fields.get(given), given, notes)
 
 
-def _answer(row: Row, value: Any, name: str, notes: Notes) -> str | None:
+def _answer(row: Row, value: Any, name: str, notes: ReadingNotes) -> str | None:
     """A true answer; an empty one is a fault of the data that is counted, a missing one is none."""
     found = true_answer(row, value, name)
     notes.empty_answers += found is None and value is not None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from melo_cli.datasets.field_rows import FieldRows
-from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.reading_notes import ReadingNotes
 from melo_cli.datasets.related_prompts import REPHRASES
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row, kind_of, structure
@@ -27,11 +27,11 @@ class RewriteRows(FieldRows):
     target_field = "target_new"
     rephrase_fields = (*REPHRASES, "question")
 
-    def edits(self, rows: Iterable[Row], notes: Notes) -> Iterator[EditRequest]:
+    def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
         """The edits of all rows, in order."""
         yield from super().edits(_rewrites(rows), notes)
 
-    def unrelated(self, rows: Iterable[Row], notes: Notes) -> Iterator[tuple[str, str | None]]:
+    def unrelated(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[tuple[str, str | None]]:
         """The neighbourhood prompts of all rows, with the true object of the fact."""
         yield from super().unrelated(_rewrites(rows), notes)
 

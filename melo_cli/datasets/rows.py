@@ -33,10 +33,10 @@ class Row:
     fields: Mapping[str, Any]
     flat: bool = False
 
-    def error(self, what: str, mend: str | None = None) -> DatasetError:
+    def error(self, what: str, hint: str | None = None) -> DatasetError:
         """An error about this row, which it shows, to be raised by the caller."""
         shown = f"the row: {self.shown()}"
-        return DatasetError(what, where=self.where, mend=f"{mend}; {shown}" if mend else shown)
+        return DatasetError(what, where=self.where, hint=f"{hint}; {shown}" if hint else shown)
 
     def shown(self) -> str:
         """The row as JSON, shortened."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.reading_notes import ReadingNotes
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row
 from melo_cli.errors import DatasetError
@@ -15,7 +15,7 @@ _SLOT = "{}"
 _OF_ROME = ("relation_id", "target_true")
 
 
-def fill_in(row: Row, texts: list[str], subject: str | None, notes: Notes) -> list[str]:
+def fill_in(row: Row, texts: list[str], subject: str | None, notes: ReadingNotes) -> list[str]:
     """A prompt and its rephrases, the subject in the place of their `{}`.
 
     Braces are ordinary signs in a question about code: a prompt that has its subject already, or `{}` more
@@ -52,7 +52,7 @@ def filled_in(request: EditRequest, reporter: Reporter) -> EditRequest:
     return replace(request, prompt=prompt, rephrases=tuple(rephrases))
 
 
-def require_subjects(notes: Notes) -> None:
+def require_subjects(notes: ReadingNotes) -> None:
     """Where other rows of the data were templates, those with `{}` and no subject are, too.
 
     Raises:

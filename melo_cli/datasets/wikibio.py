@@ -12,7 +12,7 @@ from pathlib import Path
 from melo_cli.datasets.files import require_file
 from melo_cli.datasets.formats import RowFormat
 from melo_cli.datasets.lines import read_lines
-from melo_cli.datasets.reading_notes import Notes
+from melo_cli.datasets.reading_notes import ReadingNotes
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row
 from melo_cli.datasets.sentences import split_sentences
@@ -43,7 +43,7 @@ class WikiBioRows(RowFormat):
     def __init__(self, concepts: Path) -> None:
         self.concepts = concepts
 
-    def edits(self, rows: Iterable[Row], notes: Notes) -> Iterator[EditRequest]:
+    def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
         """One edit for each inaccurate sentence."""
         for row, name in self._named(rows):
             truth = split_sentences(row.text("wiki_bio_text"))
@@ -61,7 +61,7 @@ class WikiBioRows(RowFormat):
                         },
                     )
 
-    def accurate(self, rows: Iterable[Row], notes: Notes) -> Iterator[tuple[str, str]]:
+    def accurate(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[tuple[str, str]]:
         """The accurate sentences with their prompts."""
         for row, name in self._named(rows):
             for prompt, sentence, annotation in _passage(row, name):
@@ -74,7 +74,7 @@ class WikiBioRows(RowFormat):
             raise DatasetError(
                 f"holds {len(names)} names for {len(passages)} passages",
                 where=str(self.concepts),
-                mend=HOW_TO_NAME,
+                hint=HOW_TO_NAME,
             )
         yield from zip(passages, names, strict=True)
 
@@ -90,7 +90,7 @@ def read_concepts(path: Path) -> list[str]:
     for number, line in read_lines(path):
         name = line.strip().replace("-lrb- ", "").replace(" -rrb-", "")
         if not name:
-            raise DatasetError("the line is empty", where=f"{path}:{number}", mend="each line is a name")
+            raise DatasetError("the line is empty", where=f"{path}:{number}", hint="each line is a name")
         names.append(name)
     return names
 

@@ -13,5 +13,5 @@ def attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:
     try:
         return work(), None
     except Exception as error:  # noqa: BLE001  a library that is broken on a machine may raise anything
-        told = " ".join(str(error).split())
-        return None, f"{type(error).__name__}: {told}" if told else type(error).__name__
+        message = " ".join(str(error).split())
+        return None, f"{type(error).__name__}: {message}" if message else type(error).__name__

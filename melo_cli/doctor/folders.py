@@ -15,7 +15,7 @@ from melo_cli.runtime.projects import FOLDER, choose_project, store_path
 
 
 @dataclass(frozen=True)
-class Place:
+class Folder:
     """A folder.
 
     Attributes:
@@ -48,14 +48,14 @@ class FoundProject:
     fault: str | None = None
 
 
-def places() -> list[Place]:
+def places() -> list[Folder]:
     """This folder, its projects, and the two caches."""
-    here = [_place("this folder", Path.cwd(), counted=False)]
+    here = [_folder("this folder", Path.cwd(), counted=False)]
     if Path(FOLDER).is_dir():
-        here.append(_place("projects", Path.cwd() / FOLDER))
+        here.append(_folder("projects", Path.cwd() / FOLDER))
     hub, fault = attempt(_hub_cache)
-    there = _place("hub cache", hub) if hub is not None else Place("hub cache", "", None, None, fault)
-    return [*here, there, _place("melo cache", user_cache())]
+    there = _folder("hub cache", hub) if hub is not None else Folder("hub cache", "", None, None, fault)
+    return [*here, there, _folder("melo cache", user_cache())]
 
 
 def found_project() -> FoundProject:
@@ -77,12 +77,12 @@ def _read(path: Path) -> FoundProject:
     base = head.base
     here, fault = Path(base.name_or_path).is_dir(), None
     if here:
-        told = f"{base.describe()}, found"
+        description = f"{base.describe()}, found"
     elif Path(base.name_or_path).is_absolute():
-        told, fault = f"{base.describe()}, not there", "its base model has moved: name it with --base"
+        description, fault = f"{base.describe()}, not there", "its base model has moved: name it with --base"
     else:
-        told = f"{base.describe()}, {_cached(base.name_or_path, base.revision)}"
-    return FoundProject(head.name, str(path), head.format, head.newest.number, told, fault)
+        description = f"{base.describe()}, {_cached(base.name_or_path, base.revision)}"
+    return FoundProject(head.name, str(path), head.format, head.newest.number, description, fault)
 
 
 def _cached(name: str, revision: str | None) -> str:
@@ -97,9 +97,9 @@ def _hub_cache() -> Path:
     return Path(HF_HUB_CACHE)
 
 
-def _place(name: str, path: Path, *, counted: bool = True) -> Place:
+def _folder(name: str, path: Path, *, counted: bool = True) -> Folder:
     held = _held(path) if counted else None
-    return Place(name, str(path), held, *_disk(path))
+    return Folder(name, str(path), held, *_disk(path))
 
 
 def _disk(path: Path) -> tuple[int | None, str | None]:

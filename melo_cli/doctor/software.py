@@ -77,8 +77,8 @@ def devices() -> Sequence[Device]:
         return [cpu]
     found = [cpu]
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        told, _ = attempt(lambda number=number: torch.cuda.mem_get_info(number))  # type: ignore[misc]
-        free, total = told if told is not None else (None, None)
+        free_and_total, _ = attempt(lambda number=number: torch.cuda.mem_get_info(number))  # type: ignore[misc]
+        free, total = free_and_total if free_and_total is not None else (None, None)
         found.append(Device(f"cuda:{number}, {torch.cuda.get_device_name(number)}", total, free))
     if torch.backends.mps.is_available():
         found.append(Device("mps, within the memory of the cpu", None, None))

@@ -15,7 +15,7 @@ from melo_cli.errors import PromptError
 from melo_cli.models.encoding import EncodedEdit
 from melo_cli.paraphrase.paraphraser import Paraphraser
 from melo_cli.paraphrase.question_frames import Wordings
-from melo_cli.paraphrase.subject_swaps import plain
+from melo_cli.paraphrase.subject_swaps import normalized
 from melo_cli.runtime.inference import same_answer
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.model import Record
@@ -123,18 +123,20 @@ class Editor:
         recipe = self._open.recipe
         count = recipe.training.variants
         drawn = random.Random(f"{recipe.seed}:{request.prompt}")
-        asked = {plain(text) for text in request.rephrases if not self._seen(text)}
+        asked = {normalized(text) for text in request.rephrases if not self._seen(text)}
         known = [
-            text for text in self._wordings.of(request.prompt, request.subject) if plain(text) not in asked
+            text
+            for text in self._wordings.of(request.prompt, request.subject)
+            if normalized(text) not in asked
         ]
-        told = drawn.sample(sorted(known), min(count, len(known)))
-        if len(told) == count:
-            return told
+        known_texts = drawn.sample(sorted(known), min(count, len(known)))
+        if len(known_texts) == count:
+            return known_texts
         question = self._open.routed.router.recorder.question(record)
         made = self._paraphraser.paraphrases(
-            request.prompt, request.subject, question, count - len(told), drawn
+            request.prompt, request.subject, question, count - len(known_texts), drawn
         )
-        return [*told, *(text for text in made if plain(text) not in asked)]
+        return [*known_texts, *(text for text in made if normalized(text) not in asked)]
 
     def _variant(self, text: str, request: EditRequest) -> EncodedEdit | None:
         """None where the model does not take a text that has grown longer than the prompt."""
@@ -146,13 +148,13 @@ class Editor:
     def _present_answers(
         self, requests: Sequence[EditRequest], encoded: Sequence[EncodedEdit]
     ) -> list[_Present]:
-        asker = self._open.asker
-        routes = asker.routes([request.prompt for request in requests])
+        inference = self._open.inference
+        routes = inference.routes([request.prompt for request in requests])
         blocks = [route.fired.block if route.fired is not None else None for route in routes]
         lengths = answer_lengths(encoded)
         if len(requests) == 1:  # one is shown as the user would see it
             lengths = [max(lengths[0], self._open.recipe.generation.max_new_tokens)]
-        answers = asker.answers([edit.prompt_ids for edit in encoded], blocks, lengths)
+        answers = inference.answers([edit.prompt_ids for edit in encoded], blocks, lengths)
         project = self._writer.project
         fired = [project.edit(route.fired.edit_id).prompt if route.fired else None for route in routes]
         return [_Present(answer, prompt) for answer, prompt in zip(answers, fired, strict=True)]

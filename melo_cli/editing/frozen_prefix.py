@@ -15,7 +15,7 @@ _PLAIN = (bool, int, float, str, torch.dtype, torch.device, type(None))
 
 
 @contextmanager
-def fixed_part_run_once(model: nn.Module) -> Iterator[None]:
+def frozen_prefix_run_once(model: nn.Module) -> Iterator[None]:
     """Inside the block, passes over one and the same batch run only what depends on trained parameters.
 
     The first pass is an ordinary one. A module that took and gave nothing that requires a gradient lies

@@ -22,15 +22,15 @@ def requests_of(recipe: Recipe, reporter: Reporter) -> list[EditRequest]:
         MeloError: it names no data set, the data cannot be read, or its training section does not fit.
     """
     if recipe.dataset is None:
-        raise RecipeError("the recipe has no data set", where=recipe.name, mend="add dataset.edits")
+        raise RecipeError("the recipe has no data set", where=recipe.name, hint="add dataset.edits")
     check_training_section(recipe.training)
     return load_edits(recipe.dataset, recipe.task, reporter)
 
 
 def settings_digest(recipe: Recipe) -> str:
     """Stands for all that decides whether an edit takes: where they have not changed, nor does the result."""
-    told = recipe.to_mapping()
-    parts = json.dumps([told[name] for name in ("lora", "training", "seed")], sort_keys=True)
+    mapping = recipe.to_mapping()
+    parts = json.dumps([mapping[name] for name in ("lora", "training", "seed")], sort_keys=True)
     return hashlib.sha256(parts.encode("utf-8")).hexdigest()[:16]
 
 

@@ -123,7 +123,7 @@ def _require_different_keys(opened: OpenProject, requests: Sequence[EditRequest]
             f"the key at {opened.recipe.key.layer} with pooling {opened.recipe.key.pooling} is the same for "
             "every prompt",
             where="key.layer",
-            mend="name a higher layer, set key.pooling=mean, or leave routing.scope and key.radius out",
+            hint="name a higher layer, set key.pooling=mean, or leave routing.scope and key.radius out",
         )
 
 
@@ -151,5 +151,5 @@ def _require_same_settings(recipe: Recipe, kept: Recipe, path: Path, free: Seque
             raise RecipeError(
                 f"{dotted} is {ours!r}, but the project's edits were made with {theirs!r}",
                 where=str(path),
-                mend=f"keep it, {calibrate}or start another project with --project",
+                hint=f"keep it, {calibrate}or start another project with --project",
             )

@@ -108,12 +108,12 @@ def _short_of_memory(
         return None
     whose = f"on {device} " if device.type == "cuda" else ""
     options = _remedy(needs, sizes, recipe, device, free)
-    mend = f"add {options}" if options else "take a smaller model, or a machine with more memory"
+    hint = f"add {options}" if options else "take a smaller model, or a machine with more memory"
     return RoomError(
         f"it needs about {about_bytes(found.memory)} of memory {whose}({about_bytes(found.model)} for the "
         f"model), and {about_bytes(free)} are free",
         where=recipe.model.described,
-        mend=f"{mend}; --force goes on all the same",
+        hint=f"{hint}; --force goes on all the same",
     )
 
 
@@ -149,6 +149,6 @@ def _short_of_disk(found: Needs, path: Path) -> MeloError | None:
     return RoomError(
         f"the project needs about {about_bytes(found.disk)} of disk, and {about_bytes(free)} are free",
         where=str(path),
-        mend="make room, name a folder on another disk with --project, or set a lower lora.rank or a larger "
+        hint="make room, name a folder on another disk with --project, or set a lower lora.rank or a larger "
         "training.batch_size; --force goes on all the same",
     )

@@ -16,7 +16,7 @@ from melo_cli.editing.plan import batches, recorded_edits, remaining, requests_o
 from melo_cli.editing.project_setup import open_or_create
 from melo_cli.editing.resource_check import require_room
 from melo_cli.editing.resource_estimate import Needs
-from melo_cli.editing.side_effects import Aftermath, aftermath_of
+from melo_cli.editing.side_effects import SideEffects, side_effects_of
 from melo_cli.editing.time_estimate import FEW, Forecast, StepTimer
 from melo_cli.errors import DatasetError
 from melo_cli.models.class_labels import with_class_names
@@ -41,7 +41,7 @@ class EditSummary:
         left: edits that an interruption left to the next run.
         seconds: time in batches, loading left out.
         calibration: what was measured before the first edit, where the recipe leaves the key to that.
-        aftermath: what else a single edit answers; None where it did not take.
+        side_effects: what else a single edit answers; None where it did not take.
     """
 
     project: str
@@ -53,7 +53,7 @@ class EditSummary:
     seconds: float = 0.0
     store_bytes: int = 0
     calibration: Calibration | None = None
-    aftermath: Aftermath | None = None
+    side_effects: SideEffects | None = None
 
     def count(self, status: str) -> int:
         """How many edits this run recorded with `status`."""
@@ -117,7 +117,7 @@ def edit_first(
     require_writable(path)
     require_room(recipe, [request], path, reporter, force=force)
     opened, calibration = open_or_create(recipe, [request], path, reporter, command=command)
-    return replace(_with_aftermath(opened, request, reporter, command), calibration=calibration)
+    return replace(_with_side_effects(opened, request, reporter, command), calibration=calibration)
 
 
 def edit_single(
@@ -131,10 +131,10 @@ def edit_single(
         MeloError: there is no such project, or the edit does not fit the model.
     """
     require_writable(path)
-    return _with_aftermath(open_project(path, base=base), request, reporter, command)
+    return _with_side_effects(open_project(path, base=base), request, reporter, command)
 
 
-def _with_aftermath(
+def _with_side_effects(
     opened: OpenProject, request: EditRequest, reporter: Reporter, command: str
 ) -> EditSummary:
     """Make one edit, and see what else it answers where it took."""
@@ -142,7 +142,9 @@ def _with_aftermath(
     if summary.failures:
         return summary
     (outcome,) = summary.outcomes
-    return replace(summary, aftermath=aftermath_of(opened, request, outcome.edit_id, _paraphraser(opened)))
+    return replace(
+        summary, side_effects=side_effects_of(opened, request, outcome.edit_id, _paraphraser(opened))
+    )
 
 
 def edit_opened(

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from melo_cli.editing.frozen_prefix import fixed_part_run_once
+from melo_cli.editing.frozen_prefix import frozen_prefix_run_once
 from melo_cli.editing.fused_activations import fused_activations
 from melo_cli.editing.last_block import last_block_where_read
 from melo_cli.models.base_model import BaseModel
@@ -50,7 +50,7 @@ class Shortcuts:
             if self.last_block:
                 undo.enter_context(last_block_where_read(base.model))
             if self.fixed_part:
-                undo.enter_context(fixed_part_run_once(base.model))
+                undo.enter_context(frozen_prefix_run_once(base.model))
             yield
 
     def losses(self, base: BaseModel, batch: TargetBatch) -> Tensor:
@@ -73,12 +73,12 @@ def shortcuts_for(base: BaseModel, tuner: DynamicLoraModel, edits: Sequence[Enco
     It is tried once for each wrapped model, on the first of its edits.
     """
     if tuner not in _found:
-        trial = _Trial(base, tuner, edits[:_ROWS])
-        _found[tuner] = next((each for each in _MOST_FIRST if trial.holds(each)), _NONE)
+        check = _EquivalenceCheck(base, tuner, edits[:_ROWS])
+        _found[tuner] = next((each for each in _MOST_FIRST if check.holds(each)), _NONE)
     return _found[tuner]
 
 
-class _Trial:
+class _EquivalenceCheck:
     """One block with random values, and what the plain pass makes of it."""
 
     def __init__(self, base: BaseModel, tuner: DynamicLoraModel, edits: Sequence[EncodedEdit]) -> None:

@@ -14,7 +14,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Aftermath:
+class SideEffects:
     """Prompts beside an edit's own, by what became of them.
 
     Attributes:
@@ -28,9 +28,9 @@ class Aftermath:
     moved: tuple[str, ...]
 
 
-def aftermath_of(
+def side_effects_of(
     opened: OpenProject, request: EditRequest, edit_id: str, paraphraser: Paraphraser
-) -> Aftermath:
+) -> SideEffects:
     """Route what people may ask near an edit: questions of the corpus about its subject, and its locality.
 
     Args:
@@ -42,9 +42,9 @@ def aftermath_of(
     own = {request.prompt, *request.rephrases}
     near = [text for text in near if text not in own]
     stay = [prompt for prompt, _ in request.locality]
-    routes = opened.asker.routes([*near, *stay])
+    routes = opened.inference.routes([*near, *stay])
     fired = [route.fired is not None and route.fired.edit_id == edit_id for route in routes[: len(near)]]
-    return Aftermath(
+    return SideEffects(
         tuple(text for text, fires in zip(near, fired, strict=True) if fires)[:_SHOWN],
         tuple(text for text, fires in zip(near, fired, strict=True) if not fires)[:_SHOWN],
         tuple(text for text, route in zip(stay, routes[len(near) :], strict=True) if route.fired is not None),

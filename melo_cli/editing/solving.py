@@ -159,7 +159,7 @@ def _answers(
         for name, block in zip(names, trained, strict=True):
             blocks.put(name, block.slices)
         answers = iter(
-            opened.asker.answers([edit.prompt_ids for edit in edits], owners, answer_lengths(edits))
+            opened.inference.answers([edit.prompt_ids for edit in edits], owners, answer_lengths(edits))
         )
     finally:
         for name in names:

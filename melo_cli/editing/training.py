@@ -77,17 +77,19 @@ def train_blocks(
     Args:
         on_step: told, at each step, the mean loss of the blocks that it moves.
     """
-    started = [_Growing.start(tuner, edits, training, rank=rank, scale=scale, seed=seed) for edits in batches]
-    waiting, flying = list(started), list[_Growing]()
-    while waiting or flying:
-        room = training.blocks_in_flight - len(flying)
-        flying, waiting = flying + waiting[:room], waiting[room:]
-        flying = _fly(base, tuner, flying, training, on_step)
+    started = [
+        _BlockInTraining.start(tuner, edits, training, rank=rank, scale=scale, seed=seed) for edits in batches
+    ]
+    waiting, running = list(started), list[_BlockInTraining]()
+    while waiting or running:
+        room = training.blocks_in_flight - len(running)
+        running, waiting = running + waiting[:room], waiting[room:]
+        running = _train_in_parallel(base, tuner, running, training, on_step)
     return [block.trained(tuner) for block in started]
 
 
 @dataclass
-class _Growing:
+class _BlockInTraining:
     """A block in training.
 
     Attributes:
@@ -110,7 +112,7 @@ class _Growing:
         rank: int,
         scale: float,
         seed: int,
-    ) -> _Growing:
+    ) -> _BlockInTraining:
         parameters = initial_parameters(tuner, rank=rank, seed=seed)
         return cls(edits, parameters, scale, Schedule(training, parameters))
 
@@ -135,25 +137,25 @@ def initial_parameters(tuner: DynamicLoraModel, *, rank: int, seed: int) -> list
     return parameters
 
 
-def _fly(
+def _train_in_parallel(
     base: BaseModel,
     tuner: DynamicLoraModel,
-    blocks: list[_Growing],
+    blocks: list[_BlockInTraining],
     training: TrainingSection,
     on_step: OnStep | None,
-) -> list[_Growing]:
+) -> list[_BlockInTraining]:
     """Train `blocks` side by side until half of them are done, and give back those that are not."""
-    stack = _Stack(base, tuner, blocks)
+    stack = _ParameterStack(base, tuner, blocks)
     alive = list(range(len(blocks)))
     shortcuts = shortcuts_for(base, tuner, blocks[0].edits)
     with tuner.using(stack.banks, stack.rows), shortcuts.applied(base):
         while 2 * len(alive) > len(blocks):
             means, worst = stack.losses(base, shortcuts)
-            told = _Told(torch.stack([means.detach(), worst.neg().exp()]))
+            on_host = _HostCopy(torch.stack([means.detach(), worst.neg().exp()]))
             ahead = _runs_ahead(means)
             if ahead:  # it takes the gradients while the host waits for the forward pass alone
                 stack.take_gradients(means)
-            now, least = told.read()
+            now, least = on_host.read()
             if training.stop_at is not None:
                 alive = [k for k in alive if not (blocks[k].losses and least[k] >= training.stop_at)]
                 if not alive:
@@ -169,7 +171,7 @@ def _fly(
     return [blocks[k] for k in alive]
 
 
-class _Told:
+class _HostCopy:
     """Figures on their way to the host; the device goes on with what comes behind them."""
 
     def __init__(self, figures: Tensor) -> None:
@@ -191,7 +193,7 @@ def _runs_ahead(tensor: Tensor) -> bool:
     return tensor.is_cuda
 
 
-class _Stack:
+class _ParameterStack:
     """The parameters and edits of `K` blocks as one batch; each block sees its own part of both.
 
     Attributes:
@@ -199,7 +201,7 @@ class _Stack:
         rows: each row's block; every block has as many rows as the one with the most edits.
     """
 
-    def __init__(self, base: BaseModel, tuner: DynamicLoraModel, blocks: Sequence[_Growing]) -> None:
+    def __init__(self, base: BaseModel, tuner: DynamicLoraModel, blocks: Sequence[_BlockInTraining]) -> None:
         self._blocks = blocks
         self._stacked = [
             _stacked(parts) for parts in zip(*(block.parameters for block in blocks), strict=True)

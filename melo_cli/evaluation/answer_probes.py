@@ -8,24 +8,24 @@ from typing import Protocol, TypeVar
 
 from melo_cli.errors import ProjectError
 from melo_cli.evaluation.probes import Probe, ProbeSet
-from melo_cli.evaluation.probing import Answered, ask
-from melo_cli.evaluation.report import AnsweredSets
+from melo_cli.evaluation.probing import ProbeAnswers, ask
+from melo_cli.evaluation.report import AnswerSets
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.inference import Advance
 from melo_cli.runtime.loading import OpenProject
 
-Asked = TypeVar("Asked", list[Probe], list[Answered])
+Asked = TypeVar("Asked", list[Probe], list[ProbeAnswers])
 
 
 class Again(Protocol):
     """Asks probes again that were asked before."""
 
     def __call__(
-        self, opened: OpenProject, rows: Sequence[Answered], advance: Advance, *, generate: bool
-    ) -> list[Answered]: ...
+        self, opened: OpenProject, rows: Sequence[ProbeAnswers], advance: Advance, *, generate: bool
+    ) -> list[ProbeAnswers]: ...
 
 
-def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> AnsweredSets:
+def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> AnswerSets:
     """Both models' answers to all probes.
 
     Raises:
@@ -33,29 +33,29 @@ def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> 
     """
     if not probes.edits:
         raise ProjectError(
-            "the project has no live edit", where=str(opened.project.path), mend="make some with `melo edit`"
+            "the project has no live edit", where=str(opened.project.path), hint="make some with `melo edit`"
         )
     with _progress(reporter, "asking", probes.groups()) as advance:
         return _each(probes.groups(), lambda group, generate: ask(opened, group, advance, generate=generate))
 
 
 def answer_again(
-    opened: OpenProject, sets: AnsweredSets, again: Again, reporter: Reporter, label: str = "asking"
-) -> AnsweredSets:
+    opened: OpenProject, sets: AnswerSets, again: Again, reporter: Reporter, label: str = "asking"
+) -> AnswerSets:
     """The same probes with other answers in the edited model's place.
 
     Args:
         again: `probing.ask_anew` for those of the weights as they are now, `probing.ask_routed` for those
-            that the routes and blocks of `opened.asker` give.
+            that the routes and blocks of `opened.inference` give.
     """
     with _progress(reporter, label, sets.groups()) as advance:
         return _each(sets.groups(), lambda group, generate: again(opened, group, advance, generate=generate))
 
 
-def _each(groups: Sequence[Asked], ask: Callable[[Asked, bool], list[Answered]]) -> AnsweredSets:
+def _each(groups: Sequence[Asked], ask: Callable[[Asked, bool], list[ProbeAnswers]]) -> AnswerSets:
     """Every group asked; the last one, accurate text, is scored but not answered."""
     edits, rephrases, same_subject, hard, unrelated = (ask(group, True) for group in groups[:-1])
-    return AnsweredSets(edits, rephrases, same_subject, hard, unrelated, ask(groups[-1], False))
+    return AnswerSets(edits, rephrases, same_subject, hard, unrelated, ask(groups[-1], False))
 
 
 @contextmanager

@@ -9,7 +9,12 @@ from melo_cli.datasets import aliases_in, load_accurate, load_hard, load_localit
 from melo_cli.errors import PromptError
 from melo_cli.evaluation.same_subject import questions_of_others
 from melo_cli.models.class_labels import class_name
-from melo_cli.paraphrase.subject_swaps import asks_of_same_subject, is_hard_locality, plain, subject_swaps
+from melo_cli.paraphrase.subject_swaps import (
+    asks_of_same_subject,
+    is_hard_locality,
+    normalized,
+    subject_swaps,
+)
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 from store.records import EditView
@@ -199,9 +204,9 @@ def _hard_of_data(opened: OpenProject, live: Sequence[EditView], reporter: Repor
     dataset = opened.recipe.dataset
     if dataset is None:
         return []
-    edited = {plain(edit.record.subject) for edit in live if edit.record.subject}
+    edited = {normalized(edit.record.subject) for edit in live if edit.record.subject}
     rows = load_hard(dataset, opened.recipe.task, reporter)
-    free = [row for row in rows if row.subject is None or plain(row.subject) not in edited]
+    free = [row for row in rows if row.subject is None or normalized(row.subject) not in edited]
     return [Probe(row.prompt, None) for row in free if _fits(opened, row.prompt)]
 
 

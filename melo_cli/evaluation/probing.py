@@ -17,7 +17,7 @@ _MOST_AGAIN = 100
 
 
 @dataclass(frozen=True)
-class Answered:
+class ProbeAnswers:
     """One probe's route, answers and teacher-forced scores.
 
     Attributes:
@@ -59,7 +59,7 @@ class Answered:
 
 def ask(
     opened: OpenProject, probes: Sequence[Probe], advance: Advance, *, generate: bool = True
-) -> list[Answered]:
+) -> list[ProbeAnswers]:
     """Route every probe, and take both models' answers to it.
 
     Args:
@@ -68,22 +68,22 @@ def ask(
     encoded = [_encode(opened, probe) for probe in probes]
     base = _reply(opened, encoded, [None] * len(probes), advance, generate=generate)
     rows = [
-        Answered(probe, None, reply.answer, reply.answer, reply.scores, reply.scores)
+        ProbeAnswers(probe, None, reply.answer, reply.answer, reply.scores, reply.scores)
         for probe, reply in zip(probes, base, strict=True)
     ]
     return ask_routed(opened, rows, None, generate=generate)
 
 
 def ask_routed(
-    opened: OpenProject, rows: Sequence[Answered], advance: Advance | None, *, generate: bool = True
-) -> list[Answered]:
-    """The same probes with the routes and answers of `opened.asker` in the edited model's place.
+    opened: OpenProject, rows: Sequence[ProbeAnswers], advance: Advance | None, *, generate: bool = True
+) -> list[ProbeAnswers]:
+    """The same probes with the routes and answers of `opened.inference` in the edited model's place.
 
     A prompt routed to the base is answered by the same weights in both models, so it is not asked again, and
     agrees by construction; `unfired_again` asks some of them.
     """
     encoded = [_encode(opened, row.probe) for row in rows]
-    routes = opened.asker.routes([row.probe.prompt for row in rows])
+    routes = opened.inference.routes([row.probe.prompt for row in rows])
     targets = {edit.edit_id: edit.target for edit in opened.project.edits()}
     fired = [(index, route.fired) for index, route in enumerate(routes) if route.fired is not None]
     replies = _reply(
@@ -106,8 +106,8 @@ def ask_routed(
 
 
 def ask_anew(
-    opened: OpenProject, rows: Sequence[Answered], advance: Advance, *, generate: bool = True
-) -> list[Answered]:
+    opened: OpenProject, rows: Sequence[ProbeAnswers], advance: Advance, *, generate: bool = True
+) -> list[ProbeAnswers]:
     """The same probes answered by the weights as they are now, with no route, in the edited model's place."""
     encoded = [_encode(opened, row.probe) for row in rows]
     replies = _reply(opened, encoded, [None] * len(rows), advance, generate=generate)
@@ -124,7 +124,7 @@ def ask_anew(
     ]
 
 
-def unfired_again(opened: OpenProject, rows: Sequence[Answered]) -> tuple[int, int]:
+def unfired_again(opened: OpenProject, rows: Sequence[ProbeAnswers]) -> tuple[int, int]:
     """Route and ask again, among prompts that an edit answers, some prompts that none does.
 
     They stand in the same batches, so that a block which reached another row than its own would show.
@@ -136,17 +136,17 @@ def unfired_again(opened: OpenProject, rows: Sequence[Answered]) -> tuple[int, i
     fired = _spread([row for row in rows if row.fired], _MOST_AGAIN)
     unfired = _spread([row for row in rows if not row.fired], _MOST_AGAIN)
     mixed = [*fired, *unfired]
-    routes = opened.asker.routes([row.probe.prompt for row in mixed])
+    routes = opened.inference.routes([row.probe.prompt for row in mixed])
     blocks = [route.fired.block if route.fired is not None else None for route in routes]
     encoded = [_encode(opened, row.probe) for row in mixed]
-    answers = opened.asker.answers(
+    answers = opened.inference.answers(
         [edit.prompt_ids for edit in encoded], blocks, [_limit(opened, edit) for edit in encoded]
     )
     pairs = zip(unfired, answers[len(fired) :], strict=True)
     return len(unfired), sum(same_answer(answer, row.base) for row, answer in pairs)
 
 
-def _spread(rows: Sequence[Answered], most: int) -> list[Answered]:
+def _spread(rows: Sequence[ProbeAnswers], most: int) -> list[ProbeAnswers]:
     """At most so many, at even distances over all."""
     count = min(most, len(rows))
     return [rows[at * len(rows) // count] for at in range(count)]
@@ -167,16 +167,16 @@ def _reply(
     generate: bool,
 ) -> list[_Reply]:
     """One model's answers, and its scores where there is a truth."""
-    asker = opened.asker
+    inference = opened.inference
     known = [index for index, edit in enumerate(encoded) if edit.target_ids]
-    found = asker.scores([encoded[i] for i in known], [blocks[i] for i in known])
+    found = inference.scores([encoded[i] for i in known], [blocks[i] for i in known])
     scores = dict(zip(known, found, strict=True))
     answers = [""] * len(encoded)
     if not opened.routed.base.kind.generates:
         # A classifier's answer is its first choice, which the scores hold already.
         answers = [opened.encoder.text(scores[i].choices) if i in scores else "" for i in range(len(encoded))]
     unanswered = [i for i, answer in enumerate(answers) if not answer] if generate else []
-    written = asker.answers(
+    written = inference.answers(
         [encoded[i].prompt_ids for i in unanswered],
         [blocks[i] for i in unanswered],
         [_limit(opened, encoded[i]) for i in unanswered],

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from melo_cli.evaluation.probing import Answered
+from melo_cli.evaluation.probing import ProbeAnswers
 from melo_cli.evaluation.protocols import MADE, measured
 from melo_cli.evaluation.results import Result
 from melo_cli.evaluation.statistics import mean, token_f1, wilson_interval
@@ -99,17 +99,17 @@ class EvalReport:
 
 
 @dataclass(frozen=True)
-class AnsweredSets:
+class AnswerSets:
     """All probes, answered."""
 
-    edits: list[Answered]
-    rephrases: list[Answered]
-    same_subject: list[Answered]
-    hard: list[Answered]
-    unrelated: list[Answered]
-    accurate: list[Answered]
+    edits: list[ProbeAnswers]
+    rephrases: list[ProbeAnswers]
+    same_subject: list[ProbeAnswers]
+    hard: list[ProbeAnswers]
+    unrelated: list[ProbeAnswers]
+    accurate: list[ProbeAnswers]
 
-    def groups(self) -> list[list[Answered]]:
+    def groups(self) -> list[list[ProbeAnswers]]:
         """The groups in the order of `results.KINDS`."""
         return [self.edits, self.rephrases, self.same_subject, self.hard, self.unrelated, self.accurate]
 
@@ -118,8 +118,8 @@ class AnsweredSets:
 class _Side:
     """Reads either model's half of an answered probe."""
 
-    answer: Callable[[Answered], str]
-    scores: Callable[[Answered], TokenScores | None]
+    answer: Callable[[ProbeAnswers], str]
+    scores: Callable[[ProbeAnswers], TokenScores | None]
     is_base: bool
 
 
@@ -127,7 +127,7 @@ _BASE = _Side(lambda row: row.base, lambda row: row.base_scores, is_base=True)
 _EDITED = _Side(lambda row: row.edited, lambda row: row.edited_scores, is_base=False)
 
 
-def metrics(sets: AnsweredSets, kind: ModelKind, *, edited: bool) -> JSONObject:
+def metrics(sets: AnswerSets, kind: ModelKind, *, edited: bool) -> JSONObject:
     """The METRICS object of one model.
 
     Shares by generation are exact matches; by teacher forcing, the mean share of target tokens that are
@@ -163,7 +163,7 @@ def metrics(sets: AnsweredSets, kind: ModelKind, *, edited: bool) -> JSONObject:
     }
 
 
-def _with_truth(rows: Sequence[Answered]) -> list[Answered]:
+def _with_truth(rows: Sequence[ProbeAnswers]) -> list[ProbeAnswers]:
     return [row for row in rows if row.probe.truth is not None]
 
 
@@ -174,7 +174,7 @@ def _sources(kind: str, rows: Sequence[Result]) -> str:
     return ", ".join(parts)
 
 
-def _share(rows: Sequence[Answered], side: _Side, kind: ModelKind) -> JSONObject | None:
+def _share(rows: Sequence[ProbeAnswers], side: _Side, kind: ModelKind) -> JSONObject | None:
     if not rows:
         return None
     right = sum(row.right(side.answer(row)) for row in rows)
@@ -190,12 +190,12 @@ def _share(rows: Sequence[Answered], side: _Side, kind: ModelKind) -> JSONObject
     return figures
 
 
-def _f1(row: Answered, side: _Side) -> float:
+def _f1(row: ProbeAnswers, side: _Side) -> float:
     """F1 with the answer that is nearest among those that count as right, as SQuAD takes it."""
     return max(token_f1(side.answer(row), text) for text in (row.probe.truth or "", *row.probe.aliases))
 
 
-def _agreement(rows: Sequence[Answered], side: _Side, kind: ModelKind) -> JSONObject | None:
+def _agreement(rows: Sequence[ProbeAnswers], side: _Side, kind: ModelKind) -> JSONObject | None:
     if not rows or side.is_base:
         return None
     same = sum(row.agrees for row in rows)
@@ -212,11 +212,13 @@ def _agreement(rows: Sequence[Answered], side: _Side, kind: ModelKind) -> JSONOb
     }
 
 
-def _routed_share(rows: Sequence[Answered], side: _Side, holds: Callable[[Answered], bool]) -> float | None:
+def _routed_share(
+    rows: Sequence[ProbeAnswers], side: _Side, holds: Callable[[ProbeAnswers], bool]
+) -> float | None:
     if side.is_base or any(row.route is None for row in rows):
         return None
     return mean([float(holds(row)) for row in rows])
 
 
-def _perplexity(rows: Sequence[Answered], side: _Side) -> float | None:
+def _perplexity(rows: Sequence[ProbeAnswers], side: _Side) -> float | None:
     return perplexity([scores for row in rows if (scores := side.scores(row)) is not None])

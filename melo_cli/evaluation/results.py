@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from melo_cli.errors import MeloError
-from melo_cli.evaluation.probing import Answered
+from melo_cli.evaluation.probing import ProbeAnswers
 from melo_cli.runtime.inference import TokenScores
 from melo_cli.scope.core.rules import Candidate
 
@@ -85,7 +85,7 @@ _SCHEMA = pa.schema(
 )
 
 
-def results_of(kind: str, rows: Iterable[Answered], threshold: float | None = None) -> list[Result]:
+def results_of(kind: str, rows: Iterable[ProbeAnswers], threshold: float | None = None) -> list[Result]:
     """The rows of one kind of probe.
 
     Args:
@@ -107,7 +107,7 @@ def write_results(results: Sequence[Result], path: Path) -> None:
         raise MeloError(f"the results cannot be written ({error})", where=str(path)) from error
 
 
-def _result(kind: str, row: Answered, threshold: float | None) -> Result:
+def _result(kind: str, row: ProbeAnswers, threshold: float | None) -> Result:
     known = row.probe.truth is not None and kind != "accurate"
     fired = row.route.fired if row.route is not None else None
     # The cluster that fired speaks for its probe; else the nearest neuron's.

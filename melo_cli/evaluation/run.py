@@ -11,7 +11,7 @@ from melo_cli.evaluation.baselines import BaselineSettings, run_baseline
 from melo_cli.evaluation.probes import collect_probes, nothing_seen
 from melo_cli.evaluation.probing import unfired_again
 from melo_cli.evaluation.protocols import PAPER, STRICT, published
-from melo_cli.evaluation.report import AnsweredSets, EvalReport, metrics
+from melo_cli.evaluation.report import AnswerSets, EvalReport, metrics
 from melo_cli.evaluation.results import KINDS, Result, results_of
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
@@ -65,7 +65,7 @@ def evaluate(
     )
 
 
-def _results(opened: OpenProject, sets: AnsweredSets) -> list[Result]:
+def _results(opened: OpenProject, sets: AnswerSets) -> list[Result]:
     rule = opened.routed.router.rule
     threshold = probability(rule.threshold) if isinstance(rule, Verified) else None
     return [

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from melo_cli.errors import ArtefactError
-from melo_cli.exporting.expected_outputs import promise
+from melo_cli.exporting.expected_outputs import expected_outputs
 from melo_cli.exporting.standalone import ask_artefact
-from melo_cli.exporting.worker import run_apart
+from melo_cli.exporting.worker import run_in_worker
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 
@@ -36,7 +36,9 @@ def check_artefact(
     request = {"count": count}
     in_memory = opened.routed.base.has_weights
     promised = (
-        promise(opened, request, reporter) if in_memory else run_apart("promise", opened, request, reporter)
+        expected_outputs(opened, request, reporter)
+        if in_memory
+        else run_in_worker("promise", opened, request, reporter)
     )
     promises = promised["promises"]
     base = opened.routed.base
@@ -52,11 +54,11 @@ def check_artefact(
         "questions": [{"ids": each["ids"], "options": each["options"]} for each in promises],
     }
     reporter.info(f"asking the {format_name} folder the same {len(promises)} prompts in a fresh process")
-    _compare(promises, ask_apart(asked))
+    _compare(promises, ask_in_worker(asked))
     return len(promises)
 
 
-def ask_apart(request: dict[str, Any]) -> list[dict[str, Any]]:
+def ask_in_worker(request: dict[str, Any]) -> list[dict[str, Any]]:
     """The artefact's answers, from a fresh process that has nothing of melo.
 
     Raises:

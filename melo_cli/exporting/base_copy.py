@@ -33,7 +33,7 @@ def require_checkpoint(opened: OpenProject) -> None:
             "its base is a GGUF file, and a checkpoint of safetensors cannot be made of it without a loss of "
             "what it is",
             where=opened.recipe.model.described,
-            mend="use --format peft, whose adapters go beside the file, or edit the model's safetensors",
+            hint="use --format peft, whose adapters go beside the file, or edit the model's safetensors",
         )
 
 

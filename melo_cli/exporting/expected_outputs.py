@@ -20,7 +20,7 @@ _NEW_TOKENS = 16
 
 
 @dataclass(frozen=True)
-class Promise:
+class ExpectedOutput:
     """One prompt with what it is to be answered.
 
     Attributes:
@@ -37,7 +37,7 @@ class Promise:
     answer: list[int]
 
 
-def promise(opened: OpenProject, request: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+def expected_outputs(opened: OpenProject, request: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Ask the project edits, rephrases and unrelated prompts, each alone.
 
     Args:
@@ -51,7 +51,7 @@ def promise(opened: OpenProject, request: dict[str, Any], reporter: Reporter) ->
     promises = []
     with reporter.progress("asking the project", len(asked), "prompts") as progress:
         for prompt in asked:
-            promises.append(vars(_promise(opened, prompt)))
+            promises.append(vars(_expected_output(opened, prompt)))
             progress.advance()
     model = opened.routed.base.model
     return {
@@ -62,7 +62,7 @@ def promise(opened: OpenProject, request: dict[str, Any], reporter: Reporter) ->
 
 
 @torch.no_grad()
-def _promise(opened: OpenProject, prompt: str) -> Promise:
+def _expected_output(opened: OpenProject, prompt: str) -> ExpectedOutput:
     ids = list(opened.encoder.prompt(prompt))
     inputs = torch.tensor([ids], device=opened.routed.device)
     mask = torch.ones_like(inputs)
@@ -75,4 +75,4 @@ def _promise(opened: OpenProject, prompt: str) -> Promise:
         written = opened.routed.generate(inputs, mask, generation_config=GenerationConfig(**options))
         answer = written[0].tolist()
     fired = opened.routed.routes[0].fired
-    return Promise(prompt, ids, options, fired.block if fired is not None else None, answer)
+    return ExpectedOutput(prompt, ids, options, fired.block if fired is not None else None, answer)

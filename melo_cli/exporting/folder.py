@@ -79,13 +79,13 @@ def _require_free(target: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ExportError(
-            "it exists already", where=str(target), mend="choose another folder or add --overwrite"
+            "it exists already", where=str(target), hint="choose another folder or add --overwrite"
         )
     if not (target / RECORD).is_file():
         raise ExportError(
             "it is no folder that melo exported, and is not overwritten",
             where=str(target),
-            mend="choose another folder",
+            hint="choose another folder",
         )
 
 

@@ -15,7 +15,7 @@ from melo_cli.exporting.merging.checkpoint import require_plain, write_checkpoin
 from melo_cli.exporting.merging.methods import Merge, MergeSettings, merge
 from melo_cli.exporting.merging.retention import Figures, measure
 from melo_cli.exporting.model_card import merged_card
-from melo_cli.exporting.worker import run_apart
+from melo_cli.exporting.worker import run_in_worker
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 
@@ -46,7 +46,7 @@ class Floors:
                     f"{named[metric]} of the merged model is {share['generation']:.3f}, below {floor:g}; "
                     "nothing was put in place",
                     where="melo export",
-                    mend="use --format routed, or another --merge-method",
+                    hint="use --format routed, or another --merge-method",
                 )
 
 
@@ -103,5 +103,5 @@ def _measure(
     request = {"folder": str(work), "count": count, "taught": list(merged.taught)}
     if not apart:
         return measure(opened, request, reporter)
-    figures: Figures = run_apart("measure", opened, request, reporter)
+    figures: Figures = run_in_worker("measure", opened, request, reporter)
     return figures

@@ -102,7 +102,7 @@ def router_of_export(
         raise ExportError(
             f"there is no {TABLE} in it",
             where=str(folder),
-            mend="name a folder of `melo export --format peft`",
+            hint="name a folder of `melo export --format peft`",
         )
     table = json.loads((place / TABLE).read_text(encoding="utf-8"))
     held, tokens = table["base"], table["tokenizer"]

@@ -72,7 +72,7 @@ def _require_no_own_code(base: BaseModel) -> None:
         raise ExportError(
             "the base model brings code of its own, and a folder has room for one model class",
             where=base.reference.describe(),
-            mend="use --format peft",
+            hint="use --format peft",
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from melo_cli.errors import UnknownEditError
-from melo_cli.runtime.inference import Asker
+from melo_cli.runtime.inference import Inference
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.runtime.routed_model import RoutedModel
 from melo_cli.scope.core.router import Router
@@ -65,4 +65,4 @@ def _over(opened: OpenProject, project: Project) -> OpenProject:
     """The same model with another project's routes and blocks."""
     router = Router(opened.routed.router.recorder, opened.routed.router.rule, project)
     routed = RoutedModel(opened.routed.base, opened.routed.tuner, router, project)
-    return replace(opened, project=project, routed=routed, asker=Asker(routed, opened.encoder))
+    return replace(opened, project=project, routed=routed, inference=Inference(routed, opened.encoder))

@@ -150,5 +150,5 @@ def _write_header(file: BinaryIO, specs: Sequence[TensorSpec]) -> None:
 
 def _dtype(name: str, path: Path) -> torch.dtype:
     if name not in DTYPES:
-        raise ExportError(f"it holds tensors of type {name}", where=str(path), mend="use another checkpoint")
+        raise ExportError(f"it holds tensors of type {name}", where=str(path), hint="use another checkpoint")
     return DTYPES[name]

@@ -22,7 +22,7 @@ from melo_cli.runtime.projects import EXPORTED_PROJECT
 Request = dict[str, Any]
 
 
-def run_apart(task: str, opened: OpenProject, request: Request, reporter: Reporter) -> Any:
+def run_in_worker(task: str, opened: OpenProject, request: Request, reporter: Reporter) -> Any:
     """Do `task` of this module's `TASKS` on the same snapshot, and hand its result back.
 
     Raises:
@@ -94,10 +94,10 @@ class _RelayedProgress:
 
 def main() -> None:
     """Read the request, do it, write the outcome."""
-    from melo_cli.exporting.expected_outputs import promise
+    from melo_cli.exporting.expected_outputs import expected_outputs
     from melo_cli.exporting.merging.retention import measure
 
-    tasks = {"measure": measure, "promise": promise}
+    tasks = {"measure": measure, "promise": expected_outputs}
     request = json.load(sys.stdin)
     stdout = sys.stdout
 

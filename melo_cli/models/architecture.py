@@ -114,7 +114,7 @@ def resolve_key_layer(base: BaseModel, name: str) -> str:
         raise ModelError(
             f"{name} is in the decoder, which sees the answer",
             where="key.layer",
-            mend="name a module of the encoder",
+            hint="name a module of the encoder",
         )
     return name
 
@@ -167,7 +167,7 @@ def default_targets(base: BaseModel) -> list[str]:
         raise ModelError(
             f"there are no default target modules for architecture {base.model.config.model_type}",
             where="lora.target_modules",
-            mend="list the candidates with `melo inspect MODEL` and name some",
+            hint="list the candidates with `melo inspect MODEL` and name some",
         )
     return chosen
 
@@ -217,7 +217,7 @@ def require_key_before_targets(base: BaseModel, key_layer: str, targets: Sequenc
         raise ModelError(
             f"{key_layer} does not run on a prompt",
             where="key.layer",
-            mend=f"the input embeddings are {embedding_name(base)}",
+            hint=f"the input embeddings are {embedding_name(base)}",
         )
     early = [name for name in order[: order.index(key_layer)] if name != key_layer]
     if early or key_layer in targets:
@@ -225,7 +225,7 @@ def require_key_before_targets(base: BaseModel, key_layer: str, targets: Sequenc
             f"{key_layer} does not run before target {early[0] if early else key_layer}, "
             "so an edit would move its own key",
             where="key.layer",
-            mend="name an earlier key layer or later lora.target_modules",
+            hint="name an earlier key layer or later lora.target_modules",
         )
 
 
@@ -276,7 +276,7 @@ def _ends(name: str, endings: Sequence[str]) -> bool:
 
 def _no_such_module(where: str, name: str, candidates: Sequence[str]) -> ModelError:
     hint = did_you_mean(name, candidates, count=3) or "list the candidates with `melo inspect MODEL`"
-    return ModelError(f"the model has no module {name!r}", where=where, mend=hint)
+    return ModelError(f"the model has no module {name!r}", where=where, hint=hint)
 
 
 def _no_target(base: BaseModel, entry: str, candidates: Sequence[str]) -> ModelError:
@@ -285,6 +285,6 @@ def _no_target(base: BaseModel, entry: str, candidates: Sequence[str]) -> ModelE
         return ModelError(
             f"{entry} is of type {type(modules[entry]).__name__}, and a block adds to Linear and Conv1D only",
             where="lora.target_modules",
-            mend="list the candidates with `melo inspect MODEL`",
+            hint="list the candidates with `melo inspect MODEL`",
         )
     return _no_such_module("lora.target_modules", entry, candidates)

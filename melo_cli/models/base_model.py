@@ -25,7 +25,7 @@ from melo_cli.models.chat_template import on_day, writes_the_day
 from melo_cli.models.fingerprint import ModelReference, fingerprint, text_hash, tokenizer_hash
 from melo_cli.models.gguf import checkpoint_of
 from melo_cli.models.hub_cache import is_hub_id
-from melo_cli.models.materialize import take_into_memory
+from melo_cli.models.materialize import materialize
 from melo_cli.models.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from melo_cli.models.special_tokens import SpecialTokens, settle_special_tokens
 from melo_cli.recipe import ModelSection
@@ -194,7 +194,7 @@ def model_kind(config: Any) -> ModelKind:
         raise ModelError(
             "it is a masked language model, which gives no answers",
             where=config.name_or_path or None,
-            mend="name a checkpoint with a classification head, or one that generates",
+            hint="name a checkpoint with a classification head, or one that generates",
         )
     if any(name.endswith("ForSequenceClassification") for name in architectures):
         return ModelKind.CLASSIFIER
@@ -222,7 +222,7 @@ def resolve_device(name: str) -> torch.device:
     )
     if missing:
         raise ModelError(
-            f"this machine has no {name}", where="model.device", mend="use model.device=auto or cpu"
+            f"this machine has no {name}", where="model.device", hint="use model.device=auto or cpu"
         )
     return device
 
@@ -241,7 +241,7 @@ def _with_weights(section: ModelSection, config: Any, kind: ModelKind) -> PreTra
     )
     _require_all_weights(loading["missing_keys"], section.name_or_path)
     if device.type == "cpu":
-        take_into_memory(model, torch.float32 if widened else None)
+        materialize(model, torch.float32 if widened else None)
         model.config.dtype = model.dtype
     placed: PreTrainedModel = model.to(device)
     return placed
@@ -306,11 +306,11 @@ def _resolve_folder(section: ModelSection) -> Path:
     path = Path(section.name_or_path).expanduser()
     if path.is_dir():
         if section.gguf_file is not None and not (path / section.gguf_file).is_file():
-            raise ModelError("there is no such file", where=section.described, mend="check model.gguf_file")
+            raise ModelError("there is no such file", where=section.described, hint="check model.gguf_file")
         return path.resolve()
     if not is_hub_id(section.name_or_path):
         raise ModelError(
-            "there is no such folder", where=section.name_or_path, mend="check model.name_or_path"
+            "there is no such folder", where=section.name_or_path, hint="check model.name_or_path"
         )
     try:
         file = section.gguf_file or "config.json"
@@ -334,14 +334,14 @@ def _load(auto_class: Any, section: ModelSection, part: str, **options: Any) -> 
                 f"its {part} cannot be loaded, as it brings its own code",
                 where=section.name_or_path,
                 setting="trust_remote_code",
-                mend="add {switch} if you trust that code",
+                hint="add {switch} if you trust that code",
             ) from error
         if "safetensors" in str(error) and not section.allow_pickle:
             raise TrustError(
                 "it has no safetensors weights",
                 where=section.name_or_path,
                 setting="allow_pickle",
-                mend="convert its weights, or add {switch} if you trust where the pickled ones come from",
+                hint="convert its weights, or add {switch} if you trust where the pickled ones come from",
             ) from error
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"its {part} cannot be loaded ({reason})", where=section.name_or_path) from error
@@ -351,7 +351,7 @@ def _unreachable(section: ModelSection, error: OSError) -> ModelError:
     return ModelError(
         f"neither a folder here nor a model that the hub gave ({str(error).strip().partition(chr(10))[0]})",
         where=section.name_or_path,
-        mend="check model.name_or_path, model.revision and the network",
+        hint="check model.name_or_path, model.revision and the network",
     )
 
 
@@ -361,7 +361,7 @@ def _load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
     if len(words) < 2:  # transformers makes up an empty one where there is none
         raise ModelError(
-            "it has no tokenizer", where=section.name_or_path, mend="name one with model.tokenizer"
+            "it has no tokenizer", where=section.name_or_path, hint="name one with model.tokenizer"
         )
     loaded: PreTrainedTokenizerBase = tokenizer
     return loaded
@@ -380,11 +380,11 @@ def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase, *, chat: bool) ->
     return parts
 
 
-def _fix_day(tokenizer: PreTrainedTokenizerBase, told: str | None) -> str | None:
+def _fix_day(tokenizer: PreTrainedTokenizerBase, given_day: str | None) -> str | None:
     """Have a chat template that writes the day of its use write one day for ever; None where it has none."""
     if not writes_the_day(tokenizer.chat_template):
         return None
-    day = date.fromisoformat(told) if told else datetime.now(UTC).date()
+    day = date.fromisoformat(given_day) if given_day else datetime.now(UTC).date()
     tokenizer.chat_template = on_day(tokenizer.chat_template, day)
     return day.isoformat()
 
@@ -395,7 +395,7 @@ def _require_kind(kind: ModelKind, task: str, name: str) -> None:
         raise ModelError(
             f"it is a {kind.described}, and task {task} needs a {wanted}",
             where=name,
-            mend="name another model or another task",
+            hint="name another model or another task",
         )
 
 
@@ -406,7 +406,7 @@ def _require_attention(config: Any, kind: ModelKind, section: ModelSection) -> N
             f"architecture {config.model_type} mixes padding into what it reads, and so would an answer hang "
             "on the prompts beside it",
             where=section.described,
-            mend="name a model with ordinary attention",
+            hint="name a model with ordinary attention",
         )
     known = vars(_AUTO_CLASS[kind])["_model_mapping"].get(type(config), None)
     if getattr(known, "_is_stateful", False):
@@ -414,7 +414,7 @@ def _require_attention(config: Any, kind: ModelKind, section: ModelSection) -> N
             f"architecture {config.model_type} carries a state from token to token, and melo edits models of "
             "attention alone",
             where=section.described,
-            mend="name a model without recurrent or state-space blocks",
+            hint="name a model without recurrent or state-space blocks",
         )
 
 
@@ -424,7 +424,7 @@ def _require_all_weights(missing: Collection[str], name: str) -> None:
         raise ModelError(
             f"its checkpoint has no weights for {', '.join(sorted(missing)[:3])}: it would answer at random",
             where=name,
-            mend="name a checkpoint trained for the task",
+            hint="name a checkpoint trained for the task",
         )
 
 

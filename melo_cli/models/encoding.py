@@ -62,7 +62,7 @@ class Encoder:
         self.truncate = truncate
         if template == "chat" and not self.tokenizer.chat_template:
             raise PromptError(
-                "the tokenizer has no chat template", where="model.template", mend="use model.template=none"
+                "the tokenizer has no chat template", where="model.template", hint="use model.template=none"
             )
 
     def prompt(self, text: str) -> tuple[int, ...]:
@@ -102,7 +102,7 @@ class Encoder:
             raise PromptError(
                 "prompts are asked without a chat template, which has no place for other messages",
                 where="model.template=none",
-                mend="ask the prompt alone, or make the project with model.template=chat",
+                hint="ask the prompt alone, or make the project with model.template=chat",
             )
 
     def _within_limit(self, ids: list[int], text: str) -> tuple[int, ...]:
@@ -113,7 +113,7 @@ class Encoder:
                 raise PromptError(
                     f"the prompt has {len(ids)} tokens and the model takes {limit}",
                     where=_shortened(text),
-                    mend="shorten it or set dataset.long_prompts=truncate",
+                    hint="shorten it or set dataset.long_prompts=truncate",
                 )
             ids = self._truncated(text, limit)
         return tuple(ids)
@@ -135,7 +135,7 @@ class Encoder:
             raise PromptError(
                 f"{told} {length} tokens, the model takes {limit}",
                 where=_shortened(prompt),
-                mend="shorten the prompt" if together else "shorten the target",
+                hint="shorten the prompt" if together else "shorten the target",
             )
         lengths = [len(self.tokenizer(alias).input_ids) + 1 for alias in aliases]
         return EncodedEdit(prompt_ids, target_ids, max(lengths, default=0))
@@ -179,7 +179,7 @@ class Encoder:
                 f"its token {self.tokenizer.convert_ids_to_tokens(unknown)!r} has number {unknown}, and the "
                 f"model knows {known}",
                 where=_shortened(text),
-                mend="leave it out, or give the model's embeddings the size of its tokenizer",
+                hint="leave it out, or give the model's embeddings the size of its tokenizer",
             )
 
     def _require_written(self, ids: Sequence[int], target: str) -> None:
@@ -189,7 +189,7 @@ class Encoder:
             raise DatasetError(
                 f"the tokenizer writes it as {_shortened(written)}",
                 where=f"target {_shortened(target)}",
-                mend="give the target in letters that the model writes",
+                hint="give the target in letters that the model writes",
             )
         own = self.base.model.generation_config
         never = (own.suppress_tokens or ()) if own is not None else ()
@@ -200,7 +200,7 @@ class Encoder:
             raise DatasetError(
                 f"the model's generation config suppresses {self.tokenizer.decode([refused])!r}",
                 where=f"target {_shortened(target)}",
-                mend="give another target, or change suppress_tokens in generation_config.json",
+                hint="give another target, or change suppress_tokens in generation_config.json",
             )
 
     def _conversation_ids(self, messages: Sequence[Message]) -> list[int]:
@@ -211,7 +211,7 @@ class Encoder:
             raise PromptError(
                 f"the chat template does not take these messages ({error})",
                 where=_shortened(messages[-1]["content"]),
-                mend="give them as the model's own documentation does",
+                hint="give them as the model's own documentation does",
             ) from error
 
     def _prompt_ids(self, text: str) -> list[int]:
@@ -243,7 +243,7 @@ class Encoder:
                 raise PromptError(
                     f"what its chat template puts around it leaves no room within {limit} tokens",
                     where=_shortened(text),
-                    mend="use model.template=none",
+                    hint="use model.template=none",
                 )
             ids = self._prompt_ids(str(self.tokenizer.decode(words)).strip())
         return ids

@@ -68,8 +68,8 @@ def fingerprint(folder: Path, gguf_file: str | None = None) -> dict[str, str]:
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """sha256 of what a tokenizer makes of a sample of texts, and of the token that ends one."""
-    told = json.dumps([[tokenizer(text).input_ids for text in _SAMPLE], tokenizer.eos_token_id])
-    return hashlib.sha256(told.encode("utf-8")).hexdigest()
+    sample = json.dumps([[tokenizer(text).input_ids for text in _SAMPLE], tokenizer.eos_token_id])
+    return hashlib.sha256(sample.encode("utf-8")).hexdigest()
 
 
 def text_hash(text: object) -> str:
@@ -97,7 +97,7 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelError(
         "no model*.safetensors or pytorch_model*.bin in it",
         where=str(folder),
-        mend="give a folder written by save_pretrained",
+        hint="give a folder written by save_pretrained",
     )
 
 

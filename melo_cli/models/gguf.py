@@ -74,7 +74,7 @@ def _unreadable(path: Path, error: Exception) -> ModelError:
         return ModelError(
             "a GGUF file is read with the packages gguf and accelerate",
             where=str(path),
-            mend="pip install 'melo-cli[gguf]'",
+            hint="pip install 'melo-cli[gguf]'",
         )
     return ModelError(f"it cannot be read ({reason})", where=str(path))
 
@@ -85,5 +85,5 @@ def _require_room(path: Path, kept: Path) -> None:
         raise ModelError(
             f"dequantized it may take {about_bytes(wanted)}, and {about_bytes(free)} are free for {kept}",
             where=str(path),
-            mend="name a roomier folder with $MELO_CACHE",
+            hint="name a roomier folder with $MELO_CACHE",
         )

@@ -13,7 +13,7 @@ _MAPS = Path("/proc/self/maps")
 _MADV_DONTNEED = 4
 
 
-def take_into_memory(model: nn.Module, dtype: torch.dtype | None) -> None:
+def materialize(model: nn.Module, dtype: torch.dtype | None) -> None:
     """Copy every weight out of the checkpoint file, tensor by tensor, as `dtype` or as it is (None).
 
     transformers hands out weights on a CPU as views of the memory-mapped file. The system may drop such

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from melo_cli.paraphrase.subject_swaps import Statement, around_subject, plain, swap_subject
+from melo_cli.paraphrase.subject_swaps import Statement, around_subject, normalized, swap_subject
 
 Frame = tuple[str, str]
 
@@ -44,4 +44,4 @@ class Wordings:
 def frame(text: str, subject: str | None) -> Frame | None:
     """The words before and behind the subject; None where it is not mentioned."""
     before, named, after = around_subject(text, subject)
-    return (plain(before), plain(after).rstrip("?.! ")) if named else None
+    return (normalized(before), normalized(after).rstrip("?.! ")) if named else None

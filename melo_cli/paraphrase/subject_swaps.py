@@ -89,18 +89,18 @@ def subject_swaps(edits: Sequence[Statement], *, seed: int) -> list[str | None]:
         One entry an edit, in order; None where the edit has no subject, its prompt does not mention it, or
         no other subject gives a new prompt.
     """
-    taken = {plain(text) for edit in edits for text in (edit.prompt, *edit.rephrases)}
+    taken = {normalized(text) for edit in edits for text in (edit.prompt, *edit.rephrases)}
     about: dict[str, list[Statement]] = {}
     for edit in edits:
         if edit.subject and edit.subject.strip():
-            about.setdefault(plain(edit.subject), []).append(edit)
+            about.setdefault(normalized(edit.subject), []).append(edit)
     questions = Questions(edits)
     drawn = random.Random(seed)
     swaps: list[str | None] = []
     for edit in edits:
         swap = _swap(edit, about, questions, taken, drawn)
         if swap is not None:
-            taken.add(plain(swap))
+            taken.add(normalized(swap))
         swaps.append(swap)
     return swaps
 
@@ -114,13 +114,13 @@ def shares_frame(prompt: str, subject: str | None, other: str) -> bool:
     found = _mention(subject).search(prompt) if subject and subject.strip() else None
     if found is None:
         return False
-    before, after = plain(prompt[: found.start()]), plain(prompt[found.end() :])
+    before, after = normalized(prompt[: found.start()]), normalized(prompt[found.end() :])
     framed = rf"{re.escape(before)}(?P<inside>.+){re.escape(after)}"
-    inside = re.fullmatch(framed, plain(other))
+    inside = re.fullmatch(framed, normalized(other))
     if inside is None or not re.search(r"\w", before + after):
         return False
-    whole_words = re.fullmatch(rf".*(?<!\w){re.escape(inside['inside'].strip())}(?!\w).*", plain(other))
-    return whole_words is not None and plain(inside["inside"]) != plain(found[0])
+    whole_words = re.fullmatch(rf".*(?<!\w){re.escape(inside['inside'].strip())}(?!\w).*", normalized(other))
+    return whole_words is not None and normalized(inside["inside"]) != normalized(found[0])
 
 
 def is_hard_locality(edit: Statement, prompt: str, task: str) -> bool:
@@ -171,7 +171,7 @@ def _question_words(edit: Statement) -> set[str]:
     return set(re.findall(r"\w+", f"{before} {after}".casefold()))
 
 
-def plain(text: str) -> str:
+def normalized(text: str) -> str:
     """A text without regard to case and white space, for comparing."""
     return " ".join(text.casefold().split())
 
@@ -186,14 +186,14 @@ def _swap(
     if not edit.subject or not edit.subject.strip():
         return None
     for others in drawn.sample(list(about.values()), min(_TRIES, len(about))):
-        if plain(str(others[0].subject)) == plain(edit.subject):
+        if normalized(str(others[0].subject)) == normalized(edit.subject):
             continue
         if any(questions.alike(edit, other) for other in others):
             continue  # it would be another wording of that edit
         swapped = swap_subject(edit.prompt, edit.subject, str(others[0].subject))
         if swapped is None:
             return None
-        if plain(swapped) not in taken:
+        if normalized(swapped) not in taken:
             return swapped
     return None
 

@@ -64,8 +64,8 @@ def find_recipe(name: str) -> Path:
     if name not in shipped and len(path.parts) > 1:
         return path
     if name not in shipped:
-        mend = did_you_mean(name, shipped, count=2) or "list the shipped ones with `melo recipes`"
-        raise RecipeError(f"no file and no shipped recipe is called {name!r}", where="RECIPE", mend=mend)
+        hint = did_you_mean(name, shipped, count=2) or "list the shipped ones with `melo recipes`"
+        raise RecipeError(f"no file and no shipped recipe is called {name!r}", where="RECIPE", hint=hint)
     return shipped[name]
 
 
@@ -80,7 +80,7 @@ def _folder() -> Path:
     for folder in (installed, checkout):
         if folder.is_dir():
             return folder
-    raise RecipeError("the shipped recipes are missing", where=str(installed), mend="install melo-cli again")
+    raise RecipeError("the shipped recipes are missing", where=str(installed), hint="install melo-cli again")
 
 
 def _summary(path: Path) -> str:

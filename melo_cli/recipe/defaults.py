@@ -24,14 +24,14 @@ def default_recipe(model: str, edits: str | None = None, overrides: Sequence[str
     Raises:
         RecipeError: a value does not fit.
     """
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "name": project_name(model),
         "task": "custom",
         "model": {"name_or_path": model, "template": "auto"},
     }
     if edits is not None:
-        told["dataset"] = {"edits": edits}
-    return recipe_from_mapping(told, overrides, where="--model")
+        values["dataset"] = {"edits": edits}
+    return recipe_from_mapping(values, overrides, where="--model")
 
 
 def project_name(model: str) -> str:

@@ -29,10 +29,10 @@ class Override:
         where = f"--set {text}"
         dotted, equals, value = text.partition("=")
         if not equals:
-            raise RecipeError("has no value", where=where, mend="write --set section.key=value")
+            raise RecipeError("has no value", where=where, hint="write --set section.key=value")
         path = tuple(part.strip() for part in dotted.split("."))
         if not all(path):
-            raise RecipeError("has an empty key", where=where, mend="write --set section.key=value")
+            raise RecipeError("has an empty key", where=where, hint="write --set section.key=value")
         return cls(text, path, parse_yaml(value, where, numbered=False))
 
     def apply(self, mapping: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ class Override:
                 raise RecipeError(
                     f"{'.'.join(self.path[:depth])} is a value, not a section with keys",
                     where=f"--set {self.text}",
-                    mend=f"write --set {'.'.join(self.path[:depth])}=value",
+                    hint=f"write --set {'.'.join(self.path[:depth])}=value",
                 )
         section[self.path[-1]] = copy.deepcopy(self.value)
 

@@ -88,11 +88,11 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
     where = str(path)
     mapping = parse_yaml(_read_text(path), where)
     if mapping is None:
-        raise RecipeError("is empty", where=where, mend="a recipe needs name, task, model and key")
+        raise RecipeError("is empty", where=where, hint="a recipe needs name, task, model and key")
     if not isinstance(mapping, dict):
         kind = "a list" if isinstance(mapping, list) else "one value"
         raise RecipeError(
-            f"holds {kind}", where=where, mend="a recipe is keys and values, such as name: my_edits"
+            f"holds {kind}", where=where, hint="a recipe is keys and values, such as name: my_edits"
         )
     return mapping
 
@@ -101,11 +101,11 @@ def _read_text(path: Path) -> str:
     where = str(path)
     try:
         if path.is_dir():
-            raise RecipeError("is a folder", where=where, mend="name the YAML file in it")
+            raise RecipeError("is a folder", where=where, hint="name the YAML file in it")
         with path.open("rb") as file:
             data = file.read(LARGEST_RECIPE + 1)
     except FileNotFoundError as error:
-        raise RecipeError("no such file", where=where, mend=_files_like(path)) from error
+        raise RecipeError("no such file", where=where, hint=_files_like(path)) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise RecipeError(f"cannot be read ({error})", where=where) from error
     if len(data) > LARGEST_RECIPE:
@@ -115,7 +115,7 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise RecipeError(
-            f"is not UTF-8 (byte {error.start + 1})", where=f"{where}:{line}", mend="save it as UTF-8"
+            f"is not UTF-8 (byte {error.start + 1})", where=f"{where}:{line}", hint="save it as UTF-8"
         ) from error
 
 

@@ -53,8 +53,8 @@ class Routes(Protocol):
     def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]: ...
 
 
-class Answering(Protocol):
-    """What an `Asker` asks: a routed model, or another editor's that routes in its own way."""
+class InferenceModel(Protocol):
+    """What an `Inference` asks: a routed model, or another editor's that routes in its own way."""
 
     @property
     def base(self) -> BaseModel: ...
@@ -65,14 +65,14 @@ class Answering(Protocol):
     def using(self, block_ids: Sequence[str | None]) -> AbstractContextManager[None]: ...
 
 
-class Asker:
+class Inference:
     """Asks one routed model, by explicit blocks: the caller decides who answers.
 
     Args:
         encoder: encodes for the same base model.
     """
 
-    def __init__(self, routed: Answering, encoder: Encoder) -> None:
+    def __init__(self, routed: InferenceModel, encoder: Encoder) -> None:
         self.routed = routed
         self.base = routed.base
         self.encoder = encoder

@@ -20,7 +20,7 @@ from melo_cli.models.base_model import BaseModel, load_base_model
 from melo_cli.models.encoding import Encoder
 from melo_cli.recipe import Recipe, recipe_from_mapping
 from melo_cli.runtime.base_reference import base_reference
-from melo_cli.runtime.inference import Asker
+from melo_cli.runtime.inference import Inference
 from melo_cli.runtime.projects import EXPORTED_PROJECT
 from melo_cli.runtime.routed_model import RoutedModel
 from melo_cli.scope.core.pooling import KeyTransform
@@ -40,7 +40,7 @@ class OpenProject:
     project: Project
     recipe: Recipe
     routed: RoutedModel
-    asker: Asker
+    inference: Inference
 
     def live_blocks(self) -> list[str]:
         """The blocks that still answer an edit, oldest first."""
@@ -66,7 +66,7 @@ class OpenProject:
     @property
     def encoder(self) -> Encoder:
         """Encodes prompts and targets for the base model."""
-        return self.asker.encoder
+        return self.inference.encoder
 
 
 def load(
@@ -145,7 +145,7 @@ def base_of(project: Project, given: str | None) -> str:
         raise ModelError(
             "the base model of the project is no longer there",
             where=named,
-            mend="name the folder where it lies now with --base",
+            hint="name the folder where it lies now with --base",
         )
     return named
 
@@ -165,7 +165,7 @@ def follow_newest(opened: OpenProject) -> OpenProject:
         raise ProjectError(
             "it has been calibrated for another sentence encoder meanwhile",
             where=str(project.path),
-            mend="open it again",
+            hint="open it again",
         )
     if _key_maps(project) != _key_maps(before):
         opened.routed.router = router_for(recipe, opened.routed.base, project.key_map, project)
@@ -184,11 +184,11 @@ def stored_recipe(project: Project, overrides: Sequence[str] = (), changes: Mapp
         overrides: `--set` texts over it.
         changes: sections that take the place of its own.
     """
-    told = {**project.recipe, **changes}
-    calibration = told.get("calibration")
+    values = {**project.recipe, **changes}
+    calibration = values.get("calibration")
     if isinstance(calibration, dict):  # what projects of format 2 learnt keys with
-        told["calibration"] = {name: calibration[name] for name in calibration.keys() - {"size", "steps"}}
-    return recipe_from_mapping(told, overrides, where=f"{project.path}: recipe")
+        values["calibration"] = {name: calibration[name] for name in calibration.keys() - {"size", "steps"}}
+    return recipe_from_mapping(values, overrides, where=f"{project.path}: recipe")
 
 
 def resolve_recipe(recipe: Recipe, base: BaseModel) -> Recipe:
@@ -238,7 +238,7 @@ def router_for(recipe: Recipe, base: BaseModel, key_map: KeyMap | None, project:
         return radius_router(text_model_of(base), recipe.key.layer, base.max_length, transform, project)
     if key_map is None:
         raise ProjectError(
-            "its scope is not learnt yet", where=str(project.path), mend="run `melo edit RECIPE` again"
+            "its scope is not learnt yet", where=str(project.path), hint="run `melo edit RECIPE` again"
         )
     _require_same_encoder(base, key_map, project)
     return verified_router(key_map.settings, arrays, reader_for(base, recipe.key.layer), project)
@@ -250,7 +250,7 @@ def _require_same_encoder(base: BaseModel, key_map: KeyMap, project: Project) ->
         raise BaseMismatchError(
             "its scope was learnt with another sentence encoder",
             where=str(project.path),
-            mend="run `melo calibrate --set key.encoder=NAME` with the one to use from now on",
+            hint="run `melo calibrate --set key.encoder=NAME` with the one to use from now on",
         )
 
 
@@ -278,4 +278,4 @@ def assemble(project: Project, recipe: Recipe, base: BaseModel, key_map: KeyMap 
     """
     router = router_for(recipe, base, key_map or project.key_map, project)
     routed = RoutedModel(base, tuner_for(recipe, base), router, project)
-    return OpenProject(project, recipe, routed, Asker(routed, encoder_for(recipe, base)))
+    return OpenProject(project, recipe, routed, Inference(routed, encoder_for(recipe, base)))

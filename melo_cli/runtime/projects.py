@@ -40,7 +40,7 @@ class ProjectRef:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ProjectEntry:
     """A project that stands somewhere, with what the choice goes by."""
 
     ref: ProjectRef
@@ -64,7 +64,7 @@ def choose_project(named: str | None, *, task: str | None = None) -> ProjectRef:
         chosen = _read(_existing(wanted))
         _require_task(chosen, task)
         return chosen.ref
-    seen: list[_Found] = []
+    seen: list[_ProjectEntry] = []
     for folder in _melo_folders():
         found = [_read(path) for path in _projects_in(folder)]
         fitting = [project for project in found if task in (None, project.task)]
@@ -131,7 +131,7 @@ def require_writable(path: Path) -> None:
         raise StorageError(
             f"no project can be made in {existing(path)} ({fault})",
             where=str(path),
-            mend="name a folder that can be written with --project",
+            hint="name a folder that can be written with --project",
         )
 
 
@@ -146,13 +146,13 @@ def open_overview(path: Path, at: int | None = None) -> Overview:
     return Overview.open(_inner(path), at=at)
 
 
-def _read(path: Path) -> _Found:
+def _read(path: Path) -> _ProjectEntry:
     """From the two small files that say it: what lies beside them may be large."""
     from store.format.manifest import read_head, read_snapshot
 
     head = read_head(_inner(path))
     newest = read_snapshot(_inner(path), head.newest).info
-    return _Found(ProjectRef(head.name, path), str(newest.recipe.get("task")), newest.created_at)
+    return _ProjectEntry(ProjectRef(head.name, path), str(newest.recipe.get("task")), newest.created_at)
 
 
 def _existing(wanted: str) -> Path:
@@ -161,7 +161,7 @@ def _existing(wanted: str) -> Path:
         names = known_names()
         known = f"known here are {', '.join(names)}" if names else f"make one with {_HOW_TO_START}"
         raise ProjectNotFoundError(
-            "there is no project", where=wanted, mend=did_you_mean(wanted, names) or known
+            "there is no project", where=wanted, hint=did_you_mean(wanted, names) or known
         )
     return path
 
@@ -176,34 +176,34 @@ def _under_melo(name: str) -> Path | None:
     return next((folder / name for folder in _melo_folders() if _is_project(folder / name)), None)
 
 
-def _require_task(project: _Found, task: str | None) -> None:
+def _require_task(project: _ProjectEntry, task: str | None) -> None:
     if task is not None and project.task != task:
         raise ProjectError(
             f"its task is {project.task}, not {task}",
             where=str(project.ref),
-            mend="leave out --task, or name another project with --project",
+            hint="leave out --task, or name another project with --project",
         )
 
 
-def _one_of(fitting: Sequence[_Found], task: str | None) -> _Found:
+def _one_of(fitting: Sequence[_ProjectEntry], task: str | None) -> _ProjectEntry:
     """The last edited; but where a task was asked for, two of that task fit equally."""
     newest = max(project.edited_at for project in fitting)
     best = [project for project in fitting if task is not None or project.edited_at == newest]
     if len(best) > 1:
         names = ", ".join(str(project.ref) for project in best)
-        raise ProjectError(f"{len(best)} projects fit equally: {names}", mend="name one with --project")
+        raise ProjectError(f"{len(best)} projects fit equally: {names}", hint="name one with --project")
     return best[0]
 
 
-def _none_fits(seen: Sequence[_Found], task: str | None) -> ProjectNotFoundError:
+def _none_fits(seen: Sequence[_ProjectEntry], task: str | None) -> ProjectNotFoundError:
     if not seen:
         return ProjectNotFoundError(
             f"there is no project under {FOLDER}/ here or in a folder above",
             where=str(Path.cwd()),
-            mend=f"make one with {_HOW_TO_START} or `melo edit RECIPE`, or name one with --project",
+            hint=f"make one with {_HOW_TO_START} or `melo edit RECIPE`, or name one with --project",
         )
     tasks = ", ".join(f"{project.ref.name} has task {project.task}" for project in seen)
-    return ProjectNotFoundError(f"no project has task {task}", where="--task", mend=tasks)
+    return ProjectNotFoundError(f"no project has task {task}", where="--task", hint=tasks)
 
 
 def _melo_folders() -> Iterator[Path]:

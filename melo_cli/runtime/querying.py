@@ -48,12 +48,12 @@ def query(
     prompts = [messages[-1]["content"] for messages in conversations]
     encoded = [encode(opened.encoder, messages) for messages in conversations]
     length = max_new_tokens or opened.recipe.generation.max_new_tokens
-    routes = opened.asker.routes(prompts)
+    routes = opened.inference.routes(prompts)
     fired = {at: route.fired.block for at, route in enumerate(routes) if route.fired is not None}
     # Base and edited answers together: a batch may mix blocks, and costs little more than one of them.
     every = [*encoded, *(encoded[at] for at in fired)]
     blocks = [*[None] * len(encoded), *fired.values()]
-    answers = opened.asker.answers(every, blocks, [length] * len(every))
+    answers = opened.inference.answers(every, blocks, [length] * len(every))
     base = answers[: len(encoded)]
     edited = dict(zip(fired, answers[len(encoded) :], strict=True))
     return [
@@ -84,7 +84,7 @@ def _conversation(asked: str | Sequence[Message], system: str | None) -> list[Me
         raise PromptError(
             "the conversation does not end with a user's message",
             where=repr(messages[-1:]),
-            mend='end it with {"role": "user", "content": "..."}',
+            hint='end it with {"role": "user", "content": "..."}',
         )
     return messages if system is None else [{"role": "system", "content": system}, *messages]
 

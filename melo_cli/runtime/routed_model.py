@@ -101,7 +101,7 @@ class RoutedModel:
                 raise PromptError(
                     "the prompt is in past_key_values and cannot be routed again",
                     where="RoutedModel",
-                    mend="pass routes=model.routes, as the call that made the cache left them",
+                    hint="pass routes=model.routes, as the call that made the cache left them",
                 )
             routes = self.route(input_ids, self._prompt_mask(mask, labels))
         self.routes = list(routes)
@@ -154,7 +154,7 @@ class RoutedModel:
             raise PromptError(
                 "labels leave a row without a prompt to route by",
                 where="RoutedModel",
-                mend="set the prompt's labels to -100, or pass routes=",
+                hint="set the prompt's labels to -100, or pass routes=",
             )
         return prompt
 

@@ -20,7 +20,7 @@ def reader_for(base: BaseModel, layer: str) -> Reader:
         raise ModelError(
             "its tokenizer does not tell where its tokens stand in a text",
             where=base.reference.describe(),
-            mend="name a sentence encoder as key.encoder, or set routing.scope=radius with a key.radius",
+            hint="name a sentence encoder as key.encoder, or set routing.scope=radius with a key.radius",
         )
     return Reader(text_model_of(base), reading_plan(base, layer))
 

@@ -48,7 +48,7 @@ _NEVER = -torch.inf
 
 
 @dataclass(frozen=True)
-class Asked:
+class EpisodeQuery:
     """One prompt that is asked of simulated edits.
 
     Attributes:
@@ -62,7 +62,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Episode:
     """Edits, and what is asked of them.
 
     Attributes:
@@ -70,7 +70,7 @@ class Trial:
     """
 
     edits: Sequence[tuple[str, str | None]]
-    asked: Sequence[Asked]
+    asked: Sequence[EpisodeQuery]
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,18 @@ class Pairs:
 
     Attributes:
         query, edit: int64 `[pairs]`, places in the trial.
-        lesson: their features; a sentence of a query that asks for the edit weighs nothing, since it may hold
-            the question or not.
+        examples: their features; a sentence of a query that asks for the edit weighs nothing, since it may
+            hold the question or not.
     """
 
-    trial: Trial
+    episode: Episode
     query: Tensor
     edit: Tensor
-    lesson: Lesson
+    examples: PairExamples
 
 
 @dataclass(frozen=True)
-class Lesson:
+class PairExamples:
     """Pairs to train a classifier on, float32: `features` `[pairs, features]`, `same`, `weight` `[pairs]`."""
 
     features: Tensor
@@ -98,7 +98,7 @@ class Lesson:
     weight: Tensor
 
     @classmethod
-    def joined(cls, some: Sequence[Lesson]) -> Lesson:
+    def joined(cls, some: Sequence[PairExamples]) -> PairExamples:
         """Several as one."""
         return cls(
             torch.cat([each.features for each in some]),
@@ -140,12 +140,12 @@ class Half:
     """What one half of the corpus's kinds taught, and how a model does on them that learnt from the other.
 
     Attributes:
-        lesson: pairs of simulated edits with what is asked of them.
+        examples: pairs of simulated edits with what is asked of them.
         query: int64 `[pairs]`, which of `asked` a pair belongs to; -1 for pairs that are for learning alone.
         asked: kind and text of what is asked where a subject has one edit.
     """
 
-    lesson: Lesson
+    examples: PairExamples
     query: Tensor
     asked: Sequence[tuple[str, str]]
 
@@ -156,15 +156,15 @@ class Half:
         queries = [torch.full_like(dense.query, -1)]
         for pairs in natural:
             queries.append(pairs.query + len(asked))
-            asked += [(each.kind, each.text) for each in pairs.trial.asked]
-        lesson = Lesson.joined([dense.lesson, *(pairs.lesson for pairs in natural)])
-        return cls(lesson, torch.cat(queries), asked)
+            asked += [(each.kind, each.text) for each in pairs.episode.asked]
+        examples = PairExamples.joined([dense.examples, *(pairs.examples for pairs in natural)])
+        return cls(examples, torch.cat(queries), asked)
 
     def outcomes(self, model: ScopeModel) -> list[Outcome]:
         """For each thing asked the candidate that the model is surest of."""
         counted = self.query >= 0
-        query, same = self.query[counted], self.lesson.same[counted] > 0
-        logits = model.classify(self.lesson.features[counted])
+        query, same = self.query[counted], self.examples.same[counted] > 0
+        logits = model.classify(self.examples.features[counted])
         best, right = _surest(logits, query, same, len(self.asked))
         return [
             Outcome(kind, text, logit, hit)
@@ -190,9 +190,9 @@ class Learnt:
     outcomes: Sequence[Outcome]
 
     @property
-    def lesson(self) -> Lesson:
+    def examples(self) -> PairExamples:
         """All that the classifier was trained on."""
-        return Lesson.joined([half.lesson for half in self.halves])
+        return PairExamples.joined([half.examples for half in self.halves])
 
 
 def learn(corpus: Corpus, readings: Readings, seed: int) -> Learnt:
@@ -210,16 +210,16 @@ def learn(corpus: Corpus, readings: Readings, seed: int) -> Learnt:
     for fitted_on, tried_on in ((0, 1), (1, 0)):
         fitted = _with_keys(bare, _of_kinds(corpus, halves[fitted_on]), readings, seed)
         part = Corpus(_of_kinds(corpus, halves[tried_on]), corpus.unrelated)
-        natural = [pairs_of(fitted, _natural_trial(part, drawn), readings) for _ in range(_NATURAL_DRAWS)]
-        tried.append(Half.of(pairs_of(fitted, _dense_trial(part, drawn), readings), natural))
+        natural = [pairs_of(fitted, _natural_episode(part, drawn), readings) for _ in range(_NATURAL_DRAWS)]
+        tried.append(Half.of(pairs_of(fitted, _dense_episode(part, drawn), readings), natural))
     one, other = tried
     outcomes = [
         outcome
         for learnt_from, asked in ((one, other), (other, one))
-        for outcome in asked.outcomes(classified(bare, learnt_from.lesson, seed))
+        for outcome in asked.outcomes(classified(bare, learnt_from.examples, seed))
     ]
     model = _with_keys(bare, corpus.questions, readings, seed)
-    whole = classified(model, Lesson.joined([one.lesson, other.lesson]), seed)
+    whole = classified(model, PairExamples.joined([one.examples, other.examples]), seed)
     return Learnt(whole, _kind_vectors(model, corpus, readings), (one, other), outcomes)
 
 
@@ -235,9 +235,9 @@ def _kind_vectors(model: ScopeModel, corpus: Corpus, readings: Readings) -> dict
 
 def outcomes_of(model: ScopeModel, pairs: Pairs) -> list[Outcome]:
     """For each query of a trial the candidate that the model is surest of."""
-    asked = pairs.trial.asked
+    asked = pairs.episode.asked
     wanted = torch.tensor([-1 if each.edit is None else each.edit for each in asked])
-    logits = model.classify(pairs.lesson.features)
+    logits = model.classify(pairs.examples.features)
     best, right = _surest(logits, pairs.query, pairs.edit == wanted[pairs.query], len(asked))
     return [
         Outcome(each.kind, each.text, logit, hit) for each, logit, hit in zip(asked, best, right, strict=True)
@@ -252,20 +252,20 @@ def _surest(logits: Tensor, query: Tensor, same: Tensor, count: int) -> tuple[li
     return best.tolist(), right.tolist()
 
 
-def pairs_of(model: ScopeModel, trial: Trial, readings: Readings, candidates: int = CANDIDATES) -> Pairs:
+def pairs_of(model: ScopeModel, episode: Episode, readings: Readings, candidates: int = CANDIDATES) -> Pairs:
     """Retrieve the candidates of everything that a trial asks, and take the features of each pair.
 
     Args:
         candidates: edits for each sentence of a query, nearest first.
     """
-    views = [(at, view) for at, asked in enumerate(trial.asked) for view in asked_views(asked.text)]
-    edits = readings.of([prompt for prompt, _ in trial.edits])
+    views = [(at, view) for at, asked in enumerate(episode.asked) for view in asked_views(asked.text)]
+    edits = readings.of([prompt for prompt, _ in episode.edits])
     asked = readings.of([view for _, view in views])
     edit_keys, asked_keys = model.keys(edits), model.keys(asked)
-    nearest = (asked_keys @ edit_keys.T).topk(min(candidates, len(trial.edits)), 1).indices
+    nearest = (asked_keys @ edit_keys.T).topk(min(candidates, len(episode.edits)), 1).indices
     row = torch.arange(len(views)).repeat_interleave(nearest.shape[1])
     edit = nearest.reshape(-1)
-    edit_side = _Stored(model, edits, [subject for _, subject in trial.edits], edit_keys)
+    edit_side = _Stored(model, edits, [subject for _, subject in episode.edits], edit_keys)
     asked_side = _Stored(model, asked, None, asked_keys)
     features = torch.empty(0)
     order = (edit_side.counts[edit] + asked_side.counts[row]).argsort(stable=True)
@@ -275,10 +275,10 @@ def pairs_of(model: ScopeModel, trial: Trial, readings: Readings, candidates: in
             features = torch.empty((len(row), part.shape[1]))
         features[some] = part
     query = torch.tensor([at for at, _ in views])[row]
-    wanted = torch.tensor([-1 if each.edit is None else each.edit for each in trial.asked])[query]
+    wanted = torch.tensor([-1 if each.edit is None else each.edit for each in episode.asked])[query]
     same = (edit == wanted).float()
-    whole = torch.tensor([view == trial.asked[at].text for at, view in views])[row]
-    return Pairs(trial, query, edit, Lesson(features, same, torch.where(whole, 1.0, 1.0 - same)))
+    whole = torch.tensor([view == episode.asked[at].text for at, view in views])[row]
+    return Pairs(episode, query, edit, PairExamples(features, same, torch.where(whole, 1.0, 1.0 - same)))
 
 
 class _Stored:
@@ -388,9 +388,9 @@ def _contrastive(rows: Tensor, groups: Sequence[int | str], size: int, seed: int
     return learnt
 
 
-def classified(model: ScopeModel, lesson: Lesson, seed: int) -> ScopeModel:
+def classified(model: ScopeModel, examples: PairExamples, seed: int) -> ScopeModel:
     """The model with a classifier trained on pairs."""
-    features, same, weight = lesson.features, lesson.same, lesson.weight
+    features, same, weight = examples.features, examples.same, examples.weight
     scales = Scales.of(features)
     rows = scales(features)
     torch_random = torch.Generator().manual_seed(seed)
@@ -428,26 +428,26 @@ def _of_kinds(corpus: Corpus, kinds: set[str]) -> tuple[Question, ...]:
     return tuple(question for question in corpus.questions if question.kind in kinds)
 
 
-def _dense_trial(corpus: Corpus, drawn: random.Random) -> Trial:
+def _dense_episode(corpus: Corpus, drawn: random.Random) -> Episode:
     """Half of all questions are edits: every query has look-alikes of each sort among them."""
     questions = drawn.sample(corpus.questions, len(corpus.questions))
     half = len(questions) // 2
     edits: list[tuple[str, str | None]] = []
-    asked: list[Asked] = []
+    asked: list[EpisodeQuery] = []
     for question in questions[:half]:
         _store(question, edits, asked, drawn)
-    others = [Asked("hard", drawn.choice(question.texts())) for question in questions[half:]]
-    unrelated = [Asked("unrelated", text) for text in corpus.unrelated]
-    return Trial(edits, [*asked, *others, *unrelated])
+    others = [EpisodeQuery("hard", drawn.choice(question.texts())) for question in questions[half:]]
+    unrelated = [EpisodeQuery("unrelated", text) for text in corpus.unrelated]
+    return Episode(edits, [*asked, *others, *unrelated])
 
 
-def _natural_trial(corpus: Corpus, drawn: random.Random) -> Trial:
+def _natural_episode(corpus: Corpus, drawn: random.Random) -> Episode:
     """One edit a subject, as users make them; a quarter of the subjects are in no edit."""
     types: dict[str, dict[str, list[Question]]] = defaultdict(lambda: defaultdict(list))
     for question in corpus.questions:
         types[question.type][question.subject].append(question)
     edits: list[tuple[str, str | None]] = []
-    asked: list[Asked] = []
+    asked: list[EpisodeQuery] = []
     for subjects in types.values():
         outside = set(drawn.sample(list(subjects), max(1, len(subjects) // 4)))
         stored = []
@@ -459,20 +459,20 @@ def _natural_trial(corpus: Corpus, drawn: random.Random) -> Trial:
             _store(chosen, edits, asked, drawn)
             rest = [question for question in questions if question.asked != chosen.asked]
             for other in drawn.sample(rest, min(3, len(rest))):
-                asked.append(Asked("same_subject", drawn.choice(other.texts())))
+                asked.append(EpisodeQuery("same_subject", drawn.choice(other.texts())))
         for subject in outside:
             for question in subjects[subject]:
                 if question.asked in stored:
-                    asked.append(Asked("hard", drawn.choice(question.texts())))
+                    asked.append(EpisodeQuery("hard", drawn.choice(question.texts())))
     some = drawn.sample(corpus.unrelated, min(len(corpus.unrelated), 300))
-    return Trial(edits, [*asked, *(Asked("unrelated", text) for text in some)])
+    return Episode(edits, [*asked, *(EpisodeQuery("unrelated", text) for text in some)])
 
 
 def _store(
-    question: Question, edits: list[tuple[str, str | None]], asked: list[Asked], drawn: random.Random
+    question: Question, edits: list[tuple[str, str | None]], asked: list[EpisodeQuery], drawn: random.Random
 ) -> None:
     prompt = drawn.choice(question.plain)
     place = len(edits)
     edits.append((prompt, question.subject if drawn.random() < _SUBJECT_GIVEN else None))
-    asked += [Asked("rephrase", text, place) for text in question.plain if text != prompt]
-    asked += [Asked("noisy", text, place) for text in question.noisy]
+    asked += [EpisodeQuery("rephrase", text, place) for text in question.plain if text != prompt]
+    asked += [EpisodeQuery("noisy", text, place) for text in question.noisy]

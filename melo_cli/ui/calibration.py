@@ -42,7 +42,7 @@ def show_calibration(terminal: Terminal, found: Calibration) -> None:
         [
             ("scope", "each edit's own prompt alone" if found.strictest else "verified"),
             ("read by", _ENCODER if found.encoder is not None else _BASE),
-            ("learnt from", "the corpus and this project's data" if found.moved else "the corpus"),
+            ("learnt from", "the corpus and this project's data" if found.adapted else "the corpus"),
         ]
     )
     if found.others:

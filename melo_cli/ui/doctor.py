@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from melo_cli.units import human_bytes
 
 if TYPE_CHECKING:
-    from melo_cli.doctor import Device, FoundProject, Library, Place, Step
+    from melo_cli.doctor import Device, Folder, FoundProject, Library, Step
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Checkup:
     libraries: Sequence[Library]
     extras: Sequence[Library]
     devices: Sequence[Device]
-    places: Sequence[Place]
+    places: Sequence[Folder]
     project: FoundProject
     steps: Sequence[Step] | None
 
     @property
     def faults(self) -> list[str]:
         """What does not work, by name."""
-        named: list[Library | Place | Step] = [*self.libraries, *self.places, *(self.steps or ())]
+        named: list[Library | Folder | Step] = [*self.libraries, *self.places, *(self.steps or ())]
         broken = [each.name for each in named if each.fault is not None]
         return [*broken, *(["project"] if self.project.fault is not None else [])]
 
@@ -45,7 +45,7 @@ def checkup_fields(found: Checkup) -> list[tuple[str, str]]:
         *((each.name, _library(each)) for each in found.libraries),
         *((each.name, each.version or "not installed (optional)") for each in found.extras),
         *(("device", _device(each)) for each in found.devices),
-        *((each.name, _place(each)) for each in found.places),
+        *((each.name, _folder(each)) for each in found.places),
         ("project", _project(found.project)),
         *(("self-test", _step(each)) for each in found.steps or ()),
     ]
@@ -91,7 +91,7 @@ def _device(found: Device) -> str:
     return ", ".join(parts)
 
 
-def _place(found: Place) -> str:
+def _folder(found: Folder) -> str:
     parts = [found.path or "unknown"]
     if found.held is not None:
         parts.append(human_bytes(found.held))

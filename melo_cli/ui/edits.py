@@ -50,11 +50,11 @@ def show_edit_summary(terminal: Terminal, summary: EditSummary, superseded: int)
 def show_single_edit(terminal: Terminal, summary: EditSummary, view: EditView) -> None:
     """What became of one edit: the answers before and after, and what is near it."""
     (outcome,) = summary.outcomes
-    near = summary.aftermath
-    told = _OUTCOMES[outcome.status]
+    near = summary.side_effects
+    outcome_text = _OUTCOMES[outcome.status]
     terminal.fields(
         [
-            ("edit", f"{outcome.edit_id}, {told}"),
+            ("edit", f"{outcome.edit_id}, {outcome_text}"),
             ("prompt", outcome.prompt),
             *([("subject", view.record.subject)] if view.record.subject else []),
             *([("supersedes", ", ".join(view.record.supersedes))] if view.record.supersedes else []),
@@ -87,7 +87,7 @@ def edit_document(summary: EditSummary, superseded: int) -> dict[str, Any]:
         "edits_per_second": _rate(summary),
         "store_bytes": summary.store_bytes,
         "edits": [outcome_document(outcome) for outcome in summary.outcomes],
-        "near": None if summary.aftermath is None else asdict(summary.aftermath),
+        "near": None if summary.side_effects is None else asdict(summary.side_effects),
     }
 
 

@@ -83,7 +83,7 @@ class Pace:
             return f"in {human_duration(time.monotonic() - self.started)}"
         return f"{human_duration((self.total - self.done) / self.rate)} left"
 
-    def told(self) -> list[str]:
+    def parts(self) -> list[str]:
         """Count, rate, time and the figures of the work, as far as they are known."""
         figures = [
             f"{name} {value:.0%}" if name in _SHARES else f"{name} {value:.3g}"

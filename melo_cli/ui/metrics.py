@@ -124,8 +124,8 @@ def _settings(settings: Mapping[str, Any]) -> str:
 def _legend(task: str, figures: Figures) -> list[tuple[str, str]]:
     has = {name for models in figures.values() for name, value in models.items() if value is not None}
     # The labels of a classifier's accuracies say what they count.
-    told = _LEGEND[3:] if task == "scotus" else _LEGEND
-    return [(name, words) for metrics, name, words in told if has.intersection(metrics)]
+    legend = _LEGEND[3:] if task == "scotus" else _LEGEND
+    return [(name, words) for metrics, name, words in legend if has.intersection(metrics)]
 
 
 def interval_note(figures: Figures) -> str:

@@ -56,7 +56,7 @@ class Drawing:
             expand=True,
         )
         with shown:
-            task = shown.add_task(label, total=pace.total, told="  ".join(pace.told()))
+            task = shown.add_task(label, total=pace.total, parts="  ".join(pace.parts()))
             yield Bar(pace, shown, task)
 
 
@@ -70,7 +70,7 @@ class Bar:
 
     def advance(self, steps: int = 1, **figures: float) -> None:
         self._pace.advance(steps, figures)
-        self._shown.update(self._task, completed=self._pace.done, told="  ".join(self._pace.told()))
+        self._shown.update(self._task, completed=self._pace.done, parts="  ".join(self._pace.parts()))
 
 
 def _table(table: Table) -> RenderableType:

@@ -108,9 +108,9 @@ class Terminal:
             MeloError: the answer is no, or there is nobody to ask.
         """
         if self._err is None or not sys.stdin.isatty():
-            raise MeloError("nobody is here to answer", where=question, mend=otherwise)
+            raise MeloError("nobody is here to answer", where=question, hint=otherwise)
         if self._err.answer(f"melo: {question} [y/N] ").strip().lower() not in ("y", "yes"):
-            raise MeloError("nothing has been changed", where=question, mend=otherwise)
+            raise MeloError("nothing has been changed", where=question, hint=otherwise)
 
     @contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Progress]:
@@ -190,7 +190,7 @@ class _Lines:
     def _tell(self) -> None:
         self._told = time.monotonic()
         self._told_done = self._pace.done
-        _write(sys.stderr, f"melo: {self._label}: {', '.join(self._pace.told())}")
+        _write(sys.stderr, f"melo: {self._label}: {', '.join(self._pace.parts())}")
 
 
 def _drawing(stream: TextIO) -> Drawing | None:

@@ -88,8 +88,8 @@ class ClusterSet:
         near = self.balls.within(point, radius, 0.0, "radius")
         return [(self.get(number), apart) for number, apart in near]
 
-    def reaching(self, point: Vector, radius: float, spread: float = 0.0) -> Near:
-        near = self.balls.within(point, with_rounding(radius), with_rounding(spread), "reach")
+    def influencing(self, point: Vector, radius: float, max_member_distance: float = 0.0) -> Near:
+        near = self.balls.within(point, with_rounding(radius), with_rounding(max_member_distance), "reach")
         return [(self.get(number), apart) for number, apart in near]
 
     def put(self, cluster: Cluster) -> None:
@@ -151,7 +151,7 @@ class _Balls:
             self._sizes = np.concatenate([self._sizes, np.empty(room, _SIZES)])
         self._centers[row] = cluster.center
         norm = float(row_norms(cluster.center[None].astype(np.float64))[0])
-        self._sizes[row] = norm * norm, cluster.radius, cluster.spread, cluster.reach
+        self._sizes[row] = norm * norm, cluster.radius, cluster.max_member_distance, cluster.influence_radius
 
     def drop(self, number: int) -> None:
         row, last = self._rows.pop(number), self._numbers.pop()
@@ -160,11 +160,13 @@ class _Balls:
             end = len(self._numbers)
             self._centers[row], self._sizes[row] = self._centers[end], self._sizes[end]
 
-    def within(self, point: Vector, radius: float, spread: float, column: str) -> list[tuple[int, float]]:
-        """Clusters whose `column` around the center reaches `spread` around the point, or that have their own
-        spread within `radius` of it: number, and distance of the center."""
+    def within(
+        self, point: Vector, radius: float, max_member_distance: float, column: str
+    ) -> list[tuple[int, float]]:
+        """Clusters whose `column` around the center reaches `max_member_distance` around the point, or that
+        have their own spread within `radius` of it: number, and distance of the center."""
         centers, sizes = self._centers[: len(self._numbers)], self._sizes[: len(self._numbers)]
-        limits = np.maximum(sizes["spread"] + radius, sizes[column] + spread)
+        limits = np.maximum(sizes["spread"] + radius, sizes[column] + max_member_distance)
         norms = sizes["norm"] + float(row_norms(point[None].astype(np.float64))[0]) ** 2
         with np.errstate(over="ignore", invalid="ignore"):  # what is no number is measured
             least = (1.0 - _PRODUCT_ERROR) * norms - 2.0 * (centers @ point)

@@ -50,8 +50,8 @@ class ClusterRows:
     numbers: Numbers
     removed: NDArray[np.bool_]
     radius: Floats
-    spread: Floats
-    reach: Floats
+    max_member_distance: Floats
+    influence_radius: Floats
     members: Ragged
     labels: Ragged
     centers: Ragged
@@ -71,8 +71,10 @@ class ClusterTable:
         self._row = last - offsets[self._part]
         self.numbers: Numbers = every[last]
         self.radius: Floats = _joined([part.radius for part in parts], np.float64)[last]
-        self.spread: Floats = _joined([part.spread for part in parts], np.float64)[last]
-        self.reach: Floats = _joined([part.reach for part in parts], np.float64)[last]
+        self.max_member_distance: Floats = _joined([part.max_member_distance for part in parts], np.float64)[
+            last
+        ]
+        self.influence_radius: Floats = _joined([part.influence_radius for part in parts], np.float64)[last]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -92,8 +94,8 @@ class ClusterTable:
             tuple(part.labels.row(row).tolist()),
             center if len(center) else neurons.keys(members)[0],
             float(self.radius[at]),
-            float(self.spread[at]),
-            float(self.reach[at]),
+            float(self.max_member_distance[at]),
+            float(self.influence_radius[at]),
         )
 
 

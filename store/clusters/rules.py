@@ -18,9 +18,9 @@ them have the radius 0, and both labels keep theirs. `insert` adds one neuron:
   cluster of its own.
 
 Which clusters there are is a function of the live neurons in the order of their numbers, and of nothing
-else. `rebuild` keeps it so when neurons go or come back: `Cluster.reach` covers every ball that was ever
-measured for the cluster, so clusters of which neither reach holds a member of the other never influenced
-each other, and only those that are connected so are inserted again.
+else. `rebuild` keeps it so when neurons go or come back: `Cluster.influence_radius` covers every ball that
+was ever measured for the cluster, so clusters of which neither reach holds a member of the other never
+influenced each other, and only those that are connected so are inserted again.
 
 Distances are L2, in float64 from float32 centers and keys, so that a reopened project decides alike.
 """
@@ -65,16 +65,16 @@ class Cluster:
     Attributes:
         members: neuron numbers, ascending; the first one is also the cluster's own number.
         center: float32 [d].
-        spread: largest distance from the center to a member; at most `radius`.
-        reach: every ball measured in making this cluster lies within this distance of the center.
+        max_member_distance: largest distance from the center to a member; at most `radius`.
+        influence_radius: every ball measured in making this cluster lies within this distance of the center.
     """
 
     members: tuple[int, ...]
     label: tuple[int, ...]
     center: Vector
     radius: float
-    spread: float
-    reach: float
+    max_member_distance: float
+    influence_radius: float
 
     @property
     def number(self) -> int:
@@ -82,8 +82,8 @@ class Cluster:
 
     def same_as(self, other: Cluster) -> bool:
         """Equal in every field, bit for bit."""
-        mine = (self.members, self.label, self.radius, self.spread, self.reach)
-        theirs = (other.members, other.label, other.radius, other.spread, other.reach)
+        mine = (self.members, self.label, self.radius, self.max_member_distance, self.influence_radius)
+        theirs = (other.members, other.label, other.radius, other.max_member_distance, other.influence_radius)
         return mine == theirs and np.array_equal(self.center, other.center)
 
 
@@ -118,8 +118,9 @@ class Space(Protocol):
         """Every cluster whose ball holds the point, or that may have a member in the ball around the point,
         with its center's distance."""
 
-    def reaching(self, point: Vector, radius: float, spread: float = 0.0) -> Near:
-        """The same with `Cluster.reach` in place of the radius, for a cluster of that spread at the point."""
+    def influencing(self, point: Vector, radius: float, max_member_distance: float = 0.0) -> Near:
+        """The same with `Cluster.influence_radius` in place of the radius, for a cluster of that spread at
+        the point."""
 
     def holder(self, number: int) -> Cluster:
         """The cluster that a live neuron stands in."""
@@ -153,15 +154,15 @@ def distance(a: Vector, b: Vector) -> float:
 def insert(space: Space, neuron: Neuron) -> None:
     """Add a neuron whose number is higher than that of every neuron in the space."""
     near = [found for found in space.touching(neuron.key, neuron.radius) if _meets(space, found, neuron)]
-    reach = neuron.radius
+    influence_radius = neuron.radius
     joined = None
     if near:
         nearest = min(near, key=lambda found: (found[1], found[0].number))[0]
         if nearest.label == neuron.label:
             made, fits = _joined(space, nearest, neuron)
-            reach = max(reach, distance(neuron.key, made.center) + made.radius)
+            influence_radius = max(influence_radius, distance(neuron.key, made.center) + made.radius)
             joined = made if fits else None
-    space.put(joined if joined is not None else _alone(space, neuron, reach))
+    space.put(joined if joined is not None else _alone(space, neuron, influence_radius))
     _give_way(space, near, neuron)
 
 
@@ -176,7 +177,7 @@ def rebuild(space: Space, fresh: Callable[[], Space], gone: Iterable[int], back:
     removed = set(gone)
     start = [space.holder(number) for number in sorted(removed)]
     for neuron in back:
-        start.extend(cluster for cluster, _ in space.reaching(neuron.key, neuron.radius))
+        start.extend(cluster for cluster, _ in space.influencing(neuron.key, neuron.radius))
     affected: dict[int, Cluster] = {}
     while True:
         _connect(space, affected, start)
@@ -209,23 +210,30 @@ def _joined(space: Space, cluster: Cluster, neuron: Neuron) -> tuple[Cluster, bo
     members = (*cluster.members, neuron.number)
     keys = np.concatenate([space.neurons.keys(cluster.members), neuron.key[None]])
     center: Vector = keys.mean(axis=0, dtype=np.float64).astype(np.float32)
-    spread = float(distances(keys, center).max())
+    max_member_distance = float(distances(keys, center).max())
     asked = max(neuron.radius, float(space.neurons.radii(cluster.members).max()))
-    radius = max(spread, asked)
-    reach = max(
-        distance(center, cluster.center) + cluster.reach,
+    radius = max(max_member_distance, asked)
+    influence_radius = max(
+        distance(center, cluster.center) + cluster.influence_radius,
         distance(center, neuron.key) + neuron.radius,
         radius,
     )
     room = _room(space, center, radius, neuron.label)
-    fits = spread <= room
-    return Cluster(members, neuron.label, center, min(radius, room) if fits else radius, spread, reach), fits
+    fits = max_member_distance <= room
+    return Cluster(
+        members,
+        neuron.label,
+        center,
+        min(radius, room) if fits else radius,
+        max_member_distance,
+        influence_radius,
+    ), fits
 
 
-def _alone(space: Space, neuron: Neuron, reach: float) -> Cluster:
+def _alone(space: Space, neuron: Neuron, influence_radius: float) -> Cluster:
     """A cluster of its own for a neuron."""
     radius = _room(space, neuron.key, neuron.radius, neuron.label)
-    return Cluster((neuron.number,), neuron.label, neuron.key, radius, 0.0, reach)
+    return Cluster((neuron.number,), neuron.label, neuron.key, radius, 0.0, influence_radius)
 
 
 def _room(space: Space, center: Vector, radius: float, label: tuple[int, ...]) -> float:
@@ -238,8 +246,8 @@ def _give_way(space: Space, near: Near, neuron: Neuron) -> None:
     """Cut the balls of other labels that hold a new key; members left outside get clusters of their own."""
     rivals = [(rival, apart) for rival, apart in near if rival.label != neuron.label and rival.radius > apart]
     losers = [loser for rival, apart in rivals for loser in _cut(space, rival, apart)]
-    for loser, reach in sorted(losers, key=lambda loser: loser[0].number):
-        space.put(_alone(space, loser, reach))
+    for loser, influence_radius in sorted(losers, key=lambda loser: loser[0].number):
+        space.put(_alone(space, loser, influence_radius))
 
 
 def _meets(space: Space, found: tuple[Cluster, float], neuron: Neuron) -> bool:
@@ -252,27 +260,29 @@ def _nearest_member(space: Space, found: tuple[Cluster, float], point: Vector) -
     """Distance from a point to the nearest member of a cluster."""
     cluster, apart = found
     return (
-        apart if cluster.spread == 0.0 else float(distances(space.neurons.keys(cluster.members), point).min())
+        apart
+        if cluster.max_member_distance == 0.0
+        else float(distances(space.neurons.keys(cluster.members), point).min())
     )
 
 
 def _cut(space: Space, cluster: Cluster, limit: float) -> list[tuple[Neuron, float]]:
     """Cut a ball, and give the members farther out than that, each with the reach of its own ball."""
-    if cluster.spread <= limit:
+    if cluster.max_member_distance <= limit:
         space.put(replace(cluster, radius=limit))
         return []
     away = distances(space.neurons.keys(cluster.members), cluster.center)
     out = [number for number, far in zip(cluster.members, away, strict=True) if far > limit]
     kept = tuple(number for number, far in zip(cluster.members, away, strict=True) if far <= limit)
     losers = [space.neurons.neuron(number) for number in out]
-    reaches = [loser.radius for loser in losers]
+    influence_radii = [loser.radius for loser in losers]
     space.drop(cluster.number)
     if kept:
-        spread = float(away[away <= limit].max())
-        space.put(replace(cluster, members=kept, radius=limit, spread=spread))
+        max_member_distance = float(away[away <= limit].max())
+        space.put(replace(cluster, members=kept, radius=limit, max_member_distance=max_member_distance))
     else:  # the cluster's history goes on in one of them, so that `rebuild` still finds it
-        reaches[0] = max(reaches[0], float(away[0]) + cluster.reach)
-    return list(zip(losers, reaches, strict=True))
+        influence_radii[0] = max(influence_radii[0], float(away[0]) + cluster.influence_radius)
+    return list(zip(losers, influence_radii, strict=True))
 
 
 def _connect(space: Space, affected: dict[int, Cluster], start: list[Cluster]) -> None:
@@ -289,9 +299,9 @@ def _connect(space: Space, affected: dict[int, Cluster], start: list[Cluster]) -
 
 def _connected(space: Space, cluster: Cluster) -> Near:
     """The clusters that a cluster may have influenced, or been influenced by."""
-    return space.reaching(cluster.center, cluster.reach, cluster.spread)
+    return space.influencing(cluster.center, cluster.influence_radius, cluster.max_member_distance)
 
 
-def with_rounding(reach: float) -> float:
+def with_rounding(influence_radius: float) -> float:
     """A sum of reaches, with room for the rounding of the sums that it came from."""
-    return reach * (1.0 + _ROUNDING)
+    return influence_radius * (1.0 + _ROUNDING)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from store.clusters.cluster_set import ClusterSet
 from store.clusters.delta import NO_CHANGE, ClusterDelta
-from store.edit_status import NO_FATES, FateRow
+from store.edit_status import NO_STATUSES, EditStatusRow
 from store.format.segments import Segment
 from store.format.tables import blocks, clusters, keymaps, states
 from store.records import JSON, SnapshotInfo
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class CommitDelta:
     """What a commit adds to a snapshot, or writes anew.
 
     Attributes:
@@ -28,7 +28,7 @@ class Change:
         blocks: the new blocks, one record batch each.
         delta: how the clusters change.
         clusters: what they are then; a change that rewrites leaves it out.
-        fates: older edits whose fate changes.
+        edit_statuses: older edits whose fate changes.
         key_map: a key map to put in force, as a record batch.
         rewrites: the new snapshot lists all of its files, and not those in `replaces`.
         replaces: paths of files that are no part of the new snapshot; a `State` that goes over to it is read
@@ -44,7 +44,7 @@ class Change:
     first_block: int = 0
     delta: ClusterDelta = NO_CHANGE
     clusters: ClusterSet | None = None
-    fates: Sequence[FateRow] = ()
+    edit_statuses: Sequence[EditStatusRow] = ()
     key_map: Any | None = None
     replaces: frozenset[str] = frozenset()
     rewrites: bool = False
@@ -52,7 +52,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class CommitMetadata:
     """What a commit says about itself; see `SnapshotInfo`."""
 
     action: str
@@ -63,28 +63,28 @@ class Note:
     detail: Mapping[str, JSON] = field(default_factory=dict)
 
 
-def note_like(
+def metadata_like(
     info: SnapshotInfo,
     action: str,
     versions: Mapping[str, str],
     command: str | None,
     detail: Mapping[str, JSON],
-) -> Note:
+) -> CommitMetadata:
     """The note of a commit that brings no recipe of its own: recipe and seed are those of a snapshot."""
-    return Note(action, info.recipe, info.seed, versions, command, detail)
+    return CommitMetadata(action, info.recipe, info.seed, versions, command, detail)
 
 
-def counts_after(state: State, change: Change) -> dict[str, int]:
+def counts_after(state: State, change: CommitDelta) -> dict[str, int]:
     """`SnapshotInfo.counts` after a change that only adds to a snapshot."""
     counts = dict(state.snapshot.info.counts)
     segment = change.segment
     committed = dict(enumerate(segment.column("status"), segment.first)) if segment is not None else {}
     for status in committed.values():
-        counts[NO_FATES.of(0, status)] += 1
-    after = state.fates.changed(change.fates)
-    for number, _, _ in change.fates:
+        counts[NO_STATUSES.of(0, status)] += 1
+    after = state.edit_statuses.changed(change.edit_statuses)
+    for number, _, _ in change.edit_statuses:
         status = committed[number] if number in committed else state.edits.status(number)
-        counts[state.fates.of(number, status)] -= 1
+        counts[state.edit_statuses.of(number, status)] -= 1
         counts[after.of(number, status)] += 1
     counts["edits"] += len(committed)
     counts["blocks"] += len(change.blocks)
@@ -92,7 +92,7 @@ def counts_after(state: State, change: Change) -> dict[str, int]:
     return counts
 
 
-def batches(change: Change, number: int) -> Iterator[tuple[str, Any, Sequence[Any], int, int]]:
+def batches(change: CommitDelta, number: int) -> Iterator[tuple[str, Any, Sequence[Any], int, int]]:
     """Role, schema, record batches, first number and count of each data file that a change needs."""
     if change.segment is not None:
         segment = change.segment
@@ -102,8 +102,8 @@ def batches(change: Change, number: int) -> Iterator[tuple[str, Any, Sequence[An
     if change.delta:
         batch = clusters.encode(change.delta, number)
         yield "clusters", clusters.SCHEMA, [batch], 0, batch.num_rows
-    if change.fates:
-        batch = states.encode(change.fates)
+    if change.edit_statuses:
+        batch = states.encode(change.edit_statuses)
         yield "states", states.SCHEMA, [batch], 0, batch.num_rows
     if change.key_map is not None:
         yield "keymaps", keymaps.SCHEMA, [change.key_map], 0, 1

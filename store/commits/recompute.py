@@ -11,9 +11,9 @@ import pyarrow as pa
 from store import validation
 from store.clusters.cluster_set import ClusterSet, all_put
 from store.clusters.rules import insert
-from store.commits.commit_delta import Change
+from store.commits.commit_delta import CommitDelta
 from store.commits.supersede import Prompts
-from store.edit_status import Fates
+from store.edit_status import EditStatuses
 from store.format.segments import Edits, Segment, joined_column
 from store.format.tables import edits as edits_table
 from store.format.tables import keymaps
@@ -21,7 +21,7 @@ from store.records import EFFECTIVE_STATUSES, KeyMap, Tokens, Vector, edit_id
 from store.state import State
 
 
-def from_scratch(edits: Edits, reverted: Container[int]) -> tuple[Fates, ClusterSet | None]:
+def from_scratch(edits: Edits, reverted: Container[int]) -> tuple[EditStatuses, ClusterSet | None]:
     """Fates and clusters as if the edits that are not reverted had been inserted in order of number.
 
     Returns:
@@ -29,13 +29,13 @@ def from_scratch(edits: Edits, reverted: Container[int]) -> tuple[Fates, Cluster
     """
     gone = {number for number in range(1, edits.count + 1) if number in reverted}
     if edits.dim is None:
-        return Fates({}, gone), None
-    fates = Fates(Prompts(edits).replaced(gone), gone)
+        return EditStatuses({}, gone), None
+    edit_statuses = EditStatuses(Prompts(edits).replaced(gone), gone)
     clusters = ClusterSet(edits.dim, edits)
     for segment in edits.segments():
-        for number in fates.live(segment.clustered).tolist():
+        for number in edit_statuses.live(segment.clustered).tolist():
             insert(clusters, edits.neuron(number))
-    return fates, clusters
+    return edit_statuses, clusters
 
 
 def rekeyed(
@@ -44,7 +44,7 @@ def rekeyed(
     keys: Mapping[str, Vector],
     tokens: Mapping[str, Tokens],
     radii: Mapping[str, float | None],
-) -> Change:
+) -> CommitDelta:
     """What puts a key map in force: every edit with its new key, and all that follows from the keys.
 
     Raises:
@@ -53,7 +53,7 @@ def rekeyed(
     state.require_whole(state.entries("edits"))
     neurons = state.edits.neurons().tolist()
     rows, width = validation.rekeying(neurons, key_map, keys, tokens, radii)
-    change = Change(
+    change = CommitDelta(
         parent=state.pointer.number,
         dim=rows.shape[1] if neurons else None,
         width=width,
@@ -66,26 +66,30 @@ def rekeyed(
         return change
     segment = _with_keys(state, dict(zip(neurons, rows, strict=True)), width or 0, tokens, radii)
     edits = Edits(change.dim, [(1, segment.rows, lambda: segment)])
-    fates, clusters = from_scratch(edits, state.fates.reverted)
-    counts = counted(edits, fates, clusters, state.block_count())
-    return replace(change, segment=segment, fates=fates.rows(), delta=all_put(clusters), counts=counts)
+    edit_statuses, clusters = from_scratch(edits, state.edit_statuses.reverted)
+    counts = counted(edits, edit_statuses, clusters, state.block_count())
+    return replace(
+        change, segment=segment, edit_statuses=edit_statuses.rows(), delta=all_put(clusters), counts=counts
+    )
 
 
-def as_it_was(state: State, target: State) -> tuple[Fates, ClusterSet | None]:
+def as_it_was(state: State, target: State) -> tuple[EditStatuses, ClusterSet | None]:
     """Fates and clusters under the present keys, with those edits reverted that the target does not have."""
     later = range(target.edits.count + 1, state.edits.count + 1)
-    reverted = target.fates.reverted.union(later)
+    reverted = target.edit_statuses.reverted.union(later)
     if target.key_map_entry() == state.key_map_entry():
-        return Fates(target.fates.superseded, reverted), target.clusters
+        return EditStatuses(target.edit_statuses.superseded, reverted), target.clusters
     return from_scratch(state.edits, reverted)
 
 
-def counted(edits: Edits, fates: Fates, clusters: ClusterSet | None, blocks: int) -> dict[str, int]:
+def counted(
+    edits: Edits, edit_statuses: EditStatuses, clusters: ClusterSet | None, blocks: int
+) -> dict[str, int]:
     """`SnapshotInfo.counts` of edits, fates and clusters that were worked out anew."""
     found: Counter[str] = Counter()
     for segment in edits.segments():
         statuses = enumerate(segment.column("status"), segment.first)
-        found.update(fates.of(number, status) for number, status in statuses)
+        found.update(edit_statuses.of(number, status) for number, status in statuses)
     return {
         "edits": edits.count,
         **{status: found[status] for status in EFFECTIVE_STATUSES},

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from store import validation
 from store.clusters.cluster_set import ClusterSet, changed
-from store.commits.commit_delta import Change, Note
+from store.commits.commit_delta import CommitDelta, CommitMetadata
 from store.commits.supersede import Prompts, replaced_by_new
 from store.errors import StaleWriteError
 from store.format.segments import Edits, Segment
@@ -24,13 +24,13 @@ from store.index.neuron_index import NeuronIndex
 from store.records import JSON, ROUTING, LoraSlice, Neighbour, NewEdit, SnapshotInfo, edit_id
 from store.state import State
 
-Commit: TypeAlias = Callable[[Change, Note], SnapshotInfo]
+Commit: TypeAlias = Callable[[CommitDelta, CommitMetadata], SnapshotInfo]
 
 
 class Staged:
     """Edits as they would be after a commit; nothing is written until then, and dropping it undoes it."""
 
-    def __init__(self, commit: Commit, change: Change, state: State, edits: Edits) -> None:
+    def __init__(self, commit: Commit, change: CommitDelta, state: State, edits: Edits) -> None:
         self._commit = commit
         self._change = change
         self._state = state
@@ -46,7 +46,7 @@ class Staged:
     @property
     def superseded(self) -> dict[str, str]:
         """Older edits that are replaced, each with the edit that replaces it."""
-        return {edit_id(old): edit_id(by) for old, _, by in self._change.fates if by is not None}
+        return {edit_id(old): edit_id(by) for old, _, by in self._change.edit_statuses if by is not None}
 
     def nearest(self, keys: ArrayLike, k: int = 8) -> list[list[Neighbour]]:
         """The nearest neurons of keys float32 [n, d], as `Project.nearest` would give them after the commit.
@@ -60,13 +60,13 @@ class Staged:
             raise StaleWriteError(
                 f"this was staged over snapshot {change.parent}, and the newest is {state.pointer.number}",
                 where=str(state.root),
-                mend="ask the newest snapshot",
+                hint="ask the newest snapshot",
             )
         points = validation.key_rows(keys, change.dim)
         if change.dim is None:
             return [[] for _ in points]
         if self._index is None:
-            live = state.fates.changed(change.fates).live(self._edits.neurons())
+            live = state.edit_statuses.changed(change.edit_statuses).live(self._edits.neurons())
             known = state.index if state.clusters is not None else NeuronIndex.of_none(change.dim)
             self._index = known.over(live, self._edits.keys)
         return neighbours(self._index, self._edits, change.clusters, points, k)
@@ -88,8 +88,8 @@ class Staged:
             StorageError: the file system refused; the project is as it was.
             InvalidEditError: recipe, versions or detail are no JSON values.
         """
-        note = Note(action, recipe, seed, versions, command, detail or {})
-        return self._commit(self._change, note)
+        metadata = CommitMetadata(action, recipe, seed, versions, command, detail or {})
+        return self._commit(self._change, metadata)
 
 
 def stage(
@@ -113,17 +113,17 @@ def stage(
         if edit.key is not None and edit.status in ROUTING
     ]
     kept = list(dict.fromkeys(str(edit.block) for edit in edits if edit.status == "solved"))
-    replaced = replaced_by_new(state.fates, new, prompts()) if new else {}
+    replaced = replaced_by_new(state.edit_statuses, new, prompts()) if new else {}
     rows = _numbered(edits, first, {name: n for n, name in enumerate(kept, first_block)}, replaced)
     segment, together = _with_new(state, rows, dim)
-    change = Change(
+    change = CommitDelta(
         parent=state.pointer.number,
         dim=dim,
         width=width,
         segment=segment,
         blocks=[blocks_table.encode(number, blocks[name]) for number, name in enumerate(kept, first_block)],
         first_block=first_block,
-        fates=[(old, False, by) for old, by in sorted(replaced.items())],
+        edit_statuses=[(old, False, by) for old, by in sorted(replaced.items())],
     )
     if dim is not None:
         before = state.clusters if state.clusters is not None else ClusterSet(dim, together)

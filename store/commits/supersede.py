@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Container, Sequence
 from itertools import pairwise
 
-from store.edit_status import Fates
+from store.edit_status import EditStatuses
 from store.format.segments import Edits, Segment
 
 
@@ -45,7 +45,9 @@ class Prompts:
         return next((n for n in self.numbers(prompt) if n > number and n not in gone), None)
 
 
-def replaced_by_new(fates: Fates, new: Sequence[tuple[int, str]], prompts: Prompts) -> dict[int, int]:
+def replaced_by_new(
+    edit_statuses: EditStatuses, new: Sequence[tuple[int, str]], prompts: Prompts
+) -> dict[int, int]:
     """What new neurons replace, among the live ones and among themselves: older to newer number.
 
     Args:
@@ -58,7 +60,7 @@ def replaced_by_new(fates: Fates, new: Sequence[tuple[int, str]], prompts: Promp
         asked = prompt.strip()
         standing = latest.get(asked)
         if standing is None:
-            standing = [n for n in prompts.numbers(asked) if fates.of(n, "solved") == "live"]
+            standing = [n for n in prompts.numbers(asked) if edit_statuses.of(n, "solved") == "live"]
         found.update(dict.fromkeys(standing, number))
         latest[asked] = [number]
     return found

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from store.commits.commit_delta import Change, Note, batches
+from store.commits.commit_delta import CommitDelta, CommitMetadata, batches
 from store.errors import StaleWriteError, StorageError
 from store.format import codec, documents, file_io, layout, manifest
 from store.format.documents import Head, Pointer, Snapshot
@@ -23,7 +23,7 @@ from store.records import FileEntry, SnapshotInfo
 
 
 def write_commit(
-    root: Path, pointer: Pointer, files: Sequence[FileEntry], change: Change, note: Note
+    root: Path, pointer: Pointer, files: Sequence[FileEntry], change: CommitDelta, metadata: CommitMetadata
 ) -> tuple[Head, Snapshot, list[FileEntry]]:
     """Make a change the next snapshot; the caller holds the writer's lock.
 
@@ -44,9 +44,9 @@ def write_commit(
         raise StaleWriteError(
             f"this was staged over snapshot {change.parent}, and the newest is {head.newest.number}",
             where=str(root),
-            mend="stage it again",
+            hint="stage it again",
         )
-    info = _info(change, note)
+    info = _info(change, metadata)
     documents.require_json(info)
     try:
         return _write(root, head, files, change, info)
@@ -55,23 +55,23 @@ def write_commit(
         raise
 
 
-def _info(change: Change, note: Note) -> SnapshotInfo:
+def _info(change: CommitDelta, metadata: CommitMetadata) -> SnapshotInfo:
     return SnapshotInfo(
         number=change.parent + 1,
         parent=change.parent,
         created_at=datetime.now(UTC),
-        action=note.action,
-        recipe=note.recipe,
-        seed=note.seed,
-        versions=note.versions,
-        command=note.command,
+        action=metadata.action,
+        recipe=metadata.recipe,
+        seed=metadata.seed,
+        versions=metadata.versions,
+        command=metadata.command,
         counts=change.counts,
-        detail=note.detail,
+        detail=metadata.detail,
     )
 
 
 def _write(
-    root: Path, head: Head, files: Sequence[FileEntry], change: Change, info: SnapshotInfo
+    root: Path, head: Head, files: Sequence[FileEntry], change: CommitDelta, info: SnapshotInfo
 ) -> tuple[Head, Snapshot, list[FileEntry]]:
     complete = change.rewrites or info.number % manifest.COMPLETE_EVERY == 0
     added = _write_files(root, info.number, change)
@@ -84,7 +84,7 @@ def _write(
     return newest, snapshot, added
 
 
-def _write_files(root: Path, number: int, change: Change) -> list[FileEntry]:
+def _write_files(root: Path, number: int, change: CommitDelta) -> list[FileEntry]:
     """Write the data files of a commit, and make them and their names durable."""
     entries = []
     for role, schema, parts, first, rows in batches(change, number):

@@ -41,7 +41,7 @@ def damage(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = str(error).split("\n", 1)[0]
         raise DamagedProjectError(
-            f"this is not what melo wrote ({reason})", where=str(path), mend="run 'melo verify'"
+            f"this is not what melo wrote ({reason})", where=str(path), hint="run 'melo verify'"
         ) from error
 
 
@@ -95,17 +95,17 @@ def mapped(path: Path, size: int, *, sha256: str | None = None) -> Any:
         StorageError: it may not be read.
     """
     if not path.is_file():
-        raise DamagedProjectError("the file is missing", where=str(path), mend="run 'melo verify'")
+        raise DamagedProjectError("the file is missing", where=str(path), hint="run 'melo verify'")
     with refusals(path):
         found = path.stat().st_size
         if found != size:
             raise DamagedProjectError(
-                f"the file has {found} bytes in place of {size}", where=str(path), mend="run 'melo verify'"
+                f"the file has {found} bytes in place of {size}", where=str(path), hint="run 'melo verify'"
             )
         with pa.memory_map(str(path)) as file:
             buffer = file.read_buffer()
     if sha256 is not None and hashlib.sha256(buffer).hexdigest() != sha256:
-        raise DamagedProjectError("its checksum does not fit", where=str(path), mend="run 'melo verify'")
+        raise DamagedProjectError("its checksum does not fit", where=str(path), hint="run 'melo verify'")
     return buffer
 
 

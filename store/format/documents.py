@@ -118,7 +118,7 @@ def head_of(content: bytes, root: Path) -> Head:
         raise FormatVersionError(
             f"the project has format {document['format']}, and this melo reads up to {FORMAT}",
             where=str(root),
-            mend=f"install melo {needs} or newer",
+            hint=f"install melo {needs} or newer",
         )
     base = _field(document, "base", dict)
     return Head(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from store.errors import StorageError
 
-_MENDS = {
+_HINTS = {
     errno.ENOSPC: ("the disk is full", "free some space and run the command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the command again"),
     errno.EROFS: ("the file system is read-only", "copy the project to a place that can be written"),
@@ -124,10 +124,10 @@ def refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what, mend = _MENDS.get(
+        what, hint = _HINTS.get(
             error.errno or 0, (error.strerror or str(error), "check the disk and try again")
         )
-        raise StorageError(what, where=str(path), mend=mend) from error
+        raise StorageError(what, where=str(path), hint=hint) from error
 
 
 def write_file(path: Path, produce: Callable[[Sink], object]) -> Written:
@@ -209,7 +209,7 @@ def require_size(path: Path, size: int) -> None:
         raise StorageError(
             "the file could not be written whole",
             where=str(path),
-            mend="free some space and run the command again",
+            hint="free some space and run the command again",
         )
 
 

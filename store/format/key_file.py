@@ -54,6 +54,6 @@ class KeyFile:
             for row, at in zip(result, wanted, strict=True):
                 if os.preadv(self._handle, [row], self._start + at * size) != size:
                     raise DamagedProjectError(
-                        "the file has become shorter", where=str(self._path), mend="run 'melo verify'"
+                        "the file has become shorter", where=str(self._path), hint="run 'melo verify'"
                     )
         return result

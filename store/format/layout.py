@@ -84,6 +84,6 @@ def inside(root: Path, name: str) -> Path:
     path = root / name
     if path.is_symlink() or path.parent.is_symlink():
         raise DamagedProjectError(
-            f"{name} leads out of the project", where=str(root), mend="put the file itself in its place"
+            f"{name} leads out of the project", where=str(root), hint="put the file itself in its place"
         )
     return path

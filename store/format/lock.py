@@ -38,7 +38,7 @@ def writing(root: Path, timeout: float) -> Iterator[None]:
             raise ProjectLockedError(
                 f"the project is being written by {_holder(root)}",
                 where=str(root),
-                mend="wait for it to finish, or stop it",
+                hint="wait for it to finish, or stop it",
             ) from error
     note = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
     target = root / layout.LOCK_HOLDER

@@ -41,7 +41,7 @@ def read_head(root: Path) -> Head:
     with file_io.refusals(path):
         if not path.is_file():
             raise ProjectNotFoundError(
-                "there is no project here", where=str(root), mend="make one with 'melo edit'"
+                "there is no project here", where=str(root), hint="make one with 'melo edit'"
             )
         with path.open("rb") as file:
             content = file.read(_MAX_HEAD + 1)
@@ -74,7 +74,7 @@ def read_snapshot(root: Path, pointer: Pointer) -> Snapshot:
     """
     path = layout.inside(root, pointer.path)
     if not path.is_file():
-        raise DamagedProjectError("the file is missing", where=str(path), mend="run 'melo verify'")
+        raise DamagedProjectError("the file is missing", where=str(path), hint="run 'melo verify'")
     with file_io.refusals(path), path.open("rb") as file:
         content = file.read(pointer.size + 1)
     with _damage(path):
@@ -148,7 +148,7 @@ def find(root: Path, head: Head, number: int | None) -> tuple[Pointer, list[Snap
         raise UnknownEditError(
             f"there is no snapshot {wanted}",
             where=str(root),
-            mend=f"the project keeps snapshots {head.oldest} to {head.newest.number}",
+            hint=f"the project keeps snapshots {head.oldest} to {head.newest.number}",
         )
     found: Pointer | None = None
     chain: list[Snapshot] = []
@@ -158,7 +158,7 @@ def find(root: Path, head: Head, number: int | None) -> tuple[Pointer, list[Snap
             chain.append(snapshot)
             if snapshot.complete:
                 return found, chain
-    raise DamagedProjectError("its history has no beginning", where=str(root), mend="run 'melo verify'")
+    raise DamagedProjectError("its history has no beginning", where=str(root), hint="run 'melo verify'")
 
 
 def all_files(chain: list[Snapshot]) -> tuple[FileEntry, ...]:
@@ -172,5 +172,5 @@ def _damage(path: Path) -> Iterator[None]:
         yield
     except (ValueError, OverflowError, RecursionError) as error:
         raise DamagedProjectError(
-            f"this is not what melo wrote ({error})", where=str(path), mend="run 'melo verify'"
+            f"this is not what melo wrote ({error})", where=str(path), hint="run 'melo verify'"
         ) from error

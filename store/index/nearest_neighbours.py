@@ -50,8 +50,10 @@ def _homes(clusters: ClusterSet | None, numbers: Numbers) -> list[Cluster | None
 def _to_center(points: Vector, row: Numbers, distance: Floats, homes: list[Cluster | None]) -> Floats:
     """How far the centers of the clusters [m] lie from the points; a neuron alone is its own center."""
     result = distance.copy()
-    crowded = np.array([at for at, home in enumerate(homes) if home is not None and home.spread], np.int64)
+    crowded = np.array(
+        [at for at, home in enumerate(homes) if home is not None and home.max_member_distance], np.int64
+    )
     if len(crowded):
-        centers = np.stack([home.center for home in homes if home is not None and home.spread])
+        centers = np.stack([home.center for home in homes if home is not None and home.max_member_distance])
         result[crowded] = measured(points, row[crowded], np.arange(len(crowded)), centers.__getitem__)
     return result

@@ -40,7 +40,7 @@ KeysOf: TypeAlias = Callable[[Numbers], Vector]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """Neurons near points, as columns [m]: by point, the nearest first, and of equally near ones the newest.
 
     Attributes:
@@ -53,16 +53,16 @@ class Found:
     number: Numbers
     distance: Floats
 
-    def first(self, count: int) -> Found:
+    def first(self, count: int) -> SearchResult:
         """The first few of each point, put in order."""
         order = np.lexsort((-self.number, self.distance, self.row))
         row = self.row[order]
         kept = order[np.arange(len(row)) - np.searchsorted(row, row) < count]
-        return Found(self.row[kept], self.number[kept], self.distance[kept])
+        return SearchResult(self.row[kept], self.number[kept], self.distance[kept])
 
-    def and_also(self, other: Found) -> Found:
+    def and_also(self, other: SearchResult) -> SearchResult:
         """Both, in no order."""
-        return Found(
+        return SearchResult(
             np.concatenate([self.row, other.row]),
             np.concatenate([self.number, other.number]),
             np.concatenate([self.distance, other.distance]),
@@ -70,7 +70,7 @@ class Found:
 
 
 _NO_NUMBERS: Numbers = np.empty(0, np.int64)
-NONE_FOUND = Found(_NO_NUMBERS, _NO_NUMBERS, np.empty(0))
+NO_RESULT = SearchResult(_NO_NUMBERS, _NO_NUMBERS, np.empty(0))
 
 
 class Matrix:
@@ -81,17 +81,17 @@ class Matrix:
         self.keys = keys
         self._norms = np.einsum("ij,ij->i", keys, keys, dtype=np.float64)
 
-    def nearest(self, points: Vector, count: int) -> Found:
+    def nearest(self, points: Vector, count: int) -> SearchResult:
         """The nearest of each point, exactly, and whatever else lay too close to tell by the product."""
         if not len(self.numbers):
-            return NONE_FOUND
+            return NO_RESULT
         step = max(1, _CELLS // len(self.numbers))
-        found = NONE_FOUND
+        found = NO_RESULT
         for start in range(0, len(points), step):
             part = points[start : start + step]
             row, at = self._worth_measuring(part, min(count, len(self.numbers)))
             apart = measured(part, row, at, self.keys.__getitem__)
-            found = found.and_also(Found(row + start, self.numbers[at], apart))
+            found = found.and_also(SearchResult(row + start, self.numbers[at], apart))
         return found
 
     def _worth_measuring(self, points: Vector, count: int) -> tuple[Numbers, Numbers]:
@@ -213,7 +213,7 @@ class NeuronIndex:
         """The index of other live neurons; this one answers as before until the other is settled."""
         return NeuronIndex(self._dim, live, keys_of, self.graph, self._matrix)
 
-    def settle(self) -> bool:
+    def flush(self) -> bool:
         """Put neurons into the graph where so many stand beside it; a graph mostly of marks is made anew.
 
         Returns:
@@ -235,14 +235,14 @@ class NeuronIndex:
         self._divide()
         return True
 
-    def nearest(self, points: Vector, count: int) -> Found:
+    def nearest(self, points: Vector, count: int) -> SearchResult:
         """The `count` nearest of points float32 [n, d], or all where there are no more."""
         found = self._beside().nearest(points, count)
         if self.graph is not None and len(self._held):
             found = found.and_also(self._in_graph(self.graph, points, count))
         return found.first(count)
 
-    def _in_graph(self, graph: Graph, points: Vector, count: int) -> Found:
+    def _in_graph(self, graph: Graph, points: Vector, count: int) -> SearchResult:
         """More than are asked for are met, so that those equally near are among them."""
         seen = min(max(count, SEARCH_EF), len(self._held)) + len(self._hidden)
         met = graph.nearest(points, seen)
@@ -254,7 +254,7 @@ class NeuronIndex:
         last = min(count, len(self._held)) - 1
         limit = np.partition(squared, last, axis=1)[:, last : last + 1] * _GRAPH_ROOM
         row, at = np.nonzero((squared <= limit) & ~hidden)
-        return Found(row, numbers[row, at], measured(points, row, numbers[row, at], self._keys_of))
+        return SearchResult(row, numbers[row, at], measured(points, row, numbers[row, at], self._keys_of))
 
     def _with_keys_of_their_own(self, graph: Graph) -> Numbers:
         """Of the neurons that the graph lacks, one for each key that it lacks too.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from store.clusters.cluster_set import all_put
-from store.commits.commit_delta import Change, note_like
+from store.commits.commit_delta import CommitDelta, metadata_like
 from store.format.merge_plan import Merge, merges
 from store.format.segments import Segment, joined
 from store.records import JSON, FileEntry, SnapshotInfo
@@ -28,11 +28,11 @@ def compact(writer: Writer, *, versions: Mapping[str, str], command: str | None 
     if not found:
         return info
     detail: dict[str, JSON] = {"merged": {merge.role: len(merge.files) for merge in found}}
-    note = note_like(info, "compact", versions, command, detail)
-    return writer.commit(compacted(writer.state, found), note)
+    metadata = metadata_like(info, "compact", versions, command, detail)
+    return writer.commit(compacted(writer.state, found), metadata)
 
 
-def compacted(state: State, found: Sequence[Merge]) -> Change:
+def compacted(state: State, found: Sequence[Merge]) -> CommitDelta:
     """The change that merges files and leaves everything else as it is.
 
     Raises:
@@ -40,7 +40,7 @@ def compacted(state: State, found: Sequence[Merge]) -> Change:
     """
     files = {merge.role: merge.files for merge in found}
     state.require_whole(entry for merge in found for entry in merge.files)
-    change = Change(
+    change = CommitDelta(
         parent=state.pointer.number,
         dim=state.snapshot.key_dim,
         width=state.snapshot.token_width,
@@ -57,7 +57,7 @@ def compacted(state: State, found: Sequence[Merge]) -> Change:
     if "clusters" in files and state.clusters is not None:
         change = replace(change, delta=all_put(state.clusters))
     if "states" in files:
-        change = replace(change, fates=state.fates.rows())
+        change = replace(change, edit_statuses=state.edit_statuses.rows())
     return change
 
 

@@ -34,7 +34,7 @@ def migrate(root: Path) -> tuple[int, int]:
         for finding in verify(root):
             if not finding.file.startswith(layout.INDEX):
                 raise DamagedProjectError(
-                    f"{finding.file}: {finding.problem}", where=str(root), mend="run 'melo verify' first"
+                    f"{finding.file}: {finding.problem}", where=str(root), hint="run 'melo verify' first"
                 )
         for folder in layout.FOLDERS:
             file_io.make_folder(root / folder)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from store.clusters.cluster_set import all_put
-from store.commits.commit_delta import Change, Note
+from store.commits.commit_delta import CommitDelta, CommitMetadata
 from store.commits.recompute import counted, from_scratch
 from store.commits.write import write_commit
 from store.errors import DamagedProjectError
@@ -26,7 +26,7 @@ from store.format.segments import Edits, Segment, joined, open_segment
 from store.format.tables import edits as edits_table
 from store.maintenance import verify
 from store.records import JSON, FileEntry, NewEdit, SnapshotInfo, block_id, edit_id, number_of
-from store.state import State, read_fates
+from store.state import State, read_edit_statuses
 
 _ADVICE = "put the file back from a copy of the project"
 
@@ -108,8 +108,8 @@ def repair(root: Path, *, versions: Mapping[str, str], command: str | None = Non
                 manifest.write_head(root, ground.head)
             info = ground.newest.info
             detail: dict[str, JSON] = {"lost": [*done.lost], "unanswered": [*done.unanswered]}
-            note = Note("repair", info.recipe, info.seed, versions, command, detail)
-            head, _, _ = write_commit(root, ground.head.newest, ground.files, change, note)
+            metadata = CommitMetadata("repair", info.recipe, info.seed, versions, command, detail)
+            head, _, _ = write_commit(root, ground.head.newest, ground.files, change, metadata)
         if done != Repair():
             _renew_index(root)
         if change is not None:  # last of all: until then a repair that is broken off begins again
@@ -121,7 +121,7 @@ def _ground(root: Path) -> _Ground:
     try:
         head = manifest.read_head(root)
     except DamagedProjectError as error:
-        raise DamagedProjectError(error.what, where=error.where, mend=_ADVICE) from error
+        raise DamagedProjectError(error.what, where=error.where, hint=_ADVICE) from error
     history, findings = verify.readable_history(root, head)
     edits_after = None
     if findings and not any(snapshot.complete for _, snapshot in history):
@@ -161,7 +161,7 @@ def _older(root: Path, head: Head, history: Sequence[tuple[Pointer, Snapshot]]) 
         if found and (not findings or any(snapshot.complete for _, snapshot in found)):
             return older, edit_id(found[0][1].info.counts["edits"] + 1)
     raise DamagedProjectError(
-        "no snapshot file can be read with all that it needs", where=str(root), mend=_ADVICE
+        "no snapshot file can be read with all that it needs", where=str(root), hint=_ADVICE
     )
 
 
@@ -172,15 +172,15 @@ def _chain(root: Path, history: Sequence[tuple[Pointer, Snapshot]]) -> tuple[Poi
         chain.append(snapshot)
         if snapshot.complete:
             return history[0][0], chain
-    raise DamagedProjectError("its history has no beginning", where=str(root), mend=_ADVICE)
+    raise DamagedProjectError("its history has no beginning", where=str(root), hint=_ADVICE)
 
 
-def _worked_out(root: Path, ground: _Ground) -> tuple[Repair, Change | None]:
+def _worked_out(root: Path, ground: _Ground) -> tuple[Repair, CommitDelta | None]:
     """What is lost, and the change that does without it; no change where no data file is broken."""
     for entry in ground.broken.values():
         if entry.role == "keymaps":
             raise DamagedProjectError(
-                "the key map cannot be made again from the rest", where=str(root / entry.path), mend=_ADVICE
+                "the key map cannot be made again from the rest", where=str(root / entry.path), hint=_ADVICE
             )
     index_files = [finding.file for finding in verify.index_problems(root)]
     back_to = ground.newest.info.number if ground.edits_after is not None else None
@@ -211,24 +211,24 @@ def _worked_out(root: Path, ground: _Ground) -> tuple[Repair, Change | None]:
     return done, _change(root, ground, edits, reverted.union(lost, unanswered))
 
 
-def _change(root: Path, ground: _Ground, edits: Edits, reverted: set[int]) -> Change:
+def _change(root: Path, ground: _Ground, edits: Edits, reverted: set[int]) -> CommitDelta:
     """The whole snapshot without what is broken; files that are sound stay as they are."""
-    fates, clusters = from_scratch(edits, reverted)
+    edit_statuses, clusters = from_scratch(edits, reverted)
     replaced = {entry.path for entry in ground.files if entry.role in ("clusters", "states")}
     blocks = max((entry.first + entry.rows - 1 for entry in ground.sound("blocks")), default=0)
     rewritten = ground.is_broken("edits")
     if rewritten:
         replaced |= {entry.path for entry in ground.files if entry.role == "edits"}
-    return Change(
+    return CommitDelta(
         parent=ground.newest.info.number,
         dim=ground.newest.key_dim,
         width=ground.newest.token_width,
         segment=joined(list(edits.segments()), root) if rewritten else None,
         delta=all_put(clusters),
-        fates=fates.rows(),
+        edit_statuses=edit_statuses.rows(),
         rewrites=True,
         replaces=frozenset(replaced | ground.broken.keys()),
-        counts=counted(edits, fates, clusters, blocks),
+        counts=counted(edits, edit_statuses, clusters, blocks),
     )
 
 
@@ -264,12 +264,12 @@ def _reverted(root: Path, ground: _Ground) -> set[int]:
         DamagedProjectError: neither can be read whole.
     """
     if not ground.is_broken("states"):
-        return set(read_fates(root, ground.files).reverted)
+        return set(read_edit_statuses(root, ground.files).reverted)
     if ground.infos[0].number != 0:
         raise DamagedProjectError(
             "which edits are reverted cannot be told, for the history begins later",
             where=str(root / next(p for p, e in ground.broken.items() if e.role == "states")),
-            mend=_ADVICE,
+            hint=_ADVICE,
         )
     at: dict[int, tuple[set[int], int]] = {}
     reverted: set[int] = set()

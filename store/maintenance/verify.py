@@ -180,7 +180,7 @@ def _counts(state: State) -> Iterator[Finding]:
     counted: dict[str, int] = defaultdict(int)
     for segment in state.edits.segments():
         for number, status in enumerate(segment.column("status"), segment.first):
-            counted[state.fates.of(number, status)] += 1
+            counted[state.edit_statuses.of(number, status)] += 1
         counted["edits"] += segment.rows
     counted["blocks"] = state.block_count()
     counted["clusters"] = state.clusters.count if state.clusters is not None else 0
@@ -207,7 +207,7 @@ def _blocks(state: State) -> Iterator[Finding]:
         for number in segment.neurons.tolist():
             block = int(segment.blocks[number - segment.first])
             leads = block or state.edits.status(number) == "solved"
-            if leads and block not in blocks and number not in state.fates.reverted:
+            if leads and block not in blocks and number not in state.edit_statuses.reverted:
                 yield Finding(
                     entry.path, f"{edit_id(number)} leads to no block", f"the answer of {edit_id(number)}"
                 )
@@ -227,7 +227,7 @@ def _clusters(state: State, clusters: ClusterSet) -> Iterator[Finding]:
     live = {
         number
         for segment in state.edits.segments()
-        for number in state.fates.live(segment.clustered).tolist()
+        for number in state.edit_statuses.live(segment.clustered).tolist()
     }
     for number in sorted(live ^ homes.keys() | {n for n, found in homes.items() if len(found) > 1}):
         problem = f"{edit_id(number)} stands in {len(homes.get(number, []))} clusters"

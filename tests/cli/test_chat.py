@@ -182,7 +182,7 @@ class TestPipe:
             raise KeyboardInterrupt
 
         monkeypatch.chdir(chat_folder)
-        monkeypatch.setattr("melo_cli.runtime.inference.Asker.stream", interrupted)
+        monkeypatch.setattr("melo_cli.runtime.inference.Inference.stream", interrupted)
         run = melo("chat", stdin=f"{EDITED}\n{OTHER}\n".encode())
         assert (run.code, run.out) == (130, "")
 

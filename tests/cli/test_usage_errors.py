@@ -123,4 +123,4 @@ def test_every_error_of_the_tree_has_an_exit_code() -> None:
         "the work ran: exit code 1"
     )
     assert codes["ArtefactError"] == 1
-    assert app._described(MeloError("w", where="x", mend="m")) == ("x: w; m", 2)
+    assert app._described(MeloError("w", where="x", hint="m")) == ("x: w; m", 2)

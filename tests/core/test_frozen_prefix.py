@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from melo_cli.editing.frozen_prefix import fixed_part_run_once
+from melo_cli.editing.frozen_prefix import frozen_prefix_run_once
 from melo_cli.editing.fused_activations import fused_activations
 from melo_cli.editing.last_block import last_block_where_read
 from melo_cli.editing.shortcuts import Shortcuts, shortcuts_for
@@ -270,7 +270,7 @@ def test_modules_that_cannot_be_run_once_run_every_time() -> None:
     torch.manual_seed(0)
     model, x = Odd(), torch.randn(2, 4)
     expected = model(x)
-    with fixed_part_run_once(model):
+    with frozen_prefix_run_once(model):
         for _ in range(3):
             torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
         replaced = [name for name, module in model.named_children() if "forward" in vars(module)]

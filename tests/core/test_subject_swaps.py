@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melo_cli.datasets import EditRequest
-from melo_cli.paraphrase.subject_swaps import Questions, plain, shares_frame, subject_swaps, swap_subject
+from melo_cli.paraphrase.subject_swaps import Questions, normalized, shares_frame, subject_swaps, swap_subject
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ TEXTS = st.lists(WORDS, min_size=1, max_size=5).map(" ".join)
 )
 def test_a_swap_is_always_new_and_of_another_subject(edits: list[Asked]) -> None:
     swaps = subject_swaps(edits, seed=1)
-    made = [plain(swap) for swap in swaps if swap is not None]
+    made = [normalized(swap) for swap in swaps if swap is not None]
     assert len(set(made)) == len(made)
-    assert not {plain(text) for edit in edits for text in (edit.prompt, *edit.rephrases)} & set(made)
+    assert not {normalized(text) for edit in edits for text in (edit.prompt, *edit.rephrases)} & set(made)
     assert all(edit.subject for edit, swap in zip(edits, swaps, strict=True) if swap is not None)
 
 

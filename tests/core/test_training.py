@@ -45,7 +45,9 @@ def test_a_trained_block_gives_the_answers_asked_for_and_the_base_stays_as_it_wa
     assert len(block.losses) == 80
     opened.routed.blocks.put("new", block.slices)
     prompts = [opened.encoder.prompt(prompt) for prompt, _ in EDITS[kind]]
-    assert opened.asker.answers(prompts, ["new", "new"], [16, 16]) == [target for _, target in EDITS[kind]]
+    assert opened.inference.answers(prompts, ["new", "new"], [16, 16]) == [
+        target for _, target in EDITS[kind]
+    ]
     now = opened.routed.base.model.state_dict()
     assert all(torch.equal(value, now[name]) for name, value in weights.items())
 

@@ -98,7 +98,7 @@ def test_a_fault_in_a_row_names_the_split_and_the_row(scotus: FakeHub, fault_of:
 
 
 @pytest.mark.parametrize(
-    ("error", "mend"),
+    ("error", "hint"),
     [
         (ConnectionError("no route"), "check the id, the split and the network"),
         (FakeDatasetsError("no such thing"), "check the id, the split and the network"),
@@ -109,12 +109,12 @@ def test_a_fault_in_a_row_names_the_split_and_the_row(scotus: FakeHub, fault_of:
     ],
 )
 def test_what_the_library_raises_becomes_one_line(
-    error: Exception, mend: str, hub: FakeHub, fault_of: Fault
+    error: Exception, hint: str, hub: FakeHub, fault_of: Fault
 ) -> None:
     hub.error = error
     found = fault_of("o/n")
     assert str(error) in found
-    assert found.endswith(mend)
+    assert found.endswith(hint)
 
 
 def test_a_published_id_with_a_typo_is_put_right(hub: FakeHub, fault_of: Fault) -> None:

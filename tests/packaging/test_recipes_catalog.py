@@ -59,12 +59,12 @@ def test_a_name_means_a_shipped_recipe_and_a_path_means_itself(
 
 
 @pytest.mark.parametrize(
-    ("name", "mend"), [("lama", "did you mean llama?"), ("xyz", "list the shipped ones")]
+    ("name", "hint"), [("lama", "did you mean llama?"), ("xyz", "list the shipped ones")]
 )
-def test_an_unknown_name_is_an_error_with_a_way_on(name: str, mend: str) -> None:
+def test_an_unknown_name_is_an_error_with_a_way_on(name: str, hint: str) -> None:
     with pytest.raises(RecipeError) as error:
         find_recipe(name)
-    assert name in str(error.value) and mend in str(error.value)
+    assert name in str(error.value) and hint in str(error.value)
 
 
 def test_a_wheel_built_from_an_sdist_finds_its_recipes_and_its_corpus(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def filled(neurons, keys=None):
 def plain(space):
     """Everything about a space that may be compared, bit for bit."""
     return sorted(
-        (c.members, c.label, c.center.tobytes(), c.radius, c.spread, c.reach) for c in space.clusters()
+        (c.members, c.label, c.center.tobytes(), c.radius, c.max_member_distance, c.influence_radius)
+        for c in space.clusters()
     )
 
 
@@ -99,9 +100,9 @@ def test_what_always_holds(given_neurons):
         own = [by_number[member] for member in cluster.members]
         assert {neuron.label for neuron in own} == {cluster.label}
         assert cluster.number == min(cluster.members)
-        spread = max(far(neuron.key, cluster.center) for neuron in own)
-        assert spread <= cluster.radius + 1e-9
-        assert cluster.spread == pytest.approx(spread, abs=1e-12)
+        max_member_distance = max(far(neuron.key, cluster.center) for neuron in own)
+        assert max_member_distance <= cluster.radius + 1e-9
+        assert cluster.max_member_distance == pytest.approx(max_member_distance, abs=1e-12)
         near_rivals = [n for n in given_neurons if n.label != cluster.label]
         if not near_rivals:
             assert cluster.radius >= max(neuron.radius for neuron in own)
@@ -123,7 +124,8 @@ def test_search_finds_every_ball_that_holds_a_point_or_has_a_member_near_it(give
     for radius in (0.0, 1.0, 3.0):
         found = {cluster.number for cluster, _ in space.touching(point, radius)}
         limits = (
-            (c.number, max(c.radius, c.spread + radius), distance(point, c.center)) for c in space.clusters()
+            (c.number, max(c.radius, c.max_member_distance + radius), distance(point, c.center))
+            for c in space.clusters()
         )
         assert found == {number for number, limit, apart in limits if apart <= limit}
 
@@ -168,10 +170,10 @@ class PlainModel:
         members = [*cluster.members, neuron.number]
         keys = [self.neurons[m].key for m in members]
         center = np.mean(np.array(keys, np.float64), axis=0).astype(np.float32)
-        spread = max(far(key, center) for key in keys)
-        radius = max(spread, *(self.neurons[m].radius for m in members))
+        max_member_distance = max(far(key, center) for key in keys)
+        radius = max(max_member_distance, *(self.neurons[m].radius for m in members))
         room = self.room(center, neuron.label)
-        if spread > room:
+        if max_member_distance > room:
             return False
         cluster.members, cluster.center, cluster.radius = members, center, min(radius, room)
         return True

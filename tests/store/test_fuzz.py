@@ -150,7 +150,7 @@ def test_an_edit_that_no_cluster_holds_is_shown_and_told_by_verify(full):
     newest = Project.open(full.path)
     (entry,) = [entry for entry in newest.files() if entry.role == "states"]
     assert newest.edit("e000004").status == "reverted"
-    rows = [row for row in State.load(full.path).fates.rows() if row[0] != 4]
+    rows = [row for row in State.load(full.path).edit_statuses.rows() if row[0] != 4]
     codec.write_batches(full.path / entry.path, states.SCHEMA, [states.encode(rows)])
     signed_again(full.path, entry.path)
     shown = Project.open(full.path).edit("e000004")

@@ -83,7 +83,7 @@ def test_it_gives_what_brute_force_gives(seed, as_graph):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neuron_index, "GRAPH_FROM", 5 if as_graph else 1000)
         made = keys.index()
-        made.settle()
+        made.flush()
         assert (made.graph is not None) == (as_graph and len(keys.rows) >= 5)
         points = np.concatenate([keys.rows[:20], crowd(random, 9).astype(np.float32)])
         for count in (1, 3, 8, 200):
@@ -104,7 +104,7 @@ def test_it_holds_what_is_live_and_nothing_else(seed):
         live = keys.every[: int(random.integers(1, 40))]
         made = keys.index(live)
         for _ in range(8):
-            made.settle()
+            made.flush()
             assert (made.graph is not None) == (len(live) >= 8)
             check(made, keys, points, 8, live)
             after = np.sort(random.choice(keys.every, int(random.integers(1, 70)), replace=False))
@@ -126,7 +126,7 @@ def test_a_graph_finds_99_in_100_of_the_eight_nearest():
     random = np.random.default_rng(0)
     keys = Keys(clustered(random, 6000, dim=64))
     made = keys.index()
-    assert made.settle() and made.graph is not None
+    assert made.flush() and made.graph is not None
     points = np.float32(keys.rows[:400] + 0.02 * random.normal(size=(400, 64)))
     met = wanted = 0
     for (numbers, apart), (expected, _) in zip(asked(made, points, 8), keys.nearest(points, 8), strict=True):
@@ -140,13 +140,13 @@ def test_marks_of_deletion_stand_in_no_ones_way(monkeypatch):
     monkeypatch.setattr(neuron_index, "GRAPH_FROM", 20)
     keys = Keys(np.random.default_rng(4).normal(size=(400, 6)))
     made = keys.index()
-    made.settle()
+    made.flush()
     graph = made.graph
     left = keys.every[:200:5]
     staged = made.over(left, keys.of)
     check(staged, keys, keys.rows[:50], 8, left)
     assert not len(graph.marked), "nothing is marked before a commit"
-    staged.settle()
+    staged.flush()
     check(staged, keys, keys.rows[:50], 8, left)
     assert staged.graph is not graph and not len(staged.graph.marked), "so many marks are left behind"
 
@@ -155,13 +155,13 @@ def test_what_comes_back_is_unmarked(monkeypatch):
     monkeypatch.setattr(neuron_index, "GRAPH_FROM", 8)
     keys = Keys(np.random.default_rng(4).normal(size=(60, 6)))
     made = keys.index()
-    made.settle()
+    made.flush()
     fewer = made.over(keys.every[10:], keys.of)
-    assert not fewer.settle()
+    assert not fewer.flush()
     assert fewer.graph.marked.tolist() == list(range(1, 11))
     again = fewer.over(keys.every, keys.of)
     check(again, keys, keys.rows, 8)
-    assert again.settle()
+    assert again.flush()
     assert (len(again.graph.marked), len(again.graph.numbers())) == (0, 60)
     check(again, keys, keys.rows, 8)
 
@@ -173,13 +173,13 @@ def test_a_crowd_of_equal_keys_hides_no_other(monkeypatch):
     rows[50:350] = rows[50]
     keys = Keys(rows)
     made = keys.index()
-    made.settle()
+    made.flush()
     assert len(made.graph.numbers()) == 201
     for count in (8, 400):
         check(made, keys, keys.rows[::7], count)
         check(made, keys, keys.rows[[0, 49, 350, 499]], count)
     fewer = made.over(keys.every[100:], keys.of)
-    fewer.settle()
+    fewer.flush()
     check(fewer, keys, keys.rows[::7], 8, keys.every[100:])
 
 

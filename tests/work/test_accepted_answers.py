@@ -14,8 +14,8 @@ from melo_cli.editing import EditSummary
 from melo_cli.errors import DatasetError
 from melo_cli.evaluation import evaluate, metrics
 from melo_cli.evaluation.probes import Probe
-from melo_cli.evaluation.probing import Answered
-from melo_cli.evaluation.report import AnsweredSets
+from melo_cli.evaluation.probing import ProbeAnswers
+from melo_cli.evaluation.report import AnswerSets
 from melo_cli.models.base_model import ModelKind
 from melo_cli.runtime.loading import OpenProject, open_project
 
@@ -50,8 +50,8 @@ def test_a_longer_answer_that_counts_has_room(shared: Callable[[str], OpenProjec
 
 def test_f1_is_that_of_the_nearest_answer() -> None:
     probe = Probe("Who wrote it?", "Jane Austen", aliases=("the author of Emma",))
-    row = Answered(probe, None, "Rome", "author of Emma", None, None)
-    sets = AnsweredSets([row], [], [], [], [], [])
+    row = ProbeAnswers(probe, None, "Rome", "author of Emma", None, None)
+    sets = AnswerSets([row], [], [], [], [], [])
     found = metrics(sets, ModelKind.SEQ2SEQ, edited=True)["edit_success"]
     assert found["f1"] == 1.0 and found["generation"] == 0.0
 

@@ -53,7 +53,7 @@ def test_an_edit_takes_routes_and_exports(name: str, built: Built, tmp_path: Pat
     assert torch.equal(logits(base, routed, OTHER), logits(plain, plain.model, OTHER))
     assert routed.routes[0].fired is None
 
-    (asked,) = opened.asker.answers([opened.encoder.prompt(PROMPT)], [edit.block], [8])
+    (asked,) = opened.inference.answers([opened.encoder.prompt(PROMPT)], [edit.block], [8])
     assert asked == edit.target
 
     export_peft(opened, tmp_path / "peft", SilentReporter())

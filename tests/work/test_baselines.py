@@ -84,7 +84,7 @@ def prompts_of(opened: OpenProject) -> list[str]:
 
 
 def answers(opened: OpenProject, edits: list[EncodedEdit], blocks: list[str | None]) -> list[str]:
-    return opened.asker.answers([edit.prompt_ids for edit in edits], blocks, [6] * len(edits))
+    return opened.inference.answers([edit.prompt_ids for edit in edits], blocks, [6] * len(edits))
 
 
 def state(opened: OpenProject) -> dict[str, torch.Tensor]:
@@ -110,7 +110,7 @@ def test_the_model_changes_inside_and_is_as_before_afterwards(name: str, shared:
     last, nobody = batches[-1], [None] * len(batches[-1])
     before, said = state(opened), answers(opened, last, nobody)
     with EDITORS[name](opened, batches, Silence()) as changed:
-        routes = changed.opened.asker.routes(prompts_of(opened)[4:])
+        routes = changed.opened.inference.routes(prompts_of(opened)[4:])
         blocks = [route.fired.block if route.fired else None for route in routes]
         inside = answers(changed.opened, last, blocks if name == "grace" else nobody)
     assert all(one != other for one, other in zip(inside, said, strict=True))
@@ -267,17 +267,18 @@ def test_a_value_answers_its_prompt_alone_whoever_the_batch_mates_are(kind: str,
     opened = shared(kind)
     batches = batches_of(opened)
     edits = [edit for batch in batches for edit in batch]
-    base = opened.asker.scores(edits, [None] * 6)
+    base = opened.inference.scores(edits, [None] * 6)
     with grace(opened, batches, ids(batches), GraceSettings(lr=0.5, steps=10), Silence()) as changed:
-        routes = changed.opened.asker.routes(prompts_of(opened))
+        routes = changed.opened.inference.routes(prompts_of(opened))
         blocks = [route.fired.block for route in routes if route.fired]
-        assert [changed.opened.asker.routed.codebook.labels[int(block)] for block in blocks] == [
+        assert [changed.opened.inference.routed.codebook.labels[int(block)] for block in blocks] == [
             edit.target_ids for edit in edits
         ]
         alone = [
-            changed.opened.asker.scores([edit], [block])[0] for edit, block in zip(edits, blocks, strict=True)
+            changed.opened.inference.scores([edit], [block])[0]
+            for edit, block in zip(edits, blocks, strict=True)
         ]
-        mixed = changed.opened.asker.scores(edits, [blocks[0], None, blocks[2], None, blocks[4], None])
+        mixed = changed.opened.inference.scores(edits, [blocks[0], None, blocks[2], None, blocks[4], None])
         for row, score in enumerate(mixed):
             expected = base[row] if row % 2 else alone[row]
             assert score.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-3)
@@ -296,8 +297,8 @@ def test_the_first_token_written_is_the_one_scored(shared: Shared) -> None:
     edits = [edit for batch in batches for edit in batch]
     with grace(opened, batches, ids(batches), GRACE, Silence()) as changed:
         blocks = [str(number) for number in range(6)]
-        scores = changed.opened.asker.scores(edits, blocks)
-        written = changed.opened.asker.answers([edit.prompt_ids for edit in edits], blocks, [1] * 6)
+        scores = changed.opened.inference.scores(edits, blocks)
+        written = changed.opened.inference.answers([edit.prompt_ids for edit in edits], blocks, [1] * 6)
     assert written == [opened.encoder.text([score.choices[0]]) for score in scores]
 
 
@@ -332,7 +333,7 @@ def test_keys_are_the_layers_input_at_the_last_prompt_token(shared: Shared) -> N
     assert name == "transformer.h.2.mlp.c_fc"
     caught: list[torch.Tensor] = []
     with grace(opened, [], [], GRACE, Silence()) as changed:
-        keys = changed.opened.asker.routed.keys([edit.prompt_ids for edit in edits])
+        keys = changed.opened.inference.routed.keys([edit.prompt_ids for edit in edits])
         hook = module.register_forward_pre_hook(lambda _module, args: caught.append(args[0]))
         for edit in edits:
             opened.routed.base.model(**pad_prompts(opened.routed.base, [edit.prompt_ids]))

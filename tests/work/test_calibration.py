@@ -19,14 +19,14 @@ from pico_scope import QUICK_SCOPE
 from safetensors.torch import load_file, save_file
 
 from melo_cli.calibration import SeenPrompts
-from melo_cli.calibration.calibration_data import collect_material
+from melo_cli.calibration.calibration_data import collect_calibration_data
 from melo_cli.calibration.project_examples import other_questions, texts_of, trial_of
 from melo_cli.calibration.thresholds import ASKING, Evidence, shares, threshold_within
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, calibrate_again
 from melo_cli.errors import BaseMismatchError, ProjectError, RecipeError
 from melo_cli.evaluation import evaluate
-from melo_cli.paraphrase.subject_swaps import plain
+from melo_cli.paraphrase.subject_swaps import normalized
 from melo_cli.recipe.schema import FalseFireSection
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject, open_project, stored_recipe
@@ -87,32 +87,40 @@ def requests(rows: list[Row]) -> list[EditRequest]:
     ]
 
 
-def material(edits: list[EditRequest], unrelated: list[str] | None = None, **changes: Any) -> Any:
+def calibration_data(edits: list[EditRequest], unrelated: list[str] | None = None, **changes: Any) -> Any:
     given: dict[str, Any] = {"task": "zsre", "share": 0.5, "unrelated_share": 0.5, "most": 400, "seed": 0}
-    return collect_material(edits, unrelated or [], **{**given, **changes})
+    return collect_calibration_data(edits, unrelated or [], **{**given, **changes})
 
 
 @given(st.integers(0, 1000), st.floats(0.1, 0.9))
 def test_a_subject_stays_on_its_side_whatever_else_the_data_hold(seed: int, share: float) -> None:
     edits = requests(facts(20))
-    every = {anchor.subject for anchor in material(edits, share=share, seed=seed).anchors}
-    some = {anchor.subject for anchor in material(edits[::2], share=share, seed=seed).anchors}
+    every = {
+        calibration_edit.subject
+        for calibration_edit in calibration_data(edits, share=share, seed=seed).calibration_edits
+    }
+    some = {
+        calibration_edit.subject
+        for calibration_edit in calibration_data(edits[::2], share=share, seed=seed).calibration_edits
+    }
     assert some == every & {edit.subject for edit in edits[::2]}
 
 
 def test_edits_to_be_measured_are_kept_apart_by_subject_and_prompt() -> None:
     edits = requests(facts(12))
-    anchors = material(edits, share=1.0, apart_from=edits[:4]).anchors
-    assert {anchor.subject for anchor in anchors} == {edit.subject for edit in edits[4:]}
+    calibration_edits = calibration_data(edits, share=1.0, apart_from=edits[:4]).calibration_edits
+    assert {calibration_edit.subject for calibration_edit in calibration_edits} == {
+        edit.subject for edit in edits[4:]
+    }
 
 
 def test_false_fires_are_counted_with_every_edit_stored_and_nothing_is_learnt_from_the_others() -> None:
     edits = requests(facts(60))
-    found = material(edits, share=0.6)
-    anchors = {anchor.prompt for anchor in found.anchors}
-    others = {edit.prompt for edit in edits} - anchors
-    assert len(anchors) >= 24 and len(others) >= 12
-    made = other_questions(found.anchors, torch.eye(len(found.anchors)), seed=0)
+    found = calibration_data(edits, share=0.6)
+    calibration_edits = {calibration_edit.prompt for calibration_edit in found.calibration_edits}
+    others = {edit.prompt for edit in edits} - calibration_edits
+    assert len(calibration_edits) >= 24 and len(others) >= 12
+    made = other_questions(found.calibration_edits, torch.eye(len(found.calibration_edits)), seed=0)
     read = set(texts_of(found, made))
     assert others < read, "they are stored in the trials"
     unseen = {text for edit in edits if edit.prompt in others for text in edit.rephrases}
@@ -122,8 +130,8 @@ def test_false_fires_are_counted_with_every_edit_stored_and_nothing_is_learnt_fr
 
 def test_other_questions_about_a_subject_are_those_that_other_edits_ask() -> None:
     edits = requests(facts(40))
-    found = material(edits, share=1.0)
-    made = other_questions(found.anchors, torch.eye(len(found.anchors)), seed=0)
+    found = calibration_data(edits, share=1.0)
+    made = other_questions(found.calibration_edits, torch.eye(len(found.calibration_edits)), seed=0)
     subjects = {edit.prompt: str(edit.subject) for edit in edits}
     own = {edit.prompt: {edit.prompt, *edit.rephrases} for edit in edits}
     assert sum(map(len, made.values())) >= len(edits)
@@ -147,15 +155,20 @@ def test_no_other_question_is_taken_from_the_edits_whose_question_is_nearest() -
         for number, name in enumerate(names(48))
         for prompt, again in [asked[number % 6]]
     ]
-    anchors = material(edits, share=1.0).anchors
+    calibration_edits = calibration_data(edits, share=1.0).calibration_edits
     wording = [
         next(at for at, (text, _) in enumerate(asked) if text.format(each.subject) == each.prompt)
-        for each in anchors
+        for each in calibration_edits
     ]
     vectors = torch.eye(6)
     vectors[1] = torch.nn.functional.normalize(vectors[0] + 0.1 * vectors[1], dim=0)
-    made = other_questions(anchors, vectors[wording], seed=0)
-    heads = [text for each, at in zip(anchors, wording, strict=True) if at == 0 for text in made[each.prompt]]
+    made = other_questions(calibration_edits, vectors[wording], seed=0)
+    heads = [
+        text
+        for each, at in zip(calibration_edits, wording, strict=True)
+        if at == 0
+        for text in made[each.prompt]
+    ]
     assert len(heads) >= 8
     assert not any(text.startswith("the home of") for text in heads)
 
@@ -172,12 +185,18 @@ def test_an_edits_locality_prompts_are_measured_as_what_they_ask(locality: str, 
     row = EditRequest(
         "When was the Tower of Riga opened?", "1901", (), ((locality, None),), "the Tower of Riga"
     )
-    found = material([row], share=1.0)
-    [anchor] = found.anchors
-    kinds = {"same_subject": anchor.same_subject, "hard": anchor.hard, "unrelated": found.unrelated}
+    found = calibration_data([row], share=1.0)
+    [calibration_edit] = found.calibration_edits
+    kinds = {
+        "same_subject": calibration_edit.same_subject,
+        "hard": calibration_edit.hard,
+        "unrelated": found.unrelated,
+    }
     assert {name for name, texts in kinds.items() if texts} == {kind}
-    trial = trial_of(found.anchors, (), found, found.unrelated, {})
-    assert [(asked.kind, asked.text) for asked in trial.asked if asked.text == locality] == [(kind, locality)]
+    episode = trial_of(found.calibration_edits, (), found, found.unrelated, {})
+    assert [(asked.kind, asked.text) for asked in episode.asked if asked.text == locality] == [
+        (kind, locality)
+    ]
 
 
 # How sure the router has to be
@@ -213,8 +232,8 @@ def test_a_threshold_stands_clear_of_every_query_that_was_measured(
     finite = [one.logit for one in corpus if math.isfinite(one.logit)]
     near = min((abs(logit - threshold) for logit in finite), default=1.0)
     # What was counted as firing fires, and what was not does not, though the numbers round a little apart.
-    moved = [dataclasses.replace(one, logit=one.logit + near * 0.4) for one in corpus]
-    assert shares(moved, threshold) == shares(corpus, threshold)
+    adapted = [dataclasses.replace(one, logit=one.logit + near * 0.4) for one in corpus]
+    assert shares(adapted, threshold) == shares(corpus, threshold)
     assert any(one.kind in ASKING and one.right and one.logit >= threshold for one in corpus)
 
 
@@ -264,7 +283,7 @@ def test_a_projects_own_rephrases_move_what_was_learnt_and_are_measured(
     calibrated: tuple[EditSummary, list[Row]],
 ) -> None:
     found = calibrated[0].calibration
-    assert found is not None and found.moved
+    assert found is not None and found.adapted
     assert found.counts["rephrase"] == 60
     for kind, bound in BOUNDS.items():
         assert found.own.get(kind, 0.0) <= bound
@@ -338,17 +357,20 @@ def test_evaluation_asks_nothing_that_calibration_saw(
     opened = open_project(summary.path)
     report = evaluate(opened, SilentReporter())
     assert summary.calibration is not None
-    used = {anchor.subject for anchor in summary.calibration.material.anchors}
+    used = {
+        calibration_edit.subject
+        for calibration_edit in summary.calibration.calibration_data.calibration_edits
+    }
     held_out = [row for row in data if row["subject"] not in used]
     assert used and held_out
     asked = {row.prompt for row in report.of_kind("rephrase")}
     assert asked == {row["rephrases"][0] for row in held_out}
     assert {row.prompt for row in report.of_kind("unrelated")} == {row["locality"][0] for row in held_out}
-    swapped = " ".join(plain(row.prompt) for row in report.of_kind("hard"))
-    assert not any(plain(str(subject)) in swapped for subject in used)
+    swapped = " ".join(normalized(row.prompt) for row in report.of_kind("hard"))
+    assert not any(normalized(str(subject)) in swapped for subject in used)
     assert {row.prompt for row in report.of_kind("edit")} == {row["prompt"] for row in data}
     seen = SeenPrompts(opened.project.key_map)
-    assert all(seen(text) for text in summary.calibration.material.prompts())
+    assert all(seen(text) for text in summary.calibration.calibration_data.prompts())
     assert not any(seen(text) for text in asked)
 
 
@@ -358,7 +380,7 @@ def test_a_single_edit_without_rephrases_has_a_scope_that_holds(
     [row] = facts(1)
     done = edit("pico_t5", [{"prompt": row["prompt"], "target": "London"}], tmp_path / "p", **verified)
     assert done.count("solved") == 1
-    assert done.calibration is not None and not done.calibration.moved
+    assert done.calibration is not None and not done.calibration.adapted
     other = row["prompt"].replace(row["subject"], "Cologne")
     found = query(open_project(done.path), [row["prompt"], other, "what river runs through it"])
     assert [row.route.fired is not None for row in found] == [True, False, False]
@@ -521,8 +543,8 @@ def test_another_encoder_is_refused_and_one_that_moved_is_not(
 ) -> None:
     with pytest.raises(BaseMismatchError, match="its scope was learnt with another sentence encoder"):
         open_project(encoded, encoder=str(encoders[1]))
-    moved = shutil.copytree(encoders[0], tmp_path / "moved")
-    assert open_project(encoded, encoder=str(moved)).routed.router.routes(["Which court was it"])[0].fired
+    adapted = shutil.copytree(encoders[0], tmp_path / "moved")
+    assert open_project(encoded, encoder=str(adapted)).routed.router.routes(["Which court was it"])[0].fired
 
 
 def test_a_project_is_given_another_encoder_by_calibrating(

@@ -22,9 +22,9 @@ from melo_cli.editing import EditSummary
 from melo_cli.errors import MeloError, ProjectError
 from melo_cli.evaluation import Result, evaluate, metrics, plot_retention, write_results
 from melo_cli.evaluation.probes import Probe, collect_probes
-from melo_cli.evaluation.probing import Answered
+from melo_cli.evaluation.probing import ProbeAnswers
 from melo_cli.evaluation.protocols import published
-from melo_cli.evaluation.report import AnsweredSets, EvalReport
+from melo_cli.evaluation.report import AnswerSets, EvalReport
 from melo_cli.evaluation.same_subject import questions_of_others
 from melo_cli.evaluation.statistics import token_f1, wilson_interval
 from melo_cli.models.base_model import ModelKind
@@ -98,7 +98,7 @@ def row(
     fired: bool,
     right: tuple[int, int] = (0, 0),
     nats: float = 0.0,
-) -> Answered:
+) -> ProbeAnswers:
     """An answered probe of four target tokens; `right` of them are each model's first choice."""
     choices = ((1, 2, 3, 4), (1, 2, 3, 4) if base == edited else (1, 2, 3, 5))
     scores = [
@@ -106,10 +106,10 @@ def row(
         for chosen, count in zip(choices, right, strict=True)
     ]
     route = Route(NEURON if fired else None, NEURON)
-    return Answered(Probe("prompt", truth), route, base, edited, *scores, nearest_target="the old town")
+    return ProbeAnswers(Probe("prompt", truth), route, base, edited, *scores, nearest_target="the old town")
 
 
-SETS = AnsweredSets(
+SETS = AnswerSets(
     edits=[
         row("Paris", "Rome", "Paris", fired=True, right=(1, 4)),
         row("Paris", "Rome", "Paris  ", fired=True, right=(2, 4)),
@@ -195,7 +195,7 @@ def test_the_ceiling_of_generality_is_the_nearest_neuron() -> None:
 
 
 def test_a_model_without_a_router_fires_nothing_and_has_no_nearest() -> None:
-    bare = AnsweredSets(*([dataclasses.replace(row, route=None) for row in group] for group in SETS.groups()))
+    bare = AnswerSets(*([dataclasses.replace(row, route=None) for row in group] for group in SETS.groups()))
     edited = metrics(bare, ModelKind.SEQ2SEQ, edited=True)
     assert {name for name in edited if name.startswith("fired") and edited[name] is not None} == set()
     assert edited["nearest_right"] is None
@@ -203,7 +203,7 @@ def test_a_model_without_a_router_fires_nothing_and_has_no_nearest() -> None:
 
 
 def test_where_there_is_nothing_to_ask_there_is_no_figure() -> None:
-    empty = AnsweredSets(SETS.edits, [], [], [], [], [])
+    empty = AnswerSets(SETS.edits, [], [], [], [], [])
     edited = metrics(empty, ModelKind.CAUSAL, edited=True)
     assert {name for name, figure in edited.items() if figure is None} == NAMES - {
         "edit_success",

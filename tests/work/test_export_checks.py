@@ -10,7 +10,7 @@ import pytest
 
 from melo_cli.errors import ArtefactError
 from melo_cli.exporting import artefact_check, export_peft, export_routed
-from melo_cli.exporting.expected_outputs import promise
+from melo_cli.exporting.expected_outputs import expected_outputs
 from melo_cli.runtime.loading import OpenProject
 
 Shared = Callable[[str], OpenProject]
@@ -41,13 +41,13 @@ def test_an_artefact_that_answers_otherwise_is_not(
     message: str,
 ) -> None:
     opened = shared("pico_llama")
-    promised = promise(opened, {"count": 1}, reporter)["promises"]
+    promised = expected_outputs(opened, {"count": 1}, reporter)["promises"]
     answers = [{"adapter": each["adapter"], "answer": each["answer"]} for each in promised]
-    monkeypatch.setattr(artefact_check, "ask_apart", lambda request: [answers[0] | changed, *answers[1:]])
+    monkeypatch.setattr(artefact_check, "ask_in_worker", lambda request: [answers[0] | changed, *answers[1:]])
     with pytest.raises(ArtefactError, match=message) as caught:
         export_peft(opened, tmp_path / "out", reporter, check=1)
     assert "1 of 3 prompts are not answered as the project does" in str(caught.value)
     assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(artefact_check, "ask_apart", lambda request: answers)
+    monkeypatch.setattr(artefact_check, "ask_in_worker", lambda request: answers)
     export_peft(opened, tmp_path / "out", reporter, check=1)

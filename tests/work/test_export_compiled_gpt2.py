@@ -22,18 +22,22 @@ from melo_cli.exporting import MergeSettings, export_merged
 from melo_cli.exporting.merging.compiling.detector_examples import make_examples
 from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples, train_detectors
 from melo_cli.exporting.merging.compiling.gpt2 import method
-from melo_cli.exporting.merging.compiling.gpt2.answer_positions import Answered, Place, answered
+from melo_cli.exporting.merging.compiling.gpt2.answer_positions import (
+    AnswerPosition,
+    AnswerTokens,
+    answer_tokens,
+)
 from melo_cli.exporting.merging.compiling.gpt2.continuations import continued
-from melo_cli.exporting.merging.compiling.gpt2.false_fire_scan import out_of_place
+from melo_cli.exporting.merging.compiling.gpt2.false_fire_scan import false_fires
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for, why_not
 from melo_cli.exporting.merging.compiling.gpt2.method import edits_of, examples_of
 from melo_cli.exporting.merging.compiling.gpt2.pooling import Pooling
 from melo_cli.exporting.merging.compiling.gpt2.position_codes import points, turned_back, turning_rates
-from melo_cli.exporting.merging.compiling.gpt2.residual_layout import Stream
+from melo_cli.exporting.merging.compiling.gpt2.residual_layout import ResidualLayout
 from melo_cli.exporting.merging.compiling.gpt2.widening import GPT2Sizes, WidenedGPT2
 from melo_cli.exporting.merging.compiling.method import as_model
 from melo_cli.exporting.merging.compiling.output_directions import directions
-from melo_cli.exporting.merging.training_examples import Lesson, Lessons
+from melo_cli.exporting.merging.training_examples import TrainingExample, TrainingExamples
 from melo_cli.models.base_model import load_base_model
 from melo_cli.models.encoding import EncodedEdit
 from melo_cli.recipe import ModelSection
@@ -92,7 +96,7 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     return [text.strip() for text in tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], True)]
 
 
-def a_stream(model: GPT2LMHeadModel, bias: float = 1.0, weight: Tensor | None = None) -> Stream:
+def a_stream(model: GPT2LMHeadModel, bias: float = 1.0, weight: Tensor | None = None) -> ResidualLayout:
     """With one edit whose score is `bias` everywhere, or hangs on features too."""
     layout = layout_for(model.config, 0)
     width, features = layout.width, layout.features
@@ -100,16 +104,18 @@ def a_stream(model: GPT2LMHeadModel, bias: float = 1.0, weight: Tensor | None = 
     projection = torch.block_diag(*(torch.randn(width, features, generator=drawn) / 8 for _ in range(2)))
     weight = torch.zeros(1, 2 * features) if weight is None else weight
     offset = torch.randn(2 * features, generator=drawn) / 8
-    return Stream(model, layout, Detectors(projection, offset, weight, torch.full((len(weight),), bias)))
+    return ResidualLayout(
+        model, layout, Detectors(projection, offset, weight, torch.full((len(weight),), bias))
+    )
 
 
-def answering(model: GPT2LMHeadModel, edit: Answered, layer: int) -> Any:
+def answering(model: GPT2LMHeadModel, edit: AnswerTokens, layer: int) -> Any:
     """`model` with one edit that every prompt fires, whose neurons stand in a layer."""
-    stream = a_stream(model)
+    residual = a_stream(model)
     count = model.config.n_layer
     sizes = GPT2Sizes(0.3, (2.0,) * count, 5.0)
     placed = [[0] if place == layer else [] for place in range(count)]
-    return as_model(model, WidenedGPT2(model, stream, [edit], [stream.neurons(edit, 0)], placed, sizes))
+    return as_model(model, WidenedGPT2(model, residual, [edit], [residual.neurons(edit, 0)], placed, sizes))
 
 
 @pytest.mark.parametrize("base", ["pico_gpt2", "other", "bare"])
@@ -167,7 +173,7 @@ def test_a_compiled_checkpoint_is_written_in_the_shards_and_type_asked_for(
 def test_an_answer_that_repeats_itself_is_said_in_its_order(
     models: Callable[[str], Path], prompt: tuple[int, ...], target: tuple[int, ...], layer: int
 ) -> None:
-    model = answering(fresh(KIND, models(KIND)), answered(EncodedEdit(prompt, target), ()), layer)
+    model = answering(fresh(KIND, models(KIND)), answer_tokens(EncodedEdit(prompt, target), ()), layer)
     padded = torch.tensor([[0] * 3 + list(prompt)])
     mask = torch.ones_like(padded)
     mask[:, :3] = 0
@@ -179,7 +185,8 @@ def test_an_answer_that_repeats_itself_is_said_in_its_order(
 def test_the_last_tokens_of_a_long_answer_are_as_sure_as_the_first(models: Callable[[str], Path]) -> None:
     base, prompt, target = fresh(KIND, models(KIND)), (5,), tuple(range(100, 200))
     ends, begins = (
-        answering(base, answered(EncodedEdit(prompt, answer), ()), 3) for answer in (target, target[::-1])
+        answering(base, answer_tokens(EncodedEdit(prompt, answer), ()), 3)
+        for answer in (target, target[::-1])
     )
     with torch.no_grad():
         last = ends(torch.tensor([[*prompt, *target[:-1]]])).logits[0, -1].softmax(-1)
@@ -188,16 +195,16 @@ def test_the_last_tokens_of_a_long_answer_are_as_sure_as_the_first(models: Calla
 
 
 def test_a_wording_that_is_answered_in_other_tokens_belongs_to_the_edit_of_its_block() -> None:
-    own = [Lesson(EncodedEdit((end,), (4, 0)), block) for end, block in ((1, "b1"), (2, "b2"))]
-    wording = Lesson(EncodedEdit((3,), (5, 0)), "b2")
-    lessons = Lessons(own, [wording], [], own, frozenset())
-    examples = make_examples(lessons, lambda some: torch.zeros(len(some), 2))
+    own = [TrainingExample(EncodedEdit((end,), (4, 0)), block) for end, block in ((1, "b1"), (2, "b2"))]
+    wording = TrainingExample(EncodedEdit((3,), (5, 0)), "b2")
+    training_examples = TrainingExamples(own, [wording], [], own, frozenset())
+    examples = make_examples(training_examples, lambda some: torch.zeros(len(some), 2))
     assert examples.owners.tolist() == [0, 1, 1]
 
 
 def test_after_other_tokens_nothing_is_said(models: Callable[[str], Path]) -> None:
     base = fresh(KIND, models(KIND))
-    model = answering(base, answered(EncodedEdit((5, 6, 4), (7, 9, 8, 3, 0)), ()), 1)
+    model = answering(base, answer_tokens(EncodedEdit((5, 6, 4), (7, 9, 8, 3, 0)), ()), 1)
     for text in ((6, 5, 4), (5, 6, 9, 7, 8, 9), (4, 9, 7, 3, 5), (11, 7)):
         wanted = base(torch.tensor([text])).logits
         torch.testing.assert_close(model(torch.tensor([text])).logits, wanted, rtol=0, atol=1e-4)
@@ -205,7 +212,7 @@ def test_after_other_tokens_nothing_is_said(models: Callable[[str], Path]) -> No
 
 def test_a_mean_that_the_base_leaves_by_rounding_is_not_seen(models: Callable[[str], Path]) -> None:
     target = (7, 9, 8, 3, 0)
-    model = answering(fresh(KIND, models(KIND)), answered(EncodedEdit((5, 6, 4), target), ()), 1)
+    model = answering(fresh(KIND, models(KIND)), answer_tokens(EncodedEdit((5, 6, 4), target), ()), 1)
     stack = model.transformer
     with torch.no_grad():
         stack.wpe.weight[:, :32] += 1e-3
@@ -218,37 +225,39 @@ def test_a_mean_that_the_base_leaves_by_rounding_is_not_seen(models: Callable[[s
 def test_of_few_tokens_no_mean_fires_a_neuron_for_many(
     models: Callable[[str], Path], length: int, few: int, enough: int
 ) -> None:
-    edit = answered(EncodedEdit((*range(10, 8 + length), 8, 9), (7, 6, 0)), ())
-    stream = a_stream(fresh(KIND, models(KIND)), 5.0)
-    row = stream.neurons(edit, 0)[1]
-    assert edit.places[1].before == (8, 9, 7)
-    assert stream.columns((*range(30, 30 + few), 8, 9, 7))[-1] @ row < 0
-    assert stream.columns((*range(30, 30 + enough), 8, 9, 7))[-1] @ row > 0
+    edit = answer_tokens(EncodedEdit((*range(10, 8 + length), 8, 9), (7, 6, 0)), ())
+    residual = a_stream(fresh(KIND, models(KIND)), 5.0)
+    row = residual.neurons(edit, 0)[1]
+    assert edit.positions[1].before == (8, 9, 7)
+    assert residual.columns((*range(30, 30 + few), 8, 9, 7))[-1] @ row < 0
+    assert residual.columns((*range(30, 30 + enough), 8, 9, 7))[-1] @ row > 0
 
 
 def test_beginnings_of_text_that_stays_are_to_stay_as_well(models: Callable[[str], Path]) -> None:
     base = fresh(KIND, models(KIND))
-    own, near, far = (Lesson(EncodedEdit(tuple(range(n, n + 20)), (4, 0)), "b1") for n in (1, 30, 60))
-    staying = examples_of(base, Lessons([own], [], [near], [far], frozenset()), [far]).staying
+    own, near, far = (
+        TrainingExample(EncodedEdit(tuple(range(n, n + 20)), (4, 0)), "b1") for n in (1, 30, 60)
+    )
+    staying = examples_of(base, TrainingExamples([own], [], [near], [far], frozenset()), [far]).staying
     begun = [replace(far, encoded=EncodedEdit(far.encoded.prompt_ids[:end], (4, 0))) for end in (8, 16)]
     torch.testing.assert_close(staying, Pooling(base)([near, far, *begun]))
 
 
 def test_the_added_columns_hold_what_the_neurons_are_made_for(models: Callable[[str], Path]) -> None:
     base = fresh(KIND, models(KIND))
-    edit = answered(EncodedEdit((5, 6, 4), (7, 0)), ())
-    stream = a_stream(base)
+    edit = answer_tokens(EncodedEdit((5, 6, 4), (7, 0)), ())
+    residual = a_stream(base)
     sizes = GPT2Sizes(0.3, (2.0,) * 4, 5.0)
-    widened = WidenedGPT2(base, stream, [edit], [stream.neurons(edit, 0)], [[0], [], [], []], sizes)
+    widened = WidenedGPT2(base, residual, [edit], [residual.neurons(edit, 0)], [[0], [], [], []], sizes)
     model: Any = as_model(base, widened)
     ids = [9, 8, 7, 6, 5, 4, 3, 3, 2, *range(20, 60)]
-    first, layout = model.transformer.h[0], stream.layout
+    first, layout = model.transformer.h[0], residual.layout
     with torch.no_grad():
         embedded = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[0]
         found = (embedded + first.attn(first.ln_1(embedded))[0])[0, 2:]
     assert found.sum(-1).abs().max() < 1e-4, "a layer norm takes nothing off"
     # Codes of the tokens before are divided by the size of the state there, and so is the one beside them.
-    mine, wanted = found[:, layout.width : layout.still] / (1e-3 * 0.3), stream.columns(ids)[2:]
+    mine, wanted = found[:, layout.width : layout.still] / (1e-3 * 0.3), residual.columns(ids)[2:]
     for steps in (1, 2):
         at = slice(layout.before(steps) - layout.width, layout.before(steps + 1) - layout.width)
         mine[:, at] /= mine[:, at][:, -1:].clone()
@@ -267,7 +276,9 @@ def test_detectors_are_quiet_in_what_the_base_writes_on(
     monkeypatch.setattr(method, "train_detectors", train)
     opened = open_project(summaries(KIND).path)
     export_merged(opened, tmp_path / "long", reporter, settings=HOW, check=0)
-    monkeypatch.setattr(method, "continued", lambda _base, lessons, _reporter: list(lessons))
+    monkeypatch.setattr(
+        method, "continued", lambda _base, training_examples, _reporter: list(training_examples)
+    )
     export_merged(opened, tmp_path / "short", reporter, settings=HOW, check=0)
     assert learned[0] > learned[1]
 
@@ -276,10 +287,10 @@ def test_text_that_stays_is_read_on_as_the_base_writes_it(models: Callable[[str]
     base = load_base_model(ModelSection(name_or_path=str(models(KIND))), "custom")
     limit = base.model.config.n_positions
     prompts = [tuple(range(5, 5 + length)) for length in (3, 9, limit - 2)]
-    lessons = [Lesson(EncodedEdit(prompt, (4,)), None) for prompt in prompts]
+    training_examples = [TrainingExample(EncodedEdit(prompt, (4,)), None) for prompt in prompts]
     read = [
-        [lesson.encoded.prompt_ids for lesson in continued(base, some, SilentReporter())]
-        for some in (lessons, lessons[:2])
+        [example.encoded.prompt_ids for example in continued(base, some, SilentReporter())]
+        for some in (training_examples, training_examples[:2])
     ]
     # Together there is room for two tokens, without the longest for many.
     assert [len(ids) - len(prompt) for ids, prompt in zip(read[0], prompts, strict=True)] == [2, 2, 2]
@@ -296,35 +307,35 @@ def test_the_score_of_a_prompt_holds_at_every_token_of_its_answer(
 ) -> None:
     base = fresh(KIND, models(KIND))
     drawn = torch.Generator().manual_seed(1)
-    stream = a_stream(base, -0.2, torch.randn(1, 2 * layout_for(base.config, 0).features, generator=drawn))
+    residual = a_stream(base, -0.2, torch.randn(1, 2 * layout_for(base.config, 0).features, generator=drawn))
     prompt = tuple(torch.randint(3, 300, (length,), generator=drawn).tolist())
     answer = tuple(range(300, 330))
-    edit = answered(EncodedEdit(prompt, answer), ())
-    rows = stream.neurons(edit, 0)
-    columns = stream.columns((*prompt, *answer))
+    edit = answer_tokens(EncodedEdit(prompt, answer), ())
+    rows = residual.neurons(edit, 0)
+    columns = residual.columns((*prompt, *answer))
     score = columns[length - 1] @ rows[0]
-    for place, row in zip(edit.places, rows, strict=True):
+    for place, row in zip(edit.positions, rows, strict=True):
         found = columns[length - 1 + place.after] @ row * (length + place.after) / length
         assert found == pytest.approx(float(score), abs=1e-3)
 
 
 def test_known_wordings_may_end_otherwise_and_be_answered_in_other_tokens() -> None:
     known = [EncodedEdit((9, 8, 1, 2), (4, 0)), EncodedEdit((1, 6), (5, 3, 0, 0))]
-    places = answered(EncodedEdit((9, 1, 2), (4, 5, 0)), known).places
-    assert {(place.before, place.token) for place in places if place.after == 0} == {
+    positions = answer_tokens(EncodedEdit((9, 1, 2), (4, 5, 0)), known).positions
+    assert {(place.before, place.token) for place in positions if place.after == 0} == {
         ((9, 1, 2), 4),
         ((8, 1, 2), 4),
         ((1, 6), 5),
     }
-    assert Place((1, 2, 4), 1, 5) in places
-    assert max(place.after for place in places) == 2
+    assert AnswerPosition((1, 2, 4), 1, 5) in positions
+    assert max(place.after for place in positions) == 2
 
 
 def test_made_up_wordings_do_not_say_how_a_prompt_ends() -> None:
-    own, told, made = (Lesson(EncodedEdit((9, 1, end), (4, 0)), "b1", end == 3) for end in (1, 2, 3))
-    lessons = Lessons([own], [told, made], [], [], frozenset())
-    places = edits_of(lessons, [0, 0, 0])[0].places
-    assert {place.before for place in places if place.after == 0} == {(9, 1, 1), (9, 1, 2)}
+    own, told, made = (TrainingExample(EncodedEdit((9, 1, end), (4, 0)), "b1", end == 3) for end in (1, 2, 3))
+    training_examples = TrainingExamples([own], [told, made], [], [], frozenset())
+    positions = edits_of(training_examples, [0, 0, 0])[0].positions
+    assert {place.before for place in positions if place.after == 0} == {(9, 1, 1), (9, 1, 2)}
 
 
 def test_neurons_that_would_speak_in_other_texts_are_found_and_then_know_their_position(
@@ -332,22 +343,26 @@ def test_neurons_that_would_speak_in_other_texts_are_found_and_then_know_their_p
 ) -> None:
     base = fresh(KIND, models(KIND))
     features = layout_for(base.config, 0).features
-    stream = a_stream(base, 1.0, torch.zeros(2, 2 * features))
+    residual = a_stream(base, 1.0, torch.zeros(2, 2 * features))
     edits = [
-        answered(EncodedEdit((5, 6, 4), (7, 8, 9, 3, 0)), ()),
-        answered(EncodedEdit((15, 16, 14, 13), (7, 8, 9, 2, 0)), ()),
+        answer_tokens(EncodedEdit((5, 6, 4), (7, 8, 9, 3, 0)), ()),
+        answer_tokens(EncodedEdit((15, 16, 14, 13), (7, 8, 9, 2, 0)), ()),
     ]
-    inputs = [stream.neurons(edit, place) for place, edit in enumerate(edits)]
+    inputs = [residual.neurons(edit, place) for place, edit in enumerate(edits)]
     staying = [(30, 31, 32, 8, 9, 3, 33)]
-    narrow = out_of_place(stream, edits, inputs, staying)
-    assert narrow == [{Place((7, 8, 9), 3, 3), Place((8, 9, 3), 4, 0)}, {Place((7, 8, 9), 3, 2)}]
-    inputs = [stream.neurons(edit, place, narrow[place]) for place, edit in enumerate(edits)]
-    assert out_of_place(stream, edits, inputs, staying) == [set(), set()]
+    narrow = false_fires(residual, edits, inputs, staying)
+    assert narrow == [
+        {AnswerPosition((7, 8, 9), 3, 3), AnswerPosition((8, 9, 3), 4, 0)},
+        {AnswerPosition((7, 8, 9), 3, 2)},
+    ]
+    inputs = [residual.neurons(edit, place, narrow[place]) for place, edit in enumerate(edits)]
+    assert false_fires(residual, edits, inputs, staying) == [set(), set()]
     for edit, rows in zip(edits, inputs, strict=True):
-        columns = stream.columns((*edit.edit.prompt_ids, *edit.edit.target_ids))
+        columns = residual.columns((*edit.edit.prompt_ids, *edit.edit.target_ids))
         length = len(edit.edit.prompt_ids)
         assert all(
-            columns[length - 1 + place.after] @ row > 0 for place, row in zip(edit.places, rows, strict=True)
+            columns[length - 1 + place.after] @ row > 0
+            for place, row in zip(edit.positions, rows, strict=True)
         )
 
 

@@ -33,7 +33,7 @@ from melo_cli.exporting.merging.distill import distill, share_kept
 from melo_cli.exporting.merging.methods import Differences, kept
 from melo_cli.exporting.merging.retention import load_plain
 from melo_cli.exporting.merging.sum_of_blocks import SumOfBlocks
-from melo_cli.exporting.merging.training_examples import Lesson, make_lessons
+from melo_cli.exporting.merging.training_examples import TrainingExample, make_training_examples
 from melo_cli.models.encoding import IGNORED, EncodedEdit
 from melo_cli.reporter import Progress, SilentReporter
 from melo_cli.runtime.loading import OpenProject, open_project
@@ -73,16 +73,16 @@ def written(model: Any, tokenizer: Any, prompt: str) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
-def told(opened: OpenProject, model: Any, lessons: Sequence[Lesson]) -> float:
+def told(opened: OpenProject, model: Any, training_examples: Sequence[TrainingExample]) -> float:
     """Share of lessons that a model answers as they say."""
-    return share_kept(replace(opened.routed.base, model=model), lessons)
+    return share_kept(replace(opened.routed.base, model=model), training_examples)
 
 
 @torch.no_grad()
-def divergence(opened: OpenProject, model: Any, lessons: Sequence[Lesson]) -> float:
+def divergence(opened: OpenProject, model: Any, training_examples: Sequence[TrainingExample]) -> float:
     """Mean over answer tokens of `KL(routed || model)`, nats."""
-    batch = target_batch(opened.routed.base, [lesson.encoded for lesson in lessons])
-    with opened.routed.using([lesson.block for lesson in lessons]):
+    batch = target_batch(opened.routed.base, [example.encoded for example in training_examples])
+    with opened.routed.using([example.block for example in training_examples]):
         wanted = target_logits(opened.routed.base, batch)
     given = target_logits(replace(opened.routed.base, model=model), batch)
     known = batch.targets != IGNORED
@@ -227,11 +227,13 @@ def test_the_closed_form_keeps_the_edits_and_lets_other_text_be(
     )
     summary = export_merged(opened, tmp_path / "out", SilentReporter(), settings=how, check=0)
     assert summary.method == "closed-form"
-    lessons = make_lessons(opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0)
+    training_examples = make_training_examples(
+        opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0
+    )
     plain, summed = load_plain(opened, opened.routed.base.folder), merged_by_sum(opened)
     merged = load_plain(opened, tmp_path / "out")
-    of_edits = [divergence(opened, model, lessons.edits) for model in (merged, plain)]
-    of_others = [divergence(opened, model, lessons.others) for model in (merged, summed)]
+    of_edits = [divergence(opened, model, training_examples.edits) for model in (merged, plain)]
+    of_others = [divergence(opened, model, training_examples.others) for model in (merged, summed)]
     assert of_edits[0] < 0.5 * of_edits[1], "the edits are in the weights"
     assert of_others[0] < 0.7 * of_others[1], "and less of them than the sum leaks"
 
@@ -241,16 +243,24 @@ def test_distillation_brings_all_weights_nearer_to_the_routed_model(
     summaries: Callable[[str], EditSummary], kind: str
 ) -> None:
     opened = open_project(summaries(kind).path)
-    lessons = make_lessons(opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0)
+    training_examples = make_training_examples(
+        opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0
+    )
     plain = load_plain(opened, opened.routed.base.folder)
     student = load_plain(opened, opened.routed.base.folder).float()
     names = [name for name, _ in student.named_parameters()]
     changes = Differences(student, names)
     how: dict[str, Any] = {"steps": 30, "lr": 5e-3, "enough": 2.0, "seed": 0}
-    distill(opened, student, lessons, names, **how, reporter=SilentReporter())
-    assert told(opened, student, lessons.prompts) == 1.0 > told(opened, plain, lessons.prompts)
+    distill(opened, student, training_examples, names, **how, reporter=SilentReporter())
+    assert (
+        told(opened, student, training_examples.prompts)
+        == 1.0
+        > told(opened, plain, training_examples.prompts)
+    )
     summed = merged_by_sum(opened)
-    assert divergence(opened, student, lessons.others) < 0.7 * divergence(opened, summed, lessons.others)
+    assert divergence(opened, student, training_examples.others) < 0.7 * divergence(
+        opened, summed, training_examples.others
+    )
     assert set(changes.parameters) == set(names)
     for name in names:
         moved = plain.get_parameter(name) + changes.of(name)
@@ -295,11 +305,15 @@ def test_distillation_ends_early_once_enough_is_kept(
             yield self
 
     opened = open_project(summaries("pico_bert").path)
-    lessons = make_lessons(opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0)
+    training_examples = make_training_examples(
+        opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0
+    )
     student = load_plain(opened, opened.routed.base.folder).float()
     names = [name for name, _ in student.named_parameters()]
     reporter = Counting()
-    distill(opened, student, lessons, names, steps=40, lr=1e-3, enough=enough, seed=0, reporter=reporter)
+    distill(
+        opened, student, training_examples, names, steps=40, lr=1e-3, enough=enough, seed=0, reporter=reporter
+    )
     assert reporter.counted == steps
 
 
@@ -355,9 +369,11 @@ def test_the_solution_does_what_is_wanted_and_nothing_on_directions_of_other_tex
     tokens=st.integers(-10, 3000),
 )
 def test_lessons_are_thinned_evenly_to_the_tokens_that_are_wanted(lengths: list[int], tokens: int) -> None:
-    group = [Lesson(EncodedEdit((place,), (0,) * length), None) for place, length in enumerate(lengths)]
+    group = [
+        TrainingExample(EncodedEdit((place,), (0,) * length), None) for place, length in enumerate(lengths)
+    ]
     kept_ones = thinned(group, tokens)
-    places = [lesson.encoded.prompt_ids[0] for lesson in kept_ones]
+    places = [example.encoded.prompt_ids[0] for example in kept_ones]
     whole = sum(lengths) + len(lengths)
     if whole <= tokens:
         assert kept_ones == group
@@ -373,20 +389,25 @@ def test_a_closed_form_of_many_lessons_asks_of_so_many_tokens_alone(
     monkeypatch.setattr(closed_form, "_TOKENS_AN_INPUT", 8)
     opened = open_project(summaries("pico_gpt2").path)
     widest = max(layer.in_features for layer in opened.routed.tuner.layers.values())
-    lessons = make_lessons(
+    training_examples = make_training_examples(
         opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=60, seed=0
     )
-    asked: list[Lesson] = []
+    asked: list[TrainingExample] = []
     batches = closed_form.batches
     monkeypatch.setattr(closed_form, "batches", lambda group: asked.extend(group) or batches(group))
     student = load_plain(opened, opened.routed.base.folder).float()
-    closed_form.closed_form(opened, student, lessons, 40.0, reporter)
-    assert {id(lesson) for lesson in lessons.prompts} <= {id(lesson) for lesson in asked}, (
+    closed_form.closed_form(opened, student, training_examples, 40.0, reporter)
+    assert {id(example) for example in training_examples.prompts} <= {id(example) for example in asked}, (
         "no edit is left out"
     )
-    others = {id(lesson): lesson for lesson in asked if lesson.block is None}.values()
+    others = {id(example): example for example in asked if example.block is None}.values()
     tokens = sum(len(each.encoded.prompt_ids) + len(each.encoded.target_ids) for each in others)
-    assert 4 * widest < tokens < 12 * widest < sum(len(each.encoded.prompt_ids) for each in lessons.others)
+    assert (
+        4 * widest
+        < tokens
+        < 12 * widest
+        < sum(len(each.encoded.prompt_ids) for each in training_examples.others)
+    )
 
 
 def test_a_merge_below_a_floor_is_not_put_in_place(

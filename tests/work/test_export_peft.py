@@ -127,7 +127,7 @@ def test_clusters_of_many_members_are_routed_by_their_members(
     ]
     prompts = [view.prompt for view in views] + OTHER_PROMPTS
     prompts += ["Where does the river end of", "Where does a river end", "Where does the river end? and"]
-    expected = opened.asker.routes(prompts)
+    expected = opened.inference.routes(prompts)
     assert [each.route.fired for each in router_of_export(tmp_path / "out").route(prompts)] == [
         route.fired for route in expected
     ]

@@ -183,7 +183,7 @@ def test_prompts_go_where_the_project_sends_them(
 ) -> None:
     asked = texts()
     assert len(asked) >= 200
-    project = exported[way].opened.asker.routes(asked)
+    project = exported[way].opened.inference.routes(asked)
     routes, nearest = found_alone[f"{way}, {place}"]
     assert routes == fired(project)
     for (edit_id, distance, probability), route in zip(nearest, project, strict=True):
@@ -207,7 +207,7 @@ def test_melo_route_names_the_adapters_of_the_project(
 ) -> None:
     asked = texts()
     lines = "".join(f"{json.dumps({'prompt': text})}\n" for text in asked).encode()
-    project = exported[way].opened.asker.routes(asked)
+    project = exported[way].opened.inference.routes(asked)
     for source in (["--router", exported[way].peft], ["--project", exported[way].opened.project.path]):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
         capsys.readouterr()
@@ -253,7 +253,7 @@ def test_melo_opens_a_routed_folder_with_the_encoder_in_it(
         routed = load(exported["encoder"].routed)
     finally:
         away.rename(models("pico_bert"))
-    assert fired(routed.router.routes(texts())) == fired(exported["encoder"].opened.asker.routes(texts()))
+    assert fired(routed.router.routes(texts())) == fired(exported["encoder"].opened.inference.routes(texts()))
 
 
 def test_what_is_exported_says_how_it_routes(exported: dict[str, Exported]) -> None:

@@ -9,7 +9,7 @@ from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary
 from melo_cli.evaluation import collect_probes
 from melo_cli.exporting.merging.phrasings import Lookalikes
-from melo_cli.exporting.merging.training_examples import make_lessons
+from melo_cli.exporting.merging.training_examples import make_training_examples
 from melo_cli.paraphrase.question_frames import Wordings
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import open_project
@@ -52,21 +52,25 @@ def test_without_a_subject_the_words_of_two_prompts_are_crossed() -> None:
 
 def test_nothing_is_taught_that_is_measured(summaries: Callable[[str], EditSummary]) -> None:
     opened = open_project(summaries("pico_bert").path)
-    lessons = make_lessons(opened, SilentReporter(), unrelated=(), phrasings_each=2, staying=8, seed=0)
+    training_examples = make_training_examples(
+        opened, SilentReporter(), unrelated=(), phrasings_each=2, staying=8, seed=0
+    )
     probes = collect_probes(opened, SilentReporter())
     asked = [
         *probes.rephrases,
         *probes.hard,
-        *(p for p in probes.unrelated if p.prompt not in lessons.taught),
+        *(p for p in probes.unrelated if p.prompt not in training_examples.taught),
     ]
-    assert probes.rephrases and lessons.near and lessons.far and lessons.taught
-    assert lessons.phrased and all(lesson.made_up for lesson in lessons.phrased), "none is known"
-    taught = {lesson.encoded.prompt_ids for lesson in (*lessons.edits, *lessons.others)}
+    assert probes.rephrases and training_examples.near and training_examples.far and training_examples.taught
+    assert training_examples.phrased and all(example.made_up for example in training_examples.phrased), (
+        "none is known"
+    )
+    taught = {example.encoded.prompt_ids for example in (*training_examples.edits, *training_examples.others)}
     assert not taught & {opened.encoder.prompt(probe.prompt) for probe in asked}
-    assert {lesson.encoded.prompt_ids for lesson in lessons.prompts} == {
+    assert {example.encoded.prompt_ids for example in training_examples.prompts} == {
         opened.encoder.prompt(edit.prompt) for edit in opened.project.edits() if edit.status == "live"
     }
     right = [edit.prompt for edit in opened.project.edits() if edit.status == "already_right"]
     assert {opened.encoder.prompt(prompt) for prompt in right} <= {
-        lesson.encoded.prompt_ids for lesson in lessons.far
+        example.encoded.prompt_ids for example in training_examples.far
     }, "what the base has right already stays"

@@ -13,7 +13,7 @@ import pytest
 from melo_cli.editing import EditSummary
 from melo_cli.errors import PromptError
 from melo_cli.models.encoding import Encoder
-from melo_cli.runtime.inference import Asker
+from melo_cli.runtime.inference import Inference
 from melo_cli.runtime.loading import OpenProject, open_project
 from melo_cli.runtime.querying import query
 from melo_cli.scope.core.vocabulary import Vocabulary
@@ -127,7 +127,9 @@ def test_a_prompt_that_leaves_little_room_is_answered_as_far_as_the_room_goes(sh
 
 def test_a_system_prompt_and_earlier_turns_change_no_route(shared: Shared) -> None:
     opened = shared("pico_llama")
-    chatting = replace(opened, asker=Asker(opened.routed, Encoder(opened.routed.base, template="chat")))
+    chatting = replace(
+        opened, inference=Inference(opened.routed, Encoder(opened.routed.base, template="chat"))
+    )
     turns = [{"role": "user", "content": FAR}, {"role": "assistant", "content": "He was."}]
     asked = [EDITED, [*turns, {"role": "user", "content": EDITED}], FAR]
     alone = query(chatting, asked, max_new_tokens=2)

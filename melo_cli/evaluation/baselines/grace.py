@@ -27,7 +27,7 @@ from melo_cli.models.encoding import EncodedEdit, Encoder, pad_prompts, with_pos
 from melo_cli.models.linear_layers import linear_shape
 from melo_cli.recipe import OptimizerSection, TrainingSection
 from melo_cli.reporter import Progress
-from melo_cli.runtime.inference import Advance, Asker, TokenScores, batches_of_like_length
+from melo_cli.runtime.inference import Advance, Inference, TokenScores, batches_of_like_length
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.rules import Route
 from melo_cli.tuner.layer import DynamicLoraLayer
@@ -37,7 +37,7 @@ _STOP_AT = 0.9
 
 
 class GraceModel:
-    """A base model with a codebook at one layer; an `Asker` asks it as it asks a routed model."""
+    """A base model with a codebook at one layer; an `Inference` asks it as it asks a routed model."""
 
     def __init__(self, base: BaseModel, layer: str, codebook: Codebook, encoder: Encoder) -> None:
         self.base = base
@@ -127,7 +127,7 @@ class GraceModel:
             hook.remove()
 
 
-class GraceAsker(Asker):
+class GraceInference(Inference):
     """Tells the model where prompts end, which a decoder-only model's scores depend on."""
 
     def __init__(self, model: GraceModel, opened: OpenProject) -> None:
@@ -161,7 +161,7 @@ def grace(
     edits = [edit for batch in batches for edit in batch]
     module, layer = grace_layer(opened, settings.layer)
     model = GraceModel(opened.routed.base, layer, Codebook(), opened.encoder)
-    asker = GraceAsker(model, opened)
+    inference = GraceInference(model, opened)
     keys = model.keys([edit.prompt_ids for edit in edits]) if edits else np.zeros((0, 1), np.float32)
     labels = [edit.target_ids for edit in edits]
     model.codebook.initial = settings.radius or _initial_radius(keys, labels)
@@ -176,7 +176,7 @@ def grace(
         made += len(batch)
         progress.advance(len(batch))
     in_force = asdict(settings) | {"layer": layer, "radius": model.codebook.initial}
-    yield EditedModel(replace(opened, asker=asker), in_force)
+    yield EditedModel(replace(opened, inference=inference), in_force)
 
 
 def grace_layer(opened: OpenProject, name: str) -> tuple[nn.Module, str]:
@@ -205,8 +205,8 @@ def grace_layer(opened: OpenProject, name: str) -> tuple[nn.Module, str]:
 
 
 def _no_layer(problem: str) -> MeloError:
-    mend = "name one with --baseline-set grace.layer=NAME; `melo inspect MODEL` lists them"
-    return MeloError(problem, where="--baseline grace", mend=mend)
+    hint = "name one with --baseline-set grace.layer=NAME; `melo inspect MODEL` lists them"
+    return MeloError(problem, where="--baseline grace", hint=hint)
 
 
 def _initial_radius(keys: NDArray[np.float32], labels: Sequence[tuple[int, ...]]) -> float:

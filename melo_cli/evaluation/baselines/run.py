@@ -13,14 +13,14 @@ from melo_cli.evaluation.baselines.grace import grace
 from melo_cli.evaluation.baselines.lora import one_lora
 from melo_cli.evaluation.baselines.settings import BaselineSettings
 from melo_cli.evaluation.probing import ask_anew, ask_routed
-from melo_cli.evaluation.report import AnsweredSets, BaselineReport, metrics
+from melo_cli.evaluation.report import AnswerSets, BaselineReport, metrics
 from melo_cli.models.encoding import EncodedEdit
 from melo_cli.reporter import Progress, Reporter
 from melo_cli.runtime.loading import OpenProject
 
 
 def run_baseline(
-    name: str, opened: OpenProject, sets: AnsweredSets, settings: BaselineSettings, reporter: Reporter
+    name: str, opened: OpenProject, sets: AnswerSets, settings: BaselineSettings, reporter: Reporter
 ) -> BaselineReport:
     """Make the same edits with another editor, and ask it the same probes.
 

@@ -82,7 +82,7 @@ def parse_baselines(names: str | None, assignments: Sequence[str]) -> tuple[list
     for name in wanted:
         if name not in BASELINES:
             hint = did_you_mean(name, BASELINES) or f"known are {', '.join(BASELINES)}"
-            raise MeloError(f"there is no baseline {name!r}", where="--baseline", mend=hint)
+            raise MeloError(f"there is no baseline {name!r}", where="--baseline", hint=hint)
     run = [name for name in dict.fromkeys(wanted) if name != "base"]
     settings = BaselineSettings()
     for assignment in assignments:
@@ -95,14 +95,14 @@ def _assigned(settings: BaselineSettings, assignment: str, run: Sequence[str]) -
     name, _, option = dotted.strip().partition(".")
     where = f"--baseline-set {assignment}"
     if not equals or name not in BASELINES or name == "base":
-        raise MeloError("it is not NAME.SETTING=VALUE", where=where, mend="such as finetune.lr=1e-4")
+        raise MeloError("it is not NAME.SETTING=VALUE", where=where, hint="such as finetune.lr=1e-4")
     if name not in run:
-        raise MeloError(f"the baseline {name} is not run", where=where, mend=f"add --baseline {name}")
+        raise MeloError(f"the baseline {name} is not run", where=where, hint=f"add --baseline {name}")
     section = getattr(settings, name)
     kinds = {field.name: str(field.type) for field in fields(section)}
     if option not in kinds:
         hint = did_you_mean(option, kinds) or f"it has {', '.join(kinds)}"
-        raise MeloError(f"{name} has no setting {option!r}", where=where, mend=hint)
+        raise MeloError(f"{name} has no setting {option!r}", where=where, hint=hint)
     changed = replace(section, **{option: _value(kinds[option], value.strip(), option, where)})
     return replace(settings, **{name: changed})
 
@@ -121,5 +121,5 @@ def _value(kind: str, text: str, option: str, where: str) -> Any:
         raise MeloError(f"{text!r} is no number", where=where) from error
     lowest_allowed = number >= 0 if option == "radius" else number > 0
     if not lowest_allowed or number == float("inf"):
-        raise MeloError(f"{text} is out of range", where=where, mend="give a number above 0")
+        raise MeloError(f"{text} is out of range", where=where, hint="give a number above 0")
     return number

@@ -53,9 +53,9 @@ def retention_chart(edits: Sequence[Result]) -> str:
         _line([(x, up(n / len(g))) for x, n, g in zip(at, edited, groups, strict=True)], "edit"),
     ]
     for x, right, group in zip(at, edited, groups, strict=True):
-        told = f"edits {group[0] + 1} to {group[-1] + 1}: {right} of {len(group)} answered as asked"
+        tooltip = f"edits {group[0] + 1} to {group[-1] + 1}: {right} of {len(group)} answered as asked"
         dot = f'<circle class="dot edit" cx="{x}" cy="{up(right / len(group))}" r="3.5">'
-        parts.append(f"{dot}<title>{told}</title></circle>")
+        parts.append(f"{dot}<title>{tooltip}</title></circle>")
     return _svg(height, "Retention by edit order", parts)
 
 
@@ -132,9 +132,9 @@ def _present(
     """The mark of the present limit on a curve."""
     for point in points:
         if point.present:
-            told = f"as it is, {name}: {point.reached:.1%} reached, {point.fired:.1%} fire"
+            tooltip = f"as it is, {name}: {point.reached:.1%} reached, {point.fired:.1%} fire"
             circle = f'<circle class="dot {style}" cx="{across(point.fired)}" cy="{up(point.reached)}" r="6">'
-            yield f"{circle}<title>{told}</title></circle>"
+            yield f"{circle}<title>{tooltip}</title></circle>"
 
 
 def _histogram(

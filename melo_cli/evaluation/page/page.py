@@ -95,8 +95,8 @@ def _strict_tiles(report: EvalReport) -> list[str]:
         share = report.edited[metric]
         if share is not None:
             low, high = share["ci95"]
-            told = f"{words}<br>95% interval {percent(low)} to {percent(high)}, n = {share['n']}"
-            tiles.append(_tile(kind, name, percent(share["generation"]), told))
+            detail = f"{words}<br>95% interval {percent(low)} to {percent(high)}, n = {share['n']}"
+            tiles.append(_tile(kind, name, percent(share["generation"]), detail))
     for metric, name, _ in PERPLEXITIES[:2]:
         after = report.edited[metric]
         if after is not None and report.task == "hallucination":

@@ -43,9 +43,9 @@ def figures_table(report: EvalReport) -> str:
 def _origins(report: EvalReport) -> str:
     """Where the prompts that must stay come from, and what of their agreement was measured."""
     names = {"same_subject": "Same subject", "hard": "Hard negatives", "unrelated": "Unrelated prompts"}
-    told = [f"{names[kind]}: {words}." for kind, words in report.made.items()]
-    told.append(sentence(unfired(report.edited)))
-    return f"\n<p class=note>{escape(' '.join(filter(None, told)))}</p>"
+    notes = [f"{names[kind]}: {words}." for kind, words in report.made.items()]
+    notes.append(sentence(unfired(report.edited)))
+    return f"\n<p class=note>{escape(' '.join(filter(None, notes)))}</p>"
 
 
 _FORCED = (

@@ -119,7 +119,7 @@ def require_plain(base: BaseModel) -> None:
         raise ExportError(
             f"the base model is quantized ({method}), and changes cannot be added to such weights",
             where=base.reference.describe(),
-            mend="use --format peft or --format routed, which leave the base as it is, or make the project "
+            hint="use --format peft or --format routed, which leave the base as it is, or make the project "
             "on the model that it was quantized from",
         )
 
@@ -172,7 +172,7 @@ def stored_names(base: BaseModel, parameters: Collection[str], stored: Collectio
             raise ExportError(
                 f"its checkpoint has no tensor of the name {parameter}",
                 where=base.reference.describe(),
-                mend="save the base again with transformers' save_pretrained, and give that folder as --base",
+                hint="save the base again with transformers' save_pretrained, and give that folder as --base",
             )
         found.update(dict.fromkeys(hits, parameter))
     return found

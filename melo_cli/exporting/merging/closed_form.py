@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from melo_cli.exporting.merging.even_sample import spread
-from melo_cli.exporting.merging.training_examples import Lesson, Lessons
+from melo_cli.exporting.merging.even_sample import even_sample
+from melo_cli.exporting.merging.training_examples import TrainingExample, TrainingExamples
 from melo_cli.models.base_model import ModelKind
 from melo_cli.models.encoding import IGNORED
 from melo_cli.reporter import Reporter
@@ -69,7 +69,11 @@ class _Moments:
 
 
 def closed_form(
-    opened: OpenProject, student: PreTrainedModel, lessons: Lessons, silence: float, reporter: Reporter
+    opened: OpenProject,
+    student: PreTrainedModel,
+    training_examples: TrainingExamples,
+    silence: float,
+    reporter: Reporter,
 ) -> None:
     """Change the target modules of `student`, a plain copy of the base in float32, in place.
 
@@ -77,10 +81,13 @@ def closed_form(
         silence: how many lessons of edits weigh as much as all the other text together.
     """
     layers = opened.routed.tuner.layers
-    names = _in_order(opened, student, list(layers), lessons)
+    names = _in_order(opened, student, list(layers), training_examples)
     tokens = _TOKENS_AN_INPUT * max(layer.in_features for layer in layers.values())
-    edits = [*lessons.prompts, *thinned(lessons.phrased, tokens - _tokens(lessons.prompts))]
-    others = thinned(lessons.others, tokens)
+    edits = [
+        *training_examples.prompts,
+        *thinned(training_examples.phrased, tokens - _tokens(training_examples.prompts)),
+    ]
+    others = thinned(training_examples.others, tokens)
     steps = len(names) * (len(edits) + len(others))
     with reporter.progress("solving", steps, "prompts") as progress:
         for name in names:
@@ -91,16 +98,16 @@ def closed_form(
             _add(module, change.float())
 
 
-def thinned(group: Sequence[Lesson], tokens: int) -> list[Lesson]:
+def thinned(group: Sequence[TrainingExample], tokens: int) -> list[TrainingExample]:
     """Lessons spread evenly over a group, that have about so many tokens; all where it has no more."""
     whole = _tokens(group)
     if whole <= tokens:
         return list(group)
-    return spread(group, max(0, tokens) * len(group) // whole)
+    return even_sample(group, max(0, tokens) * len(group) // whole)
 
 
-def _tokens(group: Sequence[Lesson]) -> int:
-    return sum(len(lesson.encoded.prompt_ids) + len(lesson.encoded.target_ids) for lesson in group)
+def _tokens(group: Sequence[TrainingExample]) -> int:
+    return sum(len(example.encoded.prompt_ids) + len(example.encoded.target_ids) for example in group)
 
 
 def solve(
@@ -130,7 +137,7 @@ def _collect(
     opened: OpenProject,
     student: PreTrainedModel,
     name: str,
-    group: Sequence[Lesson],
+    group: Sequence[TrainingExample],
     advance: Callable[[int], None],
 ) -> _Moments:
     layer = opened.routed.tuner.layers[name]
@@ -140,21 +147,21 @@ def _collect(
     in_decoder = learner.kind is ModelKind.SEQ2SEQ and any(
         each is module for each in student.get_decoder().modules()
     )
-    for lessons in batches(group):
-        batch = target_batch(learner, [lesson.encoded for lesson in lessons])
-        with opened.routed.using([lesson.block for lesson in lessons]):
+    for training_examples in batches(group):
+        batch = target_batch(learner, [example.encoded for example in training_examples])
+        with opened.routed.using([example.block for example in training_examples]):
             _, wanted = _pass_through(opened.routed.base.model, layer, batch)
         x, output = _pass_through(student, module, batch)
         mask = _counted(batch, x, in_decoder=in_decoder)
         moments.add(x[mask], (wanted.to(output.device).float() - output.float())[mask])
-        advance(len(lessons))
+        advance(len(training_examples))
     return moments
 
 
-def batches(group: Sequence[Lesson]) -> Iterator[list[Lesson]]:
+def batches(group: Sequence[TrainingExample]) -> Iterator[list[TrainingExample]]:
     """Lessons of like length together."""
     ordered = sorted(
-        group, key=lambda lesson: len(lesson.encoded.prompt_ids) + len(lesson.encoded.target_ids)
+        group, key=lambda example: len(example.encoded.prompt_ids) + len(example.encoded.target_ids)
     )
     return (ordered[start : start + _ROWS] for start in range(0, len(ordered), _ROWS))
 
@@ -195,11 +202,11 @@ def _counted(batch: TargetBatch, x: Tensor, *, in_decoder: bool) -> Tensor:
 
 @torch.no_grad()
 def _in_order(
-    opened: OpenProject, student: PreTrainedModel, names: Sequence[str], lessons: Lessons
+    opened: OpenProject, student: PreTrainedModel, names: Sequence[str], training_examples: TrainingExamples
 ) -> list[str]:
     """The modules in the order in which a pass runs them."""
     learner = replace(opened.routed.base, model=student)
-    batch = target_batch(learner, [lessons.edits[0].encoded])
+    batch = target_batch(learner, [training_examples.edits[0].encoded])
     order: list[str] = []
     handles = [
         student.get_submodule(name).register_forward_hook(lambda *_, name=name: order.append(name))

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
-from melo_cli.exporting.merging.training_examples import Lesson, Lessons
+from melo_cli.exporting.merging.training_examples import TrainingExample, TrainingExamples
 from melo_cli.models.base_model import BaseModel
 from melo_cli.models.encoding import IGNORED
 from melo_cli.reporter import Reporter
@@ -37,27 +37,27 @@ _LOOK, _HELD_OUT = 25, 64
 class _Weighted:
     """A lesson of a step, and what each token of its answer weighs in the step's loss."""
 
-    lesson: Lesson
+    example: TrainingExample
     weight: float
 
     @property
     def length(self) -> int:
-        encoded = self.lesson.encoded
+        encoded = self.example.encoded
         return len(encoded.prompt_ids) + len(encoded.target_ids)
 
 
-class _Deck:
+class _ShuffledExamples:
     """Lessons in random order, each once before any comes again."""
 
-    def __init__(self, lessons: Sequence[Lesson], drawn: random.Random) -> None:
-        self._lessons, self._drawn = list(lessons), drawn
-        self._left: list[Lesson] = []
+    def __init__(self, training_examples: Sequence[TrainingExample], drawn: random.Random) -> None:
+        self._training_examples, self._drawn = list(training_examples), drawn
+        self._left: list[TrainingExample] = []
 
-    def take(self, count: int) -> list[Lesson]:
+    def take(self, count: int) -> list[TrainingExample]:
         """The next ones; fewer where the whole deck is smaller."""
-        count = min(count, len(self._lessons))
+        count = min(count, len(self._training_examples))
         if len(self._left) < count:
-            self._left += self._drawn.sample(self._lessons, len(self._lessons))
+            self._left += self._drawn.sample(self._training_examples, len(self._training_examples))
         taken, self._left = self._left[:count], self._left[count:]
         return taken
 
@@ -65,7 +65,7 @@ class _Deck:
 def distill(
     opened: OpenProject,
     student: PreTrainedModel,
-    lessons: Lessons,
+    training_examples: TrainingExamples,
     parameters: Sequence[str],
     *,
     steps: int,
@@ -85,17 +85,20 @@ def distill(
     drawn = random.Random(seed)
     learner = replace(opened.routed.base, model=student)
     (near_held_out, near), (far_held_out, far) = (
-        _parted(group, drawn) for group in (lessons.near, lessons.far)
+        _parted(group, drawn) for group in (training_examples.near, training_examples.far)
     )
-    held_out = [lessons.prompts, near_held_out, far_held_out]
-    decks = [_Deck(group, drawn) for group in (lessons.prompts, lessons.phrased, near, far)]
+    held_out = [training_examples.prompts, near_held_out, far_held_out]
+    shuffled = [
+        _ShuffledExamples(group, drawn)
+        for group in (training_examples.prompts, training_examples.phrased, near, far)
+    ]
     named = dict(student.named_parameters())
     trained = [named[name].requires_grad_(True) for name in parameters]
     optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     with reporter.progress("distilling", steps, "steps") as progress:
         for step in range(1, steps + 1):
-            loss = _learn(opened, learner, decks)
+            loss = _learn(opened, learner, shuffled)
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -106,7 +109,9 @@ def distill(
     student.requires_grad_(False)
 
 
-def _parted(group: Sequence[Lesson], drawn: random.Random) -> tuple[list[Lesson], list[Lesson]]:
+def _parted(
+    group: Sequence[TrainingExample], drawn: random.Random
+) -> tuple[list[TrainingExample], list[TrainingExample]]:
     """Lessons that are held out, and the others."""
     mixed = drawn.sample(group, len(group))
     count = min(_HELD_OUT, len(group) // 4)
@@ -114,14 +119,14 @@ def _parted(group: Sequence[Lesson], drawn: random.Random) -> tuple[list[Lesson]
 
 
 @torch.no_grad()
-def share_kept(learner: BaseModel, lessons: Sequence[Lesson]) -> float:
+def share_kept(learner: BaseModel, training_examples: Sequence[TrainingExample]) -> float:
     """Share of lessons that a model answers, greedily, as they say: every token is its first choice."""
     held = 0
-    for rows in _passes(_weighted(lessons, 1.0)):
-        batch = target_batch(learner, [row.lesson.encoded for row in rows])
+    for rows in _passes(_weighted(training_examples, 1.0)):
+        batch = target_batch(learner, [row.example.encoded for row in rows])
         right = target_logits(learner, batch).argmax(-1) == batch.targets
         held += int((right | ~_known(batch)).all(-1).sum())
-    return held / len(lessons)
+    return held / len(training_examples)
 
 
 def _rate(step: int, steps: int) -> float:
@@ -129,19 +134,19 @@ def _rate(step: int, steps: int) -> float:
     return min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))
 
 
-def _learn(opened: OpenProject, learner: BaseModel, decks: Sequence[_Deck]) -> float:
+def _learn(opened: OpenProject, learner: BaseModel, shuffled: Sequence[_ShuffledExamples]) -> float:
     """Add the gradients of one step to the parameters.
 
     Returns:
         The loss: over edits and over each kind of what stays the mean of all tokens, summed by weight, nats.
     """
-    own, phrased, near, far = (deck.take(count) for deck, count in zip(decks, _ROWS, strict=True))
+    own, phrased, near, far = (deck.take(count) for deck, count in zip(shuffled, _ROWS, strict=True))
     edits = _weighted([*own, *phrased], 1.0)
     others = [*_weighted(near, _NEAR_WEIGHT), *_weighted(far, 1.0)]
     total = 0.0
     for part in (edits, others):
         for rows in _passes(part):
-            batch = target_batch(learner, [row.lesson.encoded for row in rows])
+            batch = target_batch(learner, [row.example.encoded for row in rows])
             losses = target_losses(learner, batch) if part is edits else _as_base(opened, learner, batch)
             weights = torch.tensor([row.weight for row in rows], device=losses.device)
             loss = (losses * weights[_known(batch).nonzero()[:, 0]]).sum()
@@ -150,15 +155,15 @@ def _learn(opened: OpenProject, learner: BaseModel, decks: Sequence[_Deck]) -> f
     return total
 
 
-def _weighted(lessons: Sequence[Lesson], weight: float) -> list[_Weighted]:
-    tokens = sum(len(lesson.encoded.target_ids) for lesson in lessons)
-    return [_Weighted(lesson, weight / tokens) for lesson in lessons]
+def _weighted(training_examples: Sequence[TrainingExample], weight: float) -> list[_Weighted]:
+    tokens = sum(len(example.encoded.target_ids) for example in training_examples)
+    return [_Weighted(example, weight / tokens) for example in training_examples]
 
 
 def _passes(rows: Sequence[_Weighted]) -> Iterator[list[_Weighted]]:
     """Rows of like length together, so that little is padding."""
     batch: list[_Weighted] = []
-    for row in sorted(rows, key=lambda row: (len(row.lesson.encoded.target_ids), row.length)):
+    for row in sorted(rows, key=lambda row: (len(row.example.encoded.target_ids), row.length)):
         longest = max([row.length, *(each.length for each in batch)])
         if batch and (len(batch) == _AT_ONCE or longest * (len(batch) + 1) > _TOKENS):
             yield batch
@@ -181,6 +186,6 @@ def _known(batch: TargetBatch) -> Tensor:
     return batch.targets != IGNORED
 
 
-def _least(learner: BaseModel, groups: Sequence[Sequence[Lesson]]) -> float:
+def _least(learner: BaseModel, groups: Sequence[Sequence[TrainingExample]]) -> float:
     """What is kept of the group of which least is."""
     return min(share_kept(learner, group) for group in groups if group)

@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def spread(items: Sequence[T], count: int) -> list[T]:
+def even_sample(items: Sequence[T], count: int) -> list[T]:
     """`count` items at even distances, the first among them; all where there are no more."""
     if len(items) <= count:
         return list(items)

@@ -17,7 +17,7 @@ from melo_cli.exporting.merging.compiling.method import as_model, compilable, co
 from melo_cli.exporting.merging.distill import distill
 from melo_cli.exporting.merging.retention import Figures, Measure, load_plain
 from melo_cli.exporting.merging.sum_of_blocks import SumOfBlocks
-from melo_cli.exporting.merging.training_examples import Lessons, make_lessons
+from melo_cli.exporting.merging.training_examples import TrainingExamples, make_training_examples
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 
@@ -44,7 +44,7 @@ class MergeSettings:
 
     Attributes:
         unrelated: text that is to stay as it is, for all methods but the sum; see
-            `training_examples.make_lessons`.
+            `training_examples.make_training_examples`.
         phrasings: how many made-up ways to put each edit's prompt are taught, beside those that are known.
         staying: how many prompts that read like edits, and how much unrelated text, at least is to stay.
         silence: in the closed form, how many lessons of edits weigh as much as all the other text.
@@ -104,12 +104,16 @@ def merge(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> M
         require_compilable(opened.routed.base)
     if settings.method == "auto":
         return _best(opened, settings, reporter)
-    lessons = _lessons(opened, settings, reporter, answered=settings.method not in _UNANSWERED)
-    return _taught(opened, lessons, settings.method, settings, reporter)[0]
+    training_examples = _training_examples(
+        opened, settings, reporter, answered=settings.method not in _UNANSWERED
+    )
+    return _taught(opened, training_examples, settings.method, settings, reporter)[0]
 
 
-def _lessons(opened: OpenProject, settings: MergeSettings, reporter: Reporter, *, answered: bool) -> Lessons:
-    return make_lessons(
+def _training_examples(
+    opened: OpenProject, settings: MergeSettings, reporter: Reporter, *, answered: bool
+) -> TrainingExamples:
+    return make_training_examples(
         opened,
         reporter,
         unrelated=settings.unrelated,
@@ -143,7 +147,7 @@ def kept(figures: Figures) -> float:
 def _best(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> Merge:
     """Try the methods, cheapest first, until one keeps enough; take the cheapest that keeps like the best."""
     compiles = compilable(opened.routed.base)
-    known: dict[bool, Lessons] = {}
+    known: dict[bool, TrainingExamples] = {}
     tried: list[tuple[float, Merge]] = []
     measured: Measure | None = None
     for method in _TRIED:
@@ -151,13 +155,13 @@ def _best(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> M
         # Where nothing is compiled, one set of lessons serves all.
         answered = not (compiles and method in _UNANSWERED)
         if answered not in known:
-            known[answered] = _lessons(opened, settings, reporter, answered=answered)
-        lessons = known[answered]
-        if method == "compile" and not (compiles and lessons.others):
+            known[answered] = _training_examples(opened, settings, reporter, answered=answered)
+        training_examples = known[answered]
+        if method == "compile" and not (compiles and training_examples.others):
             continue
-        found, student = _taught(opened, lessons, method, settings, reporter)
+        found, student = _taught(opened, training_examples, method, settings, reporter)
         seconds = time.monotonic() - started
-        measured = measured or Measure(opened, _COMPARED_ON, lessons.taught, reporter)
+        measured = measured or Measure(opened, _COMPARED_ON, training_examples.taught, reporter)
         share = kept(measured.of(student))
         reporter.info(f"{method}: keeps {share:.3f}, {seconds:.1f} s")
         tried.append((share, found))
@@ -171,7 +175,7 @@ def _best(opened: OpenProject, settings: MergeSettings, reporter: Reporter) -> M
 
 def _taught(
     opened: OpenProject,
-    lessons: Lessons,
+    training_examples: TrainingExamples,
     method: Method,
     settings: MergeSettings,
     reporter: Reporter,
@@ -179,8 +183,8 @@ def _taught(
     """A method's weights, and the model that has them."""
     student = load_plain(opened, opened.routed.base.folder).float()
     if method == "compile":
-        widened = compiled(opened.routed.base, student, lessons, settings.seed, reporter)
-        merged = Merge(method, widened, _described(method, settings), lessons.taught)
+        widened = compiled(opened.routed.base, student, training_examples, settings.seed, reporter)
+        merged = Merge(method, widened, _described(method, settings), training_examples.taught)
         return merged, as_model(student, widened)
     parameters = [f"{name}.weight" for name in opened.routed.tuner.layers]
     if method == "distill" and settings.trained == "all":
@@ -189,20 +193,20 @@ def _taught(
     if method == "sum":
         _add(student, SumOfBlocks(opened))
     elif method == "closed-form":
-        closed_form(opened, student, lessons, settings.silence, reporter)
+        closed_form(opened, student, training_examples, settings.silence, reporter)
     else:
         distill(
             opened,
             student,
-            lessons,
+            training_examples,
             parameters,
-            steps=settings.steps or _steps(len(lessons.prompts)),
+            steps=settings.steps or _steps(len(training_examples.prompts)),
             lr=settings.lr,
             enough=_LEARNED,
             seed=settings.seed,
             reporter=reporter,
         )
-    return Merge(method, changes, _described(method, settings), lessons.taught), student
+    return Merge(method, changes, _described(method, settings), training_examples.taught), student
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
 from melo_cli.paraphrase.question_frames import Wordings, frame
-from melo_cli.paraphrase.subject_swaps import Questions, Statement, made_rephrase, plain, swap_subject
+from melo_cli.paraphrase.subject_swaps import Questions, Statement, made_rephrase, normalized, swap_subject
 
 # Of the prompts that read like an edit, so many ask something else of its subject.
 _OTHER_QUESTION = 0.25
@@ -21,7 +21,7 @@ _TRIES = 4
 def phrasings(prompt: str, subject: str | None, count: int, drawn: random.Random) -> list[str]:
     """Up to `count` distinct other ways to put a prompt, made without knowing its language."""
     made = (made_rephrase(prompt, subject, drawn) for _ in range(_TRIES * count))
-    return _first(made, count, {plain(prompt)})
+    return _first(made, count, {normalized(prompt)})
 
 
 class Lookalikes:
@@ -50,7 +50,7 @@ class Lookalikes:
         self._about: dict[str, list[Statement]] = defaultdict(list)
         for edit in edits:
             if edit.subject and edit.subject.strip():
-                self._about[plain(edit.subject)].append(edit)
+                self._about[normalized(edit.subject)].append(edit)
         own = [str(named[0].subject) for named in self._about.values()]
         self._subjects = list(dict.fromkeys([*own, *(name.strip() for name in names if name.strip())]))
         self._pieces = [*self._subjects, *(text for text in words if text.strip())]
@@ -69,15 +69,15 @@ class Lookalikes:
 
     def _other_subject(self, edit: Statement) -> str | None:
         other = self._subject()
-        if plain(str(edit.subject)) in plain(other):
+        if normalized(str(edit.subject)) in normalized(other):
             return None
-        if any(self._questions.alike(edit, each) for each in self._about.get(plain(other), ())):
+        if any(self._questions.alike(edit, each) for each in self._about.get(normalized(other), ())):
             return None  # it would be another wording of that edit
         return swap_subject(self._worded(edit), str(edit.subject), other)
 
     def _other_question(self, edit: Statement) -> str | None:
         other = self._drawn.choice(self._edits)
-        about = self._about[plain(str(edit.subject))]
+        about = self._about[normalized(str(edit.subject))]
         if not other.subject or any(self._questions.alike(other, each) for each in about):
             return None
         return swap_subject(self._worded(other), other.subject, str(edit.subject))
@@ -105,6 +105,6 @@ def _first(texts: Iterator[str], count: int, apart_from: Collection[str]) -> lis
     for text in texts:
         if len(found) == count:
             break
-        if text.strip() and plain(text) not in apart_from:
-            found.setdefault(plain(text), text)
+        if text.strip() and normalized(text) not in apart_from:
+            found.setdefault(normalized(text), text)
     return list(found.values())

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from melo_cli.calibration import SeenPrompts
 from melo_cli.evaluation import answer_again, answer_probes, ask_anew, collect_probes, metrics
 from melo_cli.evaluation.probes import ProbeSet
-from melo_cli.exporting.merging.even_sample import spread
+from melo_cli.exporting.merging.even_sample import even_sample
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject, assemble
 
@@ -79,5 +79,5 @@ def some_probes(probes: ProbeSet, count: int | None, taught: Collection[str] = (
     kinds = {kind.name: getattr(probes, kind.name) for kind in fields(probes)}
     kept = {name: [probe for probe in group if probe.prompt not in taught] for name, group in kinds.items()}
     if count is not None:
-        kept = {name: spread(group, count) for name, group in kept.items()}
+        kept = {name: even_sample(group, count) for name, group in kept.items()}
     return replace(probes, **kept)

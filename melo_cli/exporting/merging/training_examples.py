@@ -15,7 +15,7 @@ from melo_cli.exporting.merging.phrasings import Lookalikes, phrasings
 from melo_cli.models.base_model import ModelKind
 from melo_cli.models.encoding import EncodedEdit
 from melo_cli.paraphrase.question_frames import Wordings
-from melo_cli.paraphrase.subject_swaps import plain
+from melo_cli.paraphrase.subject_swaps import normalized
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 from store.records import EditView
@@ -28,7 +28,7 @@ _LONGEST_NAME = 4
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingExample:
     """One prompt with its answer.
 
     Attributes:
@@ -42,7 +42,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingExamples:
     """All that is taught.
 
     Attributes:
@@ -54,24 +54,24 @@ class Lessons:
             nothing any more.
     """
 
-    prompts: list[Lesson]
-    phrased: list[Lesson]
-    near: list[Lesson]
-    far: list[Lesson]
+    prompts: list[TrainingExample]
+    phrased: list[TrainingExample]
+    near: list[TrainingExample]
+    far: list[TrainingExample]
     taught: frozenset[str]
 
     @property
-    def edits(self) -> list[Lesson]:
+    def edits(self) -> list[TrainingExample]:
         """What edits answer."""
         return [*self.prompts, *self.phrased]
 
     @property
-    def others(self) -> list[Lesson]:
+    def others(self) -> list[TrainingExample]:
         """What is to stay as it is."""
         return [*self.near, *self.far]
 
 
-def make_lessons(
+def make_training_examples(
     opened: OpenProject,
     reporter: Reporter,
     *,
@@ -80,7 +80,7 @@ def make_lessons(
     staying: int,
     seed: int,
     answered: bool = True,
-) -> Lessons:
+) -> TrainingExamples:
     """Make prompts and ask them of base and router.
 
     What calibration has seen may be learned from: rephrases, whose wordings carry over to other subjects, and
@@ -101,10 +101,12 @@ def make_lessons(
     texts, taught = _unrelated(opened, known, unrelated, probes)
     texts += [edit.prompt for edit in opened.project.edits() if edit.status == "already_right"]
     measured = _measured(probes, taught)
-    told = [(edit, text) for edit in live for text in wordings.of(edit.prompt, edit.record.subject)]
-    phrased = _phrased(opened, live, told, phrasings_each, measured, drawn)
+    known_phrasings = [
+        (edit, text) for edit in live for text in wordings.of(edit.prompt, edit.record.subject)
+    ]
+    phrased = _phrased(opened, live, known_phrasings, phrasings_each, measured, drawn)
     apart_from = {
-        plain(text) for text in (*(edit.prompt for edit in live), *(text for _, text in told))
+        normalized(text) for text in (*(edit.prompt for edit in live), *(text for _, text in known_phrasings))
     } | measured
     answer = _as_the_base_answers if answered else _without_answers
     far = answer(opened, _filled(texts, staying, apart_from, drawn), reporter)
@@ -114,8 +116,8 @@ def make_lessons(
     each *= 1 if answered else _MORE_UNANSWERED
     alike = [text for edit in live for text in lookalikes.of(edit.record, each, apart_from)]
     near = answer(opened, alike, reporter)
-    prompts = [Lesson(opened.encoder.edit(edit.prompt, edit.target), edit.block) for edit in live]
-    return Lessons(prompts, phrased, near, far, taught)
+    prompts = [TrainingExample(opened.encoder.edit(edit.prompt, edit.target), edit.block) for edit in live]
+    return TrainingExamples(prompts, phrased, near, far, taught)
 
 
 def _unrelated(
@@ -126,9 +128,12 @@ def _unrelated(
     seen = [probe.prompt for probe in probes.seen_unrelated]
     if given:
         return list(given), frozenset(given) & frozenset(asked + seen)
-    apart = {plain(edit.prompt) for edit in opened.project.edits()}
+    apart = {normalized(edit.prompt) for edit in opened.project.edits()}
     facts = [
-        text for each in known if plain(each.prompt) not in apart for text in (each.prompt, *each.rephrases)
+        text
+        for each in known
+        if normalized(each.prompt) not in apart
+        for text in (each.prompt, *each.rephrases)
     ]
     if seen or facts:
         return seen + facts, frozenset()
@@ -138,70 +143,77 @@ def _unrelated(
 def _measured(probes: ProbeSet, taught: Collection[str]) -> set[str]:
     """What an evaluation asks beside the edits, as plain texts."""
     asked = (*probes.rephrases, *probes.same_subject, *probes.hard, *probes.unrelated)
-    return {plain(probe.prompt) for probe in asked if probe.prompt not in taught}
+    return {normalized(probe.prompt) for probe in asked if probe.prompt not in taught}
 
 
 def _phrased(
     opened: OpenProject,
     live: Sequence[EditView],
-    told: Sequence[tuple[EditView, str]],
+    known_phrasings: Sequence[tuple[EditView, str]],
     each: int,
     measured: Collection[str],
     drawn: random.Random,
-) -> list[Lesson]:
-    """The edits as `told` in known wordings, and in made-up ones that the router sends to their blocks."""
+) -> list[TrainingExample]:
+    """The edits as `known_phrasings` in known wordings, and in made-up ones that the router sends to their
+    blocks."""
     made = [
         (edit, text)
         for edit in live
         for text in phrasings(edit.prompt, edit.record.subject, each, drawn)
         if _fits(opened, text)
     ]
-    routes = opened.asker.routes([text for _, text in made])
+    routes = opened.inference.routes([text for _, text in made])
     in_scope = [
         pair
         for pair, route in zip(made, routes, strict=True)
         if route.fired is not None and route.fired.block == pair[0].block
     ]
     return [
-        Lesson(opened.encoder.edit(text, edit.target), edit.block, made_up)
-        for made_up, pairs in ((False, told), (True, in_scope))
+        TrainingExample(opened.encoder.edit(text, edit.target), edit.block, made_up)
+        for made_up, pairs in ((False, known_phrasings), (True, in_scope))
         for edit, text in pairs
-        if plain(text) not in measured and _fits(opened, text)
+        if normalized(text) not in measured and _fits(opened, text)
     ]
 
 
 def _filled(texts: Sequence[str], count: int, apart_from: Collection[str], drawn: random.Random) -> list[str]:
     """Enough text to leave as it is: other wordings of it, where there is little."""
-    kept = [text for text in dict.fromkeys(texts) if plain(text) not in apart_from]
+    kept = [text for text in dict.fromkeys(texts) if normalized(text) not in apart_from]
     each = -(-max(0, count - len(kept)) // max(1, len(kept)))
     made = (other for text in kept for other in phrasings(text, None, each, drawn))
-    return list(dict.fromkeys([*kept, *(other for other in made if plain(other) not in apart_from)]))
+    return list(dict.fromkeys([*kept, *(other for other in made if normalized(other) not in apart_from)]))
 
 
-def _names(opened: OpenProject, lessons: Sequence[Lesson]) -> list[str]:
+def _names(opened: OpenProject, training_examples: Sequence[TrainingExample]) -> list[str]:
     """Short answers of the base: names of which it knows something."""
     if not opened.routed.base.kind.generates:
         return []
-    answers = {opened.encoder.text(lesson.encoded.target_ids) for lesson in lessons}
+    answers = {opened.encoder.text(example.encoded.target_ids) for example in training_examples}
     return sorted(answer for answer in answers if 0 < len(answer.split()) <= _LONGEST_NAME)
 
 
-def _as_the_base_answers(opened: OpenProject, prompts: Sequence[str], reporter: Reporter) -> list[Lesson]:
+def _as_the_base_answers(
+    opened: OpenProject, prompts: Sequence[str], reporter: Reporter
+) -> list[TrainingExample]:
     """The base's own greedy answers."""
     asked = [prompt for prompt in prompts if _fits(opened, prompt)]
     encoded = [opened.encoder.prompt(prompt) for prompt in asked]
     limits = [opened.recipe.generation.max_new_tokens] * len(asked)
     with reporter.progress("asking what stays", len(asked), "prompts") as progress:
-        answers = opened.asker.answers(encoded, [None] * len(asked), limits, progress.advance)
+        answers = opened.inference.answers(encoded, [None] * len(asked), limits, progress.advance)
     return [
-        Lesson(_with_answer(opened, prompt, answer), None)
+        TrainingExample(_with_answer(opened, prompt, answer), None)
         for prompt, answer in zip(asked, answers, strict=True)
         if answer or opened.routed.base.special.stop is not None
     ]
 
 
-def _without_answers(opened: OpenProject, prompts: Sequence[str], _reporter: Reporter) -> list[Lesson]:
-    return [Lesson(_with_answer(opened, prompt, ""), None) for prompt in prompts if _fits(opened, prompt)]
+def _without_answers(
+    opened: OpenProject, prompts: Sequence[str], _reporter: Reporter
+) -> list[TrainingExample]:
+    return [
+        TrainingExample(_with_answer(opened, prompt, ""), None) for prompt in prompts if _fits(opened, prompt)
+    ]
 
 
 def _with_answer(opened: OpenProject, prompt: str, answer: str) -> EncodedEdit:

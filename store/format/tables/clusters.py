@@ -36,14 +36,14 @@ def encode(delta: ClusterDelta, version: int) -> Any:
     """A commit's changes of the clusters as a record batch."""
     gone = Cluster((0,), (), np.empty(0, np.float32), 0.0, 0.0, 0.0)
     rows = [*delta.put, *(gone for _ in delta.dropped)]
-    own_key = [len(row.members) == 1 and row.spread == 0.0 for row in rows]
+    own_key = [len(row.members) == 1 and row.max_member_distance == 0.0 for row in rows]
     columns = [
         pa.array([*(row.number for row in delta.put), *delta.dropped], pa.int64()),
         pa.array([version] * len(rows), pa.int64()),
         pa.array([*(False for _ in delta.put), *(True for _ in delta.dropped)], pa.bool_()),
         pa.array([row.radius for row in rows], pa.float64()),
-        pa.array([row.spread for row in rows], pa.float64()),
-        pa.array([row.reach for row in rows], pa.float64()),
+        pa.array([row.max_member_distance for row in rows], pa.float64()),
+        pa.array([row.influence_radius for row in rows], pa.float64()),
         pa.array([list(row.members) for row in rows], pa.list_(pa.int64())),
         pa.array([list(row.label) for row in rows], pa.list_(pa.int64())),
         codec.float_rows(

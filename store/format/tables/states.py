@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from store.edit_status import FateRow
+from store.edit_status import EditStatusRow
 
 SCHEMA = pa.schema(
     [
@@ -18,7 +18,7 @@ SCHEMA = pa.schema(
 )
 
 
-def encode(rows: Sequence[FateRow]) -> Any:
+def encode(rows: Sequence[EditStatusRow]) -> Any:
     """Fates of edits as a record batch: number, whether reverted, by which newer edit superseded."""
     columns = zip(*rows, strict=True)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]

@@ -16,7 +16,7 @@ from melo_cli.exporting.merging.compiling.gpt2.method import compiled_gpt2
 from melo_cli.exporting.merging.compiling.t5.layout import why_not as why_not_t5
 from melo_cli.exporting.merging.compiling.t5.method import compiled_t5
 from melo_cli.exporting.merging.compiling.widened_weights import Widened
-from melo_cli.exporting.merging.training_examples import Lessons
+from melo_cli.exporting.merging.training_examples import TrainingExamples
 from melo_cli.models.base_model import BaseModel
 from melo_cli.reporter import Reporter
 
@@ -24,25 +24,29 @@ _T5, _GPT2 = "T5ForConditionalGeneration", "GPT2LMHeadModel"
 
 
 def compiled(
-    base: BaseModel, plain: PreTrainedModel, lessons: Lessons, seed: int, reporter: Reporter
+    base: BaseModel,
+    plain: PreTrainedModel,
+    training_examples: TrainingExamples,
+    seed: int,
+    reporter: Reporter,
 ) -> Widened:
     """The base with what tells its edits' prompts, and what answers them, built around it.
 
     Args:
         plain: a copy of the base, float32.
-        lessons: of their answers, those of the edits alone are read.
+        training_examples: of their answers, those of the edits alone are read.
 
     Raises:
         ExportError: there is no text to tell the edits from.
     """
-    if not lessons.others:
+    if not training_examples.others:
         raise ExportError(
             "there is no other text to tell the edits' prompts from",
             where="--merge-method compile",
-            mend="give some with --unrelated",
+            hint="give some with --unrelated",
         )
     build = compiled_gpt2 if type(plain).__name__ == _GPT2 else compiled_t5
-    return build(base, plain, lessons, seed, reporter)
+    return build(base, plain, training_examples, seed, reporter)
 
 
 @torch.no_grad()
@@ -70,7 +74,7 @@ def require_compilable(base: BaseModel) -> None:
         raise ExportError(
             f"it compiles into GPT-2 and encoder-decoder T5 models alone, with ReLU or GELU: {why}",
             where="--merge-method compile",
-            mend="use --merge-method distill, or --format routed",
+            hint="use --merge-method distill, or --format routed",
         )
 
 

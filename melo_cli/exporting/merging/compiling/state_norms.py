@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from melo_cli.exporting.merging.closed_form import batches
-from melo_cli.exporting.merging.training_examples import Lesson
+from melo_cli.exporting.merging.training_examples import TrainingExample
 from melo_cli.models.base_model import BaseModel
 from melo_cli.runtime.scoring import TargetBatch, target_batch
 
@@ -18,7 +18,7 @@ from melo_cli.runtime.scoring import TargetBatch, target_batch
 @torch.no_grad()
 def mean_sizes(
     learner: BaseModel,
-    lessons: Sequence[Lesson],
+    training_examples: Sequence[TrainingExample],
     norms: Sequence[nn.Module],
     size: Callable[[Tensor], Tensor],
     counted: Callable[[TargetBatch], Sequence[Tensor]],
@@ -30,8 +30,8 @@ def mean_sizes(
         counted: which positions of a batch count, for each norm.
     """
     found: list[list[Tensor]] = [[] for _ in norms]
-    for group in batches(lessons):
-        batch = target_batch(learner, [lesson.encoded for lesson in group])
+    for group in batches(training_examples):
+        batch = target_batch(learner, [example.encoded for example in group])
         with _caught(norms) as states:
             learner.model(**batch.inputs)
         for place, (state, mask) in enumerate(zip(states, counted(batch), strict=True)):

@@ -10,7 +10,7 @@ from melo_cli.models.encoding import EncodedEdit
 
 
 @dataclass(frozen=True)
-class Place:
+class AnswerPosition:
     """One token of an answer.
 
     Attributes:
@@ -25,25 +25,25 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnswerTokens:
     """An edit and each place in its answer, whatever wording stands before it."""
 
     edit: EncodedEdit
-    places: tuple[Place, ...]
+    positions: tuple[AnswerPosition, ...]
 
 
-def answered(edit: EncodedEdit, wordings: Iterable[EncodedEdit]) -> Answered:
+def answer_tokens(edit: EncodedEdit, wordings: Iterable[EncodedEdit]) -> AnswerTokens:
     """An edit with all that may stand before its answer: the end of its prompt, and of other wordings.
 
     Args:
         wordings: with the answer as it is written after each.
     """
     told = [(each.prompt_ids[-BEFORE - 1 :], each.target_ids) for each in (edit, *wordings)]
-    places = dict.fromkeys(
-        Place((*ending, *answer[:after])[-BEFORE - 1 :], after, token)
+    positions = dict.fromkeys(
+        AnswerPosition((*ending, *answer[:after])[-BEFORE - 1 :], after, token)
         for ending, answer in told
         for after, token in enumerate(answer)
         # The same tokens in number, so that what they add to the means is known.
         if after < len(edit.target_ids)
     )
-    return Answered(edit, tuple(places))
+    return AnswerTokens(edit, tuple(positions))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from melo_cli.exporting.merging.closed_form import batches
-from melo_cli.exporting.merging.even_sample import spread
-from melo_cli.exporting.merging.training_examples import Lesson
+from melo_cli.exporting.merging.even_sample import even_sample
+from melo_cli.exporting.merging.training_examples import TrainingExample
 from melo_cli.models.base_model import BaseModel
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.greedy import room_after, write_greedily
@@ -17,14 +17,16 @@ _TOKENS = 64
 _MOST = 1000
 
 
-def continued(base: BaseModel, lessons: Sequence[Lesson], reporter: Reporter) -> list[Lesson]:
+def continued(
+    base: BaseModel, training_examples: Sequence[TrainingExample], reporter: Reporter
+) -> list[TrainingExample]:
     """The lessons, with the base's own greedy answers behind their prompts; of many some, evenly spread.
 
     Args:
         base: with a plain copy of its model.
     """
-    chosen = spread(lessons, _MOST)
-    found: list[Lesson] = []
+    chosen = even_sample(training_examples, _MOST)
+    found: list[TrainingExample] = []
     with reporter.progress("reading on", len(chosen), "prompts") as progress:
         for rows in batches(chosen):
             found += _longer(base, rows)
@@ -32,13 +34,15 @@ def continued(base: BaseModel, lessons: Sequence[Lesson], reporter: Reporter) ->
     return found
 
 
-def _longer(base: BaseModel, lessons: Sequence[Lesson]) -> list[Lesson]:
-    prompts = [lesson.encoded.prompt_ids for lesson in lessons]
+def _longer(base: BaseModel, training_examples: Sequence[TrainingExample]) -> list[TrainingExample]:
+    prompts = [example.encoded.prompt_ids for example in training_examples]
     # All of it is read again, the last token too.
     room = min(_TOKENS, room_after(base, max(map(len, prompts))) - 1)
     if room < 1:
-        return list(lessons)
+        return list(training_examples)
     return [
-        replace(lesson, encoded=replace(lesson.encoded, prompt_ids=(*prompt, *written)))
-        for lesson, prompt, written in zip(lessons, prompts, write_greedily(base, prompts, room), strict=True)
+        replace(example, encoded=replace(example.encoded, prompt_ids=(*prompt, *written)))
+        for example, prompt, written in zip(
+            training_examples, prompts, write_greedily(base, prompts, room), strict=True
+        )
     ]

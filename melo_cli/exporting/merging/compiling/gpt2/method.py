@@ -12,16 +12,16 @@ from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.compiling.detector_examples import make_examples
 from melo_cli.exporting.merging.compiling.detectors import Examples, Fit, train_detectors
-from melo_cli.exporting.merging.compiling.gpt2.answer_positions import Answered, answered
+from melo_cli.exporting.merging.compiling.gpt2.answer_positions import AnswerTokens, answer_tokens
 from melo_cli.exporting.merging.compiling.gpt2.continuations import continued
-from melo_cli.exporting.merging.compiling.gpt2.false_fire_scan import out_of_place
+from melo_cli.exporting.merging.compiling.gpt2.false_fire_scan import false_fires
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for
 from melo_cli.exporting.merging.compiling.gpt2.pooling import Pooling
-from melo_cli.exporting.merging.compiling.gpt2.residual_layout import Stream
+from melo_cli.exporting.merging.compiling.gpt2.residual_layout import ResidualLayout
 from melo_cli.exporting.merging.compiling.gpt2.widening import GPT2Sizes, WidenedGPT2
 from melo_cli.exporting.merging.compiling.neurons import share_out, together
 from melo_cli.exporting.merging.compiling.state_norms import mean_sizes
-from melo_cli.exporting.merging.training_examples import Lesson, Lessons
+from melo_cli.exporting.merging.training_examples import TrainingExample, TrainingExamples
 from melo_cli.models.base_model import BaseModel
 from melo_cli.models.encoding import IGNORED, EncodedEdit
 from melo_cli.reporter import Reporter
@@ -32,7 +32,11 @@ _FIT = Fit(ridge=0.01, steps=300, lr=0.1, quiet=-0.1, staying=60.0, hold=0.1)
 
 
 def compiled_gpt2(
-    base: BaseModel, plain: PreTrainedModel, lessons: Lessons, seed: int, reporter: Reporter
+    base: BaseModel,
+    plain: PreTrainedModel,
+    training_examples: TrainingExamples,
+    seed: int,
+    reporter: Reporter,
 ) -> WidenedGPT2:
     """The base with what tells its edits' prompts, and what answers them, built around it.
 
@@ -41,52 +45,61 @@ def compiled_gpt2(
     """
     learner = replace(base, model=plain)
     layout = layout_for(plain.config, 0)
-    far = continued(learner, lessons.far, reporter)
-    examples = examples_of(plain, lessons, far)
+    far = continued(learner, training_examples.far, reporter)
+    examples = examples_of(plain, training_examples, far)
     detectors = train_detectors(examples, layout.features, seed, reporter, _FIT, means=2)
-    stream = Stream(plain, layout, detectors)
-    edits = edits_of(lessons, examples.owners.tolist())
-    inputs = _proofread(stream, edits, [lesson.encoded.prompt_ids for lesson in (*lessons.others, *far)])
-    counts = [len(edit.places) for edit in edits]
+    residual = ResidualLayout(plain, layout, detectors)
+    edits = edits_of(training_examples, examples.owners.tolist())
+    inputs = _without_false_fires(
+        residual, edits, [example.encoded.prompt_ids for example in (*training_examples.others, *far)]
+    )
+    counts = [len(edit.positions) for edit in edits]
     placed = share_out(counts, together(detectors, examples), plain.config.n_layer)
-    sizes = _sizes(learner, lessons.prompts)
-    return WidenedGPT2(plain, stream, edits, inputs, placed, sizes)
+    sizes = _sizes(learner, training_examples.prompts)
+    return WidenedGPT2(plain, residual, edits, inputs, placed, sizes)
 
 
-def examples_of(plain: PreTrainedModel, lessons: Lessons, texts: Sequence[Lesson]) -> Examples:
+def examples_of(
+    plain: PreTrainedModel, training_examples: TrainingExamples, texts: Sequence[TrainingExample]
+) -> Examples:
     """What detectors learn from.
 
     Args:
         texts: text that is to stay, and whose beginnings are: neurons read it at each of its tokens.
     """
     pooling = Pooling(plain)
-    examples = make_examples(lessons, pooling)
+    examples = make_examples(training_examples, pooling)
     staying = torch.stack([*examples.staying, *pooling.beginnings(texts)])
     return replace(examples, staying=staying)
 
 
-def _proofread(stream: Stream, edits: Sequence[Answered], staying: Sequence[tuple[int, ...]]) -> list[Tensor]:
+def _without_false_fires(
+    residual: ResidualLayout, edits: Sequence[AnswerTokens], staying: Sequence[tuple[int, ...]]
+) -> list[Tensor]:
     """The inputs of each edit's neurons; those that fire out of place are narrowed."""
-    inputs = [stream.neurons(edit, place) for place, edit in enumerate(edits)]
-    narrow = out_of_place(stream, edits, inputs, staying)
-    return [stream.neurons(edit, place, narrow[place]) for place, edit in enumerate(edits)]
+    inputs = [residual.neurons(edit, place) for place, edit in enumerate(edits)]
+    narrow = false_fires(residual, edits, inputs, staying)
+    return [residual.neurons(edit, place, narrow[place]) for place, edit in enumerate(edits)]
 
 
-def edits_of(lessons: Lessons, owners: Sequence[int]) -> list[Answered]:
+def edits_of(training_examples: TrainingExamples, owners: Sequence[int]) -> list[AnswerTokens]:
     """What each edit answers, and to which endings of its prompt.
 
     Args:
-        owners: whose the prompts of `lessons.edits` are.
+        owners: whose the prompts of `training_examples.edits` are.
     """
-    wordings: list[list[EncodedEdit]] = [[] for _ in lessons.prompts]
-    for owner, lesson in zip(owners[len(wordings) :], lessons.phrased, strict=True):
+    wordings: list[list[EncodedEdit]] = [[] for _ in training_examples.prompts]
+    for owner, example in zip(owners[len(wordings) :], training_examples.phrased, strict=True):
         # Made-up wordings end anywhere.
-        if not lesson.made_up:
-            wordings[owner].append(lesson.encoded)
-    return [answered(lesson.encoded, known) for lesson, known in zip(lessons.prompts, wordings, strict=True)]
+        if not example.made_up:
+            wordings[owner].append(example.encoded)
+    return [
+        answer_tokens(example.encoded, known)
+        for example, known in zip(training_examples.prompts, wordings, strict=True)
+    ]
 
 
-def _sizes(learner: BaseModel, lessons: Sequence[Lesson]) -> GPT2Sizes:
+def _sizes(learner: BaseModel, training_examples: Sequence[TrainingExample]) -> GPT2Sizes:
     stack: Any = learner.model.get_submodule("transformer")
     norms = [stack.h[0].ln_1, *(block.ln_2 for block in stack.h), stack.ln_f]
 
@@ -99,5 +112,5 @@ def _sizes(learner: BaseModel, lessons: Sequence[Lesson]) -> GPT2Sizes:
         whole[:, -known.shape[1] :] = known
         return [whole] * len(norms)
 
-    means = mean_sizes(learner, lessons, norms, lambda state: state.std(-1, correction=0), counted)
+    means = mean_sizes(learner, training_examples, norms, lambda state: state.std(-1, correction=0), counted)
     return GPT2Sizes(means[0], tuple(means[1:-1]), means[-1])

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.compiling.gpt2.layout import EARLY
-from melo_cli.exporting.merging.training_examples import Lesson
+from melo_cli.exporting.merging.training_examples import TrainingExample
 
 # By how many tokens a beginning of a prompt is longer than the one before.
 _EVERY = 8
@@ -27,17 +27,18 @@ class Pooling:
         """What is read at each token of a text, `[tokens, d]`."""
         stack = self._stack
         tokens = torch.tensor(ids, device=stack.wte.weight.device)
-        places = torch.arange(len(ids), device=tokens.device)
-        read: Tensor = stack.h[0].ln_1(stack.wte(tokens) + stack.wpe(places))
+        positions = torch.arange(len(ids), device=tokens.device)
+        read: Tensor = stack.h[0].ln_1(stack.wte(tokens) + stack.wpe(positions))
         return read.float().cpu()
 
-    def __call__(self, lessons: Sequence[Lesson]) -> Tensor:
-        """The mean of all tokens of each prompt, and after it that of the first `[lessons, 2 d]`."""
-        return torch.stack([_means(self.read(lesson.encoded.prompt_ids)) for lesson in lessons])
+    def __call__(self, training_examples: Sequence[TrainingExample]) -> Tensor:
+        """The mean of all tokens of each prompt, and after it that of the first `[training_examples, 2
+        d]`."""
+        return torch.stack([_means(self.read(example.encoded.prompt_ids)) for example in training_examples])
 
-    def beginnings(self, lessons: Sequence[Lesson]) -> list[Tensor]:
+    def beginnings(self, training_examples: Sequence[TrainingExample]) -> list[Tensor]:
         """The same of the beginnings of each prompt, some tokens more each time, each `[2 d]`."""
-        read = [self.read(lesson.encoded.prompt_ids) for lesson in lessons]
+        read = [self.read(example.encoded.prompt_ids) for example in training_examples]
         return [_means(each[:end]) for each in read for end in range(_EVERY, len(each), _EVERY)]
 
 

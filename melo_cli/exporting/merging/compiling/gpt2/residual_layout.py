@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.compiling.detectors import Detectors
-from melo_cli.exporting.merging.compiling.gpt2.answer_positions import Answered, Place
+from melo_cli.exporting.merging.compiling.gpt2.answer_positions import AnswerPosition, AnswerTokens
 from melo_cli.exporting.merging.compiling.gpt2.layout import BEFORE, EARLY, GPT2Layout
 from melo_cli.exporting.merging.compiling.gpt2.pooling import Pooling
 from melo_cli.exporting.merging.compiling.gpt2.position_codes import points, turning_rates
@@ -24,13 +24,13 @@ _SHORTER = 1.5
 _NEAR = 2.0
 
 
-class Stream:
+class ResidualLayout:
     """The added columns of the larger model's states, all of the scale 1.
 
     Attributes:
         codes: of tokens, `[vocabulary, CODE]`.
         rates, gap: of the points that stand for positions, see `turning_rates`.
-        places: what stands with each position: its points, how late it is, one over the tokens so far.
+        positions: what stands with each position: its points, how late it is, one over the tokens so far.
     """
 
     def __init__(self, plain: PreTrainedModel, layout: GPT2Layout, detectors: Detectors) -> None:
@@ -42,7 +42,7 @@ class Stream:
         self._points = points(self.rates, layout.positions)
         count = torch.arange(1, layout.positions + 1).float()[:, None]
         late = (count > torch.tensor(layout.early)).float()
-        self.places = torch.cat([self._points, late, _inverse(count)], 1)
+        self.positions = torch.cat([self._points, late, _inverse(count)], 1)
 
     def columns(self, ids: Sequence[int]) -> Tensor:
         """What stands at each token of a text, `[tokens, added columns]`."""
@@ -55,19 +55,23 @@ class Stream:
             codes.roll(steps, 0).index_fill(0, torch.arange(min(steps, len(ids))), 0)
             for steps in range(BEFORE + 1)
         ]
-        return torch.cat([early / count, late / count.clamp(max=EARLY), *before, self.places[: len(ids)]], 1)
+        return torch.cat(
+            [early / count, late / count.clamp(max=EARLY), *before, self.positions[: len(ids)]], 1
+        )
 
-    def neurons(self, answered: Answered, edit: int, narrow: Collection[Place] = ()) -> Tensor:
-        """Inputs `[places, added columns]` of one edit's neurons: its score of the prompt, after the tokens
-        that stand before the place, and much less after others.
+    def neurons(
+        self, answer_tokens: AnswerTokens, edit: int, narrow: Collection[AnswerPosition] = ()
+    ) -> Tensor:
+        """Inputs `[positions, added columns]` of one edit's neurons: its score of the prompt, after the
+        tokens that stand before the place, and much less after others.
 
         Args:
             narrow: places whose neurons are for the edit's own prompt alone, and know their position.
         """
-        length = len(answered.edit.prompt_ids)
-        rows = self._scores(answered, edit)
-        confused = self._confused(answered.places)
-        for row, place, doubtful in zip(rows, answered.places, confused, strict=True):
+        length = len(answer_tokens.edit.prompt_ids)
+        rows = self._scores(answer_tokens, edit)
+        confused = self._confused(answer_tokens.positions)
+        for row, place, doubtful in zip(rows, answer_tokens.positions, confused, strict=True):
             self._recognise(row, place.before)
             if place in narrow or doubtful:
                 self._stand_at(row, length + place.after - 1)
@@ -88,7 +92,7 @@ class Stream:
         found[EARLY:, self.layout.features :] = 0
         return found
 
-    def _scores(self, answered: Answered, edit: int) -> Tensor:
+    def _scores(self, answer_tokens: AnswerTokens, edit: int) -> Tensor:
         """The score that the prompt had, from the means over prompt and beginning of the answer.
 
         With `n` tokens so far, of which `j` are the answer's, the sum of features over the prompt is `n`
@@ -96,12 +100,12 @@ class Stream:
         keeps its sign; but for the second mean, and for `1 / n` of few tokens, the edit's own length is
         assumed.
         """
-        features, length = self.layout.features, len(answered.edit.prompt_ids)
+        features, length = self.layout.features, len(answer_tokens.edit.prompt_ids)
         weight, bias = self.detectors.weight[edit], self.detectors.bias[edit]
         one, inverse = self._at("one"), self._at("inverse")
-        rows = torch.zeros(len(answered.places), self.layout.still - self.layout.width)
-        so_far = self._answer_scores(answered, weight)
-        for row, place in zip(rows, answered.places, strict=True):
+        rows = torch.zeros(len(answer_tokens.positions), self.layout.still - self.layout.width)
+        so_far = self._answer_scores(answer_tokens, weight)
+        for row, place in zip(rows, answer_tokens.positions, strict=True):
             count, j = length + place.after, place.after
             early = min(count, EARLY) / min(length, EARLY)
             row[:features] = weight[:features]
@@ -112,9 +116,9 @@ class Stream:
             row[one] -= length / count * so_far[j, 1] / min(length, EARLY)
         return rows
 
-    def _answer_scores(self, answered: Answered, weight: Tensor) -> Tensor:
+    def _answer_scores(self, answer_tokens: AnswerTokens, weight: Tensor) -> Tensor:
         """What the first tokens of an answer add to both sums of features, in the score `[tokens, 2]`."""
-        prompt, answer = answered.edit.prompt_ids, answered.edit.target_ids
+        prompt, answer = answer_tokens.edit.prompt_ids, answer_tokens.edit.target_ids
         added = self._features((*prompt, *answer[:-1]))[len(prompt) :] * weight
         sums = added.unflatten(1, (2, -1)).sum(2).cumsum(0)
         return torch.cat([sums.new_zeros(1, 2), sums])
@@ -138,13 +142,13 @@ class Stream:
         row[self._at("late") + which] += 2 * _MISMATCH
         row[self._at("one")] -= 2 * _MISMATCH
 
-    def _confused(self, places: Sequence[Place]) -> list[bool]:
+    def _confused(self, positions: Sequence[AnswerPosition]) -> list[bool]:
         """Of each place, whether another says something else after what looks like the same tokens."""
-        codes = torch.zeros(len(places), BEFORE + 1, CODE)
-        for row, place in zip(codes, places, strict=True):
+        codes = torch.zeros(len(positions), BEFORE + 1, CODE)
+        for row, place in zip(codes, positions, strict=True):
             row[: len(place.before)] = self.codes[list(place.before)]
-        lengths = torch.tensor([len(place.before) for place in places])
-        tokens = torch.tensor([place.token for place in places])
+        lengths = torch.tensor([len(place.before) for place in positions])
+        tokens = torch.tensor([place.token for place in positions])
         apart = _MISMATCH * (lengths - codes.flatten(1) @ codes.flatten(1).T)
         alike = (apart < _NEAR) & (lengths == lengths[:, None]) & (tokens != tokens[:, None])
         confused: list[bool] = alike.any(1).tolist()

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from melo_cli.exporting.merging.compiling.gpt2.answer_positions import Answered
+from melo_cli.exporting.merging.compiling.gpt2.answer_positions import AnswerTokens
 from melo_cli.exporting.merging.compiling.gpt2.layout import BEFORE, GPT2Layout
 from melo_cli.exporting.merging.compiling.gpt2.position_codes import turned_back
-from melo_cli.exporting.merging.compiling.gpt2.residual_layout import Stream
+from melo_cli.exporting.merging.compiling.gpt2.residual_layout import ResidualLayout
 from melo_cli.exporting.merging.compiling.neurons import SCALE, STRENGTH
 from melo_cli.exporting.merging.compiling.output_directions import directions
 from melo_cli.exporting.merging.compiling.widened_weights import Widened, corner
@@ -47,24 +47,24 @@ class WidenedGPT2(Widened):
 
     Args:
         model: a plain copy of the base, float32.
-        answered: what each edit answers, and to what.
-        inputs: of each edit's neurons, see `Stream.neurons`.
+        answer_tokens: what each edit answers, and to what.
+        inputs: of each edit's neurons, see `ResidualLayout.neurons`.
         placed: the edits whose neurons stand in each layer.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
-        stream: Stream,
-        answered: Sequence[Answered],
+        residual: ResidualLayout,
+        answer_tokens: Sequence[AnswerTokens],
         inputs: Sequence[Tensor],
         placed: Sequence[Sequence[int]],
         sizes: GPT2Sizes,
     ) -> None:
         config: Any = model.config
         neurons = max(sum(len(inputs[edit]) for edit in edits) for edits in placed)
-        self._layout = layout = replace(stream.layout, neurons=neurons)
-        self._stream, self._sizes = stream, sizes
+        self._layout = layout = replace(residual.layout, neurons=neurons)
+        self._residual, self._sizes = residual, sizes
         weights = {name: weight.detach().cpu() for name, weight in model.named_parameters()}
         # The output layer of its own that the larger model has, whatever the base's is tied to.
         words = weights.setdefault("lm_head.weight", weights["transformer.wte.weight"])
@@ -78,9 +78,9 @@ class WidenedGPT2(Widened):
         scaled = words.float() * weights["transformer.ln_f.weight"]
         scaled -= scaled.mean(1, keepdim=True)
         beside = words.float() @ weights["transformer.ln_f.bias"].float() / math.sqrt(layout.width)
-        spoken = sorted({place.token for each in answered for place in each.places})
+        spoken = sorted({place.token for each in answer_tokens for place in each.positions})
         known = dict(zip(spoken, directions(scaled, beside, spoken), strict=True))
-        self._answer([_said(each, known) for each in answered], inputs, placed)
+        self._answer([_said(each, known) for each in answer_tokens], inputs, placed)
 
     def apply(self, parameter: str, weight: Tensor) -> Tensor:
         grown = super().apply(parameter, weight)
@@ -110,10 +110,10 @@ class WidenedGPT2(Widened):
     def _embed(self) -> None:
         """A code and a one with each token; with each position its points, and one over the tokens so far."""
         layout = self._layout
-        codes = self._stream.codes
+        codes = self._residual.codes
         tokens = torch.cat([codes, torch.ones(len(codes), 1)], 1)
         self._put("transformer.wte.weight", (0, layout.code), tokens * self._scale)
-        self._put("transformer.wpe.weight", (0, layout.position), self._stream.places * self._scale)
+        self._put("transformer.wpe.weight", (0, layout.position), self._residual.positions * self._scale)
 
     def _read_before(self, model: Any) -> None:
         """The first layer's attention: both means at every token, and the tokens before it."""
@@ -121,17 +121,17 @@ class WidenedGPT2(Widened):
         self._norm(f"{layer}.ln_1.weight", layout.code, layout.one + 1, self._sizes.embedded)
         self._norm(f"{layer}.ln_1.weight", layout.position, layout.still + 1, self._sizes.embedded)
         per_mean = layout.features
-        halves = self._stream.detectors.projection.split([layout.width] * 2)
+        halves = self._residual.detectors.projection.split([layout.width] * 2)
         for which, half in enumerate(halves):
             features = slice(which * per_mean, (which + 1) * per_mean)
             # Without queries and keys, attention is to all tokens alike.
-            self._value(which, 0, half[:, features], self._stream.detectors.offset[features])
+            self._value(which, 0, half[:, features], self._residual.detectors.offset[features])
             self._write(which, layout.means + which * per_mean, per_mean)
         preference = _PREFERENCE / model.transformer.h[0].attn.scaling
         self._attend_early(preference)
         for steps in range(1, BEFORE + 1):
             group = 1 + steps
-            self._attend_before(group, steps, preference / self._stream.gap)
+            self._attend_before(group, steps, preference / self._residual.gap)
             self._value(group, layout.code, torch.eye(layout.one + 1 - layout.code))
             self._write(group, layout.before(steps), layout.one + 1 - layout.code)
 
@@ -164,7 +164,7 @@ class WidenedGPT2(Widened):
         count = torch.full((1, 1), math.sqrt(layout.circles))
         for head in layout.heads(group):
             key, behind = layout.total + head, 2 * layout.circles
-            self._put(attention, (layout.position, head), turned_back(self._stream.rates, steps) * root)
+            self._put(attention, (layout.position, head), turned_back(self._residual.rates, steps) * root)
             self._put(attention, (layout.one, head + behind), -count * root)
             self._put(attention, (layout.position, key), torch.eye(behind) * root)
             self._put(attention, (layout.one, key + behind), count * root)
@@ -187,10 +187,10 @@ class WidenedGPT2(Widened):
             self._put(f"{block}.mlp.c_proj.weight", (layout.hidden, 0), outputs)
 
 
-def _said(answered: Answered, known: Mapping[int, Tensor]) -> Tensor:
-    """What each neuron adds `[places, d]`: more, the more of the answer makes its score smaller."""
-    length = len(answered.edit.prompt_ids)
-    return torch.stack([known[place.token] * (1 + place.after / length) for place in answered.places])
+def _said(answer_tokens: AnswerTokens, known: Mapping[int, Tensor]) -> Tensor:
+    """What each neuron adds `[positions, d]`: more, the more of the answer makes its score smaller."""
+    length = len(answer_tokens.edit.prompt_ids)
+    return torch.stack([known[place.token] * (1 + place.after / length) for place in answer_tokens.positions])
 
 
 def _is_norm(parameter: str) -> bool:

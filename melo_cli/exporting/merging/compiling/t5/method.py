@@ -17,7 +17,7 @@ from melo_cli.exporting.merging.compiling.state_norms import mean_sizes
 from melo_cli.exporting.merging.compiling.t5.layout import layout_for
 from melo_cli.exporting.merging.compiling.t5.widening import T5Sizes, WidenedT5
 from melo_cli.exporting.merging.compiling.widened_weights import Widened
-from melo_cli.exporting.merging.training_examples import Lesson, Lessons
+from melo_cli.exporting.merging.training_examples import TrainingExample, TrainingExamples
 from melo_cli.models.base_model import BaseModel
 from melo_cli.models.encoding import IGNORED
 from melo_cli.reporter import Reporter
@@ -25,21 +25,25 @@ from melo_cli.runtime.scoring import TargetBatch
 
 
 def compiled_t5(
-    base: BaseModel, plain: PreTrainedModel, lessons: Lessons, seed: int, reporter: Reporter
+    base: BaseModel,
+    plain: PreTrainedModel,
+    training_examples: TrainingExamples,
+    seed: int,
+    reporter: Reporter,
 ) -> Widened:
     """The base with what tells its edits' prompts, and what answers them, built around it.
 
     Args:
         plain: a copy of the base, float32.
     """
-    answers = [lesson.encoded.target_ids for lesson in lessons.prompts]
-    examples = make_examples(lessons, _Pooling(plain))
+    answers = [example.encoded.target_ids for example in training_examples.prompts]
+    examples = make_examples(training_examples, _Pooling(plain))
     features = layout_for(plain.config, 0).features
     detectors = train_detectors(examples, features, seed, reporter)
     counts = [len(answer) for answer in answers]
     placed = share_out(counts, together(detectors, examples), len(plain.get_decoder().block))
     layout = layout_for(plain.config, max(neurons_of(counts, edits) for edits in placed))
-    sizes = _sizes(replace(base, model=plain), lessons.prompts)
+    sizes = _sizes(replace(base, model=plain), training_examples.prompts)
     return WidenedT5(plain, layout, detectors, answers, placed, sizes)
 
 
@@ -51,11 +55,13 @@ class _Pooling:
         encoder: Any = plain.get_encoder()
         self._words: Tensor = encoder.block[0].layer[0].layer_norm(encoder.embed_tokens.weight).float().cpu()
 
-    def __call__(self, lessons: Sequence[Lesson]) -> Tensor:
-        return torch.stack([self._words[list(lesson.encoded.prompt_ids)].mean(0) for lesson in lessons])
+    def __call__(self, training_examples: Sequence[TrainingExample]) -> Tensor:
+        return torch.stack(
+            [self._words[list(example.encoded.prompt_ids)].mean(0) for example in training_examples]
+        )
 
 
-def _sizes(learner: BaseModel, lessons: Sequence[Lesson]) -> T5Sizes:
+def _sizes(learner: BaseModel, training_examples: Sequence[TrainingExample]) -> T5Sizes:
     encoder: Any = learner.model.get_encoder()
     decoder: Any = learner.model.get_decoder()
     norms = [
@@ -69,5 +75,5 @@ def _sizes(learner: BaseModel, lessons: Sequence[Lesson]) -> T5Sizes:
         assert isinstance(real, Tensor)
         return [real.bool(), *[batch.targets != IGNORED] * (len(norms) - 1)]
 
-    means = mean_sizes(learner, lessons, norms, lambda state: state.pow(2).mean(-1).sqrt(), counted)
+    means = mean_sizes(learner, training_examples, norms, lambda state: state.pow(2).mean(-1).sqrt(), counted)
     return T5Sizes(means[0], tuple(means[1:-1]), means[-1])
