@@ -14,7 +14,7 @@ from store.records import EFFECTIVE_STATUSES, JSON, BaseReference, FileEntry, Sn
 
 
 class Source(Protocol):
-    """A snapshot that was read; a writer's moves on with each of its commits."""
+    """A snapshot that was read."""
 
     @property
     def root(self) -> Path: ...

@@ -37,10 +37,7 @@ from store.state import State
 
 
 class Project(Overview):
-    """One snapshot of a project. It never changes, whatever is committed meanwhile, and never waits.
-
-    Only the project of a `Writer` moves on, with each of the writer's commits.
-    """
+    """One snapshot of a project. It never changes, whatever is committed meanwhile, and never waits."""
 
     def __init__(self, state: State) -> None:
         super().__init__(state)

@@ -6,6 +6,7 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from store.records import (
 
 
 class State:
-    """A snapshot that was read from the disk; a writer moves it on with each of its commits.
+    """A snapshot that was read from the disk. It never changes; a writer's commit makes the next one of it.
 
     Args:
         chain: the snapshot and those before it, back to a complete one.
@@ -89,30 +90,44 @@ class State:
             rows = _read_clusters(root, files, self.edits.count, dim)
             self.clusters = ClusterSet(dim, self.edits, ClusterTable(rows))
 
-    def go_over(self, head: Head, snapshot: Snapshot) -> None:
-        """Go on to a snapshot that was just committed and wrote files anew."""
-        self.head, self.pointer, self.snapshot = head, head.newest, snapshot
-        self._read(snapshot.files)
+    def with_head(self, head: Head) -> State:
+        """The same snapshot of a project whose head says something else."""
+        same = copy(self)
+        same.head = head
+        return same
 
-    def move_on(
+    def rewritten(self, head: Head, snapshot: Snapshot) -> State:
+        """The snapshot that was just committed and wrote files anew."""
+        following = copy(self)
+        following.head, following.pointer, following.snapshot = head, head.newest, snapshot
+        following._read(snapshot.files)
+        return following
+
+    def followed_by(
         self, head: Head, snapshot: Snapshot, added: Sequence[FileEntry], clusters: ClusterSet | None
-    ) -> None:
-        """Go on to a snapshot that was just committed and adds files, and has these clusters."""
-        self.head, self.pointer, self.snapshot = head, head.newest, snapshot
-        self.files = (*self.files, *added)
-        self.clusters = clusters
+    ) -> State:
+        """The snapshot that was just committed and adds files, and has these clusters.
+
+        It takes over the index, whose graph holds one set of neurons at a time; this one would load its own.
+        """
+        following = copy(self)
+        following.head, following.pointer, following.snapshot = head, head.newest, snapshot
+        following.files = (*self.files, *added)
+        following.clusters = clusters
         dim = snapshot.key_dim
         for entry in added:
             if entry.role == "edits":
                 first, rows, opener = _source(self.root, entry, dim, snapshot.token_width)
-                self.edits = self.edits.with_segment(first, rows, opener, dim)
+                following.edits = following.edits.with_segment(first, rows, opener, dim)
             if entry.role == "blocks":
-                self._block_files.append(entry)
+                following._block_files = [*following._block_files, entry]
             if entry.role == "states":
-                self.edit_statuses = self.edit_statuses.changed(_status_rows(self.root, entry))
+                following.edit_statuses = following.edit_statuses.changed(_status_rows(self.root, entry))
         if self._index is not None:
-            self._index = self._index.over(self.live(), self.edits.keys)
-            self.unsaved |= self._index.flush()
+            following._index = self._index.over(following.live(), following.edits.keys)
+            following.unsaved |= following._index.flush()
+            self._index = None
+        return following
 
     def live(self) -> Numbers:
         """The neurons that answer, ascending."""

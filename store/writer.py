@@ -14,7 +14,7 @@ from store.commits.staging import Staged, stage
 from store.commits.supersede import Prompts
 from store.commits.write import write_commit
 from store.edit_status import EditStatusRow
-from store.format import lock
+from store.format import lock, manifest
 from store.format.documents import Head, Snapshot
 from store.project import Project
 from store.records import JSON, FileEntry, KeyMap, LoraSlice, NewEdit, SnapshotInfo, Tokens, Vector, edit_id
@@ -44,15 +44,18 @@ class Writer:
     """Holds the lock of a project and moves it on; made by `open_writer`.
 
     Attributes:
-        state: the newest snapshot; it moves on with each commit.
-        project: the same, as a project's users see it.
+        state: the newest snapshot; each commit puts another in its place.
     """
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.project = Project(state)
         state.writing = True
         self._prompts: Prompts | None = None
+
+    @property
+    def project(self) -> Project:
+        """The newest snapshot, as a project's users see it."""
+        return Project(self.state)
 
     def stage(
         self, edits: Sequence[NewEdit], blocks: Mapping[str, Mapping[str, LoraSlice]] | None = None
@@ -69,7 +72,7 @@ class Writer:
             InvalidEditError: an edit or a block lacks something, or contradicts itself.
             KeyShapeError: a key or a token vector does not fit.
         """
-        return stage(self.state, self._prompt_index, self.commit, edits, blocks or {})
+        return stage(lambda: self.state, self._prompt_index, self.commit, edits, blocks or {})
 
     def revert(
         self,
@@ -194,14 +197,24 @@ class Writer:
         self.state.keep_index()
         self.state.writing = False
 
+    def keep_from(self, oldest: int) -> None:
+        """Forget the snapshots before the one of this number; their files stay.
+
+        Raises:
+            StorageError: the file system refused.
+        """
+        head = replace(self.state.head, oldest=oldest)
+        manifest.write_head(self.state.root, head)
+        self.state = self.state.with_head(head)
+
     def _take_over(
         self, change: CommitDelta, head: Head, snapshot: Snapshot, added: Sequence[FileEntry]
     ) -> None:
         """Bring what is in memory to the snapshot that was just committed."""
         if change.rewrites:
-            self.state.go_over(head, snapshot)
+            self.state = self.state.rewritten(head, snapshot)
         else:
-            self.state.move_on(head, snapshot, added, change.clusters)
+            self.state = self.state.followed_by(head, snapshot, added, change.clusters)
             if self._prompts is not None and change.segment is not None:
                 self._prompts.add(change.segment)
 

@@ -25,15 +25,17 @@ from store.records import JSON, ROUTING, LoraSlice, Neighbour, NewEdit, Snapshot
 from store.state import State
 
 Commit: TypeAlias = Callable[[CommitDelta, CommitMetadata], SnapshotInfo]
+Newest: TypeAlias = Callable[[], State]
+"""Gives the newest snapshot of a writer."""
 
 
 class Staged:
     """Edits as they would be after a commit; nothing is written until then, and dropping it undoes it."""
 
-    def __init__(self, commit: Commit, change: CommitDelta, state: State, edits: Edits) -> None:
+    def __init__(self, commit: Commit, change: CommitDelta, newest: Newest, edits: Edits) -> None:
         self._commit = commit
         self._change = change
-        self._state = state
+        self._newest = newest
         self._edits = edits
         self._index: NeuronIndex | None = None
 
@@ -55,7 +57,7 @@ class Staged:
             KeyShapeError: the keys do not fit.
             StaleWriteError: the project has moved on since this was staged, by its own commit or another's.
         """
-        change, state = self._change, self._state
+        change, state = self._change, self._newest()
         if state.pointer.number != change.parent:
             raise StaleWriteError(
                 f"this was staged over snapshot {change.parent}, and the newest is {state.pointer.number}",
@@ -93,18 +95,19 @@ class Staged:
 
 
 def stage(
-    state: State,
+    newest: Newest,
     prompts: Callable[[], Prompts],
     commit: Commit,
     edits: Sequence[NewEdit],
     blocks: Mapping[str, Mapping[str, LoraSlice]],
 ) -> Staged:
-    """Apply edits over a snapshot; see `Writer.stage`.
+    """Apply edits over the newest snapshot; see `Writer.stage`.
 
     Args:
         prompts: those of all edits so far.
         commit: what `Staged.commit` calls.
     """
+    state = newest()
     dim, width = validation.edits(edits, blocks, state.snapshot.key_dim, state.snapshot.token_width)
     first, first_block = state.edits.count + 1, state.block_count() + 1
     new = [
@@ -131,7 +134,7 @@ def stage(
         neurons = [together.neuron(number) for number in standing if number not in replaced]
         after = changed(before, together, replaced, [], neurons)
         change = replace(change, clusters=after, delta=after.since(before))
-    return Staged(commit, change, state, together)
+    return Staged(commit, change, newest, together)
 
 
 def _with_new(state: State, rows: Sequence[NumberedEdit], dim: int | None) -> tuple[Segment | None, Edits]:

@@ -100,8 +100,7 @@ def _change(writer: Writer, oldest: int, versions: Mapping[str, str], command: s
     if record is not None and record.number < oldest:
         state.save_index()
     if state.head.oldest < oldest:
-        state.head = replace(state.head, oldest=oldest)
-        manifest.write_head(state.root, state.head)
+        writer.keep_from(oldest)
 
 
 def _remove(root: Path, garbage: Sequence[Garbage]) -> None:

@@ -571,3 +571,25 @@ def test_an_edit_that_the_base_has_right_keeps_its_prompt_from_other_balls(proje
     with open_writer(again) as writer:
         writer.revert(["e000001"], versions=make.versions)
     assert make.lookup(Project.open(project.path), right.key[None])[0].fired.edit_id == "e000002"
+
+
+@pytest.mark.filterwarnings("ignore::store.errors.StoreWarning")  # the graph is too small to be saved
+@pytest.mark.parametrize("graph_from", [1000, 3])
+def test_a_snapshot_that_a_writer_gave_out_never_changes(project, make, monkeypatch, graph_from):
+    """Whatever is committed after it: edits, reverts, a compaction, a shorter history."""
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", graph_from)
+    edits = make.edits(8)
+    with open_writer(project) as writer:
+        given_out = []
+        for at in range(0, 8, 2):
+            make.commit_with(writer, edits[at : at + 2])
+            snapshot = writer.project
+            given_out.append((snapshot, snapshot.statuses(), snapshot.nearest([each.key for each in edits])))
+        writer.revert(["e000001"], versions=make.versions)
+        writer.keep_from(3)
+        for number, (snapshot, statuses, near) in enumerate(given_out, 1):
+            assert (snapshot.snapshot, snapshot.info.counts["edits"]) == (number, 2 * number)
+            assert snapshot.statuses() == statuses
+            assert len(snapshot.block_ids()) == number
+            assert snapshot.nearest([each.key for each in edits]) == near
+        assert writer.project.statuses()["e000001"] == "reverted"
