@@ -12,13 +12,14 @@ OUT := build/quickstart
 MODEL := build/smollm2
 
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test torture test-lowest lint
+.PHONY: help environment quickstart test torture test-lowest lint docs
 
 help:
 	@echo "make quickstart   environment, a small chat model, then edit, query, undo and export"
 	@echo "make test         the tests"
 	@echo "make torture      the store's suites of crashes, races and damage in full (some minutes)"
 	@echo "make lint         ruff, mypy and the import contracts"
+	@echo "make docs         the documentation, as a site in build/site"
 	@echo "make test-lowest  the tests on the oldest libraries that pyproject.toml allows"
 
 environment: $(READY)
@@ -70,6 +71,15 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# The packages of the docs extra are of no use to the tests, so that only this target installs them.
+$(VENV)/.docs-ready: $(READY)
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e ".[docs]"
+	@touch $@
+
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(VENV)/.docs-ready
+	$(BIN)/mkdocs build --strict
 
 $(LOWEST)/.ready: $(SETTINGS) lowest-constraints.txt
 	$(PYTHON) -m venv --clear $(LOWEST)

@@ -1,0 +1,296 @@
+"""Writes the reference pages: every command from the app, every field of a recipe from its schema.
+
+Markdown comes out; nothing here needs mkdocs, so that the tests can check the pages without it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+
+from melo_cli import app
+from melo_cli.recipe.schema import Recipe
+
+EXIT_CODES = {
+    0: "done",
+    1: "the work ran, and something asked for does not hold: an edit failed, a merge keeps too little, "
+    "`melo verify` found damage; or melo itself is at fault",
+    2: "bad input: a wrong option, a recipe, data, a model or a project that does not fit",
+    130: "interrupted",
+}
+
+# Sentences for the fields that the docstrings of the schema leave out; a docstring's sentence wins.
+MEANINGS = {
+    "name": "Name of the recipe, and of the project that it makes.",
+    "task": "What is edited and how it is measured; a task of your own is `custom`.",
+    "seed": "Seed of everything that is drawn at random. The same seed on the same machine gives the same "
+    "blocks.",
+    "model": "The base model.",
+    "dataset": "The edits, and what they are measured against. Not needed for a single edit.",
+    "lora": "Where blocks sit and how large they are.",
+    "key": "Where keys and token vectors are taken.",
+    "routing": "Which prompts lie in an edit's scope.",
+    "calibration": "What the scope model learns from.",
+    "training": "How the block of one batch is trained.",
+    "generation": "How answers are generated.",
+    "lora.target_modules": "Modules that blocks add to: names, or a regular expression. `auto` takes the "
+    "defaults of the architecture, which `melo inspect` lists.",
+    "lora.rank": "Rank of a block.",
+    "lora.alpha": "The scale of a block is `alpha / rank`.",
+    "routing.max_false_fire": "The largest share of each kind of prompt that an edit may answer wrongly.",
+    "training.optimizer.name": "Name of the class.",
+    "training.lr_scheduler.name": "Name of the class.",
+    "generation.max_new_tokens": "Longest answer, in tokens, where its length is not known.",
+}
+
+
+def command_names() -> list[str]:
+    """Every command as it is typed, such as `melo recipes copy`."""
+    return [" ".join(path) for path, _, _ in _commands()]
+
+
+def options_of(command: str) -> set[str]:
+    """The option names of a command, long and short.
+
+    Args:
+        command: as `command_names` lists it.
+    """
+    known = {"-h", "--help", "--debug"}
+    for path, node, _ in _commands():
+        if " ".join(path) == command:
+            return known | {name for each in node.params for name in _spellings(each)}
+    raise KeyError(command)
+
+
+def commands_page() -> str:
+    """The page `reference/commands.md`."""
+    lines = [
+        "# Commands",
+        "",
+        "This page is generated from the app. `melo COMMAND --help` prints the same at a terminal.",
+        "",
+        "Results go to stdout; messages and progress go to stderr. With `--json`, stdout holds one JSON "
+        "document.",
+        "",
+        "## Exit codes",
+        "",
+        "| code | meaning |",
+        "| --- | --- |",
+        *(f"| {code} | {_text(meaning)} |" for code, meaning in EXIT_CODES.items()),
+        "",
+        "An error is one line on stderr: what is wrong, where, and how to mend it. `--debug` adds the "
+        "traceback.",
+        "",
+    ]
+    for path, node, context in _commands():
+        lines += [f"## {' '.join(path)}", "", *_paragraphs(node.help or ""), *_usage(node, context)]
+        lines += _parameters(node, context, "argument", "Argument")
+        lines += _parameters(node, context, "option", "Option")
+    return "\n".join(lines)
+
+
+def recipe_fields() -> list[str]:
+    """Every field of a recipe by its dotted path, sections too."""
+    return [path for section in _sections() for path, _, _ in section.rows]
+
+
+def recipe_page() -> str:
+    """The page `reference/recipe.md`."""
+    lines = [
+        "# Recipe",
+        "",
+        "This page is generated from the schema. A recipe is a YAML file; only `name`, `task` and "
+        "`model.name_or_path` are required. An unknown key is an error that names the nearest known one. "
+        "`--set section.field=value` changes a value on the command line.",
+        "",
+    ]
+    for section in _sections():
+        lines += [f"## {section.title}", "", *_paragraphs(section.about)]
+        lines += ["| field | type | default | meaning |", "| --- | --- | --- | --- |", *section.table(), ""]
+        if section.takes_more:
+            lines += ["Every other key is an argument of the class.", ""]
+    return "\n".join(lines)
+
+
+def _commands() -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Path, command and context of every command, the app itself first."""
+    root = typer.main.get_command(app.build_app())
+    yield from _below(root, ("melo",), None)
+
+
+def _below(node: Any, path: tuple[str, ...], parent: Any) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    context = node.context_class(node, info_name=path[-1], parent=parent)
+    yield path, node, context
+    for name in getattr(node, "commands", {}):
+        yield from _below(node.commands[name], (*path, name), context)
+
+
+def _spellings(parameter: Any) -> Iterable[str]:
+    return [name for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("-")]
+
+
+def _usage(node: Any, context: Any) -> list[str]:
+    return ["```text", node.get_usage(context).removeprefix("Usage: "), "```", ""]
+
+
+def _parameters(node: Any, context: Any, kind: str, heading: str) -> list[str]:
+    rows = []
+    for parameter in node.params:
+        record = parameter.get_help_record(context)
+        if parameter.param_type_name == kind and record is not None:
+            name, told = record
+            rows.append(f"| {_code(name)} | {_text(_with_note(told))} |")
+    return [f"| {heading} | meaning |", "| --- | --- |", *rows, ""] if rows else []
+
+
+def _with_note(told: str) -> str:
+    """The remark in brackets behind a help text, such as a default, as a sentence of its own."""
+    found = re.fullmatch(r"(.*?)\s\s\[(.+)\]", told, re.DOTALL)
+    if found is None:
+        return told
+    remarks = [remark.strip() for remark in found[2].split(";")]
+    return " ".join(
+        [found[1], *(f"`{remark}`." if "=" in remark else f"{remark.capitalize()}." for remark in remarks)]
+    )
+
+
+class _Section:
+    """One model of the schema with the dotted path under which a recipe has it."""
+
+    def __init__(self, path: str, model: type[BaseModel], schema: Mapping[str, Any]) -> None:
+        self.path = path
+        self.title = path or "The whole recipe"
+        documented = inspect.cleandoc(model.__doc__ or "")
+        self.about, _, attributes = documented.partition("Attributes:")
+        told = _attribute_sentences(attributes)
+        self.takes_more = (
+            bool(schema.get("additionalProperties", False)) or schema.get("additionalProperties") == {}
+        )
+        required = schema.get("required", [])
+        self.rows = [
+            (
+                f"{path}.{name}" if path else name,
+                {**field, "required": name in required},
+                told.get(name) or MEANINGS.get(f"{path}.{name}" if path else name, ""),
+            )
+            for name, field in schema["properties"].items()
+        ]
+
+    def table(self) -> Iterator[str]:
+        for path, field, meaning in self.rows:
+            default = "required" if field["required"] else _default(field)
+            yield f"| {_code(path)} | {_type(field, path)} | {default} | {_text(_sentence(meaning))} |"
+
+
+def _sections() -> list[_Section]:
+    """The recipe and, behind it, its sections in the order of the schema."""
+    schema = Recipe.model_json_schema()
+    definitions = schema["$defs"]
+    models = {model.__name__: model for model in _models(Recipe)}
+    found = [_Section("", Recipe, schema)]
+    todo = [(name, field) for name, field in schema["properties"].items()]
+    while todo:
+        path, field = todo.pop(0)
+        name = _reference(field)
+        if name is None:
+            continue
+        found.append(_Section(path, models[name], definitions[name]))
+        inner = definitions[name]["properties"].items()
+        todo = [(f"{path}.{part}", each) for part, each in inner] + todo
+    return found
+
+
+def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """All models that the fields of one lead to."""
+    module = inspect.getmodule(model)
+    for _, each in inspect.getmembers(module, inspect.isclass):
+        if issubclass(each, BaseModel):
+            yield each
+
+
+def _reference(field: Mapping[str, Any]) -> str | None:
+    """The name of the section that a field holds, if it holds one."""
+    for part in (field, *field.get("anyOf", []), *field.get("allOf", [])):
+        if "$ref" in part:
+            return str(part["$ref"].rpartition("/")[2])
+    return None
+
+
+def _attribute_sentences(text: str) -> dict[str, str]:
+    """The sentences of a docstring's `Attributes:` by name."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        start = re.match(r" {4}(\w+(?:, \w+)*): (.*)", line)
+        if start:
+            names = start[1].split(", ")
+            found.update(dict.fromkeys(names, start[2].strip()))
+        elif line.strip():
+            for name in names:
+                found[name] += f" {line.strip()}"
+    return found
+
+
+def _type(field: Mapping[str, Any], path: str) -> str:
+    section = _reference(field)
+    if section is not None:
+        link = f"[section](#{path.replace('.', '')})"
+        return f"{link} or null" if "anyOf" in field else link
+    if "anyOf" in field:
+        return " or ".join(_type(part, path) for part in field["anyOf"])
+    if "const" in field:
+        return _code(str(field["const"]))
+    if "enum" in field:
+        return ", ".join(_code(str(value)) for value in field["enum"])
+    kind = field.get("type", "any")
+    names = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+    if kind == "array":
+        return f"list of {_type(field['items'], path)}"
+    return names.get(kind, kind) + _bounds(field)
+
+
+def _bounds(field: Mapping[str, Any]) -> str:
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    return "".join(f", {sign} {field[name]}" for name, sign in signs.items() if name in field)
+
+
+def _default(field: Mapping[str, Any]) -> str:
+    value = field.get("default")
+    if isinstance(value, dict) and _reference(field) is not None and "name" not in value:
+        return "see section"
+    return _code(value if isinstance(value, str) else json.dumps(value))
+
+
+def _sentence(text: str) -> str:
+    """With a capital at the start, unless that is code, a full stop at the end, and YAML's null for None."""
+    text = re.sub(r"\bNone\b", "`null`", text.strip())
+    if not text:
+        return text
+    start = text if text[0] in '`"' else text[0].upper() + text[1:]
+    return start if start[-1] in ".:" else f"{start}."
+
+
+def _paragraphs(text: str) -> list[str]:
+    lines: list[str] = []
+    for part in re.split(r"\n\s*\n", text.strip()):
+        lines += [_text(" ".join(part.split())), ""]
+    return lines if text.strip() else []
+
+
+def _text(text: str) -> str:
+    """Plain text with code in backticks, as Markdown in which nothing else has a meaning."""
+    parts = text.split("`")
+    return "".join(_code(part) if at % 2 else _escaped(part) for at, part in enumerate(parts))
+
+
+def _code(text: str) -> str:
+    return f"<code>{_escaped(text)}</code>"
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"&#{ord(letter)};" if letter in "&<>|{}[]*_`\\" else letter for letter in text)
