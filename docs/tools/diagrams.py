@@ -86,7 +86,9 @@ QUERY = (
 QUERY_LOOP = Loop(7, 11, "the route")
 
 LAYERS = (
-    ("commands · ui", "options in, tables out", "command line"),
+    ("app", "the command line, errors, exit codes", "command line"),
+    ("commands", "options in, one call into the work", "command line"),
+    ("ui", "tables, blocks of lines, progress", "command line"),
     ("exporting · chat · doctor", "artefacts, conversation, self-test", "work"),
     ("evaluation", "what a project keeps", "work"),
     ("editing", "blocks are trained here", "work"),
@@ -94,7 +96,8 @@ LAYERS = (
     ("runtime · paraphrase", "a project that answers", "model"),
     ("scope · tuner", "routes, and blocks in the model", "model"),
     ("models", "the base model and its tokens", "model"),
-    ("datasets · recipe", "what a user hands in", "work"),
+    ("datasets", "files and rows to edit requests", "work"),
+    ("recipe", "the settings, checked", "work"),
     ("store", "the project on disk", "store"),
 )
 

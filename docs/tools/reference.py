@@ -80,7 +80,7 @@ def commands_page() -> str:
         "",
         "## Exit codes",
         "",
-        "| code | meaning |",
+        "| Code | Meaning |",
         "| --- | --- |",
         *(f"| {code} | {_text(meaning)} |" for code, meaning in EXIT_CODES.items()),
         "",
@@ -112,7 +112,7 @@ def recipe_page() -> str:
     ]
     for section in _sections():
         lines += [f"## {section.title}", "", *_paragraphs(section.about)]
-        lines += ["| field | type | default | meaning |", "| --- | --- | --- | --- |", *section.table(), ""]
+        lines += ["| Field | Type | Default | Meaning |", "| --- | --- | --- | --- |", *section.table(), ""]
         if section.takes_more:
             lines += ["Every other key is an argument of the class.", ""]
     return "\n".join(lines)
@@ -146,7 +146,7 @@ def _parameters(node: Any, context: Any, kind: str, heading: str) -> list[str]:
         if parameter.param_type_name == kind and record is not None:
             name, told = record
             rows.append(f"| {_code(name)} | {_text(_with_note(told))} |")
-    return [f"| {heading} | meaning |", "| --- | --- |", *rows, ""] if rows else []
+    return [f"| {heading} | Meaning |", "| --- | --- |", *rows, ""] if rows else []
 
 
 def _with_note(told: str) -> str:
@@ -154,10 +154,17 @@ def _with_note(told: str) -> str:
     found = re.fullmatch(r"(.*?)\s\s\[(.+)\]", told, re.DOTALL)
     if found is None:
         return told
-    remarks = [remark.strip() for remark in found[2].split(";")]
-    return " ".join(
-        [found[1], *(f"`{remark}`." if "=" in remark else f"{remark.capitalize()}." for remark in remarks)]
-    )
+    return " ".join([found[1], *(_remark(remark.strip()) for remark in found[2].split(";"))])
+
+
+def _remark(text: str) -> str:
+    """A remark of the help as a sentence: `x>=1` is "At least 1."."""
+    least, both = re.fullmatch(r"x>=(\S+)", text), re.fullmatch(r"(\S+)<=x<=(\S+)", text)
+    if least is not None:
+        return f"At least {least[1]}."
+    if both is not None:
+        return f"From {both[1]} to {both[2]}."
+    return f"{text[0].upper()}{text[1:]}."
 
 
 class _Section:

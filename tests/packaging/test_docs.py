@@ -10,6 +10,7 @@ import importlib
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -161,6 +162,35 @@ def test_architecture_follows_each_way_in_the_order_of_its_diagram_and_visits_ea
     steps = [step.module for step in getattr(tool("diagrams"), way)]
     assert told == steps
     assert len(set(steps)) == len(steps)
+
+
+def test_the_layers_are_drawn_in_the_order_that_the_import_contracts_have() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = settings["tool"]["importlinter"]["contracts"][0]
+    assert contract["containers"] == ["melo_cli"]
+    folders = [
+        [name for name in layer.split(" | ") if name == "app" or (ROOT / "melo_cli" / name).is_dir()]
+        for layer in contract["layers"]
+    ]
+    drawn = [names.split(" · ") for names, _, _ in tool("diagrams").LAYERS]
+    assert drawn == [*(layer for layer in folders if layer), ["store"]]
+
+
+def test_every_name_of_the_python_reference_exists() -> None:
+    names = re.findall(
+        r"^::: (\S+)$", (DOCS / "reference" / "python.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert "melo_cli.load" in names
+    assert [name for name in names if not callable(found(name)) and not name.endswith(".errors")] == []
+
+
+def found(name: str) -> Any:
+    """What a dotted name stands for."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        parent, _, last = name.rpartition(".")
+        return getattr(found(parent), last)
 
 
 def test_architecture_has_every_folder_of_both_packages() -> None:
