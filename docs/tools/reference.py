@@ -84,7 +84,7 @@ def commands_page() -> str:
         "| --- | --- |",
         *(f"| {code} | {_text(meaning)} |" for code, meaning in EXIT_CODES.items()),
         "",
-        "An error is one line on stderr: what is wrong, where, and how to mend it. `--debug` adds the "
+        "An error is one line on stderr: what is wrong, where, and what to do about it. `--debug` adds the "
         "traceback.",
         "",
     ]

@@ -225,6 +225,15 @@ def test_the_format_page_has_every_column_of_every_table() -> None:
     assert missing == []
 
 
+def test_the_serving_guide_has_every_merge_method_and_no_other() -> None:
+    option = sections(tool("reference").commands_page())["melo export"]
+    offered = re.search(r"--merge-method <([^>]+)>", option)
+    assert offered is not None
+    text = (DOCS / "deploy.md").read_text(encoding="utf-8")
+    table = text[text.index("| `--merge-method` |") :].partition("\n\n")[0]
+    assert sorted(re.findall(r"^\| `(\w[\w-]*)`", table, re.MULTILINE)) == sorted(offered[1].split("|"))
+
+
 def test_the_chat_guide_has_every_slash_command() -> None:
     text = (DOCS / "guides" / "chat.md").read_text(encoding="utf-8")
     assert [each.usage for each in COMMANDS.values() if f"`{each.usage}`" not in text] == []
