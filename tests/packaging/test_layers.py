@@ -7,7 +7,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import grimp
+import pytest
 
 import melo_cli
 import store
@@ -23,6 +27,31 @@ for module in pkgutil.walk_packages(melo_cli.commands.__path__, "melo_cli.comman
     importlib.import_module(module.name)
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
+
+
+def test_every_module_can_be_imported_first() -> None:
+    """No circle of imports, those in functions among them: Python runs the folders above a module before it,
+    so a module stands on these too, but for the folders that it lies in itself."""
+    graph = grimp.build_graph("melo_cli", "store", cache_dir=None)
+    stands_on = {
+        name: {
+            found
+            for imported in graph.find_modules_directly_imported_by(name)
+            for found in (imported, *_folders_of(imported))
+            if found == imported or not f"{name}.".startswith(f"{found}.")
+        }
+        for name in graph.modules
+    }
+    assert len(stands_on) > 250
+    try:
+        TopologicalSorter(stands_on).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def _folders_of(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def test_importing_the_command_line_loads_no_heavy_library() -> None:
