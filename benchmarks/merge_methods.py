@@ -1,6 +1,6 @@
 """Compares the ways to merge: what each keeps, its seconds and its peak memory.
 
-    python benchmarks/merge_methods.py PROJECT [--edits 10 100] [--methods sum closed-form distill]
+    python benchmarks/merge_methods.py PROJECT [--edits 10 100] [--methods sum compile distill]
 
 Each line is one run of `melo export --merge` in a process of its own on the first so many edits of the
 project, measured by the command itself, as `melo eval` does: rephrases, unrelated prompts and hard negatives
@@ -42,7 +42,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("project", type=Path)
     parser.add_argument("--edits", type=int, nargs="+", default=[10, 100])
-    parser.add_argument("--methods", nargs="+", default=["sum", "closed-form", "distill"])
+    parser.add_argument("--methods", nargs="+", default=["sum", "compile", "distill"])
     parser.add_argument("--keep", type=Path, help="folder for the JSON document of every run")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="passed on to melo export")
     return parser.parse_args()

@@ -37,7 +37,6 @@ class Method(StrEnum):
 
     AUTO = "auto"
     SUM = "sum"
-    CLOSED_FORM = "closed-form"
     COMPILE = "compile"
     DISTILL = "distill"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +14,6 @@ import numpy as np
 import pytest
 import torch
 from artefacts import OTHER_PROMPTS, fresh, inputs_of, logits
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
@@ -26,15 +23,14 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from melo_cli.editing import EditSummary
 from melo_cli.errors import ArtefactError, ExportError, ProjectError
 from melo_cli.exporting import ExportSummary, Floors, MergeSettings, export_merged
-from melo_cli.exporting.merging import closed_form, methods
 from melo_cli.exporting.merging import distill as distilling
-from melo_cli.exporting.merging.closed_form import solve, thinned
+from melo_cli.exporting.merging import methods
 from melo_cli.exporting.merging.distill import distill, share_kept
 from melo_cli.exporting.merging.methods import Differences, kept
 from melo_cli.exporting.merging.retention import load_plain
 from melo_cli.exporting.merging.sum_of_blocks import SumOfBlocks
 from melo_cli.exporting.merging.training_examples import TrainingExample, make_training_examples
-from melo_cli.models.encoding import IGNORED, EncodedEdit
+from melo_cli.models.encoding import IGNORED
 from melo_cli.reporter import Progress, SilentReporter
 from melo_cli.runtime.loading import OpenProject, open_project
 from melo_cli.runtime.scoring import target_batch, target_logits
@@ -217,27 +213,6 @@ def test_a_project_without_edits_cannot_be_merged(edit: Edit, reporter: Any, tmp
 # What a dense model learns of the router
 
 
-@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2", "pico_bert"])
-def test_the_closed_form_keeps_the_edits_and_lets_other_text_be(
-    summaries: Callable[[str], EditSummary], tmp_path: Path, kind: str
-) -> None:
-    opened = open_project(summaries(kind).path)
-    how = MergeSettings(
-        method="closed-form", unrelated=tuple(UNRELATED), phrasings=2, staying=8, silence=40.0
-    )
-    summary = export_merged(opened, tmp_path / "out", SilentReporter(), settings=how, check=0)
-    assert summary.method == "closed-form"
-    training_examples = make_training_examples(
-        opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0
-    )
-    plain, summed = load_plain(opened, opened.routed.base.folder), merged_by_sum(opened)
-    merged = load_plain(opened, tmp_path / "out")
-    of_edits = [divergence(opened, model, training_examples.edits) for model in (merged, plain)]
-    of_others = [divergence(opened, model, training_examples.others) for model in (merged, summed)]
-    assert of_edits[0] < 0.5 * of_edits[1], "the edits are in the weights"
-    assert of_others[0] < 0.7 * of_others[1], "and less of them than the sum leaks"
-
-
 @pytest.mark.parametrize("kind", ["pico_gpt2", "pico_bert"])
 def test_distillation_brings_all_weights_nearer_to_the_routed_model(
     summaries: Callable[[str], EditSummary], kind: str
@@ -341,73 +316,13 @@ def test_auto_takes_the_cheapest_of_those_that_keep_most(
     summary = export_merged(opened, tmp_path / "out", reporter, settings=how, apart=False)
     lines = [info for info in reporter.infos if " keeps " in info]
     told = {line.partition(":")[0]: float(line.split()[2].rstrip(",")) for line in lines}
-    assert list(told) == (["sum"] if enough == 0.0 else ["sum", "closed-form", "distill"])
+    assert list(told) == (["sum"] if enough == 0.0 else ["sum", "distill"])
     best = max(told.values())
     assert summary.method == next(method for method, share in told.items() if share >= best - 0.01)
     assert kept(summary.figures) == pytest.approx(told[summary.method], abs=1e-3)
     # The same prompts chose it: who reads its figures is told.
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert ("Chosen among 3 ways" in card) == (enough != 0.0)
-
-
-@settings(max_examples=20)
-@given(seed=st.integers(0, 10_000), edits=st.integers(1, 5), others=st.integers(1, 5))
-def test_the_solution_does_what_is_wanted_and_nothing_on_directions_of_other_text(
-    seed: int, edits: int, others: int
-) -> None:
-    drawn = torch.Generator().manual_seed(seed)
-    directions = torch.linalg.qr(torch.randn(12, 12, generator=drawn, dtype=torch.float64))[0]
-    x, u = directions[:edits], directions[edits : edits + others]
-    wanted = torch.randn(edits, 7, generator=drawn, dtype=torch.float64)
-    change = solve(x.T @ x / edits, wanted.T @ x / edits, u.T @ u / others, torch.zeros(7, 12), silence=1.0)
-    torch.testing.assert_close(x @ change.T, wanted, rtol=1e-2, atol=1e-2)
-    assert (u @ change.T).abs().max() < 1e-6
-
-
-@given(
-    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60),
-    tokens=st.integers(-10, 3000),
-)
-def test_lessons_are_thinned_evenly_to_the_tokens_that_are_wanted(lengths: list[int], tokens: int) -> None:
-    group = [
-        TrainingExample(EncodedEdit((place,), (0,) * length), None) for place, length in enumerate(lengths)
-    ]
-    kept_ones = thinned(group, tokens)
-    places = [example.encoded.prompt_ids[0] for example in kept_ones]
-    whole = sum(lengths) + len(lengths)
-    if whole <= tokens:
-        assert kept_ones == group
-        return
-    assert len(places) == max(0, tokens) * len(group) // whole, "so many of the mean length"
-    gaps = [later - earlier for earlier, later in itertools.pairwise([*places, len(group)])]
-    assert not gaps or max(gaps) - min(gaps) <= 1, "from the beginning to the end alike"
-
-
-def test_a_closed_form_of_many_lessons_asks_of_so_many_tokens_alone(
-    summaries: Callable[[str], EditSummary], reporter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(closed_form, "_TOKENS_AN_INPUT", 8)
-    opened = open_project(summaries("pico_gpt2").path)
-    widest = max(layer.in_features for layer in opened.routed.tuner.layers.values())
-    training_examples = make_training_examples(
-        opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=60, seed=0
-    )
-    asked: list[TrainingExample] = []
-    batches = closed_form.batches
-    monkeypatch.setattr(closed_form, "batches", lambda group: asked.extend(group) or batches(group))
-    student = load_plain(opened, opened.routed.base.folder).float()
-    closed_form.closed_form(opened, student, training_examples, 40.0, reporter)
-    assert {id(example) for example in training_examples.prompts} <= {id(example) for example in asked}, (
-        "no edit is left out"
-    )
-    others = {id(example): example for example in asked if example.block is None}.values()
-    tokens = sum(len(each.encoded.prompt_ids) + len(each.encoded.target_ids) for each in others)
-    assert (
-        4 * widest
-        < tokens
-        < 12 * widest
-        < sum(len(each.encoded.prompt_ids) for each in training_examples.others)
-    )
+    assert ("Chosen among 2 ways" in card) == (enough != 0.0)
 
 
 def test_a_merge_below_a_floor_is_not_put_in_place(

@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.checkpoint import Additions, WeightChanges
-from melo_cli.exporting.merging.closed_form import closed_form
 from melo_cli.exporting.merging.compiling.method import as_model, compilable, compiled, require_compilable
 from melo_cli.exporting.merging.distill import distill
 from melo_cli.exporting.merging.retention import Figures, Measure, load_plain
@@ -21,11 +20,11 @@ from melo_cli.exporting.merging.training_examples import TrainingExamples, make_
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 
-Method = Literal["auto", "sum", "closed-form", "compile", "distill"]
+Method = Literal["auto", "sum", "compile", "distill"]
 Trained = Literal["all", "targets"]
 
 # What `auto` tries, cheapest first, and how many probes of each kind it compares on.
-_TRIED: tuple[Method, ...] = ("sum", "compile", "closed-form", "distill")
+_TRIED: tuple[Method, ...] = ("sum", "compile", "distill")
 _COMPARED_ON = 200
 # They need no answers of the base to what is to stay, which take long to ask.
 _UNANSWERED = ("sum", "compile")
@@ -47,7 +46,6 @@ class MergeSettings:
             `training_examples.make_training_examples`.
         phrasings: how many made-up ways to put each edit's prompt are taught, beside those that are known.
         staying: how many prompts that read like edits, and how much unrelated text, at least is to stay.
-        silence: in the closed form, how many lessons of edits weigh as much as all the other text.
         steps: of the distillation at most; None is a number that grows with that of the edits.
         lr: of the distillation.
         trained: which weights the distillation changes.
@@ -57,7 +55,6 @@ class MergeSettings:
     unrelated: tuple[str, ...] = ()
     phrasings: int = 12
     staying: int = 1000
-    silence: float = 200.0
     steps: int | None = None
     lr: float = 7e-4
     trained: Trained = "all"
@@ -192,8 +189,6 @@ def _taught(
     changes = Differences(student, parameters)
     if method == "sum":
         _add(student, SumOfBlocks(opened))
-    elif method == "closed-form":
-        closed_form(opened, student, training_examples, settings.silence, reporter)
     else:
         distill(
             opened,
@@ -233,7 +228,5 @@ def _described(method: Method, settings: MergeSettings) -> str:
             "Compiled: the model is a little larger than the base, tells the edits' prompts by what was "
             f"{learned}, and answers them as asked; elsewhere it is the base."
         )
-    if method == "closed-form":
-        return f"Each target module has the least-squares change that does what the router did, {learned}."
     trained = "all the weights" if settings.trained == "all" else "the target modules"
     return f"Distilled into {trained}, {learned}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from melo_cli.calibration import SeenPrompts, calibration_rows, learnable
@@ -25,6 +25,8 @@ _NEAR_EACH, _MOST_NEAR = 20, 4
 # Times as many where the base is not asked about them.
 _MORE_UNANSWERED = 3
 _LONGEST_NAME = 4
+# Examples of one pass.
+_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,14 @@ class TrainingExamples:
     def others(self) -> list[TrainingExample]:
         """What is to stay as it is."""
         return [*self.near, *self.far]
+
+
+def batches(group: Sequence[TrainingExample]) -> Iterator[list[TrainingExample]]:
+    """Examples of like length together, so that little is padding."""
+    ordered = sorted(
+        group, key=lambda example: len(example.encoded.prompt_ids) + len(example.encoded.target_ids)
+    )
+    return (ordered[start : start + _ROWS] for start in range(0, len(ordered), _ROWS))
 
 
 def make_training_examples(

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from melo_cli.exporting.merging.closed_form import batches
-from melo_cli.exporting.merging.training_examples import TrainingExample
+from melo_cli.exporting.merging.training_examples import TrainingExample, batches
 from melo_cli.models.base_model import BaseModel
 from melo_cli.runtime.scoring import TargetBatch, target_batch
 

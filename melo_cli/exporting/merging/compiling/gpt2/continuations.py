@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from melo_cli.exporting.merging.closed_form import batches
 from melo_cli.exporting.merging.even_sample import even_sample
-from melo_cli.exporting.merging.training_examples import TrainingExample
+from melo_cli.exporting.merging.training_examples import TrainingExample, batches
 from melo_cli.models.base_model import BaseModel
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.greedy import room_after, write_greedily
