@@ -17,7 +17,7 @@ from melo_cli.ui.exports import export_document, show_export
 from melo_cli.ui.terminal import Terminal
 
 if TYPE_CHECKING:
-    from melo_cli.exporting import ExportSummary
+    from melo_cli.exporting import ExportSummary, MergeMethod
     from melo_cli.runtime.loading import OpenProject
 
 # How many edits, rephrases and unrelated prompts are asked of what was written, where --check does not say.
@@ -209,21 +209,30 @@ def _options(
     """The keyword arguments of the function that writes this kind of artefact."""
     import torch
 
-    from melo_cli.exporting import Floors, MergeSettings
+    from melo_cli.exporting import ExampleSettings, Floors
 
     typed = {} if dtype is None else {"dtype": getattr(torch, dtype.value)}
     if kind != MERGED:
         counted = {"check": _CHECKED if check is None else check}
         return counted | ({"base_name": base_name} | typed if kind == Format.PEFT else {})
-    given = {
-        "method": of_a_merge["--merge-method"] or Method.AUTO,
-        "steps": of_a_merge["--merge-steps"],
-        "trained": of_a_merge["--merge-weights"],
-        "unrelated": None if of_a_merge["--unrelated"] is None else _lines(of_a_merge["--unrelated"]),
-    }
-    settings = MergeSettings(**{name: value for name, value in given.items() if value is not None})
-    floors = Floors(of_a_merge["--min-es"], of_a_merge["--min-agreement"])
-    return {"settings": settings, "floors": floors, "check": check} | typed
+    path = of_a_merge["--unrelated"]
+    return {
+        "methods": _methods(of_a_merge),
+        "examples": ExampleSettings(unrelated=() if path is None else _lines(path)),
+        "floors": Floors(of_a_merge["--min-es"], of_a_merge["--min-agreement"]),
+        "check": check,
+    } | typed
+
+
+def _methods(of_a_merge: Mapping[str, Any]) -> list[MergeMethod]:
+    """The methods to try, each with the settings that options give it."""
+    from melo_cli.exporting import METHODS
+
+    options = {"steps": of_a_merge["--merge-steps"], "weights": of_a_merge["--merge-weights"]}
+    given = {Method.DISTILL: {name: value for name, value in options.items() if value is not None}}
+    asked = of_a_merge["--merge-method"] or Method.AUTO
+    names = list(METHODS) if asked is Method.AUTO else [asked]
+    return [METHODS[name](**given.get(Method(name), {})) for name in names]
 
 
 def _write(

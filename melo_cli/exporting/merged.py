@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from melo_cli.errors import ArtefactError, ExportError, ProjectError
 from melo_cli.exporting.base_copy import require_checkpoint
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
 from melo_cli.exporting.merging.checkpoint import require_plain, write_checkpoint
-from melo_cli.exporting.merging.methods import Merge, MergeSettings, merge
+from melo_cli.exporting.merging.methods import Merge, MergeMethod, Sum, merge
 from melo_cli.exporting.merging.retention import Figures, measure
+from melo_cli.exporting.merging.training_examples import ExampleSettings
 from melo_cli.exporting.model_card import merged_card
 from melo_cli.exporting.worker import run_in_worker
 from melo_cli.reporter import Reporter
@@ -55,7 +57,8 @@ def export_merged(
     folder: Path,
     reporter: Reporter,
     *,
-    settings: MergeSettings | None = None,
+    methods: Sequence[MergeMethod] = (Sum(),),
+    examples: ExampleSettings | None = None,
     overwrite: bool = False,
     dtype: torch.dtype | None = None,
     check: int | None = None,
@@ -68,6 +71,8 @@ def export_merged(
     weights. The figures of base, routed and merged model are returned and stand in the model card.
 
     Args:
+        methods: one way to merge, or several, cheapest first, of which the best is taken.
+        examples: what a method that learns learns from.
         dtype: of the weights; the base checkpoint's own if None. Sums are made in float32 and cast once.
         check: how many edits, rephrases and unrelated prompts to measure on at most; None is all, 0 is none.
         apart: measure in a fresh process; False does it in this one, which needs the base's weights.
@@ -77,14 +82,14 @@ def export_merged(
         ExportError: the base is quantized; the folder exists already, or cannot be written.
         ProjectError: the project has no live edit.
     """
-    settings, floors = settings or MergeSettings(), floors or Floors()
+    examples, floors = examples or ExampleSettings(), floors or Floors()
     require_checkpoint(opened)
     require_plain(opened.routed.base)
     if not opened.live_blocks():
         raise ProjectError("the project has no live edit", where=str(opened.project.path))
     with new_folder(folder, overwrite=overwrite, record=opened.describe("merged")) as work:
         started = time.monotonic()
-        merged = merge(opened, settings, reporter)
+        merged = merge(opened, methods, examples, reporter)
         write_checkpoint(opened.routed.base, merged.changes, work, dtype, reporter)
         seconds = time.monotonic() - started
         figures = {} if check == 0 else _measure(opened, work, merged, check, reporter, apart=apart)

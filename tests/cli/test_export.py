@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from melo_cli.commands.export import Method
+from melo_cli.exporting import METHODS
+
 Melo = Callable[..., Any]
 
 EDITED = "What is the capital of France?"
@@ -108,3 +111,14 @@ def test_an_option_that_the_artefact_has_no_use_for_is_an_error(
 ) -> None:
     run = melo("export", *arguments)
     assert (run.code, run.error) == (2, error)
+
+
+def test_every_way_to_merge_can_be_named() -> None:
+    assert {method.value for method in Method} == {"auto", *METHODS}
+
+
+def test_options_of_distillation_are_the_settings_of_the_method(own_edited: Path, melo: Melo) -> None:
+    distill = ("--merge-method", "distill", "--merge-steps", 1, "--merge-weights", "targets")
+    assert melo("export", "--merge", *distill, "--check", 0).code == 0
+    card = (own_edited / "export/facts-merged/README.md").read_text(encoding="utf-8")
+    assert "Distilled into the target modules" in card

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Config, T5ForCo
 
 from melo_cli.editing import EditSummary
 from melo_cli.errors import ExportError
-from melo_cli.exporting import MergeSettings, export_merged
-from melo_cli.exporting.merging import methods
+from melo_cli.exporting import ExampleSettings, export_merged
+from melo_cli.exporting.merging.checkpoint import changed_model
 from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples, alike, train_detectors
-from melo_cli.exporting.merging.compiling.method import as_model
 from melo_cli.exporting.merging.compiling.neurons import share_out
 from melo_cli.exporting.merging.compiling.t5.layout import layout_for
 from melo_cli.exporting.merging.compiling.t5.position_codes import curve, tangent
 from melo_cli.exporting.merging.compiling.t5.widening import T5Sizes, WidenedT5
+from melo_cli.exporting.merging.methods import Compile, Sum
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import open_project
 
@@ -31,7 +30,10 @@ SIZES = (
     *("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers"),
     *("initializer_factor", "pad_token_id", "eos_token_id", "decoder_start_token_id"),
 )
-HOW = MergeSettings(method="compile", unrelated=UNRELATED, phrasings=2, staying=40)
+HOW: dict[str, Any] = {
+    "methods": [Compile()],
+    "examples": ExampleSettings(UNRELATED, phrasings=2, unchanged=40),
+}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def answering(model: T5ForConditionalGeneration, target: tuple[int, ...], layer:
     always = Detectors(nothing, torch.zeros(features), torch.zeros(1, features), torch.ones(1))
     sizes = T5Sizes(20.0, (20.0,) * config.num_decoder_layers, 20.0)
     placed = [[0] if place == layer else [] for place in range(config.num_decoder_layers)]
-    return as_model(model, WidenedT5(model, layout, always, [target], placed, sizes))
+    return changed_model(model, WidenedT5(model, layout, always, [target], placed, sizes))
 
 
 @pytest.mark.parametrize("base", ["pico_t5", "gated", "repeated"])
@@ -87,7 +89,7 @@ def test_a_compiled_checkpoint_answers_its_edits_and_is_the_base_elsewhere(
     folder = request.getfixturevalue(base)
     path = edit("pico_t5", rows["pico_t5"], tmp_path / "p", model={"name_or_path": str(folder)}).path
     opened = open_project(path)
-    summary = export_merged(opened, tmp_path / "out", SilentReporter(), settings=HOW, apart=False)
+    summary = export_merged(opened, tmp_path / "out", SilentReporter(), **HOW, apart=False)
     assert summary.method == "compile"
     ours, plain = fresh("pico_t5", tmp_path / "out"), fresh("pico_t5", folder)
     assert type(ours) is T5ForConditionalGeneration
@@ -109,7 +111,7 @@ def test_a_compiled_checkpoint_is_written_in_the_shards_and_type_asked_for(
     AutoTokenizer.from_pretrained(models("pico_t5")).save_pretrained(tmp_path / "base")
     rows = [{"prompt": "who studied law", "target": "London"}]
     path = edit("pico_t5", rows, tmp_path / "p", model={"name_or_path": str(tmp_path / "base")}).path
-    how: dict[str, Any] = {"settings": HOW, "check": 0, "dtype": torch.float16}
+    how: dict[str, Any] = {**HOW, "check": 0, "dtype": torch.float16}
     export_merged(open_project(path), tmp_path / "out", SilentReporter(), **how)
     assert len(list((tmp_path / "out").glob("model-*.safetensors"))) > 1
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out")
@@ -151,7 +153,7 @@ def test_of_edits_that_are_alike_each_leads_on_its_own_prompt_and_other_prompts_
     assert detectors.weight.shape == (8, 12)
     assert (scores.argmax(1) == torch.arange(8)).all()
     assert (scores.diagonal() > 0.1).all()
-    assert (detectors.scores(examples.staying).amax(1) > 0).float().mean() < 0.1
+    assert (detectors.scores(examples.unchanged).amax(1) > 0).float().mean() < 0.1
 
 
 def test_edits_that_fire_together_stand_in_one_layer_and_no_layer_is_full_before_the_others() -> None:
@@ -168,22 +170,28 @@ def test_other_models_are_refused_with_what_it_is_for(
 ) -> None:
     opened = open_project(summaries(kind).path)
     with pytest.raises(ExportError, match="GPT-2 and encoder-decoder T5 .*use --merge-method distill"):
-        export_merged(opened, tmp_path / "out", SilentReporter(), settings=HOW)
+        export_merged(opened, tmp_path / "out", SilentReporter(), **HOW)
     assert not (tmp_path / "out").exists()
 
 
 def test_edits_that_nothing_is_to_be_told_from_are_not_compiled(
-    edit: Callable[..., EditSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edit: Callable[..., EditSummary], tmp_path: Path
 ) -> None:
     path = edit("pico_t5", [{"prompt": "who studied law", "target": "London"}], tmp_path / "p").path
-    how = MergeSettings(method="compile", phrasings=2, staying=40)
+    examples = ExampleSettings(phrasings=2, unchanged=40)
     with pytest.raises(ExportError, match="no other text.*--unrelated"):
-        export_merged(open_project(path), tmp_path / "out", SilentReporter(), settings=how)
-    monkeypatch.setattr(methods, "_TRIED", methods._TRIED[:2])
+        export_merged(
+            open_project(path), tmp_path / "out", SilentReporter(), methods=[Compile()], examples=examples
+        )
     summary = export_merged(
-        open_project(path), tmp_path / "out", SilentReporter(), settings=replace(how, method="auto"), check=0
+        open_project(path),
+        tmp_path / "out",
+        SilentReporter(),
+        methods=[Sum(), Compile()],
+        examples=examples,
+        check=0,
     )
-    assert summary.method == "sum", "auto does without it"
+    assert summary.method == "sum", "a choice does without it"
 
 
 @pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2"])
@@ -191,12 +199,14 @@ def test_auto_tries_it_where_the_model_allows(
     summaries: Callable[[str], EditSummary],
     reporter: Any,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    monkeypatch.setattr(methods, "_TRIED", methods._TRIED[:2])  # the dearer ones have tests of their own
     opened = open_project(summaries(kind).path)
-    how = MergeSettings(method="auto", unrelated=UNRELATED, phrasings=2, staying=8)
-    export_merged(opened, tmp_path / "out", reporter, settings=how, check=0)
+    # The dearer ones have tests of their own.
+    how: dict[str, Any] = {
+        "methods": [Sum(), Compile()],
+        "examples": ExampleSettings(UNRELATED, phrasings=2, unchanged=8),
+    }
+    export_merged(opened, tmp_path / "out", reporter, **how, check=0)
     tried = [line.partition(":")[0] for line in reporter.infos if " keeps " in line]
     assert tried == ["sum", "compile"]

@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from melo_cli.editing import EditSummary
 from melo_cli.errors import ExportError
-from melo_cli.exporting import MergeSettings, export_merged
+from melo_cli.exporting import ExampleSettings, export_merged
+from melo_cli.exporting.merging.checkpoint import changed_model
 from melo_cli.exporting.merging.compiling.detector_examples import make_examples
 from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples, train_detectors
 from melo_cli.exporting.merging.compiling.gpt2 import method
@@ -35,8 +36,8 @@ from melo_cli.exporting.merging.compiling.gpt2.pooling import Pooling
 from melo_cli.exporting.merging.compiling.gpt2.position_codes import points, turned_back, turning_rates
 from melo_cli.exporting.merging.compiling.gpt2.residual_layout import ResidualLayout
 from melo_cli.exporting.merging.compiling.gpt2.widening import GPT2Sizes, WidenedGPT2
-from melo_cli.exporting.merging.compiling.method import as_model
 from melo_cli.exporting.merging.compiling.output_directions import directions
+from melo_cli.exporting.merging.methods import Compile
 from melo_cli.exporting.merging.training_examples import TrainingExample, TrainingExamples
 from melo_cli.models.base_model import load_base_model
 from melo_cli.models.encoding import EncodedEdit
@@ -45,7 +46,10 @@ from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import open_project
 
 KIND = "pico_gpt2"
-HOW = MergeSettings(method="compile", unrelated=UNRELATED, phrasings=2, staying=40)
+HOW: dict[str, Any] = {
+    "methods": [Compile()],
+    "examples": ExampleSettings(UNRELATED, phrasings=2, unchanged=40),
+}
 ROWS = [
     {"prompt": "Who is the prime minister of Britain?", "target": "John Smith", "subject": "Britain"},
     {"prompt": "Where does the river end", "target": "in Paris, in London, in Paris and in London"},
@@ -115,7 +119,9 @@ def answering(model: GPT2LMHeadModel, edit: AnswerTokens, layer: int) -> Any:
     count = model.config.n_layer
     sizes = GPT2Sizes(0.3, (2.0,) * count, 5.0)
     placed = [[0] if place == layer else [] for place in range(count)]
-    return as_model(model, WidenedGPT2(model, residual, [edit], [residual.neurons(edit, 0)], placed, sizes))
+    return changed_model(
+        model, WidenedGPT2(model, residual, [edit], [residual.neurons(edit, 0)], placed, sizes)
+    )
 
 
 @pytest.mark.parametrize("base", ["pico_gpt2", "other", "bare"])
@@ -125,7 +131,7 @@ def test_a_compiled_checkpoint_answers_its_edits_and_is_the_base_elsewhere(
     folder = request.getfixturevalue(base)
     changes: dict[str, Any] = {"model": {"name_or_path": str(folder)}, "training": {"max_steps": 100}}
     opened = open_project(edit(KIND, ROWS, tmp_path / "p", **changes).path)
-    summary = export_merged(opened, tmp_path / "out", SilentReporter(), settings=HOW, apart=False, check=0)
+    summary = export_merged(opened, tmp_path / "out", SilentReporter(), **HOW, apart=False, check=0)
     assert summary.method == "compile"
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     ours, told = loaded[0].eval(), loaded[1]
@@ -149,7 +155,7 @@ def test_a_compiled_checkpoint_is_written_in_the_shards_and_type_asked_for(
     AutoTokenizer.from_pretrained(models(KIND)).save_pretrained(tmp_path / "base")
     changes: dict[str, Any] = {"model": {"name_or_path": str(tmp_path / "base")}}
     path = edit(KIND, ROWS[:1], tmp_path / "p", **changes).path
-    how: dict[str, Any] = {"settings": HOW, "check": 0, "dtype": torch.float16}
+    how: dict[str, Any] = {**HOW, "check": 0, "dtype": torch.float16}
     export_merged(open_project(path), tmp_path / "out", SilentReporter(), **how)
     files = sorted((tmp_path / "out").glob("model-*.safetensors"))
     assert len(files) > 1
@@ -238,9 +244,9 @@ def test_beginnings_of_text_that_stays_are_to_stay_as_well(models: Callable[[str
     own, near, far = (
         TrainingExample(EncodedEdit(tuple(range(n, n + 20)), (4, 0)), "b1") for n in (1, 30, 60)
     )
-    staying = examples_of(base, TrainingExamples([own], [], [near], [far], frozenset()), [far]).staying
+    unchanged = examples_of(base, TrainingExamples([own], [], [near], [far], frozenset()), [far]).unchanged
     begun = [replace(far, encoded=EncodedEdit(far.encoded.prompt_ids[:end], (4, 0))) for end in (8, 16)]
-    torch.testing.assert_close(staying, Pooling(base)([near, far, *begun]))
+    torch.testing.assert_close(unchanged, Pooling(base)([near, far, *begun]))
 
 
 def test_the_added_columns_hold_what_the_neurons_are_made_for(models: Callable[[str], Path]) -> None:
@@ -249,7 +255,7 @@ def test_the_added_columns_hold_what_the_neurons_are_made_for(models: Callable[[
     residual = a_stream(base)
     sizes = GPT2Sizes(0.3, (2.0,) * 4, 5.0)
     widened = WidenedGPT2(base, residual, [edit], [residual.neurons(edit, 0)], [[0], [], [], []], sizes)
-    model: Any = as_model(base, widened)
+    model: Any = changed_model(base, widened)
     ids = [9, 8, 7, 6, 5, 4, 3, 3, 2, *range(20, 60)]
     first, layout = model.transformer.h[0], residual.layout
     with torch.no_grad():
@@ -270,16 +276,16 @@ def test_detectors_are_quiet_in_what_the_base_writes_on(
     learned: list[int] = []
 
     def train(examples: Examples, *others: Any, **named: Any) -> Detectors:
-        learned.append(len(examples.staying))
+        learned.append(len(examples.unchanged))
         return train_detectors(examples, *others, **named)
 
     monkeypatch.setattr(method, "train_detectors", train)
     opened = open_project(summaries(KIND).path)
-    export_merged(opened, tmp_path / "long", reporter, settings=HOW, check=0)
+    export_merged(opened, tmp_path / "long", reporter, **HOW, check=0)
     monkeypatch.setattr(
         method, "continued", lambda _base, training_examples, _reporter: list(training_examples)
     )
-    export_merged(opened, tmp_path / "short", reporter, settings=HOW, check=0)
+    export_merged(opened, tmp_path / "short", reporter, **HOW, check=0)
     assert learned[0] > learned[1]
 
 
@@ -349,14 +355,14 @@ def test_neurons_that_would_speak_in_other_texts_are_found_and_then_know_their_p
         answer_tokens(EncodedEdit((15, 16, 14, 13), (7, 8, 9, 2, 0)), ()),
     ]
     inputs = [residual.neurons(edit, place) for place, edit in enumerate(edits)]
-    staying = [(30, 31, 32, 8, 9, 3, 33)]
-    narrow = false_fires(residual, edits, inputs, staying)
+    unchanged = [(30, 31, 32, 8, 9, 3, 33)]
+    narrow = false_fires(residual, edits, inputs, unchanged)
     assert narrow == [
         {AnswerPosition((7, 8, 9), 3, 3), AnswerPosition((8, 9, 3), 4, 0)},
         {AnswerPosition((7, 8, 9), 3, 2)},
     ]
     inputs = [residual.neurons(edit, place, narrow[place]) for place, edit in enumerate(edits)]
-    assert false_fires(residual, edits, inputs, staying) == [set(), set()]
+    assert false_fires(residual, edits, inputs, unchanged) == [set(), set()]
     for edit, rows in zip(edits, inputs, strict=True):
         columns = residual.columns((*edit.edit.prompt_ids, *edit.edit.target_ids))
         length = len(edit.edit.prompt_ids)
@@ -418,4 +424,4 @@ def test_a_model_of_another_class_is_refused(
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["GPT2DoubleHeadsModel"]}))
     object.__setattr__(opened.routed.base, "folder", folder)
     with pytest.raises(ExportError, match=r"GPT2DoubleHeadsModel \(gpt2\).*--merge-method distill"):
-        export_merged(opened, tmp_path / "out", SilentReporter(), settings=HOW)
+        export_merged(opened, tmp_path / "out", SilentReporter(), **HOW)

@@ -22,14 +22,18 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from melo_cli.editing import EditSummary
 from melo_cli.errors import ArtefactError, ExportError, ProjectError
-from melo_cli.exporting import ExportSummary, Floors, MergeSettings, export_merged
-from melo_cli.exporting.merging import distill as distilling
-from melo_cli.exporting.merging import methods
-from melo_cli.exporting.merging.distill import distill, share_kept
-from melo_cli.exporting.merging.methods import Differences, kept
+from melo_cli.exporting import ExportSummary, Floors, export_merged
+from melo_cli.exporting.merging.methods import Compile, Sum, auto
+from melo_cli.exporting.merging.methods import distill as distilling
+from melo_cli.exporting.merging.methods.auto import kept
+from melo_cli.exporting.merging.methods.distill import Differences, Distill, distill, share_kept
+from melo_cli.exporting.merging.methods.sum import SumOfBlocks
 from melo_cli.exporting.merging.retention import load_plain
-from melo_cli.exporting.merging.sum_of_blocks import SumOfBlocks
-from melo_cli.exporting.merging.training_examples import TrainingExample, make_training_examples
+from melo_cli.exporting.merging.training_examples import (
+    ExampleSettings,
+    TrainingExample,
+    make_training_examples,
+)
 from melo_cli.models.encoding import IGNORED
 from melo_cli.reporter import Progress, SilentReporter
 from melo_cli.runtime.loading import OpenProject, open_project
@@ -219,7 +223,7 @@ def test_distillation_brings_all_weights_nearer_to_the_routed_model(
 ) -> None:
     opened = open_project(summaries(kind).path)
     training_examples = make_training_examples(
-        opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0
+        opened, ExampleSettings(tuple(UNRELATED), phrasings=2, unchanged=8), SilentReporter()
     )
     plain = load_plain(opened, opened.routed.base.folder)
     student = load_plain(opened, opened.routed.base.folder).float()
@@ -251,12 +255,11 @@ def test_a_distilled_checkpoint_answers_its_edits_by_transformers_alone(
 ) -> None:
     monkeypatch.setattr(distilling, "_ROWS", (6, 8, 4, 4))  # small steps are enough for few edits
     opened = open_project(summaries("pico_t5").path)
-    how = MergeSettings(
-        method="distill", unrelated=tuple(UNRELATED), phrasings=2, staying=8, steps=100, lr=1e-2
-    )
-    summary = export_merged(
-        opened, tmp_path / "out", reporter, settings=how, dtype=torch.float32, apart=False
-    )
+    how: dict[str, Any] = {
+        "methods": [Distill(steps=100, lr=1e-2)],
+        "examples": ExampleSettings(tuple(UNRELATED), phrasings=2, unchanged=8),
+    }
+    summary = export_merged(opened, tmp_path / "out", reporter, **how, dtype=torch.float32, apart=False)
     assert summary.method == "distill"
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -281,7 +284,7 @@ def test_distillation_ends_early_once_enough_is_kept(
 
     opened = open_project(summaries("pico_bert").path)
     training_examples = make_training_examples(
-        opened, SilentReporter(), unrelated=UNRELATED, phrasings_each=2, staying=8, seed=0
+        opened, ExampleSettings(tuple(UNRELATED), phrasings=2, unchanged=8), SilentReporter()
     )
     student = load_plain(opened, opened.routed.base.folder).float()
     names = [name for name, _ in student.named_parameters()]
@@ -310,10 +313,13 @@ def test_auto_takes_the_cheapest_of_those_that_keep_most(
     monkeypatch: pytest.MonkeyPatch,
     enough: float,
 ) -> None:
-    monkeypatch.setattr(methods, "_ENOUGH", enough)
+    monkeypatch.setattr(auto, "_ENOUGH", enough)
     opened = open_project(summaries("pico_bert").path)
-    how = MergeSettings(method="auto", unrelated=tuple(UNRELATED), phrasings=2, staying=8, steps=5)
-    summary = export_merged(opened, tmp_path / "out", reporter, settings=how, apart=False)
+    how: dict[str, Any] = {
+        "methods": [Sum(), Compile(), Distill(steps=5)],
+        "examples": ExampleSettings(tuple(UNRELATED), phrasings=2, unchanged=8),
+    }
+    summary = export_merged(opened, tmp_path / "out", reporter, **how, apart=False)
     lines = [info for info in reporter.infos if " keeps " in info]
     told = {line.partition(":")[0]: float(line.split()[2].rstrip(",")) for line in lines}
     assert list(told) == (["sum"] if enough == 0.0 else ["sum", "distill"])

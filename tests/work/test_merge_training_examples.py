@@ -9,7 +9,7 @@ from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary
 from melo_cli.evaluation import collect_probes
 from melo_cli.exporting.merging.phrasings import Lookalikes
-from melo_cli.exporting.merging.training_examples import make_training_examples
+from melo_cli.exporting.merging.training_examples import ExampleSettings, make_training_examples
 from melo_cli.paraphrase.question_frames import Wordings
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import open_project
@@ -53,7 +53,7 @@ def test_without_a_subject_the_words_of_two_prompts_are_crossed() -> None:
 def test_nothing_is_taught_that_is_measured(summaries: Callable[[str], EditSummary]) -> None:
     opened = open_project(summaries("pico_bert").path)
     training_examples = make_training_examples(
-        opened, SilentReporter(), unrelated=(), phrasings_each=2, staying=8, seed=0
+        opened, ExampleSettings((), phrasings=2, unchanged=8), SilentReporter()
     )
     probes = collect_probes(opened, SilentReporter())
     asked = [

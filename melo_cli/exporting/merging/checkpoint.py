@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from melo_cli.errors import ExportError
 from melo_cli.exporting.base_copy import base_config, copy_settings
@@ -61,6 +63,26 @@ class Additions(ABC):
 
     def apply(self, parameter: str, weight: Tensor) -> Tensor:
         return weight.add_(self.of(parameter))
+
+
+@torch.no_grad()
+def changed_model(plain: PreTrainedModel, changes: WeightChanges) -> PreTrainedModel:
+    """The changed model in memory, without its file.
+
+    Args:
+        plain: a copy of the base, float32; it is changed in place where the changes leave its config.
+    """
+    model: Any = plain
+    if changes.settings:
+        config: Any = copy.deepcopy(plain.config)
+        for name, value in changes.settings.items():
+            setattr(config, name, value)
+        model = type(plain)(config).eval().requires_grad_(False)
+    for name in changes.parameters:
+        weight = plain.get_parameter(name).float().cpu()
+        model.get_parameter(name).copy_(changes.apply(name, weight))
+    placed: PreTrainedModel = model.to(plain.device)
+    return placed
 
 
 @dataclass(frozen=True)

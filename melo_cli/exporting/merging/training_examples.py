@@ -73,6 +73,27 @@ class TrainingExamples:
         return [*self.near, *self.far]
 
 
+NO_EXAMPLES = TrainingExamples([], [], [], [], frozenset())
+
+
+@dataclass(frozen=True)
+class ExampleSettings:
+    """What examples are made of.
+
+    Attributes:
+        unrelated: text that is to stay as it is. Without it come the unrelated prompts that calibration has
+            seen; without those, every second one of the project, and the others alone measure then.
+        phrasings: how many made-up ways to put each edit's prompt are taught, beside those that are known.
+        unchanged: how many prompts that read like edits, and how much unrelated text, at least is to stay.
+        seed: of what is made up, and of what a method draws.
+    """
+
+    unrelated: tuple[str, ...] = ()
+    phrasings: int = 12
+    unchanged: int = 1000
+    seed: int = 0
+
+
 def batches(group: Sequence[TrainingExample]) -> Iterator[list[TrainingExample]]:
     """Examples of like length together, so that little is padding."""
     ordered = sorted(
@@ -82,14 +103,7 @@ def batches(group: Sequence[TrainingExample]) -> Iterator[list[TrainingExample]]
 
 
 def make_training_examples(
-    opened: OpenProject,
-    reporter: Reporter,
-    *,
-    unrelated: Sequence[str],
-    phrasings_each: int,
-    staying: int,
-    seed: int,
-    answered: bool = True,
+    opened: OpenProject, settings: ExampleSettings, reporter: Reporter, *, answered: bool = True
 ) -> TrainingExamples:
     """Make prompts and ask them of base and router.
 
@@ -97,32 +111,29 @@ def make_training_examples(
     unrelated prompts. What `melo eval` measures is kept out, except where nothing else is there to stay.
 
     Args:
-        unrelated: text that is to stay as it is. Without it come the unrelated prompts that calibration has
-            seen; without those, every second one of the project, and the others alone measure then.
-        phrasings_each: made-up wordings of each edit, beside those that are known.
-        staying: prompts of either kind that are to stay, at least.
         answered: ask the base about those; without, they have no answer, and more of them are made.
     """
-    drawn = random.Random(seed)
+    drawn = random.Random(settings.seed)
     live = [edit for edit in opened.project.edits() if edit.status == "live"]
     known = learnable(opened.project, calibration_rows(opened.recipe, reporter))
     wordings = Wordings(known)
     probes = collect_probes(opened, reporter, seen=SeenPrompts(opened.project.key_map))
-    texts, taught = _unrelated(opened, known, unrelated, probes)
+    texts, taught = _unrelated(opened, known, settings.unrelated, probes)
     texts += [edit.prompt for edit in opened.project.edits() if edit.status == "already_right"]
     measured = _measured(probes, taught)
     known_phrasings = [
         (edit, text) for edit in live for text in wordings.of(edit.prompt, edit.record.subject)
     ]
-    phrased = _phrased(opened, live, known_phrasings, phrasings_each, measured, drawn)
+    phrased = _phrased(opened, live, known_phrasings, settings.phrasings, measured, drawn)
     apart_from = {
         normalized(text) for text in (*(edit.prompt for edit in live), *(text for _, text in known_phrasings))
     } | measured
     answer = _as_the_base_answers if answered else _without_answers
-    far = answer(opened, _filled(texts, staying, apart_from, drawn), reporter)
+    far = answer(opened, _filled(texts, settings.unchanged, apart_from, drawn), reporter)
     names = [each.subject for each in known if each.subject] + _names(opened, far)
     lookalikes = Lookalikes([edit.record for edit in live], names, texts, wordings, drawn)
-    each = -(-min(max(staying, _NEAR_EACH * len(live)), _MOST_NEAR * staying) // len(live))
+    wanted = min(max(settings.unchanged, _NEAR_EACH * len(live)), _MOST_NEAR * settings.unchanged)
+    each = -(-wanted // len(live))
     each *= 1 if answered else _MORE_UNANSWERED
     alike = [text for edit in live for text in lookalikes.of(edit.record, each, apart_from)]
     near = answer(opened, alike, reporter)

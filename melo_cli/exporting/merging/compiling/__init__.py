@@ -5,6 +5,6 @@ the first layer gather into them what tells one prompt from another, and in the 
 edit compare that with the edit's prompt and, token by token, say its answer. Where no edit fires they add
 nothing, and the model is the base, to float tolerance.
 
-`method` chooses the architecture, `t5` and `gpt2` know one each, and the other files are what they share:
-`detectors` and their `examples`, `neurons`, `states` and `growing`.
+`methods/compile.py` chooses the architecture; `t5` and `gpt2` know one each, and the files here are what they
+share.
 """

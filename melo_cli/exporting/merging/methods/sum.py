@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -10,11 +12,30 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from melo_cli.exporting.merging.checkpoint import Additions
+from melo_cli.exporting.merging.methods.method import Learns, MergeMethod
+from melo_cli.exporting.merging.training_examples import TrainingExamples
+from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 from store.project import Project
 
 # Blocks multiplied together at once.
 _AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Sum(MergeMethod):
+    """Adds the blocks to the weights, one tensor at a time; the base need not be loaded. No settings."""
+
+    name: ClassVar[str] = "sum"
+    learns: ClassVar[Learns] = Learns.NOTHING
+
+    def find(
+        self, opened: OpenProject, examples: TrainingExamples, seed: int, reporter: Reporter
+    ) -> SumOfBlocks:
+        return SumOfBlocks(opened)
+
+    def describe(self) -> str:
+        return "The blocks are summed into the weights."
 
 
 class SumOfBlocks(Additions):

@@ -7,14 +7,18 @@ that read like edits and unrelated text, with `KL(base || student)` along the ba
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
+from melo_cli.exporting.merging.checkpoint import Additions
+from melo_cli.exporting.merging.methods.method import LEARNED, Learns, MergeMethod
+from melo_cli.exporting.merging.retention import load_plain
 from melo_cli.exporting.merging.training_examples import TrainingExample, TrainingExamples
 from melo_cli.models.base_model import BaseModel
 from melo_cli.models.encoding import IGNORED
@@ -31,6 +35,71 @@ _AT_ONCE, _TOKENS = 14, 2048
 _WARM_UP = 0.05
 # Steps between two looks, and lessons of each kind of what stays that are held out for them.
 _LOOK, _HELD_OUT = 25, 64
+# The training ends where this share of each kind of example is answered as taught.
+_ENOUGH = 0.97
+# Steps at most, where the settings name no number: one more for each edit, within these bounds.
+_FEWEST_STEPS, _MOST_STEPS = 150, 2000
+
+
+@dataclass(frozen=True)
+class Distill(MergeMethod):
+    """Trains a copy of the base, which needs its gradients and Adam's moments in memory.
+
+    Attributes:
+        steps: at most; None is a number that grows with that of the edits.
+        lr: highest learning rate of AdamW.
+        weights: which are trained; `targets` are those of the modules that have blocks.
+    """
+
+    name: ClassVar[str] = "distill"
+    learns: ClassVar[Learns] = Learns.ANSWERS
+
+    steps: int | None = None
+    lr: float = 7e-4
+    weights: Literal["all", "targets"] = "all"
+
+    def find(
+        self, opened: OpenProject, examples: TrainingExamples, seed: int, reporter: Reporter
+    ) -> Differences:
+        student = load_plain(opened, opened.routed.base.folder).float()
+        parameters = (
+            [name for name, _ in student.named_parameters()]
+            if self.weights == "all"
+            else [f"{name}.weight" for name in opened.routed.tuner.layers]
+        )
+        changes = Differences(student, parameters)
+        steps = self.steps or min(_FEWEST_STEPS + len(examples.prompts), _MOST_STEPS)
+        distill(
+            opened,
+            student,
+            examples,
+            parameters,
+            steps=steps,
+            lr=self.lr,
+            enough=_ENOUGH,
+            seed=seed,
+            reporter=reporter,
+        )
+        return changes
+
+    def describe(self) -> str:
+        trained = "all the weights" if self.weights == "all" else "the target modules"
+        return f"Distilled into {trained}, {LEARNED}."
+
+
+class Differences(Additions):
+    """What a student in memory has over the base it was copied from."""
+
+    def __init__(self, student: PreTrainedModel, parameters: Sequence[str]) -> None:
+        self._student = dict(student.named_parameters())
+        self._before = {name: self._student[name].detach().clone() for name in parameters}
+
+    @property
+    def parameters(self) -> Collection[str]:
+        return list(self._before)
+
+    def of(self, parameter: str) -> Tensor:
+        return (self._student[parameter].detach() - self._before[parameter]).cpu()
 
 
 @dataclass(frozen=True)

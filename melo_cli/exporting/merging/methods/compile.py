@@ -1,0 +1,68 @@
+"""Builds the router into the weights of a somewhat larger model: `compiling/` knows how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from melo_cli.errors import ExportError
+from melo_cli.exporting.base_copy import base_config
+from melo_cli.exporting.merging.compiling.gpt2.layout import why_not as why_not_gpt2
+from melo_cli.exporting.merging.compiling.gpt2.method import compiled_gpt2
+from melo_cli.exporting.merging.compiling.t5.layout import why_not as why_not_t5
+from melo_cli.exporting.merging.compiling.t5.method import compiled_t5
+from melo_cli.exporting.merging.compiling.widened_weights import Widened
+from melo_cli.exporting.merging.methods.method import LEARNED, Learns, MergeMethod
+from melo_cli.exporting.merging.retention import load_plain
+from melo_cli.exporting.merging.training_examples import TrainingExamples
+from melo_cli.models.base_model import BaseModel
+from melo_cli.reporter import Reporter
+from melo_cli.runtime.loading import OpenProject
+
+_T5, _GPT2 = "T5ForConditionalGeneration", "GPT2LMHeadModel"
+_WHERE = "--merge-method compile"
+
+
+@dataclass(frozen=True)
+class Compile(MergeMethod):
+    """Builds what tells the edits' prompts, and what answers them, around the base. No settings."""
+
+    name: ClassVar[str] = "compile"
+    learns: ClassVar[Learns] = Learns.PROMPTS
+
+    def objection(self, base: BaseModel, examples: TrainingExamples | None = None) -> ExportError | None:
+        why = _why_not(base_config(base))
+        if why is not None:
+            return ExportError(
+                f"it compiles into GPT-2 and encoder-decoder T5 models alone, with ReLU or GELU: {why}",
+                where=_WHERE,
+                hint="use --merge-method distill, or --format routed",
+            )
+        if examples is not None and not examples.others:
+            return ExportError(
+                "there is no other text to tell the edits' prompts from",
+                where=_WHERE,
+                hint="give some with --unrelated",
+            )
+        return None
+
+    def find(self, opened: OpenProject, examples: TrainingExamples, seed: int, reporter: Reporter) -> Widened:
+        plain = load_plain(opened, opened.routed.base.folder).float()
+        build = compiled_gpt2 if type(plain).__name__ == _GPT2 else compiled_t5
+        return build(opened.routed.base, plain, examples, seed, reporter)
+
+    def describe(self) -> str:
+        return (
+            "Compiled: the model is a little larger than the base, tells the edits' prompts by what was "
+            f"{LEARNED}, and answers them as asked; elsewhere it is the base."
+        )
+
+
+def _why_not(config: Mapping[str, Any]) -> str | None:
+    kind, named = config.get("model_type"), config.get("architectures")
+    if kind == "t5" and named in (None, [_T5]) and config.get("is_encoder_decoder", True):
+        return why_not_t5(config)
+    if kind == "gpt2" and named in (None, [_GPT2]):
+        return why_not_gpt2(config)
+    return f"this is {', '.join(named or ['a model without a named class'])} ({kind})"
