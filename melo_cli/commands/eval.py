@@ -88,10 +88,10 @@ def evaluate(
     from melo_cli.evaluation import parse_baselines
     from melo_cli.runtime.loading import open_project
 
-    names, settings = parse_baselines(baseline, baseline_set or [])
+    baselines = parse_baselines(baseline, baseline_set or [])
     opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
     collect_from_here()
-    found = measure(opened, terminal, protocol=protocol.value, baselines=names, settings=settings)
+    found = measure(opened, terminal, protocol=protocol.value, baselines=baselines)
     if as_json:
         terminal.document(found.to_json())
     else:

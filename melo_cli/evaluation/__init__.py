@@ -1,7 +1,7 @@
 """Measuring a project: probes, answers, figures, baselines, and what shows them."""
 
 from melo_cli.evaluation.answer_probes import answer_again, answer_probes
-from melo_cli.evaluation.baselines import BASELINES, BaselineSettings, parse_baselines
+from melo_cli.evaluation.baselines import BASELINES, Baseline, parse_baselines
 from melo_cli.evaluation.page import write_page
 from melo_cli.evaluation.plot import plot_retention
 from melo_cli.evaluation.probes import collect_probes
@@ -14,7 +14,7 @@ from melo_cli.evaluation.run import evaluate
 __all__ = [
     "BASELINES",
     "PROTOCOLS",
-    "BaselineSettings",
+    "Baseline",
     "EvalReport",
     "Result",
     "answer_again",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from melo_cli.calibration import SeenPrompts
 from melo_cli.evaluation.answer_probes import answer_probes
-from melo_cli.evaluation.baselines import BaselineSettings, run_baseline
+from melo_cli.evaluation.baselines import Baseline, run_baseline
 from melo_cli.evaluation.probes import collect_probes, nothing_seen
 from melo_cli.evaluation.probing import unfired_again
 from melo_cli.evaluation.protocols import PAPER, STRICT, published
@@ -23,8 +23,7 @@ def evaluate(
     reporter: Reporter,
     *,
     protocol: str = STRICT,
-    baselines: Sequence[str] = (),
-    settings: BaselineSettings = BaselineSettings(),  # noqa: B008  (frozen)
+    baselines: Sequence[Baseline] = (),
 ) -> EvalReport:
     """Ask every probe of the base and of the edited model, and count.
 
@@ -46,7 +45,7 @@ def evaluate(
     figures = {"base": metrics(sets, kind, edited=False), "edited": metrics(sets, kind, edited=True)}
     checked, agree = unfired_again(opened, [row for group in sets.groups()[:-1] for row in group])
     figures["edited"] |= {"unfired_checked": checked, "unfired_agree": agree}
-    others = {name: run_baseline(name, opened, sets, settings, reporter) for name in baselines}
+    others = {each.name: run_baseline(each, opened, sets, reporter) for each in baselines}
     if protocol == PAPER:
         for model in (*figures.values(), *(other.figures for other in others.values())):
             model["published"] = published(task, model)

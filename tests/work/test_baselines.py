@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,24 +14,21 @@ from torch import nn
 
 from melo_cli.errors import MeloError
 from melo_cli.evaluation import EvalReport, evaluate
-from melo_cli.evaluation.baselines import BaselineSettings, parse_baselines
+from melo_cli.evaluation.baselines import Baseline, parse_baselines
 from melo_cli.evaluation.baselines.codebook import Codebook
-from melo_cli.evaluation.baselines.finetune import finetuned
-from melo_cli.evaluation.baselines.fitting import EditedModel
-from melo_cli.evaluation.baselines.grace import GraceModel, grace, grace_layer
-from melo_cli.evaluation.baselines.lora import one_lora
-from melo_cli.evaluation.baselines.settings import FinetuneSettings, GraceSettings, LoraSettings
+from melo_cli.evaluation.baselines.finetune import Finetune
+from melo_cli.evaluation.baselines.grace import Grace, GraceModel, grace_layer
+from melo_cli.evaluation.baselines.lora import Lora
 from melo_cli.models.encoding import EncodedEdit, pad_prompts
 from melo_cli.models.linear_layers import linear_shape
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject
 
 Shared = Callable[[str], OpenProject]
-Editor = Callable[[OpenProject, list[list[EncodedEdit]], Any], AbstractContextManager[EditedModel]]
 BASELINES = ["finetune", "lora", "grace"]
-FINETUNE = FinetuneSettings(lr=0.01, steps=20)
-LORA = LoraSettings(lr=0.03, steps=30, rank=3)
-GRACE = GraceSettings(lr=0.5, steps=20)
+FINETUNE = Finetune(lr=0.01, steps=20)
+LORA = Lora(lr=0.03, steps=30, rank=3)
+GRACE = Grace(lr=0.5, steps=20)
 
 
 class Silence:
@@ -60,13 +57,11 @@ class Broken:
         raise RuntimeError("stopped")
 
 
-EDITORS: dict[str, Editor] = {
-    "finetune": lambda opened, batches, told: finetuned(opened, batches, FINETUNE, told),
-    "all weights": lambda opened, batches, told: finetuned(
-        opened, batches, FinetuneSettings(lr=0.01, steps=20, weights="all"), told
-    ),
-    "lora": lambda opened, batches, told: one_lora(opened, batches, LORA, told),
-    "grace": lambda opened, batches, told: grace(opened, batches, ids(batches), GRACE, told),
+EDITORS: dict[str, Baseline] = {
+    "finetune": FINETUNE,
+    "all weights": Finetune(lr=0.01, steps=20, weights="all"),
+    "lora": LORA,
+    "grace": GRACE,
 }
 
 
@@ -109,7 +104,7 @@ def test_the_model_changes_inside_and_is_as_before_afterwards(name: str, shared:
     batches = batches_of(opened)
     last, nobody = batches[-1], [None] * len(batches[-1])
     before, said = state(opened), answers(opened, last, nobody)
-    with EDITORS[name](opened, batches, Silence()) as changed:
+    with EDITORS[name].edited(opened, batches, ids(batches), Silence()) as changed:
         routes = changed.opened.inference.routes(prompts_of(opened)[4:])
         blocks = [route.fired.block if route.fired else None for route in routes]
         inside = answers(changed.opened, last, blocks if name == "grace" else nobody)
@@ -122,7 +117,11 @@ def test_the_model_changes_inside_and_is_as_before_afterwards(name: str, shared:
 def test_a_run_that_breaks_off_leaves_the_model_as_it_was(name: str, shared: Shared) -> None:
     opened = shared("pico_bert")
     before = state(opened)
-    with pytest.raises(RuntimeError, match="stopped"), EDITORS[name](opened, batches_of(opened), Broken()):
+    batches = batches_of(opened)
+    with (
+        pytest.raises(RuntimeError, match="stopped"),
+        EDITORS[name].edited(opened, batches, ids(batches), Broken()),
+    ):
         pytest.fail("it was to break off")
     assert_as_before(opened, before)
 
@@ -130,9 +129,9 @@ def test_a_run_that_breaks_off_leaves_the_model_as_it_was(name: str, shared: Sha
 @pytest.fixture(scope="module")
 def report(shared: Shared) -> EvalReport:
     """All baselines on the classifier, whose base has four of six edits wrong."""
-    settings = BaselineSettings(FINETUNE, LORA, GraceSettings(lr=0.5, steps=60))
+    baselines = [FINETUNE, LORA, Grace(lr=0.5, steps=60)]
     reporter = OneBarAtATime()
-    made = evaluate(shared("pico_bert"), reporter, baselines=BASELINES, settings=settings)
+    made = evaluate(shared("pico_bert"), reporter, baselines=baselines)
     assert reporter.labels == [
         "asking",
         *(f"{what} {name}" for name in BASELINES for what in ("training", "asking")),
@@ -186,7 +185,7 @@ def test_one_lora_has_the_rank_of_all_blocks_together(shared: Shared) -> None:
     edits = [edit for batch in batches_of(opened) for edit in batch]
     # Blocks of rank 4 each; the modules are 64 by 32.
     for batches, rank in (([edits], 4), (batches_of(opened), 8), ([edits[:1]] * 10, 32)):
-        with one_lora(opened, batches, LoraSettings(steps=1), Silence()) as changed:
+        with Lora(steps=1).edited(opened, batches, ids(batches), Silence()) as changed:
             assert changed.settings["rank"] == rank
 
 
@@ -196,10 +195,10 @@ def test_one_lora_has_the_rank_of_all_blocks_together(shared: Shared) -> None:
 def test_fine_tuning_moves_the_weights_that_were_named(shared: Shared) -> None:
     opened = shared("pico_bert")
     before = state(opened)
-    targets = set(opened.routed.tuner.layers)
+    batches, targets = batches_of(opened), set(opened.routed.tuner.layers)
     for weights in ("targets", "all"):
-        settings = FinetuneSettings(lr=0.01, steps=3, weights=weights)
-        with finetuned(opened, batches_of(opened), settings, Silence()):
+        settings = Finetune(lr=0.01, steps=3, weights=weights)
+        with settings.edited(opened, batches, ids(batches), Silence()):
             moved = {name for name, value in state(opened).items() if not torch.equal(value, before[name])}
         inside = {name for name in moved if any(name.startswith(f"{target}.") for target in targets)}
         assert inside
@@ -208,7 +207,7 @@ def test_fine_tuning_moves_the_weights_that_were_named(shared: Shared) -> None:
 
 def test_a_lora_is_pefts_with_the_rank_asked_for(shared: Shared) -> None:
     opened = shared("pico_gpt2")
-    with one_lora(opened, [], LORA, Silence()):
+    with LORA.edited(opened, [], [], Silence()):
         layers = [layer.base_layer for layer in opened.routed.tuner.layers.values()]
         assert all(isinstance(layer, LoraLayer) and layer.r == {"baseline": 3} for layer in layers)
         assert all(layer.scaling == {"baseline": 16 / 3} for layer in layers)
@@ -268,7 +267,7 @@ def test_a_value_answers_its_prompt_alone_whoever_the_batch_mates_are(kind: str,
     batches = batches_of(opened)
     edits = [edit for batch in batches for edit in batch]
     base = opened.inference.scores(edits, [None] * 6)
-    with grace(opened, batches, ids(batches), GraceSettings(lr=0.5, steps=10), Silence()) as changed:
+    with Grace(lr=0.5, steps=10).edited(opened, batches, ids(batches), Silence()) as changed:
         routes = changed.opened.inference.routes(prompts_of(opened))
         blocks = [route.fired.block for route in routes if route.fired]
         assert [changed.opened.inference.routed.codebook.labels[int(block)] for block in blocks] == [
@@ -295,7 +294,7 @@ def test_the_first_token_written_is_the_one_scored(shared: Shared) -> None:
     opened = shared("pico_gpt2")
     batches = batches_of(opened)
     edits = [edit for batch in batches for edit in batch]
-    with grace(opened, batches, ids(batches), GRACE, Silence()) as changed:
+    with GRACE.edited(opened, batches, ids(batches), Silence()) as changed:
         blocks = [str(number) for number in range(6)]
         scores = changed.opened.inference.scores(edits, blocks)
         written = changed.opened.inference.answers([edit.prompt_ids for edit in edits], blocks, [1] * 6)
@@ -332,7 +331,7 @@ def test_keys_are_the_layers_input_at_the_last_prompt_token(shared: Shared) -> N
     module, name = grace_layer(opened, "")
     assert name == "transformer.h.2.mlp.c_fc"
     caught: list[torch.Tensor] = []
-    with grace(opened, [], [], GRACE, Silence()) as changed:
+    with GRACE.edited(opened, [], [], Silence()) as changed:
         keys = changed.opened.inference.routed.keys([edit.prompt_ids for edit in edits])
         hook = module.register_forward_pre_hook(lambda _module, args: caught.append(args[0]))
         for edit in edits:
@@ -355,14 +354,11 @@ def test_graces_layer_sees_the_prompt_and_can_be_named(shared: Shared) -> None:
 
 
 def test_settings_are_read_and_checked() -> None:
-    names, settings = parse_baselines(
-        "base, lora,grace,lora", ["lora.rank=8", "grace.radius=0", "lora.lr = 1e-3"]
-    )
-    assert names == ["lora", "grace"]
-    assert (settings.lora, settings.grace.radius) == (LoraSettings(lr=1e-3, rank=8), 0.0)
-    assert parse_baselines(None, []) == ([], BaselineSettings())
-    weights = parse_baselines("finetune", ["finetune.weights=all", "finetune.steps=7"])[1].finetune
-    assert (weights.weights, weights.steps) == ("all", 7)
+    found = parse_baselines("base, lora,grace,lora", ["lora.rank=8", "grace.radius=0", "lora.lr = 1e-2"])
+    assert found == [Lora(lr=1e-2, rank=8), Grace(radius=0.0)]
+    assert parse_baselines(None, []) == []
+    settings = ["finetune.weights=all", "finetune.steps=7"]
+    assert parse_baselines("finetune", settings) == [Finetune(weights="all", steps=7)]
 
 
 @pytest.mark.parametrize(

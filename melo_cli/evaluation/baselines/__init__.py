@@ -1,6 +1,7 @@
-"""Other editors under the same edits, prompts and metrics: fine-tuning, one LoRA, GRACE."""
+"""Other editors under the same edits, prompts and metrics, one file each: fine-tuning, one LoRA, GRACE."""
 
+from melo_cli.evaluation.baselines.baseline import Baseline
+from melo_cli.evaluation.baselines.registry import BASELINES, parse_baselines
 from melo_cli.evaluation.baselines.run import run_baseline
-from melo_cli.evaluation.baselines.settings import BASELINES, BaselineSettings, parse_baselines
 
-__all__ = ["BASELINES", "BaselineSettings", "parse_baselines", "run_baseline"]
+__all__ = ["BASELINES", "Baseline", "parse_baselines", "run_baseline"]

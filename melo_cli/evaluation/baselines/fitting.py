@@ -1,10 +1,9 @@
-"""What the baselines share: the training loop, and the form in which they hand over an edited model."""
+"""What the baselines share: the training loop."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -13,21 +12,7 @@ from melo_cli.editing.optimizers import Schedule
 from melo_cli.models.base_model import BaseModel
 from melo_cli.models.encoding import EncodedEdit
 from melo_cli.recipe import TrainingSection
-from melo_cli.runtime.loading import OpenProject
 from melo_cli.runtime.scoring import target_batch, target_losses
-
-
-@dataclass(frozen=True)
-class EditedModel:
-    """A project's base model after another editor's work.
-
-    Attributes:
-        opened: asks the model.
-        settings: what it was trained with, nothing left to be looked up.
-    """
-
-    opened: OpenProject
-    settings: dict[str, Any]
 
 
 def fit(

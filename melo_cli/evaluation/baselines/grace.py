@@ -9,19 +9,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from melo_cli.errors import MeloError
+from melo_cli.evaluation.baselines.baseline import Baseline, EditedModel
 from melo_cli.evaluation.baselines.codebook import ROWS, Codebook, pairwise_distances
-from melo_cli.evaluation.baselines.fitting import EditedModel, fit
-from melo_cli.evaluation.baselines.settings import GraceSettings
+from melo_cli.evaluation.baselines.fitting import fit
 from melo_cli.models.base_model import BaseModel, ModelKind
 from melo_cli.models.encoding import EncodedEdit, Encoder, pad_prompts, with_positions
 from melo_cli.models.linear_layers import linear_shape
@@ -146,37 +147,59 @@ class GraceInference(Inference):
         return [found[index] for index in range(len(edits))]
 
 
-@contextmanager
-def grace(
-    opened: OpenProject,
-    batches: Sequence[Sequence[EncodedEdit]],
-    edit_ids: Sequence[str],
-    settings: GraceSettings,
-    progress: Progress,
-) -> Iterator[EditedModel]:
-    """Inside the block GRACE's codebook stands in the place of the project's own routes and blocks.
+class Grace(Baseline):
+    """GRACE (arXiv 2211.11031): the published optimizer (Adam, learning rate 1, 100 steps), stopped early.
 
-    The values of a batch are trained side by side, each by the gradient of its own edits alone.
+    Its codebook stands in the place of the project's own routes and blocks. The values of a batch are trained
+    side by side, each by the gradient of its own edits alone.
+
+    Attributes:
+        radius: the first epsilon of a key; 0 takes half the median distance between an edit's key and the
+            nearest with another target, since the published 1 suits only the published layers.
+        layer: full name of the module whose output is replaced; empty takes the last target module that
+            sees the prompt.
     """
-    edits = [edit for batch in batches for edit in batch]
-    module, layer = grace_layer(opened, settings.layer)
-    model = GraceModel(opened.routed.base, layer, Codebook(), opened.encoder)
-    inference = GraceInference(model, opened)
-    keys = model.keys([edit.prompt_ids for edit in edits]) if edits else np.zeros((0, 1), np.float32)
-    labels = [edit.target_ids for edit in edits]
-    model.codebook.initial = settings.radius or _initial_radius(keys, labels)
-    generator = torch.Generator().manual_seed(opened.recipe.seed)
-    made = 0
-    for batch in batches:
-        entries = []
-        for place in range(made, made + len(batch)):
-            value = torch.rand(linear_shape(module)[1], generator=generator).to(opened.routed.device)
-            entries.append(model.codebook.place(keys[place], labels[place], edit_ids[place], value))
-        _train(model, batch, entries, _training(opened, settings))
-        made += len(batch)
-        progress.advance(len(batch))
-    in_force = asdict(settings) | {"layer": layer, "radius": model.codebook.initial}
-    yield EditedModel(replace(opened, inference=inference), in_force)
+
+    name: ClassVar[str] = "grace"
+    routes: ClassVar[bool] = True
+
+    lr: float = Field(1.0, gt=0)
+    steps: int = Field(100, gt=0)
+    radius: float = Field(0.0, ge=0)
+    layer: str = ""
+
+    @contextmanager
+    def edited(
+        self,
+        opened: OpenProject,
+        batches: Sequence[Sequence[EncodedEdit]],
+        edit_ids: Sequence[str],
+        progress: Progress,
+    ) -> Iterator[EditedModel]:
+        edits = [edit for batch in batches for edit in batch]
+        module, layer = grace_layer(opened, self.layer)
+        model = GraceModel(opened.routed.base, layer, Codebook(), opened.encoder)
+        inference = GraceInference(model, opened)
+        keys = model.keys([edit.prompt_ids for edit in edits]) if edits else np.zeros((0, 1), np.float32)
+        labels = [edit.target_ids for edit in edits]
+        model.codebook.initial = self.radius or _initial_radius(keys, labels)
+        generator = torch.Generator().manual_seed(opened.recipe.seed)
+        made = 0
+        for batch in batches:
+            entries = []
+            for place in range(made, made + len(batch)):
+                value = torch.rand(linear_shape(module)[1], generator=generator).to(opened.routed.device)
+                entries.append(model.codebook.place(keys[place], labels[place], edit_ids[place], value))
+            _train(model, batch, entries, self._training(opened))
+            made += len(batch)
+            progress.advance(len(batch))
+        in_force = self.model_dump() | {"layer": layer, "radius": model.codebook.initial}
+        yield EditedModel(replace(opened, inference=inference), in_force)
+
+    def _training(self, opened: OpenProject) -> TrainingSection:
+        optimizer = OptimizerSection.model_validate({"name": "Adam", "lr": self.lr})
+        stop_at = opened.recipe.training.stop_at or _STOP_AT
+        return TrainingSection(max_steps=self.steps, stop_at=stop_at, optimizer=optimizer, lr_scheduler=None)
 
 
 def grace_layer(opened: OpenProject, name: str) -> tuple[nn.Module, str]:
@@ -221,12 +244,6 @@ def _initial_radius(keys: NDArray[np.float32], labels: Sequence[tuple[int, ...]]
         same = own[rows, None] == own
         nearest.append(np.where(same, np.inf, pairwise_distances(keys[rows], keys)).min(1))
     return float(np.median(np.concatenate(nearest))) / 2
-
-
-def _training(opened: OpenProject, settings: GraceSettings) -> TrainingSection:
-    optimizer = OptimizerSection.model_validate({"name": "Adam", "lr": settings.lr})
-    stop_at = opened.recipe.training.stop_at or _STOP_AT
-    return TrainingSection(max_steps=settings.steps, stop_at=stop_at, optimizer=optimizer, lr_scheduler=None)
 
 
 def _train(

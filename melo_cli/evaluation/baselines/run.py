@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 
 from melo_cli.evaluation.answer_probes import answer_again
-from melo_cli.evaluation.baselines.finetune import finetuned
-from melo_cli.evaluation.baselines.fitting import EditedModel
-from melo_cli.evaluation.baselines.grace import grace
-from melo_cli.evaluation.baselines.lora import one_lora
-from melo_cli.evaluation.baselines.settings import BaselineSettings
+from melo_cli.evaluation.baselines.baseline import Baseline
 from melo_cli.evaluation.probing import ask_anew, ask_routed
 from melo_cli.evaluation.report import AnswerSets, BaselineReport, metrics
-from melo_cli.models.encoding import EncodedEdit
-from melo_cli.reporter import Progress, Reporter
+from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 
 
 def run_baseline(
-    name: str, opened: OpenProject, sets: AnswerSets, settings: BaselineSettings, reporter: Reporter
+    baseline: Baseline, opened: OpenProject, sets: AnswerSets, reporter: Reporter
 ) -> BaselineReport:
     """Make the same edits with another editor, and ask it the same probes.
 
@@ -28,7 +22,6 @@ def run_baseline(
     recipe's size, and is asked after the last. The base model is as before afterwards, weight by weight.
 
     Args:
-        name: `finetune`, `lora` or `grace`.
         sets: the answers of the base, to which the baseline's are compared.
     """
     wrong = [row.probe for row in sets.edits if not row.right(row.base)]
@@ -38,12 +31,12 @@ def run_baseline(
     batches = [edits[start : start + size] for start in range(0, len(edits), size)]
     started = time.monotonic()
     with ExitStack() as undone_afterwards:
-        with reporter.progress(f"training {name}", len(edits), "edits") as progress:
-            edited = _edited(name, opened, batches, edit_ids, settings, progress)
+        with reporter.progress(f"training {baseline.name}", len(edits), "edits") as progress:
+            edited = baseline.edited(opened, batches, edit_ids, progress)
             changed = undone_afterwards.enter_context(edited)
         trained = time.monotonic()
-        again = ask_routed if name == "grace" else ask_anew
-        answered = answer_again(changed.opened, sets, again, reporter, label=f"asking {name}")
+        again = ask_routed if baseline.routes else ask_anew
+        answered = answer_again(changed.opened, sets, again, reporter, label=f"asking {baseline.name}")
         asked = time.monotonic()
     return BaselineReport(
         metrics(answered, opened.routed.base.kind, edited=True),
@@ -51,18 +44,3 @@ def run_baseline(
         train_seconds=trained - started,
         ask_seconds=asked - trained,
     )
-
-
-def _edited(
-    name: str,
-    opened: OpenProject,
-    batches: Sequence[Sequence[EncodedEdit]],
-    edit_ids: Sequence[str],
-    settings: BaselineSettings,
-    progress: Progress,
-) -> AbstractContextManager[EditedModel]:
-    if name == "finetune":
-        return finetuned(opened, batches, settings.finetune, progress)
-    if name == "lora":
-        return one_lora(opened, batches, settings.lora, progress)
-    return grace(opened, batches, edit_ids, settings.grace, progress)

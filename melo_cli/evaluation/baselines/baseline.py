@@ -1,0 +1,56 @@
+"""What every baseline is: settings, and an editor that works with them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from melo_cli.models.encoding import EncodedEdit
+from melo_cli.reporter import Progress
+from melo_cli.runtime.loading import OpenProject
+
+
+@dataclass(frozen=True)
+class EditedModel:
+    """A project's base model after another editor's work.
+
+    Attributes:
+        opened: asks the model.
+        settings: what it was trained with, nothing left to be looked up.
+    """
+
+    opened: OpenProject
+    settings: dict[str, Any]
+
+
+class Baseline(BaseModel):
+    """Another editor; the fields of a subclass are its settings.
+
+    Attributes:
+        name: as `--baseline` names it.
+        routes: whether it has a router of its own, which an evaluation then asks.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: ClassVar[str]
+    routes: ClassVar[bool] = False
+
+    @abstractmethod
+    def edited(
+        self,
+        opened: OpenProject,
+        batches: Sequence[Sequence[EncodedEdit]],
+        edit_ids: Sequence[str],
+        progress: Progress,
+    ) -> AbstractContextManager[EditedModel]:
+        """Inside the block the base model has the edits of the batches; afterwards it is as before.
+
+        Args:
+            edit_ids: of all edits, in the order of the batches.
+        """
