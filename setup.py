@@ -12,6 +12,7 @@ setup(
     package_data={
         "store": ["py.typed"],
         "melo_cli": ["py.typed"],
+        "melo_cli.evaluation.page": ["*.jinja"],
         RECIPES: ["*.yaml", "published/*.yaml"],
         SCOPE: ["corpus.jsonl"],
     },

@@ -2,8 +2,8 @@
 
 from melo_cli.evaluation.answer_probes import answer_again, answer_probes
 from melo_cli.evaluation.baselines import BASELINES, Baseline, parse_baselines
+from melo_cli.evaluation.charts import plot_retention
 from melo_cli.evaluation.page import write_page
-from melo_cli.evaluation.plot import plot_retention
 from melo_cli.evaluation.probes import collect_probes
 from melo_cli.evaluation.probing import ask_anew
 from melo_cli.evaluation.protocols import PROTOCOLS

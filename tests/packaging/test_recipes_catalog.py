@@ -84,6 +84,8 @@ def test_a_wheel_built_from_an_sdist_finds_its_recipes_and_its_corpus(tmp_path: 
         wheel.extractall(site)
         names = wheel.namelist()
     assert {"melo_cli/py.typed", "store/py.typed"} <= set(names)
+    page = "melo_cli/evaluation/page"
+    assert {f"{page}/report.html.jinja", f"{page}/style.css.jinja"} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "recipes/", "data/", "benchmarks/"))]
     assert not [name for name in names if "templates" in name]
 

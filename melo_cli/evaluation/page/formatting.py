@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 
 from melo_cli.evaluation.decision_measures import Measure
 from melo_cli.evaluation.results import Result
@@ -77,14 +76,9 @@ def number(value: float | None) -> str:
     return f"{value:.4g}" if value < 1000 else f"{value:,.0f}"
 
 
-def text(value: str | None, most: int) -> str:
-    """A text from data or model, escaped; of a long one the beginning and the end, some `most` characters."""
-    if not value:
-        return "<i>nothing</i>"
-    whole = value
-    if len(whole) > most:
-        whole = f"{whole[: most * 2 // 3]} … {whole[-most // 3 :]}"
-    return f"<bdi>{escape(whole)}</bdi>"
+def shortened(text: str, most: int) -> str:
+    """Of a long text the beginning and the end, some `most` characters."""
+    return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
 
 
 def nearness_words(measure: Measure) -> Callable[[Result], str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from melo_cli.evaluation.charts import Chart, frontier_chart, group_count, nearness_chart, retention_chart
 from melo_cli.evaluation.decision_measures import measure_of
 from melo_cli.evaluation.frontier import best_within, ceiling, frontier
-from melo_cli.evaluation.page.charts import frontier_chart, group_count, nearness_chart, retention_chart
 from melo_cli.evaluation.page.formatting import KINDS, sentence
 from melo_cli.evaluation.report import EvalReport
 
@@ -16,53 +19,70 @@ _NEGATIVES = (
 )
 
 
-def retention(report: EvalReport) -> str:
+@dataclass(frozen=True)
+class Section:
+    """A chart under its heading, with the words that explain it."""
+
+    title: str
+    words: str
+    chart: Chart
+
+
+def sections(report: EvalReport) -> Iterator[Section]:
+    """All that the report has something to show of."""
+    yield _retention(report)
+    for section in (_nearness(report), _other_limits(report)):
+        if section is not None:
+            yield section
+
+
+def _retention(report: EvalReport) -> Section:
     """Whether early edits outlive later ones."""
     edits = report.of_kind("edit")
-    return _figure(
+    return Section(
         "Do early edits survive later ones?",
-        retention_chart(edits),
         "Every edit is asked after the last was made. Each point is one of "
         f"{group_count(len(edits))} groups of neighbours in the order of making, the band its 95% interval, "
         "the dashed line the unedited model. A line that is low on the left would mean that old edits are "
         "forgotten.",
+        retention_chart(edits),
     )
 
 
-def nearness(report: EvalReport) -> str:
+def _nearness(report: EvalReport) -> Section | None:
     """Where the prompts of each kind lie, seen from the edits; nothing in a project without neurons."""
     measure = measure_of(report.results)
     if all(measure.of(row) is None for row in report.results):
-        return ""
+        return None
     chart = nearness_chart([(kind, name, report.of_kind(kind)) for kind, name in KINDS.items()], measure)
     if measure.rising:
-        return _figure(
+        return Section(
             "How sure the router is",
-            chart,
             "Of each prompt and the edit nearest to it the router tells how probable it is that both ask the "
             f"same; from {measure.limit:.2f} on the edit answers. Edits and rephrases should lie right of "
             "the line, all others left of it.",
+            chart,
         )
     radii = sorted(row.radius for row in report.results if row.radius is not None)
     spread = f"{radii[0]:.3g} to {radii[-1]:.3g}, {radii[len(radii) // 2]:.3g} in the middle"
     told = f"{radii[0]:.3g} everywhere" if radii[0] == radii[-1] else spread
-    return _figure(
+    return Section(
         "How far prompts are from edits",
-        chart,
         "An edit answers the prompts inside its radius. Edits and rephrases should lie left of the line, "
         "all others right of it. Distances are measured between keys (the model's own view of a prompt) and "
         f"divided by the radius, which is {told}. The last bar holds all that is farther.",
+        chart,
     )
 
 
-def other_limits(report: EvalReport) -> str:
+def _other_limits(report: EvalReport) -> Section | None:
     """The frontier; nothing where rephrases or negatives are missing."""
     rephrases, measure = report.of_kind("rephrase"), measure_of(report.results)
     curves = [
         (kind, name, frontier(rephrases, report.of_kind(kind), measure)) for kind, name, _ in _NEGATIVES
     ]
     if not any(points for _, _, points in curves):
-        return ""
+        return None
     told = []
     for (_, name, allowed), (_, _, points) in zip(_NEGATIVES, curves, strict=True):
         best = best_within(points, allowed)
@@ -81,16 +101,10 @@ def other_limits(report: EvalReport) -> str:
         if measure.rising
         else ("radius", "Larger radii reach", "scales all radii together")
     )
-    return _figure(
+    return Section(
         f"What another {named} would give",
-        frontier_chart(curves, ceiling(rephrases)),
         f"{wider} more rephrases (up) and fire on more prompts that should be left alone (right). Each curve "
         f"{moves}; the marked point is how it is now, the dotted line what no {named} can exceed. "
         f"{sentence('; '.join(told))}",
-    )
-
-
-def _figure(title: str, chart: str, words: str) -> str:
-    return (
-        f"<h2>{title}</h2>\n<figure><figcaption>{words}</figcaption><div class=scroll>{chart}</div></figure>"
+        frontier_chart(curves, ceiling(rephrases)),
     )
