@@ -25,9 +25,9 @@ from melo_cli.models.chat_template import on_day, writes_the_day
 from melo_cli.models.fingerprint import ModelReference, fingerprint, text_hash, tokenizer_hash
 from melo_cli.models.gguf import checkpoint_of
 from melo_cli.models.hub_cache import is_hub_id
-from melo_cli.models.materialize import materialize
 from melo_cli.models.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from melo_cli.models.special_tokens import SpecialTokens, settle_special_tokens
+from melo_cli.models.weight_conversion import convert_weights
 from melo_cli.recipe import ModelSection
 
 # One quarter of a million positions is more than any model has; tokenizers write "no limit" as 1e30.
@@ -240,8 +240,8 @@ def _with_weights(section: ModelSection, config: Any, kind: ModelKind) -> PreTra
         output_loading_info=True,
     )
     _require_all_weights(loading["missing_keys"], section.name_or_path)
-    if device.type == "cpu":
-        materialize(model, torch.float32 if widened else None)
+    if widened:
+        convert_weights(model, torch.float32)
         model.config.dtype = model.dtype
     placed: PreTrainedModel = model.to(device)
     return placed

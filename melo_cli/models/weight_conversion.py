@@ -1,4 +1,4 @@
-"""Brings a checkpoint's weights into memory of our own, without a second whole copy."""
+"""Converts a loaded model's weights without the whole checkpoint beside them in memory."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ _MAPS = Path("/proc/self/maps")
 _MADV_DONTNEED = 4
 
 
-def materialize(model: nn.Module, dtype: torch.dtype | None) -> None:
-    """Copy every weight out of the checkpoint file, tensor by tensor, as `dtype` or as it is (None).
+def convert_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Convert every weight that is of another floating-point type, tensor by tensor, in place.
 
-    transformers hands out weights on a CPU as views of the memory-mapped file. The system may drop such
-    pages when memory is short and read them again at every pass; and where the loader itself converts, the
-    file's pages count beside the converted weights until the last one is done (1.5 times the model's size
-    for bfloat16 to float32). Tied weights stay tied. No more than one tensor is held beyond the weights.
+    transformers hands out weights on a CPU as views of the memory-mapped file. Where it converts by itself,
+    the pages of the file count beside the converted weights until the last one is done: a bfloat16 checkpoint
+    of 135M parameters as float32 takes 0.80 GB above the interpreter, and 0.60 GB so. Tied weights stay tied.
     """
     mapped_files = _mapped_files()
     for tensor in (*model.parameters(), *model.buffers()):
         mapped = tensor.data
-        converted = dtype if dtype is not None and mapped.is_floating_point() else mapped.dtype
-        tensor.data = mapped.to(converted, copy=True)
-        _drop_pages(mapped, mapped_files)
+        if mapped.is_floating_point() and mapped.dtype != dtype:
+            tensor.data = mapped.to(dtype)
+            _drop_pages(mapped, mapped_files)
 
 
 def _mapped_files() -> list[range]:

@@ -1,14 +1,18 @@
-"""Weights are the process's own memory: no page of the checkpoint file is left among them."""
+"""Weights in another type than the checkpoint's: the same values, and not the checkpoint beside them."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 from melo_cli.models.base_model import BaseModel, load_base_model
+from melo_cli.models.weight_conversion import convert_weights
 from melo_cli.recipe import recipe_from_mapping
 
 on_linux = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not tell")
@@ -36,15 +40,28 @@ def stored_as(pico_gpt2: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 @on_linux
-@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
-def test_no_weight_is_a_view_of_the_file(stored_as, stored: torch.dtype, dtype: str) -> None:  # type: ignore[no-untyped-def]
-    folder = stored_as(stored)
-    model = loaded(folder, dtype).model
-    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
-    bounds = [line[0].split("-") for line in lines if line[-1].endswith(".safetensors")]
-    mapped = [range(int(begin, 16), int(end, 16)) for begin, end in bounds]
-    assert not any(weight.data_ptr() in file for weight in model.parameters() for file in mapped)
+def test_pages_of_the_checkpoint_go_as_its_weights_are_converted(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file({str(number): torch.randn(512, 1024).to(torch.bfloat16) for number in range(8)}, path)
+    mapped = load_file(path)
+    read = sum(weight.float().sum().item() for weight in mapped.values())
+    assert resident(path) > path.stat().st_size // 2
+    model = nn.ParameterList(nn.Parameter(weight) for weight in mapped.values())
+    convert_weights(model, torch.float32)
+    assert resident(path) < path.stat().st_size // 10
+    assert {weight.dtype for weight in model} == {torch.float32}
+    assert sum(weight.sum().item() for weight in model) == pytest.approx(read)
+
+
+def resident(path: Path) -> int:
+    """Bytes of a mapped file that are in memory."""
+    ours, found = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
+            ours = line.endswith(str(path))
+        elif ours and line.startswith("Rss:"):
+            found += 1024 * int(line.split()[1])
+    return found
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16])
