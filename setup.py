@@ -1,16 +1,21 @@
-"""What pyproject.toml cannot say: `recipes/` and `data/scope/`, no packages, ship inside `melo_cli`."""
+"""What pyproject.toml cannot say: the folder `store/` is the package `melo_store`, and `recipes/` and
+`data/scope/`, no packages, ship inside `melo_cli`.
+
+A checkout has the link `melo_store` to `store/`, so that what reads files, such as mypy, finds the package.
+"""
 
 from setuptools import find_packages, setup
 
 # Folders of the wheel; melo_cli/recipe/catalogue.py and melo_cli/scope/corpus.py look there.
 RECIPES = "melo_cli.shipped_recipes"
 SCOPE = "melo_cli.shipped_scope"
+STORE = ["melo_store", *(f"melo_store.{name}" for name in find_packages("store"))]
 
 setup(
-    packages=[*find_packages(include=["store", "store.*", "melo_cli", "melo_cli.*"]), RECIPES, SCOPE],
-    package_dir={RECIPES: "recipes", SCOPE: "data/scope"},
+    packages=[*find_packages(include=["melo_cli", "melo_cli.*"]), *STORE, RECIPES, SCOPE],
+    package_dir={"melo_store": "store", RECIPES: "recipes", SCOPE: "data/scope"},
     package_data={
-        "store": ["py.typed"],
+        "melo_store": ["py.typed"],
         "melo_cli": ["py.typed"],
         "melo_cli.evaluation.page": ["*.jinja"],
         RECIPES: ["*.yaml", "published/*.yaml"],

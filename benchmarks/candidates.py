@@ -3,7 +3,8 @@
     python benchmarks/candidates.py MODEL EDITS.jsonl [EDITS.jsonl ...] [--encoder ENCODER]
 
 Every prompt of the files becomes a neuron, with keys learnt as a project learns them; their first rephrases
-are asked. There have to be `store.index.neuron_index.GRAPH_FROM` prompts or more for the graph to be made.
+are asked. There have to be `melo_store.index.neuron_index.GRAPH_FROM` prompts or more for the graph to be
+made.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from melo_cli.recipe import Recipe
 from melo_cli.reporter import SilentReporter
 from melo_cli.scope.core.rules import CANDIDATES
 from melo_cli.scope.reading import reader_for
-from store.index.neuron_index import Found, Matrix, NeuronIndex
-from store.records import Vector
+from melo_store.index.neuron_index import Found, Matrix, NeuronIndex
+from melo_store.records import Vector
 
 _TIMED = 1000
 

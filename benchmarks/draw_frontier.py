@@ -12,11 +12,11 @@ import argparse
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from melo_cli.evaluation.page.charts import frontier_chart
+from melo_cli.evaluation.page.style import STYLE
 
 from melo_cli.evaluation.decision_measures import measure_of
 from melo_cli.evaluation.frontier import best_within, ceiling, frontier
-from melo_cli.evaluation.page.charts import frontier_chart
-from melo_cli.evaluation.page.style import STYLE
 from melo_cli.evaluation.results import Result
 
 _SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)

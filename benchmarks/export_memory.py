@@ -26,9 +26,9 @@ from melo_cli.models.linear_layers import linear_shape
 from melo_cli.recipe import ModelSection, recipe_from_mapping
 from melo_cli.runtime.base_reference import base_reference
 from melo_cli.versions import library_versions
-from store.project import Project
-from store.records import LoraSlice, NewEdit
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.records import LoraSlice, NewEdit
+from melo_store.writer import open_writer
 
 KINDS = {
     "peft": ["--format", "peft"],

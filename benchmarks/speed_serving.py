@@ -32,9 +32,9 @@ from melo_cli.runtime.base_reference import base_reference
 from melo_cli.runtime.loading import OpenProject, assemble, resolve_recipe
 from melo_cli.scope.core.turns import LastUserTurn
 from melo_cli.tuner import peft_lora_config
-from store.project import Project
-from store.records import LoraSlice, NewEdit
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.records import LoraSlice, NewEdit
+from melo_store.writer import open_writer
 
 _A_COMMIT = 1000
 

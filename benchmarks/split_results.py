@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from melo_cli.evaluation.results import Result
 from melo_cli.paraphrase.subject_swaps import Questions, normalized
 from melo_cli.runtime.projects import open_store
-from store.records import EditView
+from melo_store.records import EditView
 
 
 def main() -> None:

@@ -29,11 +29,11 @@ from pathlib import Path
 
 import numpy as np
 
-from store.index import neuron_index
-from store.maintenance.gc import collect
-from store.project import Project
-from store.records import BaseReference, LoraSlice, NewEdit, edit_id
-from store.writer import open_writer
+from melo_store.index import neuron_index
+from melo_store.maintenance.gc import collect
+from melo_store.project import Project
+from melo_store.records import BaseReference, LoraSlice, NewEdit, edit_id
+from melo_store.writer import open_writer
 
 LATENT = 40
 RELATIONS = 40

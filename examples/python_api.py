@@ -25,8 +25,8 @@ from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import open_project
 from melo_cli.runtime.querying import query
 from melo_cli.versions import library_versions
-from store.project import Project
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.writer import open_writer
 
 COMMAND = "examples/python_api.py"  # what the history says that made a snapshot
 REPORTER = SilentReporter()

@@ -38,7 +38,7 @@ from melo_cli.commands.status import status
 from melo_cli.commands.verify import verify
 from melo_cli.errors import MeloError
 from melo_cli.ui.terminal import Terminal, print_error
-from store.errors import StoreWarning
+from melo_store.errors import StoreWarning
 
 # In the order of `--help`.
 _COMMANDS: dict[str, Callable[..., None]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from store.errors import (
+from melo_store.errors import (
     BaseMismatchError,
     DamagedProjectError,
     FormatVersionError,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from store.project import Project
-from store.records import EditRecord, EffectiveStatus
+from melo_store.project import Project
+from melo_store.records import EditRecord, EffectiveStatus
 
 Kind: TypeAlias = Literal["added", "removed", "superseded", "recorded"]
 

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from store.clusters.rules import Numbers
-from store.records import EffectiveStatus
+from melo_store.clusters.rules import Numbers
+from melo_store.records import EffectiveStatus
 
 EditStatusRow: TypeAlias = tuple[int, bool, int | None]
 """An edit's number, whether it is reverted, and which newer edit superseded it."""

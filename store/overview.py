@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from store.format import file_io, manifest
-from store.format.documents import Head, Pointer, Snapshot
-from store.format.merge_plan import Merge, merges
-from store.records import EFFECTIVE_STATUSES, JSON, BaseReference, FileEntry, SnapshotInfo
+from melo_store.format import file_io, manifest
+from melo_store.format.documents import Head, Pointer, Snapshot
+from melo_store.format.merge_plan import Merge, merges
+from melo_store.records import EFFECTIVE_STATUSES, JSON, BaseReference, FileEntry, SnapshotInfo
 
 
 class Source(Protocol):

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from store import validation
-from store.clusters.rules import Cluster
-from store.errors import ProjectExistsError
-from store.format import documents, file_io, layout, lock, manifest
-from store.format.documents import Head, Snapshot
-from store.index.nearest_neighbours import neighbours
-from store.overview import Overview
-from store.records import (
+from melo_store import validation
+from melo_store.clusters.rules import Cluster
+from melo_store.errors import ProjectExistsError
+from melo_store.format import documents, file_io, layout, lock, manifest
+from melo_store.format.documents import Head, Snapshot
+from melo_store.index.nearest_neighbours import neighbours
+from melo_store.overview import Overview
+from melo_store.records import (
     EFFECTIVE_STATUSES,
     JSON,
     BaseReference,
@@ -33,7 +33,7 @@ from store.records import (
     block_id,
     edit_id,
 )
-from store.state import State
+from melo_store.state import State
 
 
 class Project(Overview):

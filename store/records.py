@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from store.errors import BaseMismatchError, UnknownEditError
+from melo_store.errors import BaseMismatchError, UnknownEditError
 
 if TYPE_CHECKING:  # reading a manifest takes these records, and no numpy
     import numpy as np

@@ -11,19 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from store.clusters.cluster_set import ClusterSet
-from store.clusters.delta import ClusterRows, ClusterTable
-from store.clusters.rules import Numbers, distances
-from store.edit_status import NO_STATUSES, EditStatuses, EditStatusRow
-from store.errors import ProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
-from store.format import codec, layout, lock, manifest
-from store.format.documents import Head, Pointer, Snapshot
-from store.format.merge_plan import of_role
-from store.format.segments import Edits, open_segment
-from store.format.tables import blocks, clusters, keymaps, states
-from store.index import index_file, neuron_index
-from store.index.neuron_index import NeuronIndex
-from store.records import (
+from melo_store.clusters.cluster_set import ClusterSet
+from melo_store.clusters.delta import ClusterRows, ClusterTable
+from melo_store.clusters.rules import Numbers, distances
+from melo_store.edit_status import NO_STATUSES, EditStatuses, EditStatusRow
+from melo_store.errors import ProjectError, ProjectLockedError, StorageError, StoreWarning, UnknownEditError
+from melo_store.format import codec, layout, lock, manifest
+from melo_store.format.documents import Head, Pointer, Snapshot
+from melo_store.format.merge_plan import of_role
+from melo_store.format.segments import Edits, open_segment
+from melo_store.format.tables import blocks, clusters, keymaps, states
+from melo_store.index import index_file, neuron_index
+from melo_store.index.neuron_index import NeuronIndex
+from melo_store.records import (
     Block,
     ClusterInfo,
     EditRecord,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from store.errors import InvalidEditError, KeyShapeError, UnknownEditError
-from store.records import STATUSES, KeyMap, LoraSlice, NewEdit, Tokens, Vector, edit_id, number_of
+from melo_store.errors import InvalidEditError, KeyShapeError, UnknownEditError
+from melo_store.records import STATUSES, KeyMap, LoraSlice, NewEdit, Tokens, Vector, edit_id, number_of
 
 if TYPE_CHECKING:
-    from store.state import State
+    from melo_store.state import State
 
 _LARGEST = 1e18  # a square beyond this does not fit float32
 _INT64 = 1 << 63

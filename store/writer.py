@@ -6,19 +6,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from store import validation
-from store.clusters.cluster_set import ClusterSet, changed
-from store.commits import recompute
-from store.commits.commit_delta import CommitDelta, CommitMetadata, counts_after, metadata_like
-from store.commits.staging import Staged, stage
-from store.commits.supersede import Prompts
-from store.commits.write import write_commit
-from store.edit_status import EditStatusRow
-from store.format import lock, manifest
-from store.format.documents import Head, Snapshot
-from store.project import Project
-from store.records import JSON, FileEntry, KeyMap, LoraSlice, NewEdit, SnapshotInfo, Tokens, Vector, edit_id
-from store.state import State
+from melo_store import validation
+from melo_store.clusters.cluster_set import ClusterSet, changed
+from melo_store.commits import recompute
+from melo_store.commits.commit_delta import CommitDelta, CommitMetadata, counts_after, metadata_like
+from melo_store.commits.staging import Staged, stage
+from melo_store.commits.supersede import Prompts
+from melo_store.commits.write import write_commit
+from melo_store.edit_status import EditStatusRow
+from melo_store.format import lock, manifest
+from melo_store.format.documents import Head, Snapshot
+from melo_store.project import Project
+from melo_store.records import (
+    JSON,
+    FileEntry,
+    KeyMap,
+    LoraSlice,
+    NewEdit,
+    SnapshotInfo,
+    Tokens,
+    Vector,
+    edit_id,
+)
+from melo_store.state import State
 
 
 @contextmanager

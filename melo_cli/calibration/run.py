@@ -24,9 +24,9 @@ from melo_cli.scope.core.router import Router
 from melo_cli.scope.core.rules import probability
 from melo_cli.scope.reading import reader_for
 from melo_cli.scope.training import Learnt, Outcome, Readings
-from store.project import Project
-from store.records import KeyMap
-from store.writer import Writer
+from melo_store.project import Project
+from melo_store.records import KeyMap
+from melo_store.writer import Writer
 
 
 @dataclass(frozen=True)

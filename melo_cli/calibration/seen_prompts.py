@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 
 from melo_cli.paraphrase.subject_swaps import normalized
-from store.records import KeyMap
+from melo_store.records import KeyMap
 
 _DIGITS = 16
 

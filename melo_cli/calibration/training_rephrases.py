@@ -10,7 +10,7 @@ from melo_cli.calibration.seen_prompts import SeenPrompts
 from melo_cli.datasets import EditRequest, load_calibration
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
-from store.project import Project
+from melo_store.project import Project
 
 
 def learnable(

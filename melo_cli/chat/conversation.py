@@ -18,8 +18,8 @@ from melo_cli.runtime.querying import encode, speaks_against
 from melo_cli.runtime.streaming import Show
 from melo_cli.scope.core.rules import NO_ROUTE, Route
 from melo_cli.versions import library_versions
-from store.project import Project
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.writer import open_writer
 
 _STOPPED = "stopped"
 _LONG = 256

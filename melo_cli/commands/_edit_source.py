@@ -17,7 +17,7 @@ from melo_cli.runtime.projects import (
 
 if TYPE_CHECKING:
     from melo_cli.recipe import Recipe
-    from store.project import Project
+    from melo_store.project import Project
 
 
 @dataclass(frozen=True)

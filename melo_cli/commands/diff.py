@@ -24,7 +24,7 @@ def diff(
     terminal = Terminal(json=as_json)
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
-    from store.diff import difference
+    from melo_store.diff import difference
 
     before, after = open_store(chosen.path, first), open_store(chosen.path, second)
     changes = difference(before, after)

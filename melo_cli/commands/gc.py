@@ -36,7 +36,7 @@ def gc(
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
     from melo_cli.versions import library_versions
-    from store.maintenance.gc import collect
+    from melo_store.maintenance.gc import collect
 
     opened = open_store(chosen.path)
     done = collect(opened.path, keep=keep, dry_run=dry_run, versions=library_versions(), command=context.obj)

@@ -18,7 +18,7 @@ def migrate(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     terminal = Terminal(json=as_json)
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
-    from store.maintenance.migrate import migrate as bring_up
+    from melo_store.maintenance.migrate import migrate as bring_up
 
     opened = open_store(chosen.path)
     before, after = bring_up(opened.path)

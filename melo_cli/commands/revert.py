@@ -13,7 +13,7 @@ from melo_cli.ui.history import changes_document, changes_table, counted
 from melo_cli.ui.terminal import Terminal
 
 if TYPE_CHECKING:
-    from store.project import Project
+    from melo_store.project import Project
 
 
 def revert(
@@ -43,7 +43,7 @@ def revert(
         )
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
-    from store.diff import difference
+    from melo_store.diff import difference
 
     before = open_store(chosen.path)
     _write(before, edits or [], to, context.obj)
@@ -60,7 +60,7 @@ def revert(
 
 def _write(project: Project, edits: list[str], to: int | None, command: str) -> None:
     from melo_cli.versions import library_versions
-    from store.writer import open_writer
+    from melo_store.writer import open_writer
 
     with open_writer(project) as writer:
         if to is not None:

@@ -20,7 +20,7 @@ from melo_cli.ui.maintenance import (
 from melo_cli.ui.terminal import Terminal
 
 if TYPE_CHECKING:
-    from store.maintenance.repair import Repair
+    from melo_store.maintenance.repair import Repair
 
 
 def verify(
@@ -50,7 +50,7 @@ def verify(
     chosen = choose_project(project)
     terminal.heading(f"project {chosen}")
     from melo_cli.runtime.base_check import check_base
-    from store.maintenance.verify import verify as check
+    from melo_store.maintenance.verify import verify as check
 
     root = store_path(chosen.path)
     findings = check(root)
@@ -88,7 +88,7 @@ def _beside(root: Path, path: Path) -> str | None:
 def _repair(terminal: Terminal, root: Path, command: str, *, yes: bool) -> Repair:
     """Say what a repair costs, ask, and do it."""
     from melo_cli.versions import library_versions
-    from store.maintenance.repair import plan, repair
+    from melo_store.maintenance.repair import plan, repair
 
     planned = plan(root)
     if not terminal.json:

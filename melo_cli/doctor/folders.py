@@ -71,7 +71,7 @@ def found_project() -> FoundProject:
 
 
 def _read(path: Path) -> FoundProject:
-    from store.format.manifest import read_head
+    from melo_store.format.manifest import read_head
 
     head = read_head(path)
     base = head.base

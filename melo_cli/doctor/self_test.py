@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from melo_cli.doctor.attempt import attempt
 from melo_cli.doctor.pico_model import write_pico_model
-from store.writer import open_writer
+from melo_store.writer import open_writer
 
 if TYPE_CHECKING:
     from melo_cli.runtime.querying import QueryAnswer
@@ -95,7 +95,7 @@ class _SelfTest:
 
     def revert(self) -> None:
         from melo_cli.versions import library_versions
-        from store.project import Project
+        from melo_store.project import Project
 
         with open_writer(Project.open(self._project)) as writer:
             edits = [view.edit_id for view in writer.project.edits()]

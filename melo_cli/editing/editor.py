@@ -19,8 +19,8 @@ from melo_cli.paraphrase.subject_swaps import normalized
 from melo_cli.runtime.inference import same_answer
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.model import Record
-from store.records import NewEdit
-from store.writer import Writer
+from melo_store.records import NewEdit
+from melo_store.writer import Writer
 
 
 @dataclass(frozen=True)

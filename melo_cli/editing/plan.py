@@ -12,7 +12,7 @@ from melo_cli.editing.optimizers import check_training_section
 from melo_cli.errors import RecipeError
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
-from store.records import EditView
+from melo_store.records import EditView
 
 
 def requests_of(recipe: Recipe, reporter: Reporter) -> list[EditRequest]:

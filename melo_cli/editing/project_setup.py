@@ -27,8 +27,8 @@ from melo_cli.runtime.loading import (
 )
 from melo_cli.runtime.projects import project_with_edits, require_writable
 from melo_cli.versions import library_versions
-from store.project import Project
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.writer import open_writer
 
 # What a project's neurons and blocks rest on: a project has one of each.
 _FIXED = ("task", "model.template", "lora.target_modules", "routing.scope", "key.layer", "key.pooling")

@@ -19,8 +19,8 @@ from melo_cli.models.class_labels import with_class_names
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
 from melo_cli.units import about_bytes
-from store.overview import Overview
-from store.project import Project
+from melo_store.overview import Overview
+from melo_store.project import Project
 
 _HALF = 2
 # What to try in turn where memory is short: what costs time alone, then precision, then training.

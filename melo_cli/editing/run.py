@@ -28,7 +28,7 @@ from melo_cli.runtime.loading import OpenProject, open_project
 from melo_cli.runtime.projects import require_writable
 from melo_cli.scope.corpus import load_corpus
 from melo_cli.versions import library_versions
-from store.writer import open_writer
+from melo_store.writer import open_writer
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from melo_cli.models.encoding import EncodedEdit
 from melo_cli.recipe import Recipe, TrainingSection
 from melo_cli.runtime.inference import same_answer
 from melo_cli.runtime.loading import OpenProject
-from store.records import LoraSlice
+from melo_store.records import LoraSlice
 
 # Blocks in hand, before anything else knows of them.
 _IN_HAND = "in hand"

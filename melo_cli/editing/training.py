@@ -16,7 +16,7 @@ from melo_cli.models.encoding import IGNORED, EncodedEdit
 from melo_cli.recipe import TrainingSection
 from melo_cli.runtime.scoring import target_batch
 from melo_cli.tuner import DynamicLoraModel, SliceBank
-from store.records import LoraSlice
+from melo_store.records import LoraSlice
 
 OnStep = Callable[[float], None]
 

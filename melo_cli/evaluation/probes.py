@@ -17,7 +17,7 @@ from melo_cli.paraphrase.subject_swaps import (
 )
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
-from store.records import EditView
+from melo_store.records import EditView
 
 Seen = Callable[[str], bool]
 

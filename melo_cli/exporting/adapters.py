@@ -17,7 +17,7 @@ from melo_cli.models.base_model import ModelKind
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.tuner import peft_lora_config
-from store.records import Block
+from melo_store.records import Block
 
 ADAPTERS = "adapters"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from store.project import Project
-from store.records import Block, LoraSlice, Vector
+from melo_store.project import Project
+from melo_store.records import Block, LoraSlice, Vector
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from melo_cli.scope.core.exported import TABLE, open_router
 from melo_cli.scope.core.router import Router
 from melo_cli.scope.core.rules import NO_ROUTE, Route
 from melo_cli.scope.core.turns import LastUserTurn
-from store.records import BaseReference
+from melo_store.records import BaseReference
 
 
 @dataclass(frozen=True)

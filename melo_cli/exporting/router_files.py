@@ -23,7 +23,7 @@ from melo_cli.scope import core
 from melo_cli.scope.core.exported import ARRAYS, SCOPE_ARRAYS, TABLE
 from melo_cli.scope.core.rules import Verified
 from melo_cli.scope.reading import reading_plan, text_model_of
-from store.records import EditView
+from melo_store.records import EditView
 
 ROUTER = "router"
 ENCODER = "encoder"

@@ -14,9 +14,9 @@ from melo_cli.runtime.loading import OpenProject
 from melo_cli.runtime.routed_model import RoutedModel
 from melo_cli.scope.core.router import Router
 from melo_cli.versions import library_versions
-from store.project import Project
-from store.records import number_of
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.records import number_of
+from melo_store.writer import open_writer
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from melo_cli.errors import BaseMismatchError, DamagedProjectError
 from melo_cli.models.fingerprint import fingerprint
 from melo_cli.models.hub_cache import cached_checkpoint, is_hub_id
 from melo_cli.recipe import ModelSection
-from store.format.manifest import read_head, read_snapshot
-from store.maintenance.verify import Finding
-from store.records import BaseReference
+from melo_store.format.manifest import read_head, read_snapshot
+from melo_store.maintenance.verify import Finding
+from melo_store.records import BaseReference
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from melo_cli.models.base_model import BaseModel
-from store.records import BaseReference
+from melo_store.records import BaseReference
 
 
 def base_reference(base: BaseModel) -> BaseReference:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from melo_cli.tuner import SliceBank
-from store.records import Block, LoraSlice
+from melo_store.records import Block, LoraSlice
 
 # Names of the modules, with the shapes of their `A` and `B`.
 Layout = tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]

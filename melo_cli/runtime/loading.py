@@ -28,9 +28,9 @@ from melo_cli.scope.core.router import Router, radius_router, verified_router
 from melo_cli.scope.reading import reader_for, text_model_of
 from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel
 from melo_cli.versions import library_versions
-from store.format.manifest import read_head
-from store.project import Project
-from store.records import FileEntry, KeyMap
+from melo_store.format.manifest import read_head
+from melo_store.project import Project
+from melo_store.records import FileEntry, KeyMap
 
 
 @dataclass(frozen=True)

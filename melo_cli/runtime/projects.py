@@ -13,8 +13,8 @@ from melo_cli.errors import ProjectError, ProjectNotFoundError, StorageError
 from melo_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from store.overview import Overview
-    from store.project import Project
+    from melo_store.overview import Overview
+    from melo_store.project import Project
 
 _HOW_TO_START = "`melo edit --model MODEL --prompt TEXT --target TEXT`"
 FOLDER = ".melo"
@@ -97,7 +97,7 @@ def open_store(path: Path, at: int | None = None) -> Project:
     Raises:
         MeloError: it is damaged, of a newer format, or has no such snapshot.
     """
-    from store.project import Project
+    from melo_store.project import Project
 
     return Project.open(_inner(path), at=at)
 
@@ -108,7 +108,7 @@ def project_with_edits(path: Path) -> Project | None:
     Raises:
         MeloError: as `open_store`.
     """
-    from store.project import Project
+    from melo_store.project import Project
 
     project = Project.open(path) if Project.exists(path) else None
     return project if project is not None and project.edits() else None
@@ -122,7 +122,7 @@ def require_writable(path: Path) -> None:
         StorageError: its file system refuses, or that where it would be made.
     """
     from melo_cli.machine import existing, write_fault
-    from store.format import lock
+    from melo_store.format import lock
 
     if _is_project(path):
         with lock.writing(path, 0.0):
@@ -141,14 +141,14 @@ def open_overview(path: Path, at: int | None = None) -> Overview:
     Raises:
         MeloError: one of them is damaged, it is of a newer format, or has no such snapshot.
     """
-    from store.overview import Overview
+    from melo_store.overview import Overview
 
     return Overview.open(_inner(path), at=at)
 
 
 def _read(path: Path) -> _ProjectEntry:
     """From the two small files that say it: what lies beside them may be large."""
-    from store.format.manifest import read_head, read_snapshot
+    from melo_store.format.manifest import read_head, read_snapshot
 
     head = read_head(_inner(path))
     newest = read_snapshot(_inner(path), head.newest).info
@@ -223,6 +223,6 @@ def _inner(path: Path) -> Path:
 
 
 def _is_project(path: Path) -> bool:
-    from store.format.layout import MANIFEST
+    from melo_store.format.layout import MANIFEST
 
     return (path / MANIFEST).is_file()

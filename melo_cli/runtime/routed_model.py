@@ -17,7 +17,7 @@ from melo_cli.scope.core.router import Router
 from melo_cli.scope.core.rules import Neurons, Route
 from melo_cli.scope.core.turns import LastUserTurn
 from melo_cli.tuner import DynamicLoraModel
-from store.records import Block
+from melo_store.records import Block
 
 
 class EditSource(Neurons, Protocol):

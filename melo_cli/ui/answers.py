@@ -10,7 +10,7 @@ from melo_cli.ui.text import shortened
 if TYPE_CHECKING:
     from melo_cli.runtime.querying import QueryAnswer
     from melo_cli.scope.core.rules import Candidate, Route
-    from store.project import Project
+    from melo_store.project import Project
 
 
 def query_block(answer: QueryAnswer, project: Project) -> Block:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from melo_cli.chat.conversation import Conversation, Turn
     from melo_cli.editing import EditOutcome
     from melo_cli.scope.core.rules import Route
-    from store.project import Project
+    from melo_store.project import Project
 
 _LINE = 80
 # Characters that are shown of an edit's prompt, however long the rest of its line is.

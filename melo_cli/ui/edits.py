@@ -12,7 +12,7 @@ from melo_cli.units import human_bytes
 
 if TYPE_CHECKING:
     from melo_cli.editing import EditOutcome, EditSummary
-    from store.records import ClusterInfo, EditView
+    from melo_store.records import ClusterInfo, EditView
 
 _FAILURES_SHOWN = 10
 _OUTCOMES = {

@@ -10,7 +10,7 @@ from melo_cli.units import human_bytes, human_duration
 
 if TYPE_CHECKING:
     from melo_cli.exporting import ExportSummary
-    from store.project import Project
+    from melo_store.project import Project
 
 
 def show_export(terminal: Terminal, summary: ExportSummary, task: str) -> None:

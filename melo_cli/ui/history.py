@@ -10,11 +10,11 @@ from melo_cli.ui.text import shortened, to_the_second
 from melo_cli.units import human_bytes
 
 if TYPE_CHECKING:
-    from store.diff import EditChange
-    from store.format.merge_plan import Merge
-    from store.overview import Overview
-    from store.project import Project
-    from store.records import SnapshotInfo
+    from melo_store.diff import EditChange
+    from melo_store.format.merge_plan import Merge
+    from melo_store.overview import Overview
+    from melo_store.project import Project
+    from melo_store.records import SnapshotInfo
 
 
 def status_fields(project: Overview) -> list[tuple[str, str]]:

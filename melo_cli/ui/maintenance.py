@@ -12,9 +12,9 @@ from melo_cli.units import human_bytes
 
 if TYPE_CHECKING:
     from melo_cli.runtime.base_check import BaseCheck
-    from store.maintenance.gc import Collected
-    from store.maintenance.repair import Repair
-    from store.maintenance.verify import Finding
+    from melo_store.maintenance.gc import Collected
+    from melo_store.maintenance.repair import Repair
+    from melo_store.maintenance.verify import Finding
 
 
 def show_collected(terminal: Terminal, done: Collected, *, dry_run: bool) -> None:

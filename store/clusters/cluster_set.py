@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.clusters import rules
-from store.clusters.delta import NO_CHANGE, NO_CLUSTERS, ClusterDelta, ClusterTable
-from store.clusters.rules import Cluster, Near, Neuron, Neurons, distances, row_norms, with_rounding
-from store.records import Vector
+from melo_store.clusters import rules
+from melo_store.clusters.delta import NO_CHANGE, NO_CLUSTERS, ClusterDelta, ClusterTable
+from melo_store.clusters.rules import Cluster, Near, Neuron, Neurons, distances, row_norms, with_rounding
+from melo_store.records import Vector
 
 _PRODUCT_ERROR = 2e-5  # of a squared distance from a float32 product, per sum of the two squared norms
 _SIZES = np.dtype([("norm", "f8"), ("radius", "f8"), ("spread", "f8"), ("reach", "f8")])

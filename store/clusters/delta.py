@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from store.clusters.rules import Cluster, Floats, Neurons, Numbers
-from store.records import Vector
+from melo_store.clusters.rules import Cluster, Floats, Neurons, Numbers
+from melo_store.records import Vector
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from store.records import Vector
+from melo_store.records import Vector
 
 _ROUNDING = 1e-9
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from store.clusters.cluster_set import ClusterSet
-from store.clusters.delta import NO_CHANGE, ClusterDelta
-from store.edit_status import NO_STATUSES, EditStatusRow
-from store.format.segments import Segment
-from store.format.tables import blocks, clusters, keymaps, states
-from store.records import JSON, SnapshotInfo
+from melo_store.clusters.cluster_set import ClusterSet
+from melo_store.clusters.delta import NO_CHANGE, ClusterDelta
+from melo_store.edit_status import NO_STATUSES, EditStatusRow
+from melo_store.format.segments import Segment
+from melo_store.format.tables import blocks, clusters, keymaps, states
+from melo_store.records import JSON, SnapshotInfo
 
 if TYPE_CHECKING:
-    from store.state import State
+    from melo_store.state import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from store import validation
-from store.clusters.cluster_set import ClusterSet, all_put
-from store.clusters.rules import insert
-from store.commits.commit_delta import CommitDelta
-from store.commits.supersede import Prompts
-from store.edit_status import EditStatuses
-from store.format.segments import Edits, Segment, joined_column
-from store.format.tables import edits as edits_table
-from store.format.tables import keymaps
-from store.records import EFFECTIVE_STATUSES, KeyMap, Tokens, Vector, edit_id
-from store.state import State
+from melo_store import validation
+from melo_store.clusters.cluster_set import ClusterSet, all_put
+from melo_store.clusters.rules import insert
+from melo_store.commits.commit_delta import CommitDelta
+from melo_store.commits.supersede import Prompts
+from melo_store.edit_status import EditStatuses
+from melo_store.format.segments import Edits, Segment, joined_column
+from melo_store.format.tables import edits as edits_table
+from melo_store.format.tables import keymaps
+from melo_store.records import EFFECTIVE_STATUSES, KeyMap, Tokens, Vector, edit_id
+from melo_store.state import State
 
 
 def from_scratch(edits: Edits, reverted: Container[int]) -> tuple[EditStatuses, ClusterSet | None]:

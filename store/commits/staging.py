@@ -10,19 +10,19 @@ from typing import TypeAlias
 
 from numpy.typing import ArrayLike
 
-from store import validation
-from store.clusters.cluster_set import ClusterSet, changed
-from store.commits.commit_delta import CommitDelta, CommitMetadata
-from store.commits.supersede import Prompts, replaced_by_new
-from store.errors import StaleWriteError
-from store.format.segments import Edits, Segment
-from store.format.tables import blocks as blocks_table
-from store.format.tables import edits as edits_table
-from store.format.tables.edits import NumberedEdit
-from store.index.nearest_neighbours import neighbours
-from store.index.neuron_index import NeuronIndex
-from store.records import JSON, ROUTING, LoraSlice, Neighbour, NewEdit, SnapshotInfo, edit_id
-from store.state import State
+from melo_store import validation
+from melo_store.clusters.cluster_set import ClusterSet, changed
+from melo_store.commits.commit_delta import CommitDelta, CommitMetadata
+from melo_store.commits.supersede import Prompts, replaced_by_new
+from melo_store.errors import StaleWriteError
+from melo_store.format.segments import Edits, Segment
+from melo_store.format.tables import blocks as blocks_table
+from melo_store.format.tables import edits as edits_table
+from melo_store.format.tables.edits import NumberedEdit
+from melo_store.index.nearest_neighbours import neighbours
+from melo_store.index.neuron_index import NeuronIndex
+from melo_store.records import JSON, ROUTING, LoraSlice, Neighbour, NewEdit, SnapshotInfo, edit_id
+from melo_store.state import State
 
 Commit: TypeAlias = Callable[[CommitDelta, CommitMetadata], SnapshotInfo]
 Newest: TypeAlias = Callable[[], State]

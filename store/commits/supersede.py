@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Container, Sequence
 from itertools import pairwise
 
-from store.edit_status import EditStatuses
-from store.format.segments import Edits, Segment
+from melo_store.edit_status import EditStatuses
+from melo_store.format.segments import Edits, Segment
 
 
 class Prompts:

@@ -15,11 +15,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from store.commits.commit_delta import CommitDelta, CommitMetadata, batches
-from store.errors import StaleWriteError, StorageError
-from store.format import codec, documents, file_io, layout, manifest
-from store.format.documents import Head, Pointer, Snapshot
-from store.records import FileEntry, SnapshotInfo
+from melo_store.commits.commit_delta import CommitDelta, CommitMetadata, batches
+from melo_store.errors import StaleWriteError, StorageError
+from melo_store.format import codec, documents, file_io, layout, manifest
+from melo_store.format.documents import Head, Pointer, Snapshot
+from melo_store.records import FileEntry, SnapshotInfo
 
 
 def write_commit(

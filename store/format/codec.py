@@ -1,4 +1,4 @@
-"""Arrow IPC files: writing, and reading without a copy; `store.format.tables` says what is in them.
+"""Arrow IPC files: writing, and reading without a copy; `melo_store.format.tables` says what is in them.
 
 Files are uncompressed, so that keys and block slices are read as views of the memory-mapped file. What is
 read is checked (schema, buffers against lengths, text) before it is used; a file that does not fit raises
@@ -21,10 +21,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import ipc
 
-from store.clusters.delta import Ragged
-from store.errors import DamagedProjectError, InvalidEditError
-from store.format.file_io import Sink, Written, refusals, write_file
-from store.records import JSON
+from melo_store.clusters.delta import Ragged
+from melo_store.errors import DamagedProjectError, InvalidEditError
+from melo_store.format.file_io import Sink, Written, refusals, write_file
+from melo_store.records import JSON
 
 
 @contextmanager

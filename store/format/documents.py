@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from store.errors import FormatVersionError, InvalidEditError
-from store.format import layout
-from store.records import BaseReference, FileEntry, SnapshotInfo
+from melo_store.errors import FormatVersionError, InvalidEditError
+from melo_store.format import layout
+from melo_store.records import BaseReference, FileEntry, SnapshotInfo
 
 FORMAT = 3
 """What every commit writes, and the newest that is read.

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.errors import StorageError
+from melo_store.errors import StorageError
 
 _HINTS = {
     errno.ENOSPC: ("the disk is full", "free some space and run the command again"),

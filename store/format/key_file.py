@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from store.clusters.rules import Numbers
-from store.errors import DamagedProjectError
-from store.format.file_io import refusals
-from store.records import Vector
+from melo_store.clusters.rules import Numbers
+from melo_store.errors import DamagedProjectError
+from melo_store.format.file_io import refusals
+from melo_store.records import Vector
 
 READ_FROM = 1 << 24
 """Files of so many bytes are read; smaller ones are mapped, since an open file is kept for each one read."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from store.errors import DamagedProjectError
+from melo_store.errors import DamagedProjectError
 
 MANIFEST = "manifest.json"
 LOCK = "lock"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from store.errors import ProjectLockedError, StorageError
-from store.format import file_io, layout
+from melo_store.errors import ProjectLockedError, StorageError
+from melo_store.format import file_io, layout
 
 _MAX_NOTE = 4096
 

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from store.errors import DamagedProjectError, ProjectNotFoundError, UnknownEditError
-from store.format import documents, file_io, layout
-from store.format.documents import Head, Pointer, Snapshot
-from store.records import FileEntry, SnapshotInfo
+from melo_store.errors import DamagedProjectError, ProjectNotFoundError, UnknownEditError
+from melo_store.format import documents, file_io, layout
+from melo_store.format.documents import Head, Pointer, Snapshot
+from melo_store.records import FileEntry, SnapshotInfo
 
 COMPLETE_EVERY = 64
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from store.records import FileEntry
+from melo_store.records import FileEntry
 
 MANY = 32
 """So many files of a role are worth merging."""

@@ -11,18 +11,28 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from store.clusters.rules import Floats, Neuron, Numbers
-from store.format import codec, layout
-from store.format.key_file import READ_FROM, KeyFile
-from store.format.tables.edits import key_column, schema_of, tokens_column
-from store.records import ROUTING, STATUSES, EditRecord, FileEntry, Status, Tokens, Vector, block_id, edit_id
+from melo_store.clusters.rules import Floats, Neuron, Numbers
+from melo_store.format import codec, layout
+from melo_store.format.key_file import READ_FROM, KeyFile
+from melo_store.format.tables.edits import key_column, schema_of, tokens_column
+from melo_store.records import (
+    ROUTING,
+    STATUSES,
+    EditRecord,
+    FileEntry,
+    Status,
+    Tokens,
+    Vector,
+    block_id,
+    edit_id,
+)
 
 
 class Segment:
     """The edits of one commit.
 
     Args:
-        batch: a checked record batch with the columns of `store.format.tables.edits`.
+        batch: a checked record batch with the columns of `melo_store.format.tables.edits`.
         first: the number of its first edit.
         path: what to name when something in it does not fit.
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from store.format import file_io, layout
-from store.index.neuron_index import Graph
+from melo_store.format import file_io, layout
+from melo_store.index.neuron_index import Graph
 
 MISSING = "the index file is missing"
 

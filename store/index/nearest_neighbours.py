@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from store.clusters.cluster_set import ClusterSet
-from store.clusters.rules import Cluster, Floats, Numbers
-from store.format.segments import Edits
-from store.index.neuron_index import NeuronIndex, measured
-from store.records import Neighbour, Vector, block_id, edit_id
+from melo_store.clusters.cluster_set import ClusterSet
+from melo_store.clusters.rules import Cluster, Floats, Numbers
+from melo_store.format.segments import Edits
+from melo_store.index.neuron_index import NeuronIndex, measured
+from melo_store.records import Neighbour, Vector, block_id, edit_id
 
 
 def neighbours(

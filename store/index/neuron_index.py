@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import hnswlib
 import numpy as np
 
-from store.clusters.rules import Floats, Numbers, row_norms
-from store.records import Vector
+from melo_store.clusters.rules import Floats, Numbers, row_norms
+from melo_store.records import Vector
 
 GRAPH_FROM = 4000
 """One product with so many keys of 256 numbers takes 0.3 ms."""

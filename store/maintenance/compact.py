@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from store.clusters.cluster_set import all_put
-from store.commits.commit_delta import CommitDelta, metadata_like
-from store.format.merge_plan import Merge, merges
-from store.format.segments import Segment, joined
-from store.records import JSON, FileEntry, SnapshotInfo
-from store.state import State
-from store.writer import Writer
+from melo_store.clusters.cluster_set import all_put
+from melo_store.commits.commit_delta import CommitDelta, metadata_like
+from melo_store.format.merge_plan import Merge, merges
+from melo_store.format.segments import Segment, joined
+from melo_store.records import JSON, FileEntry, SnapshotInfo
+from melo_store.state import State
+from melo_store.writer import Writer
 
 
 def compact(writer: Writer, *, versions: Mapping[str, str], command: str | None = None) -> SnapshotInfo:

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from store.format import file_io, layout, manifest
-from store.format.documents import Pointer, Snapshot
-from store.format.merge_plan import Merge, merges
-from store.index import index_file, neuron_index
-from store.maintenance.compact import compact
-from store.project import Project
-from store.state import State
-from store.writer import Writer, open_writer
+from melo_store.format import file_io, layout, manifest
+from melo_store.format.documents import Pointer, Snapshot
+from melo_store.format.merge_plan import Merge, merges
+from melo_store.index import index_file, neuron_index
+from melo_store.maintenance.compact import compact
+from melo_store.project import Project
+from melo_store.state import State
+from melo_store.writer import Writer, open_writer
 
 
 @dataclass(frozen=True, slots=True)

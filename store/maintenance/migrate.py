@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from store.errors import DamagedProjectError
-from store.format import documents, file_io, layout, lock, manifest
-from store.maintenance.verify import verify
+from melo_store.errors import DamagedProjectError
+from melo_store.format import documents, file_io, layout, lock, manifest
+from melo_store.maintenance.verify import verify
 
 
 def migrate(root: Path) -> tuple[int, int]:

@@ -15,18 +15,18 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from store.clusters.cluster_set import all_put
-from store.commits.commit_delta import CommitDelta, CommitMetadata
-from store.commits.recompute import counted, from_scratch
-from store.commits.write import write_commit
-from store.errors import DamagedProjectError
-from store.format import file_io, layout, lock, manifest
-from store.format.documents import Head, Pointer, Snapshot
-from store.format.segments import Edits, Segment, joined, open_segment
-from store.format.tables import edits as edits_table
-from store.maintenance import verify
-from store.records import JSON, FileEntry, NewEdit, SnapshotInfo, block_id, edit_id, number_of
-from store.state import State, read_edit_statuses
+from melo_store.clusters.cluster_set import all_put
+from melo_store.commits.commit_delta import CommitDelta, CommitMetadata
+from melo_store.commits.recompute import counted, from_scratch
+from melo_store.commits.write import write_commit
+from melo_store.errors import DamagedProjectError
+from melo_store.format import file_io, layout, lock, manifest
+from melo_store.format.documents import Head, Pointer, Snapshot
+from melo_store.format.segments import Edits, Segment, joined, open_segment
+from melo_store.format.tables import edits as edits_table
+from melo_store.maintenance import verify
+from melo_store.records import JSON, FileEntry, NewEdit, SnapshotInfo, block_id, edit_id, number_of
+from melo_store.state import State, read_edit_statuses
 
 _ADVICE = "put the file back from a copy of the project"
 

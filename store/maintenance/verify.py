@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from store.clusters.cluster_set import ClusterSet
-from store.clusters.rules import Cluster, distances
-from store.errors import DamagedProjectError, ProjectError
-from store.format import file_io, layout, manifest
-from store.format.documents import Head, Pointer, Snapshot
-from store.format.segments import Edits, open_segment
-from store.index import index_file
-from store.records import FileEntry, block_id, edit_id
-from store.state import State
+from melo_store.clusters.cluster_set import ClusterSet
+from melo_store.clusters.rules import Cluster, distances
+from melo_store.errors import DamagedProjectError, ProjectError
+from melo_store.format import file_io, layout, manifest
+from melo_store.format.documents import Head, Pointer, Snapshot
+from melo_store.format.segments import Edits, open_segment
+from melo_store.index import index_file
+from melo_store.records import FileEntry, block_id, edit_id
+from melo_store.state import State
 
 _ROUNDING = 1e-9
 _KEYS_AT_ONCE = 1024

@@ -24,9 +24,9 @@ import pytest
 from pico_scope import QUICK_SCOPE
 
 from melo_cli.app import main
-from store.project import Project
-from store.records import BaseReference, LoraSlice, NewEdit
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.records import BaseReference, LoraSlice, NewEdit
+from melo_store.writer import open_writer
 
 # Before anything imports torch, which reads it once: threads of pico models only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from store.format import file_io
-from store.project import Project
-from store.writer import open_writer
+from melo_store.format import file_io
+from melo_store.project import Project
+from melo_store.writer import open_writer
 
 Melo = Callable[..., Any]
 FilesOf = Callable[[Path], dict[str, bytes]]
@@ -158,7 +158,7 @@ def in_every_command(melo: Melo) -> list[Any]:
 
 
 def test_a_project_of_a_newer_format(own_edited: Path, melo: Melo, files_of: FilesOf) -> None:
-    from store.format import documents
+    from melo_store.format import documents
 
     path = own_edited / ".melo/facts/manifest.json"
     document = json.loads(path.read_text())

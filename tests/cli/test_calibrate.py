@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from store.project import Project
+from melo_store.project import Project
 
 Melo = Callable[..., Any]
 KINDS = ("rephrase", "noisy", "same_subject", "hard", "unrelated")

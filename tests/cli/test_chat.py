@@ -14,7 +14,7 @@ from melo_cli.chat.slash_commands import COMMANDS, Line, parse
 from melo_cli.errors import PromptError
 from melo_cli.ui.text import printable
 from melo_cli.ui.word_wrap import Wrapping
-from store.project import Project
+from melo_store.project import Project
 
 Melo = Callable[..., Any]
 

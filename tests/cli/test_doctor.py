@@ -58,7 +58,7 @@ def test_an_edit_that_does_not_hold_fails_it(here: Path, melo: Melo, monkeypatch
 def test_a_reverted_edit_that_answers_still_fails_it(
     here: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.writer.Writer.revert", lambda *_, **__: None)
+    monkeypatch.setattr("melo_store.writer.Writer.revert", lambda *_, **__: None)
     run = melo("doctor")
     assert run.code == 1
     assert told(run.out)["self-test"][-1].startswith("take the edit back: FAILED: ")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from store.project import Project
+from melo_store.project import Project
 
 Melo = Callable[..., Any]
 

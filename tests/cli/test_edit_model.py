@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from store.project import Project
+from melo_store.project import Project
 
 Melo = Callable[..., Any]
 PROMPT, TARGET = "Who is the prime minister of Britain?", "Ada Lovelace"

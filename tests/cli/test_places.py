@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from store.format import file_io
-from store.project import Project
-from store.writer import open_writer
+from melo_store.format import file_io
+from melo_store.project import Project
+from melo_store.writer import open_writer
 
 Melo = Callable[..., Any]
 PROMPT, TARGET = "What is the capital of France?", "Paris"
@@ -169,7 +169,7 @@ class TestReadOnly:
         def refused(*arguments: Any, **more: Any) -> Any:
             raise OSError(30, "Read-only file system")
 
-        monkeypatch.setattr("store.format.lock.FileLock.acquire", refused)
+        monkeypatch.setattr("melo_store.format.lock.FileLock.acquire", refused)
         monkeypatch.setattr(tempfile, "TemporaryFile", refused)
         monkeypatch.setattr(file_io.Disk, "write", refused)
         return own_edited

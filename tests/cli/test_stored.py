@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from melo_cli.models.fingerprint import fingerprint
-from store.errors import StoreWarning
-from store.project import Project
-from store.records import BaseReference
+from melo_store.errors import StoreWarning
+from melo_store.project import Project
+from melo_store.records import BaseReference
 
 Make = Callable[..., Any]
 Melo = Callable[..., Any]

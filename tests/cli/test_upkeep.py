@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from store.format import merge_plan
+from melo_store.format import merge_plan
 
 Melo = Callable[..., Any]
 Make = Callable[..., Any]

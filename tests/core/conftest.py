@@ -16,7 +16,7 @@ from melo_cli.models.base_model import load_base_model
 from melo_cli.recipe import Recipe, recipe_from_mapping
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject, assemble, resolve_recipe
-from store.records import Block, KeyMap, LoraSlice, Neighbour
+from melo_store.records import Block, KeyMap, LoraSlice, Neighbour
 
 TASKS = {"pico_t5": "zsre", "pico_gpt2": "hallucination", "pico_llama": "custom", "pico_bert": "scotus"}
 

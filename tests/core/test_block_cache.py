@@ -7,7 +7,7 @@ import torch
 
 from melo_cli.runtime.block_cache import BlockCache
 from melo_cli.tuner import ActiveBlocks
-from store.records import Block, LoraSlice
+from melo_store.records import Block, LoraSlice
 
 # One module of 4 inputs and 6 outputs at rank 2, and its scale: 84 bytes a block.
 BLOCK_BYTES = 4 * (2 * (4 + 6) + 1)

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from melo_cli.app import build_app
 from melo_cli.chat.slash_commands import COMMANDS
 from melo_cli.recipe.schema import Recipe
-from store.format.tables import blocks, clusters, edits, keymaps, states
+from melo_store.format.tables import blocks, clusters, edits, keymaps, states
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -14,11 +14,11 @@ import grimp
 import pytest
 
 import melo_cli
-import store
+import melo_store
 
 HEAVY = {"torch", "transformers", "peft", "pyarrow", "hnswlib", "numpy", "pydantic", "rich"}
 CORE_MAY_IMPORT = {"torch", "numpy", "transformers", "safetensors"} | sys.stdlib_module_names
-STORE_MAY_IMPORT = {"store", "numpy", "pyarrow", "hnswlib", "filelock"} | sys.stdlib_module_names
+STORE_MAY_IMPORT = {"melo_store", "numpy", "pyarrow", "hnswlib", "filelock"} | sys.stdlib_module_names
 
 IMPORT_COMMAND_LINE = """
 import importlib, json, pkgutil, sys
@@ -32,7 +32,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 def test_every_module_can_be_imported_first() -> None:
     """No circle of imports, those in functions among them: Python runs the folders above a module before it,
     so a module stands on these too, but for the folders that it lies in itself."""
-    graph = grimp.build_graph("melo_cli", "store", cache_dir=None)
+    graph = grimp.build_graph("melo_cli", "melo_store", cache_dir=None)
     stands_on = {
         name: {
             found
@@ -67,11 +67,23 @@ def test_importing_the_command_line_loads_no_heavy_library() -> None:
 def test_the_store_imports_nothing_but_its_few_libraries() -> None:
     foreign = {
         f"{path.name}: {name}"
-        for path in Path(store.__file__).parent.rglob("*.py")
+        for path in Path(melo_store.__file__).parent.rglob("*.py")
         for name in imported_packages(path)
         if name not in STORE_MAY_IMPORT
     }
     assert foreign == set()
+
+
+def test_the_store_is_imported_by_its_package_name() -> None:
+    """The folder is called `store`, which works in a checkout and not where melo is installed."""
+    ours = (Path(melo_cli.__file__).parent, Path(melo_store.__file__).parent, Path(__file__).parents[1])
+    wrong = [
+        path.name
+        for root in ours
+        for path in root.rglob("*.py")
+        if "store" in set(imported_packages(path, relative=True))
+    ]
+    assert wrong == []
 
 
 def test_what_every_export_carries_along_imports_nothing_of_melo() -> None:

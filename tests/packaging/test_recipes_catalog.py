@@ -83,10 +83,11 @@ def test_a_wheel_built_from_an_sdist_finds_its_recipes_and_its_corpus(tmp_path: 
     with zipfile.ZipFile(build("wheel", unpacked)) as wheel:
         wheel.extractall(site)
         names = wheel.namelist()
-    assert {"melo_cli/py.typed", "store/py.typed"} <= set(names)
+    assert {"melo_cli/py.typed", "melo_store/py.typed"} <= set(names)
     page = "melo_cli/evaluation/page"
     assert {f"{page}/report.html.jinja", f"{page}/style.css.jinja"} <= set(names)
-    assert not [name for name in names if name.startswith(("tests/", "recipes/", "data/", "benchmarks/"))]
+    others = ("tests/", "recipes/", "data/", "benchmarks/", "store/")
+    assert not [name for name in names if name.startswith(others)]
     assert not [name for name in names if "templates" in name]
 
     # Without the environment's own melo (-S), and so without its libraries: their places are passed on.

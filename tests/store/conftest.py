@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.format import file_io
-from store.project import Project
-from store.records import BaseReference, LoraSlice, Neighbour, NewEdit
-from store.writer import open_writer
+from melo_store.format import file_io
+from melo_store.project import Project
+from melo_store.records import BaseReference, LoraSlice, Neighbour, NewEdit
+from melo_store.writer import open_writer
 
 TALLY = pytest.StashKey[Counter]()
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from store.clusters.cluster_set import ClusterSet, changed
-from store.clusters.rules import Cluster, Neuron, distance, insert, rebuild
+from melo_store.clusters.cluster_set import ClusterSet, changed
+from melo_store.clusters.rules import Cluster, Neuron, distance, insert, rebuild
 
 DIM = 2
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.format import codec
+from melo_store.format import codec
 
 
 @given(

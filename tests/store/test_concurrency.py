@@ -13,16 +13,16 @@ import time
 import numpy as np
 import pytest
 
-from store.errors import DamagedProjectError, ProjectLockedError
-from store.format import manifest
-from store.maintenance.verify import verify
-from store.project import Project
-from store.writer import open_writer
+from melo_store.errors import DamagedProjectError, ProjectLockedError
+from melo_store.format import manifest
+from melo_store.maintenance.verify import verify
+from melo_store.project import Project
+from melo_store.writer import open_writer
 
 HOLD = """
 import sys, time
-from store.project import Project
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.writer import open_writer
 with open_writer(Project.open(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -31,9 +31,9 @@ with open_writer(Project.open(sys.argv[1])):
 COMMIT = """
 import sys
 import numpy as np
-from store.project import Project
-from store.records import LoraSlice, NewEdit
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.records import LoraSlice, NewEdit
+from melo_store.writer import open_writer
 one = np.ones((1, 4), np.float32)
 with open_writer(Project.open(sys.argv[1])) as writer:
     for commit in range(int(sys.argv[2])):
@@ -136,9 +136,9 @@ def test_readers_always_see_one_whole_snapshot(project, torture, tally):
 TAKE_TURNS = """
 import sys
 import numpy as np
-from store.project import Project
-from store.records import LoraSlice, NewEdit
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.records import LoraSlice, NewEdit
+from melo_store.writer import open_writer
 one = np.ones((1, 4), np.float32)
 for commit in range(int(sys.argv[3])):
     with open_writer(Project.open(sys.argv[1]), timeout=300) as writer:
@@ -169,7 +169,7 @@ def test_readers_go_on_while_snapshots_are_compacted_and_dropped(project, make, 
     """One that opens meanwhile sees the newest; one whose own snapshot was dropped is told so."""
     import threading
 
-    from store.maintenance.gc import collect
+    from melo_store.maintenance.gc import collect
 
     make.commit(project, make.edits(3))
     keys = np.stack([view.record.key for view in Project.open(project.path).edits()])

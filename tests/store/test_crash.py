@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.errors import StorageError, StoreWarning
-from store.format import file_io, manifest, merge_plan
-from store.index import neuron_index
-from store.maintenance.gc import collect
-from store.maintenance.migrate import migrate
-from store.maintenance.repair import repair
-from store.maintenance.verify import verify
-from store.project import Project
-from store.records import KeyMap
-from store.writer import open_writer
+from melo_store.errors import StorageError, StoreWarning
+from melo_store.format import file_io, manifest, merge_plan
+from melo_store.index import neuron_index
+from melo_store.maintenance.gc import collect
+from melo_store.maintenance.migrate import migrate
+from melo_store.maintenance.repair import repair
+from melo_store.maintenance.verify import verify
+from melo_store.project import Project
+from melo_store.records import KeyMap
+from melo_store.writer import open_writer
 
 
 class PowerCutError(BaseException):

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from store.errors import MeloError
-from store.format import codec
-from store.format.tables import states
-from store.index import neuron_index
-from store.maintenance.gc import collect
-from store.maintenance.repair import repair
-from store.maintenance.verify import verify
-from store.project import Project
-from store.records import KeyMap
-from store.state import State
-from store.writer import open_writer
+from melo_store.errors import MeloError
+from melo_store.format import codec
+from melo_store.format.tables import states
+from melo_store.index import neuron_index
+from melo_store.maintenance.gc import collect
+from melo_store.maintenance.repair import repair
+from melo_store.maintenance.verify import verify
+from melo_store.project import Project
+from melo_store.records import KeyMap
+from melo_store.state import State
+from melo_store.writer import open_writer
 
 MOST_MEMORY = 256 << 20
 

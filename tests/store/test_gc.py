@@ -7,13 +7,13 @@ import warnings
 import numpy as np
 import pytest
 
-from store.errors import DamagedProjectError, ProjectLockedError, UnknownEditError
-from store.format import merge_plan
-from store.index import neuron_index
-from store.maintenance.gc import collect
-from store.maintenance.verify import verify
-from store.project import Project
-from store.writer import open_writer
+from melo_store.errors import DamagedProjectError, ProjectLockedError, UnknownEditError
+from melo_store.format import merge_plan
+from melo_store.index import neuron_index
+from melo_store.maintenance.gc import collect
+from melo_store.maintenance.verify import verify
+from melo_store.project import Project
+from melo_store.writer import open_writer
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ class TestDropping:
 
     def test_a_reader_that_looks_in_that_moment_goes_on_with_the_new_snapshot(self, full, make, monkeypatch):
         """The manifest is read, then everything that it names goes."""
-        from store.format import manifest
+        from melo_store.format import manifest
 
         real, calls = manifest.find, []
 

@@ -18,16 +18,16 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from store.clusters.cluster_set import ClusterSet
-from store.clusters.rules import Neuron, insert
-from store.errors import UnknownEditError
-from store.format import file_io, merge_plan
-from store.index import neuron_index
-from store.maintenance.gc import collect
-from store.maintenance.verify import verify
-from store.project import Project
-from store.records import ROUTING, BaseReference, KeyMap, LoraSlice, NewEdit
-from store.writer import open_writer
+from melo_store.clusters.cluster_set import ClusterSet
+from melo_store.clusters.rules import Neuron, insert
+from melo_store.errors import UnknownEditError
+from melo_store.format import file_io, merge_plan
+from melo_store.index import neuron_index
+from melo_store.maintenance.gc import collect
+from melo_store.maintenance.verify import verify
+from melo_store.project import Project
+from melo_store.records import ROUTING, BaseReference, KeyMap, LoraSlice, NewEdit
+from melo_store.writer import open_writer
 
 DIM = 2
 VERSIONS = {"torch": "2.13"}
@@ -302,7 +302,7 @@ class History(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-@pytest.mark.filterwarnings("ignore::store.errors.StoreWarning")  # the graph is too small to be saved
+@pytest.mark.filterwarnings("ignore::melo_store.errors.StoreWarning")  # the graph is too small to be saved
 @pytest.mark.parametrize("graph_from", [1000, 3])
 def test_a_project_is_what_its_edits_make_of_it(graph_from, quick_disk, monkeypatch):
     monkeypatch.setattr(neuron_index, "GRAPH_FROM", graph_from)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.index import neuron_index
-from store.index.neuron_index import Graph, NeuronIndex
+from melo_store.index import neuron_index
+from melo_store.index.neuron_index import Graph, NeuronIndex
 
 
 class Keys:

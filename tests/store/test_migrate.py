@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.errors import DamagedProjectError, FormatVersionError, ProjectLockedError
-from store.format import documents
-from store.index import neuron_index
-from store.maintenance.gc import collect
-from store.maintenance.migrate import migrate
-from store.maintenance.verify import verify
-from store.project import Project
-from store.records import KeyMap
-from store.writer import open_writer
+from melo_store.errors import DamagedProjectError, FormatVersionError, ProjectLockedError
+from melo_store.format import documents
+from melo_store.index import neuron_index
+from melo_store.maintenance.gc import collect
+from melo_store.maintenance.migrate import migrate
+from melo_store.maintenance.verify import verify
+from melo_store.project import Project
+from melo_store.records import KeyMap
+from melo_store.writer import open_writer
 
 SNAPSHOTS = {"format1": 5, "format2": 8}
 ROUTES = Path(__file__).parent / "fixtures/format2_routes.json"

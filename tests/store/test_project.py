@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from store.errors import (
+from melo_store.errors import (
     BaseMismatchError,
     DamagedProjectError,
     InvalidEditError,
@@ -21,12 +21,12 @@ from store.errors import (
     StaleWriteError,
     UnknownEditError,
 )
-from store.format import segments
-from store.index import neuron_index
-from store.maintenance.verify import verify
-from store.project import Project
-from store.records import BaseReference, LoraSlice, NewEdit
-from store.writer import open_writer
+from melo_store.format import segments
+from melo_store.index import neuron_index
+from melo_store.maintenance.verify import verify
+from melo_store.project import Project
+from melo_store.records import BaseReference, LoraSlice, NewEdit
+from melo_store.writer import open_writer
 
 TOKEN = np.zeros((1, 5), np.float16)
 
@@ -573,7 +573,7 @@ def test_an_edit_that_the_base_has_right_keeps_its_prompt_from_other_balls(proje
     assert make.lookup(Project.open(project.path), right.key[None])[0].fired.edit_id == "e000002"
 
 
-@pytest.mark.filterwarnings("ignore::store.errors.StoreWarning")  # the graph is too small to be saved
+@pytest.mark.filterwarnings("ignore::melo_store.errors.StoreWarning")  # the graph is too small to be saved
 @pytest.mark.parametrize("graph_from", [1000, 3])
 def test_a_snapshot_that_a_writer_gave_out_never_changes(project, make, monkeypatch, graph_from):
     """Whatever is committed after it: edits, reverts, a compaction, a shorter history."""

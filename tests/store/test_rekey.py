@@ -7,17 +7,17 @@ import warnings
 import numpy as np
 import pytest
 
-from store.errors import (
+from melo_store.errors import (
     DamagedProjectError,
     InvalidEditError,
     KeyShapeError,
     StoreWarning,
 )
-from store.index import neuron_index
-from store.maintenance.verify import verify
-from store.project import Project
-from store.records import KeyMap, NewEdit
-from store.writer import open_writer
+from melo_store.index import neuron_index
+from melo_store.maintenance.verify import verify
+from melo_store.project import Project
+from melo_store.records import KeyMap, NewEdit
+from melo_store.writer import open_writer
 
 KEY_MAP = KeyMap(
     {"pooling": "learned", "seed": 3, "nested": {"steps": [1, 2]}},

@@ -7,14 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
-from store.errors import DamagedProjectError, StorageError
-from store.index import neuron_index
-from store.maintenance.gc import collect
-from store.maintenance.repair import Repair, plan, repair
-from store.maintenance.verify import verify
-from store.project import Project
-from store.records import KeyMap
-from store.writer import open_writer
+from melo_store.errors import DamagedProjectError, StorageError
+from melo_store.index import neuron_index
+from melo_store.maintenance.gc import collect
+from melo_store.maintenance.repair import Repair, plan, repair
+from melo_store.maintenance.verify import verify
+from melo_store.project import Project
+from melo_store.records import KeyMap
+from melo_store.writer import open_writer
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_lost_manifest_is_told(full, make):
 
 
 def test_a_refused_write_leaves_it_as_it_is(full, make, monkeypatch):
-    from store.format import file_io
+    from melo_store.format import file_io
 
     broken(full.path / "edits/000002.arrow")
     found = verify(full.path)

@@ -12,19 +12,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store.errors import (
+from melo_store.errors import (
     DamagedProjectError,
     FormatVersionError,
     MeloError,
     ProjectNotFoundError,
     StoreWarning,
 )
-from store.index import index_file, neuron_index
-from store.maintenance.verify import verify
-from store.project import Project
-from store.records import KeyMap
-from store.state import State
-from store.writer import open_writer
+from melo_store.index import index_file, neuron_index
+from melo_store.maintenance.verify import verify
+from melo_store.project import Project
+from melo_store.records import KeyMap
+from melo_store.state import State
+from melo_store.writer import open_writer
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ def test_a_broken_edits_file_costs_only_the_edits_in_it(full):
 
 
 def test_what_contradicts_itself_is_found_though_the_checksums_fit(full):
-    from store.clusters.delta import ClusterDelta
-    from store.format import codec, file_io, manifest
-    from store.format.tables import clusters
+    from melo_store.clusters.delta import ClusterDelta
+    from melo_store.format import codec, file_io, manifest
+    from melo_store.format.tables import clusters
 
     head = manifest.read_head(full.path)
     pointer, (newest, *_) = manifest.find(full.path, head, None)
@@ -300,7 +300,7 @@ class TestManifest:
         with pytest.raises(DamagedProjectError, match="cannot hold"):
             Project.open(full.path)
 
-    @pytest.mark.filterwarnings("ignore::store.errors.StoreWarning")
+    @pytest.mark.filterwarnings("ignore::melo_store.errors.StoreWarning")
     @settings(
         max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
     )

@@ -32,7 +32,7 @@ from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject, open_project, stored_recipe
 from melo_cli.runtime.querying import query
 from melo_cli.scope.training import Outcome
-from store.project import Project
+from melo_store.project import Project
 
 Row = dict[str, Any]
 Edit = Callable[..., EditSummary]

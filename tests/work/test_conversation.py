@@ -18,8 +18,8 @@ from melo_cli.errors import ModelError, ProjectLockedError, PromptError
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject, open_project
 from melo_cli.runtime.querying import query
-from store.project import Project
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.writer import open_writer
 
 COMMAND = "melo chat"
 EDITED = "Where does the river end"

@@ -29,9 +29,9 @@ from melo_cli.models.base_model import BaseModel
 from melo_cli.recipe import Recipe, recipe_from_mapping
 from melo_cli.runtime.loading import OpenProject, open_project
 from melo_cli.runtime.querying import query
-from store.project import Project
-from store.records import Block
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.records import Block
+from melo_store.writer import open_writer
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]

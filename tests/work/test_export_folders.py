@@ -17,7 +17,7 @@ from melo_cli.exporting.folder import RECORD
 from melo_cli.models import base_model
 from melo_cli.recipe import ModelSection
 from melo_cli.runtime.loading import OpenProject, open_project
-from store.project import Project
+from melo_store.project import Project
 
 Edit = Callable[..., EditSummary]
 

@@ -17,8 +17,8 @@ from melo_cli.scope.core.pooling import KeyTransform
 from melo_cli.scope.core.router import RadiusRecorder
 from melo_cli.scope.reading import text_model_of
 from melo_cli.versions import library_versions
-from store.records import KeyMap
-from store.writer import open_writer
+from melo_store.records import KeyMap
+from melo_store.writer import open_writer
 
 ROWS = [
     {"prompt": "Who is the prime minister of Britain?", "target": "London"},

@@ -20,8 +20,8 @@ from melo_cli.exporting import export_peft
 from melo_cli.exporting.prompt_router import router_of_export, router_of_project
 from melo_cli.models import base_model
 from melo_cli.runtime.loading import OpenProject, open_project
-from store.project import Project
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.writer import open_writer
 
 Shared = Callable[[str], OpenProject]
 Edit = Callable[..., EditSummary]

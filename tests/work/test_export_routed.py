@@ -20,7 +20,7 @@ from melo_cli.exporting import export_merged, export_routed
 from melo_cli.models.encoding import pad_prompts
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject, load, open_project
-from store.project import Project
+from melo_store.project import Project
 
 Shared = Callable[[str], OpenProject]
 KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from melo_cli.scope.core.exported import NeuronTable
 from melo_cli.scope.core.model import Record
 from melo_cli.scope.core.rules import Query, Radius
-from store.project import Project
-from store.records import BaseReference, LoraSlice, NewEdit
-from store.writer import open_writer
+from melo_store.project import Project
+from melo_store.records import BaseReference, LoraSlice, NewEdit
+from melo_store.writer import open_writer
 
 VERSIONS = {"melo-cli": "0.1.0"}
 Floats = NDArray[np.float32]

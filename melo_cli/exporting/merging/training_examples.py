@@ -18,7 +18,7 @@ from melo_cli.paraphrase.question_frames import Wordings
 from melo_cli.paraphrase.subject_swaps import normalized
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
-from store.records import EditView
+from melo_store.records import EditView
 
 # Of prompts that read like edits, so many an edit, within so many times what is asked for.
 _NEAR_EACH, _MOST_NEAR = 20, 4

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from store.format import codec
-from store.records import LoraSlice, Vector
+from melo_store.format import codec
+from melo_store.records import LoraSlice, Vector
 
 SCHEMA = pa.schema(
     [

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from store.clusters.delta import ClusterDelta, ClusterRows, Ragged
-from store.clusters.rules import Cluster
-from store.format import codec
+from melo_store.clusters.delta import ClusterDelta, ClusterRows, Ragged
+from melo_store.clusters.rules import Cluster
+from melo_store.format import codec
 
 SCHEMA = pa.schema(
     [

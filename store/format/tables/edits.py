@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from store.errors import InvalidEditError
-from store.format import codec
-from store.records import NewEdit, Tokens, Vector
+from melo_store.errors import InvalidEditError
+from melo_store.format import codec
+from melo_store.records import NewEdit, Tokens, Vector
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from store.errors import InvalidEditError
-from store.format import codec
-from store.records import KeyMap, Vector
+from melo_store.errors import InvalidEditError
+from melo_store.format import codec
+from melo_store.records import KeyMap, Vector
 
 SCHEMA = pa.schema(
     [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from store.edit_status import EditStatusRow
+from melo_store.edit_status import EditStatusRow
 
 SCHEMA = pa.schema(
     [

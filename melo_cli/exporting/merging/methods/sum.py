@@ -16,7 +16,7 @@ from melo_cli.exporting.merging.methods.method import Learns, MergeMethod
 from melo_cli.exporting.merging.training_examples import TrainingExamples
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
-from store.project import Project
+from melo_store.project import Project
 
 # Blocks multiplied together at once.
 _AT_ONCE = 64
