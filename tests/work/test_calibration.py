@@ -140,7 +140,7 @@ def test_other_questions_about_a_subject_are_those_that_other_edits_ask() -> Non
         assert not own[prompt] & set(texts), "the edit's own question is no other one"
 
 
-def test_no_other_question_is_taken_from_the_edits_whose_question_is_nearest() -> None:
+def test_no_other_question_is_taken_from_edits_that_ask_the_same_in_other_words() -> None:
     """Two wordings ask the same: about a subject of the first the second is no negative."""
     asked = [
         ("The headquarters of {} are in", "where {} is based"),
