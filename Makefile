@@ -70,6 +70,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=benchmarks $(BIN)/mypy benchmarks/*.py examples/*.py
 	$(BIN)/lint-imports --no-cache
 
 # The packages of the docs extra are of no use to the tests, so that only this target installs them.

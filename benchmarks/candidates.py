@@ -24,7 +24,7 @@ from melo_cli.recipe import Recipe
 from melo_cli.reporter import SilentReporter
 from melo_cli.scope.core.rules import CANDIDATES
 from melo_cli.scope.reading import reader_for
-from melo_store.index.neuron_index import Found, Matrix, NeuronIndex
+from melo_store.index.neuron_index import Matrix, NeuronIndex, SearchResult
 from melo_store.records import Vector
 
 _TIMED = 1000
@@ -45,7 +45,7 @@ def main() -> None:
     right = np.array([number for number, _ in rephrased])
     numbers = np.arange(len(prompts), dtype=np.int64)
     index = NeuronIndex.of_none(keys.shape[1]).over(numbers, lambda some: stored[some])
-    if not index.settle():
+    if not index.flush():
         parser.error(f"{len(prompts)} prompts are too few for a graph")
     sys.stdout.write(f"{len(prompts):,} keys of {keys.shape[1]} numbers, {len(points):,} rephrases\n\n")
     sys.stdout.write("| search | the right edit is nearest | among the eight | ms a key |\n")
@@ -66,7 +66,7 @@ def _keys(asked: argparse.Namespace, recipe: Recipe, base: BaseModel, texts: Seq
     return keys
 
 
-def _recall(found: Found, right: np.ndarray) -> float:
+def _recall(found: SearchResult, right: np.ndarray) -> float:
     """The share of points whose own neuron was found."""
     return len(set(found.row[found.number == right[found.row]].tolist())) / len(right)
 

@@ -12,9 +12,8 @@ import argparse
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from melo_cli.evaluation.page.charts import frontier_chart
-from melo_cli.evaluation.page.style import STYLE
 
+from melo_cli.evaluation.charts import frontier_chart
 from melo_cli.evaluation.decision_measures import measure_of
 from melo_cli.evaluation.frontier import best_within, ceiling, frontier
 from melo_cli.evaluation.results import Result
@@ -35,12 +34,7 @@ def main() -> None:
         ("hard", "hard negatives", hard),
         ("unrelated", "unrelated prompts", frontier(rephrases, of_kind["unrelated"], measure)),
     ]
-    chart = frontier_chart(curves, ceiling(rephrases))
-    opening, inside = chart.split(">", 1)
-    style = f"<style>{STYLE} svg {{ background: var(--paper); }}</style>"
-    options.out.write_text(
-        f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{inside}\n', encoding="utf-8"
-    )
+    frontier_chart(curves, ceiling(rephrases)).save(options.out)
     limit = "probability from" if measure.rising else "radii times"
     lines = [f"| hard negatives that fire, at most | {limit} | rephrases that reach the right edit |"]
     lines.append("| --- | --- | --- |")

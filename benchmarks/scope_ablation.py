@@ -84,7 +84,7 @@ class Measurement:
         self, model: ScopeModel, hidden: Tensor, candidates: int = CANDIDATES
     ) -> tuple[Tensor, Tensor]:
         """For each question the largest log-odds of its candidates, and that candidate's edit."""
-        logits = model.classify(self.pairs.lesson.features * ~hidden)
+        logits = model.classify(self.pairs.examples.features * ~hidden)
         logits[self.rank >= candidates] = -torch.inf
         count = len(self.pairs.episode.asked)
         best = torch.full((count,), -torch.inf).scatter_reduce(0, self.pairs.query, logits, "amax")
@@ -210,14 +210,14 @@ def _model_without(
     learnt: Learnt, hidden: Tensor, bounds: dict[str, float], seed: int
 ) -> tuple[ScopeModel, float]:
     """A classifier that never saw some features, and its threshold, learnt as `learn` does."""
-    lessons = [replace(half.lesson, features=half.lesson.features * ~hidden) for half in learnt.halves]
-    halves = [replace(half, lesson=lesson) for half, lesson in zip(learnt.halves, lessons, strict=True)]
+    taught = [replace(half.examples, features=half.examples.features * ~hidden) for half in learnt.halves]
+    halves = [replace(half, examples=examples) for half, examples in zip(learnt.halves, taught, strict=True)]
     outcomes = [
         outcome
         for at in (0, 1)
-        for outcome in halves[1 - at].outcomes(classified(learnt.model, lessons[at], seed))
+        for outcome in halves[1 - at].outcomes(classified(learnt.model, taught[at], seed))
     ]
-    model = classified(learnt.model, PairExamples.joined(lessons), seed)
+    model = classified(learnt.model, PairExamples.joined(taught), seed)
     return model, threshold_within(Evidence(outcomes), bounds)
 
 

@@ -116,13 +116,13 @@ class Published:
         batch = target_batch(self.base, edits)
         inputs = {name: value for name, value in batch.inputs.items() if name != "logits_to_keep"}
         if self.base.kind is ModelKind.CAUSAL:
-            length = inputs["input_ids"].shape[1] - 1  # type: ignore[union-attr]
+            length = inputs["input_ids"].shape[1] - 1
             labels = torch.full((len(edits), length), IGNORED)
             labels[:, length - batch.targets.shape[1] :] = batch.targets
             return inputs, labels
         if self.base.kind is ModelKind.CLASSIFIER and self.base.max_length is not None:
-            missing = self.base.max_length - inputs["input_ids"].shape[1]  # type: ignore[union-attr]
-            inputs = {name: nn.functional.pad(value, (0, missing)) for name, value in inputs.items()}  # type: ignore[arg-type]
+            missing = self.base.max_length - inputs["input_ids"].shape[1]
+            inputs = {name: nn.functional.pad(value, (0, missing)) for name, value in inputs.items()}
         return inputs, batch.targets
 
 
@@ -204,7 +204,7 @@ def _compare(
     for least in thresholds:
         stopping = fixed.model_copy(update={"stop_at": least})
         ways[f"melo, stopping at {least}"] = Way(
-            lambda k, stopping=stopping: ours(k, stopping),  # type: ignore[misc]
+            lambda k, stopping=stopping: ours(k, stopping),
             own_success,
         )
     for _ in range(options.repeats):

@@ -82,6 +82,18 @@ class Chart:
             drawn = drawn.replace(colour, f"var(--{name})")
         return drawn
 
+    def save(self, path: Path) -> None:
+        """Write the figure to a file, in the format that its ending names.
+
+        Raises:
+            MeloError: the file cannot be written.
+        """
+        try:
+            with _style():
+                self.figure.savefig(path, dpi=150)
+        except (OSError, ValueError) as error:
+            raise MeloError(f"the plot cannot be written ({error})", where=str(path)) from error
+
 
 def plot_retention(report: EvalReport, path: Path) -> None:
     """Draw the share of edits still answered as asked against the order in which they were made.
@@ -90,12 +102,7 @@ def plot_retention(report: EvalReport, path: Path) -> None:
         MeloError: the file cannot be written.
     """
     title = f"{report.project}: retention after {report.edits} edits"
-    chart = retention_chart(report.of_kind("edit"), title)
-    try:
-        with _style():
-            chart.figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise MeloError(f"the plot cannot be written ({error})", where=str(path)) from error
+    retention_chart(report.of_kind("edit"), title).save(path)
 
 
 def retention_chart(edits: Sequence[Result], title: str | None = None) -> Chart:
