@@ -25,6 +25,7 @@ EXIT_CODES = {
     130: "interrupted",
 }
 
+
 def command_names() -> list[str]:
     """Every command as it is typed, such as `melo recipes copy`."""
     return [" ".join(path) for path, _, _ in _commands()]

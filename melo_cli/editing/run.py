@@ -21,7 +21,7 @@ from melo_cli.editing.time_estimate import FEW, Forecast, StepTimer
 from melo_cli.errors import DatasetError
 from melo_cli.models.class_labels import with_class_names
 from melo_cli.paraphrase.paraphraser import Paraphraser, kinds_of
-from melo_cli.paraphrase.question_frames import Wordings
+from melo_cli.paraphrase.question_frames import QuestionFrames
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Progress, Reporter
 from melo_cli.runtime.loading import OpenProject, open_project
@@ -177,10 +177,10 @@ def _run(
 ) -> EditSummary:
     outcomes: list[EditOutcome] = []
     training = opened.recipe.training
-    wordings = Wordings(learnable(opened.project, rows, todo))
+    frames = QuestionFrames(learnable(opened.project, rows, todo))
     paraphraser = _paraphraser(opened)
     with open_writer(opened.project) as writer:
-        editor = Editor(opened, writer, wordings, paraphraser, versions=library_versions(), command=command)
+        editor = Editor(opened, writer, frames, paraphraser, versions=library_versions(), command=command)
         timer = StepTimer(len(todo), training, needs, _tell_of_many(reporter))
         started = time.monotonic()
         with reporter.progress("editing", len(todo), "edits") as progress:

@@ -1,7 +1,7 @@
 """The schema of a recipe: sections, fields, defaults, and the checks that need no model.
 
-Every model is frozen, refuses unknown keys and converts no types: text stays text, and a whole number stays
-a whole number. Errors are raised as pydantic errors; `melo_cli.recipe.messages` turns them into one line each.
+Every model is frozen, refuses unknown keys and converts no types: text stays text, and a whole number stays a
+whole number. Errors are raised as pydantic errors; `melo_cli.recipe.messages` turns them into one line each.
 The docstrings are also the text of the reference page for recipes (`docs/tools/reference.py`).
 """
 
@@ -52,7 +52,9 @@ _FILE_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 def _file_safe(name: str) -> str:
     if not _FILE_SAFE.fullmatch(name):
-        raise ValueError("must consist of letters, digits, '.', '_' and '-', and start with a letter or digit")
+        raise ValueError(
+            "must consist of letters, digits, '.', '_' and '-', and start with a letter or digit"
+        )
     return name
 
 
@@ -282,8 +284,8 @@ class KeySection(_Section):
         layer: name of the key layer; "auto" is a quarter of the way up the base model.
         pooling: how the states of the tokens become one key, under the scope rule `radius`.
         radius: L2 radius of a new cluster, in units of the key, under the scope rule `radius`.
-        encoder: hub id or folder of a sentence encoder that reads prompts for their route, instead of the base
-            model; None uses the base model.
+        encoder: hub id or folder of a sentence encoder that reads prompts for their route, instead of the
+            base model; None uses the base model.
     """
 
     layer: Text = "auto"
@@ -310,8 +312,8 @@ class RoutingSection(_Section):
     """Which prompts lie in an edit's scope.
 
     Attributes:
-        scope: scope rule: `verified` asks the scope model about the nearest edits; `radius` is the clusters of
-            the paper.
+        scope: scope rule: `verified` asks the scope model about the nearest edits; `radius` is the clusters
+            of the paper.
         max_false_fire: largest allowed share of false fires, for each kind of prompt.
     """
 
@@ -343,8 +345,8 @@ class TrainingSection(_Section):
             one phrasing alone answers rephrases worse. Rephrases that calibration has seen are used first,
             paraphrases that melo makes fill the rest.
         max_steps: largest number of optimizer steps for a block.
-        blocks_in_flight: number of blocks in a group: they are trained side by side in one pass, and committed
-            together. The result is that of training one after the other.
+        blocks_in_flight: number of blocks in a group: they are trained side by side in one pass, and
+            committed together. The result is that of training one after the other.
         stop_at: stop before `max_steps` once the model gives every target token at least this probability;
             None trains all steps, as the published runs do.
         retries: number of retries of edits that failed: 1 retries with twice the steps, 2 also in blocks of a

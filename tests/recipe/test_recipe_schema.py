@@ -112,7 +112,10 @@ def test_target_modules_take_all_three_forms(value: Any) -> None:
             {"routing": {"scope": "verified"}},
             "key.radius needs routing.scope radius, but routing.scope is verified",
         ),
-        ({"key": {"pooling": "last"}}, "key.pooling needs routing.scope radius, but routing.scope is verified"),
+        (
+            {"key": {"pooling": "last"}},
+            "key.pooling needs routing.scope radius, but routing.scope is verified",
+        ),
         (
             {"key": {}, "routing": {"scope": "radius"}},
             "routing.scope radius needs a number as key.radius",
