@@ -49,8 +49,8 @@ def main() -> None:
 def _named(file: str, line: int, name: str) -> str:
     if file == "~":  # built in: <built-in method torch._C._nn.linear>
         return re.sub(r"^<(built-in method|method) (.*)>$", r"\2", name).replace("|", "\\|")
-    place = re.sub(r"^.*/(site-packages|lib/python[\d.]+)/", "", file)
-    return f"{place.removeprefix(f'{Path.cwd()}/')}:{line} {name}"
+    location = re.sub(r"^.*/(site-packages|lib/python[\d.]+)/", "", file)
+    return f"{location.removeprefix(f'{Path.cwd()}/')}:{line} {name}"
 
 
 def _options() -> argparse.Namespace:

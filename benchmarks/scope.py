@@ -135,9 +135,9 @@ def _measured(router: Router, edits: Sequence[dict[str, Any]], locality: str) ->
         # Another edit that wants the same answer to the same question is as right.
         right = _edit(route) is not None and edits[_number(route) - 1]["target"] == edits[at - 1]["target"]
         yield "rephrase", right
-    apart = [row["locality_prompt"] for row in edits if row.get("locality_prompt")]
-    apart = [text for text in dict.fromkeys(apart) if text.strip() not in prompts]
-    for route in router.routes(apart):
+    unrelated = [row["locality_prompt"] for row in edits if row.get("locality_prompt")]
+    unrelated = [text for text in dict.fromkeys(unrelated) if text.strip() not in prompts]
+    for route in router.routes(unrelated):
         yield f"{locality} left alone", _edit(route) is None
 
 

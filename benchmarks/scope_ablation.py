@@ -84,7 +84,7 @@ class Measurement:
         self, model: ScopeModel, hidden: Tensor, candidates: int = CANDIDATES
     ) -> tuple[Tensor, Tensor]:
         """For each question the largest log-odds of its candidates, and that candidate's edit."""
-        logits = model.classify(self.pairs.lesson.features * ~hidden)
+        logits = model.classify(self.pairs.examples.features * ~hidden)
         logits[self.rank >= candidates] = -torch.inf
         count = len(self.pairs.episode.asked)
         best = torch.full((count,), -torch.inf).scatter_reduce(0, self.pairs.query, logits, "amax")
@@ -210,14 +210,16 @@ def _model_without(
     learnt: Learnt, hidden: Tensor, bounds: dict[str, float], seed: int
 ) -> tuple[ScopeModel, float]:
     """A classifier that never saw some features, and its threshold, learnt as `learn` does."""
-    lessons = [replace(half.lesson, features=half.lesson.features * ~hidden) for half in learnt.halves]
-    halves = [replace(half, lesson=lesson) for half, lesson in zip(learnt.halves, lessons, strict=True)]
+    examples = [replace(half.examples, features=half.examples.features * ~hidden) for half in learnt.halves]
+    halves = [
+        replace(half, examples=examples) for half, examples in zip(learnt.halves, examples, strict=True)
+    ]
     outcomes = [
         outcome
         for at in (0, 1)
-        for outcome in halves[1 - at].outcomes(classified(learnt.model, lessons[at], seed))
+        for outcome in halves[1 - at].outcomes(classified(learnt.model, examples[at], seed))
     ]
-    model = classified(learnt.model, PairExamples.joined(lessons), seed)
+    model = classified(learnt.model, PairExamples.joined(examples), seed)
     return model, threshold_within(Evidence(outcomes), bounds)
 
 
@@ -240,10 +242,10 @@ def _frontier(measured: Measurement, best: Tensor, edit: Tensor) -> Iterator[str
     yield ""
     yield "| may fire beside | reach |"
     yield "| --- | --- |"
-    apart = best[~measured.asking].sort(descending=True).values
+    false_best = best[~measured.asking].sort(descending=True).values
     for share in _FALSE_FIRES:
-        allowed = int(share * len(apart) + 1e-9)
-        threshold = float(apart[allowed].nextafter(torch.tensor(torch.inf)))
+        allowed = int(share * len(false_best) + 1e-9)
+        threshold = float(false_best[allowed].nextafter(torch.tensor(torch.inf)))
         yield f"| {share:.3f} | {measured.figures(best, edit, threshold)[0]:.3f} |"
 
 
@@ -278,8 +280,8 @@ def _failures(
 
 def _evenly(some: Tensor, most: int) -> list[int]:
     """Some of the places that hold, evenly spread over all."""
-    places = some.nonzero().flatten().tolist()
-    return places[:: max(1, -(-len(places) // most))] if most else []
+    indices = some.nonzero().flatten().tolist()
+    return indices[:: max(1, -(-len(indices) // most))] if most else []
 
 
 def _episode(edits: Sequence[dict[str, Any]], locality: str) -> Episode:
@@ -289,8 +291,8 @@ def _episode(edits: Sequence[dict[str, Any]], locality: str) -> Episode:
         for at, row in enumerate(edits)
         for text in row.get("rephrases", ())
     ]
-    apart = dict.fromkeys(row["locality_prompt"] for row in edits if row.get("locality_prompt"))
-    asked += [EpisodeQuery(locality, text) for text in apart if text.strip() not in prompts]
+    unrelated = dict.fromkeys(row["locality_prompt"] for row in edits if row.get("locality_prompt"))
+    asked += [EpisodeQuery(locality, text) for text in unrelated if text.strip() not in prompts]
     return Episode([(row["prompt"].strip(), row.get("subject")) for row in edits], asked)
 
 

@@ -305,9 +305,9 @@ class State:
         if self.clusters is None or number not in self.clusters.owners:
             return None
         cluster = self.clusters.holder(number)
-        apart = distances(self.edits.keys([number]), cluster.center)
+        to_center = distances(self.edits.keys([number]), cluster.center)
         members = tuple(edit_id(member) for member in cluster.members)
-        return ClusterInfo(cluster.number, cluster.radius, float(apart[0]), members)
+        return ClusterInfo(cluster.number, cluster.radius, float(to_center[0]), members)
 
 
 @contextmanager

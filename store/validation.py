@@ -143,9 +143,9 @@ def rekeying(
     for given, what in every:
         missing, extra = sorted(wanted - given), sorted(given - wanted)
         if missing or extra:
-            told = f"{missing[0]} has no new {what}" if missing else f"{extra[0]} is to have no {what}"
+            mismatch = f"{missing[0]} has no new {what}" if missing else f"{extra[0]} is to have no {what}"
             raise InvalidEditError(
-                f"{told} ({len(missing)} are missing and {len(extra)} too many)",
+                f"{mismatch} ({len(missing)} are missing and {len(extra)} too many)",
                 where="key map",
                 hint="give one for each edit that was committed with a key",
             )

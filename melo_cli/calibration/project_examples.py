@@ -1,4 +1,4 @@
-"""A project's own edits as trials: what the scope model is moved by, and measured on."""
+"""A project's own edits as episodes: the scope model is adapted to them, and measured on them."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ _OTHER_QUESTIONS = 2
 _TRIED = 20
 _NEAREST_PART = 4
 _FEWEST_TO_LEARN = 24
-"""Edits with rephrases that the classifier is moved by; fewer are measured alone."""
+"""Least number of edits with rephrases to train the classifier on; fewer edits are only measured."""
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """A scope model after a project's own data.
+    """A scope model adapted to a project's own data.
 
     Attributes:
-        corpus, outcomes: of the corpus and of the project's data, on kinds of questions and edits that the
-            measured model did not learn from.
-        learnt: whether the classifier was moved by them.
+        model: the scope model.
+        corpus: outcomes on the corpus, on kinds of questions that the measured model did not learn from.
+        outcomes: outcomes on the project's data, on edits that the measured model did not learn from.
+        learnt: whether the classifier was trained on the project's data.
     """
 
     model: ScopeModel
@@ -50,7 +51,7 @@ class Adapted:
 
 
 def what_they_ask(calibration_edits: Sequence[CalibrationEdit], model: ScopeModel, reader: Reader) -> Tensor:
-    """What each anchor's prompt asks, of anybody: `[calibration_edits, size]`, each of unit length."""
+    """What each calibration edit asks, about any subject: `[edits, size]` float32, of unit length."""
     return model.question_parts(
         model.keys(reader.read([calibration_edit.prompt for calibration_edit in calibration_edits]))
     )
@@ -59,14 +60,16 @@ def what_they_ask(calibration_edits: Sequence[CalibrationEdit], model: ScopeMode
 def other_questions(
     calibration_edits: Sequence[CalibrationEdit], asks: Tensor, seed: int
 ) -> dict[str, list[str]]:
-    """For each prompt other questions about its subject: rephrases of other edits, asked about it.
+    """Same-subject prompts for each prompt, made from rephrases of other edits.
 
-    Data seldom have any, and a router that never saw one takes every question about a subject for the edit's.
-    An edit whose question is near to the prompt's own may ask the same in other words, so of those drawn for
-    it the nearest quarter gives none.
+    Data seldom have any, and a router that never saw one takes every question about a subject for the edit's
+    question. An edit whose question is near may ask the same in other words; so the nearest quarter of the
+    drawn edits is left out.
 
     Args:
-        asks: `what_they_ask`.
+        calibration_edits: the edits.
+        asks: the result of `what_they_ask`.
+        seed: seed of the draw.
     """
     drawn = random.Random(seed)
     questions = Questions(calibration_edits)
@@ -87,19 +90,18 @@ def other_questions(
         nearest = (asks[tried] @ asks[at]).topk(len(tried) // _NEAREST_PART).indices.tolist()
         made = (
             swap_subject(drawn.choice(donor.rephrases), str(donor.subject), str(calibration_edit.subject))
-            for donor in (
-                calibration_edits[donor] for place, donor in enumerate(tried) if place not in nearest
-            )
+            for donor in (calibration_edits[donor] for i, donor in enumerate(tried) if i not in nearest)
         )
         found[calibration_edit.prompt] = [text for text in made if text is not None][:_OTHER_QUESTIONS]
     return found
 
 
 def texts_of(calibration_data: CalibrationData, others: Mapping[str, Sequence[str]]) -> list[str]:
-    """Every text of a project's data that has to be read.
+    """Every text of a project's data that must be read.
 
     Args:
-        others: as `other_questions` made them.
+        calibration_data: the data.
+        others: the result of `other_questions`.
     """
     texts = calibration_data.prompts()
     texts += [text for some in others.values() for text in some]
@@ -114,13 +116,17 @@ def adapted(
     readings: Readings,
     seed: int,
 ) -> Adapted:
-    """Move a scope model by a project's own rephrases and negatives, where there are enough.
+    """Train the classifier on a project's own rephrases and negatives too, if there are enough.
 
-    Subjects are dealt into two halves, as the kinds of the corpus are: what is said of one half of both was
-    learnt from the other.
+    Subjects are divided into two halves, like the kinds of the corpus. Each half is measured with a model
+    that learned from the other.
 
     Args:
-        others: other questions about the subjects of anchors, by their prompts.
+        learnt: the scope model learned from the corpus.
+        calibration_data: the project's data.
+        others: same-subject prompts by the prompts of the calibration edits.
+        readings: readings of all texts.
+        seed: seed of the training.
     """
     with_rephrases = [
         calibration_edit
@@ -128,7 +134,7 @@ def adapted(
         if calibration_edit.rephrases
     ]
     if len(with_rephrases) < _FEWEST_TO_LEARN:
-        episode = trial_of(
+        episode = episode_of(
             calibration_data.calibration_edits, (), calibration_data, calibration_data.unrelated, {}
         )
         outcomes = (
@@ -139,7 +145,9 @@ def adapted(
     tried = [
         pairs_of(
             learnt.model,
-            trial_of(halves[at], halves[1 - at], calibration_data, calibration_data.unrelated[at::2], others),
+            episode_of(
+                halves[at], halves[1 - at], calibration_data, calibration_data.unrelated[at::2], others
+            ),
             readings,
         )
         for at in (0, 1)
@@ -155,14 +163,22 @@ def adapted(
     return Adapted(classified(learnt.model, whole, seed), corpus, own, learnt=True)
 
 
-def trial_of(
+def episode_of(
     stored: Sequence[CalibrationEdit],
     beside: Iterable[CalibrationEdit],
     calibration_data: CalibrationData,
     unrelated: Sequence[str],
     others: Mapping[str, Sequence[str]],
 ) -> Episode:
-    """Edits as a project will hold them, the other subjects' questions among what must not fire."""
+    """An episode of a project's edits.
+
+    Args:
+        stored: the edits to measure.
+        beside: edits of other subjects, whose prompts must not fire if there are no hard prompts.
+        calibration_data: gives the other edits of the project.
+        unrelated: unrelated prompts.
+        others: same-subject prompts by prompt.
+    """
     fill = calibration_data.others[: max(calibration_data.neurons - len(stored), 0)]
     edits = [(calibration_edit.prompt, calibration_edit.subject) for calibration_edit in (*stored, *fill)]
     known = {prompt for prompt, _ in edits}

@@ -95,11 +95,11 @@ def _parse(text: str, where: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        place = where if error.lineno == 1 else f"{where}:{error.lineno}"
+        location = where if error.lineno == 1 else f"{where}:{error.lineno}"
         jsonl = error.msg == "Extra data" and error.lineno > 1
         hint = "if every line is an object of its own, name the file .jsonl" if jsonl else None
         raise DatasetError(
-            f"is not JSON ({error.msg}, column {error.colno})", where=place, hint=hint
+            f"is not JSON ({error.msg}, column {error.colno})", where=location, hint=hint
         ) from error
     except ValueError as error:  # NaN, or a number of thousands of digits
         raise DatasetError(f"is not JSON ({error})", where=where) from error

@@ -89,8 +89,8 @@ def _listed(
     items = [found] if isinstance(found, str | Mapping) else found or []
     if not isinstance(items, list):
         raise row.error(f"{name} is {kind_of(found)}", "it must be a list of texts or {prompt, target}")
-    for place, item in enumerate(items):
-        where = f"{name}[{place}]"
+    for i, item in enumerate(items):
+        where = f"{name}[{i}]"
         if isinstance(item, Mapping):
             prompt = _first(item.get("prompt"))
             answer = next((item[key] for key in _ANSWERS if key in item), None)
@@ -111,8 +111,8 @@ def _paired(
         truths = truths if isinstance(truths, list) else [truths]
         if len(truths) != len(prompts):
             raise row.error(f"has {len(prompts)} of {name} and {len(truths)} of {given}")
-        for place, (prompt, truth) in enumerate(zip(prompts, truths, strict=True)):
-            yield row.as_text(prompt, f"{name}[{place}]"), _answer(row, truth, given, notes)
+        for i, (prompt, truth) in enumerate(zip(prompts, truths, strict=True)):
+            yield row.as_text(prompt, f"{name}[{i}]"), _answer(row, truth, given, notes)
     elif prompts or truths:
         yield row.as_text(prompts, name), _answer(row, row.fields.get(given), given, notes)
 

@@ -91,7 +91,7 @@ class Row:
         value = self.required(name)
         if not isinstance(value, list):
             raise self.error(f"{name} is {kind_of(value)}", "it must be a list of texts")
-        return [self.as_text(item, f"{name}[{place}]") for place, item in enumerate(value)]
+        return [self.as_text(item, f"{name}[{i}]") for i, item in enumerate(value)]
 
     def rest(self, used: frozenset[str]) -> dict[str, Any]:
         """The fields that are not `used`, as JSON values: what becomes metadata."""

@@ -47,16 +47,16 @@ class WikiBioRows(RowFormat):
         """One edit for each inaccurate sentence."""
         for row, name in self._named(rows):
             truth = split_sentences(row.text("wiki_bio_text"))
-            for place, (prompt, sentence, annotation) in enumerate(_passage(row, name)):
+            for i, (prompt, sentence, annotation) in enumerate(_passage(row, name)):
                 if annotation in INACCURATE:
                     yield EditRequest(
                         prompt=prompt,
-                        target=truth[min(place, len(truth) - 1)],
+                        target=truth[min(i, len(truth) - 1)],
                         subject=name,
                         metadata={
                             "original": sentence,
                             "annotation": annotation,
-                            "sentence": place,
+                            "sentence": i,
                             **row.rest(frozenset(row.fields) - {"wiki_bio_test_idx"}),
                         },
                     )
@@ -101,8 +101,8 @@ def _passage(row: Row, name: str) -> Iterator[tuple[str, str, str]]:
     if len(sentences) != len(annotations):
         raise row.error(f"has {len(sentences)} sentences and {len(annotations)} annotations")
     header = f"This is a Wikipedia passage about {name}."
-    for place, (sentence, annotation) in enumerate(zip(sentences, annotations, strict=True)):
+    for i, (sentence, annotation) in enumerate(zip(sentences, annotations, strict=True)):
         if annotation not in (ACCURATE, *INACCURATE):
             known = ", ".join((ACCURATE, *INACCURATE))
-            raise row.error(f'annotation[{place}] is "{annotation}"', f"it must be one of {known}")
-        yield " ".join([header, *sentences[:place]]), sentence, annotation
+            raise row.error(f'annotation[{i}] is "{annotation}"', f"it must be one of {known}")
+        yield " ".join([header, *sentences[:i]]), sentence, annotation

@@ -203,7 +203,7 @@ def _trained_blocks(stacks: Sequence[Sequence[str]], targets: Sequence[str]) -> 
     """
     found: list[str] = []
     for blocks in stacks:
-        edited = (place for place, block in enumerate(blocks) if any(_in(name, [block]) for name in targets))
+        edited = (i for i, block in enumerate(blocks) if any(_in(name, [block]) for name in targets))
         found += blocks[0 if found else next(edited, len(blocks)) :]
     return found
 

@@ -206,9 +206,9 @@ class _ParameterStack:
         self._stacked = [
             _stacked(parts) for parts in zip(*(block.parameters for block in blocks), strict=True)
         ]
-        for place, whole in enumerate(self._stacked):
+        for i, whole in enumerate(self._stacked):
             for k, block in enumerate(blocks):
-                block.parameters[place].data = whole.detach()[k : k + 1]
+                block.parameters[i].data = whole.detach()[k : k + 1]
         scale = torch.tensor([block.scale for block in blocks], device=tuner.device)
         matrices = iter(self._stacked)
         self.banks = {name: SliceBank(next(matrices), next(matrices), scale) for name in tuner.layers}

@@ -99,13 +99,15 @@ def collect_probes(
     if not near:
         far += same_subject
     related = {probe.prompt for probe in (*edits, *rephrases)}
-    unrelated = _apart(far + _locality_of_data(opened, reporter), related, "unrelated prompts", reporter)
+    unrelated = _without_related(
+        far + _locality_of_data(opened, reporter), related, "unrelated prompts", reporter
+    )
     if near:
         # What calibration saw of an edit is its question, too.
         fresh = [edit for edit in live if not seen(edit.prompt)]
-        hard = _apart(hard, related, "hard negatives", reporter)
+        hard = _without_related(hard, related, "hard negatives", reporter)
         hard += _hard_of_data(opened, live, reporter) or _swaps(opened, fresh, hard)
-        same_subject = _apart(same_subject, related, "same-subject prompts", reporter)
+        same_subject = _without_related(same_subject, related, "same-subject prompts", reporter)
         same_subject += _others_questions(opened, fresh, same_subject, hard)
     asked = _each_once(
         {
@@ -237,7 +239,9 @@ def _accurate(opened: OpenProject, reporter: Reporter) -> list[Probe]:
     return [Probe(prompt, text) for prompt, text in load_accurate(dataset, opened.recipe.task, reporter)]
 
 
-def _apart(probes: Sequence[Probe], related: set[str], named: str, reporter: Reporter) -> list[Probe]:
+def _without_related(
+    probes: Sequence[Probe], related: set[str], named: str, reporter: Reporter
+) -> list[Probe]:
     """Without the prompts that edits are about, each once."""
     taken = len({probe.prompt for probe in probes} & related)
     if taken:

@@ -133,8 +133,8 @@ def unfired_again(opened: OpenProject, rows: Sequence[ProbeAnswers]) -> tuple[in
         How many of the prompts that no edit answered were asked, at most 100, and how many were answered as
         by the base.
     """
-    fired = _spread([row for row in rows if row.fired], _MOST_AGAIN)
-    unfired = _spread([row for row in rows if not row.fired], _MOST_AGAIN)
+    fired = _sample([row for row in rows if row.fired], _MOST_AGAIN)
+    unfired = _sample([row for row in rows if not row.fired], _MOST_AGAIN)
     mixed = [*fired, *unfired]
     routes = opened.inference.routes([row.probe.prompt for row in mixed])
     blocks = [route.fired.block if route.fired is not None else None for route in routes]
@@ -146,7 +146,7 @@ def unfired_again(opened: OpenProject, rows: Sequence[ProbeAnswers]) -> tuple[in
     return len(unfired), sum(same_answer(answer, row.base) for row, answer in pairs)
 
 
-def _spread(rows: Sequence[ProbeAnswers], most: int) -> list[ProbeAnswers]:
+def _sample(rows: Sequence[ProbeAnswers], most: int) -> list[ProbeAnswers]:
     """At most so many, at even distances over all."""
     count = min(most, len(rows))
     return [rows[at * len(rows) // count] for at in range(count)]

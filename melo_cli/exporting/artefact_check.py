@@ -92,16 +92,16 @@ def ask_in_worker(request: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _compare(expected: Sequence[dict[str, Any]], given: Sequence[dict[str, Any]]) -> None:
     different = [
-        (wanted, given)
-        for wanted, given in zip(expected, given, strict=True)
-        if (wanted["adapter"], wanted["answer"]) != (given["adapter"], given["answer"])
+        (wanted, answered)
+        for wanted, answered in zip(expected, given, strict=True)
+        if (wanted["adapter"], wanted["answer"]) != (answered["adapter"], answered["answer"])
     ]
     if not different:
         return
-    wanted, given = different[0]
+    wanted, answered = different[0]
     what = (
-        f"goes to {given['adapter'] or 'base'} instead of {wanted['adapter'] or 'base'}"
-        if wanted["adapter"] != given["adapter"]
+        f"goes to {answered['adapter'] or 'base'} instead of {wanted['adapter'] or 'base'}"
+        if wanted["adapter"] != answered["adapter"]
         else "has another answer"
     )
     raise ArtefactError(

@@ -238,7 +238,7 @@ def last_block(model: nn.Module) -> nn.Module | None:
 
 def names_of_blocks(model: nn.Module) -> list[list[str]]:
     """The names of the blocks of each stack, in the order of running."""
-    return [[f"{name}.{place}" for place in range(length)] for name, length in _stacks(model)]
+    return [[f"{name}.{i}" for i in range(length)] for name, length in _stacks(model)]
 
 
 def _is_linear(module: nn.Module) -> bool:

@@ -131,9 +131,9 @@ class Encoder:
         together = self.base.kind is ModelKind.CAUSAL
         length = len(target_ids) + (len(prompt_ids) if together else 0)
         if limit is not None and length > limit:
-            told = "prompt and target have" if together else "the target has"
+            counted = "prompt and target have" if together else "the target has"
             raise PromptError(
-                f"{told} {length} tokens, the model takes {limit}",
+                f"{counted} {length} tokens, the model takes {limit}",
                 where=_shortened(prompt),
                 hint="shorten the prompt" if together else "shorten the target",
             )
@@ -273,9 +273,9 @@ def pad_prompts(
     ids = padded_rows(prompts, base.special.pad, side).to(base.model.device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=ids.device)
     # Counted from the side that is not filled up.
-    places = torch.arange(ids.shape[1], device=ids.device)
-    places = places.flip(0) if side == "left" else places
-    mask = (places < lengths.unsqueeze(1)).long()
+    positions = torch.arange(ids.shape[1], device=ids.device)
+    positions = positions.flip(0) if side == "left" else positions
+    mask = (positions < lengths.unsqueeze(1)).long()
     return with_positions(base, {"input_ids": ids, "attention_mask": mask})
 
 

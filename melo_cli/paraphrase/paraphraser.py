@@ -1,4 +1,5 @@
-"""Other ways to put an edit's question: a block that was trained on one wording answers others worse.
+"""Makes paraphrases of an edit's prompt: a block that is trained on one phrasing alone answers rephrases
+worse.
 
 What a block learns too much does no harm: it answers only prompts that are routed to it.
 """
@@ -74,7 +75,7 @@ class Paraphraser:
         found = []
         for kind in nearest:
             for question in self._questions[self._names[kind]][:1]:
-                ways = (swap_subject(text, question.subject, subject) for text in question.plain)
+                ways = (swap_subject(text, question.subject, subject) for text in question.clean)
                 found += [way for way in ways if way is not None][:2]
         return list(dict.fromkeys(found))
 
@@ -91,7 +92,7 @@ class Paraphraser:
         ways = (
             swap_subject(text, question.subject, subject)
             for question in self._questions[self._names[nearest]]
-            for text in question.plain
+            for text in question.clean
         )
         return list(dict.fromkeys(way for way in ways if way is not None))
 

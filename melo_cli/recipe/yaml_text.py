@@ -24,8 +24,8 @@ _EXPONENT_NUMBER = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)[e
 class _Refused(yaml.MarkedYAMLError):
     """YAML, but not for a recipe."""
 
-    def __init__(self, problem: str, place: yaml.Event | yaml.Node) -> None:
-        super().__init__(problem=problem, problem_mark=place.start_mark)  # type: ignore[arg-type] # C's Mark too
+    def __init__(self, problem: str, location: yaml.Event | yaml.Node) -> None:
+        super().__init__(problem=problem, problem_mark=location.start_mark)  # type: ignore[arg-type] # C's Mark too
 
 
 class _RecipeLoader(yaml.SafeLoader):
@@ -68,9 +68,9 @@ def parse_yaml(text: str, where: str, *, numbered: bool = True) -> Any:
     try:
         return yaml.load(text, Loader=_RecipeLoader)
     except yaml.MarkedYAMLError as error:
-        place = f"{where}:{error.problem_mark.line + 1}" if numbered and error.problem_mark else where
+        location = f"{where}:{error.problem_mark.line + 1}" if numbered and error.problem_mark else where
         what = error.problem if isinstance(error, _Refused) else f"is not YAML ({error.problem})"
-        raise RecipeError(what or "is not YAML", where=place) from error
+        raise RecipeError(what or "is not YAML", where=location) from error
     except yaml.YAMLError as error:
         raise RecipeError(f"is not YAML ({error})", where=where) from error
     except ValueError as error:  # a date or number of the right form and no value, such as 2024-13-40

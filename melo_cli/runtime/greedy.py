@@ -66,5 +66,5 @@ def write_greedily(
 
 def until_stop(base: BaseModel, ids: list[int]) -> list[int]:
     """An answer's tokens up to the first that ends it."""
-    length = next((place for place, token in enumerate(ids) if token in base.special.stops), len(ids))
+    length = next((i for i, token in enumerate(ids) if token in base.special.stops), len(ids))
     return ids[:length]

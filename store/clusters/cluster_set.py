@@ -86,11 +86,11 @@ class ClusterSet:
 
     def touching(self, point: Vector, radius: float) -> Near:
         near = self.balls.within(point, radius, 0.0, "radius")
-        return [(self.get(number), apart) for number, apart in near]
+        return [(self.get(number), to_center) for number, to_center in near]
 
     def influencing(self, point: Vector, radius: float, max_member_distance: float = 0.0) -> Near:
         near = self.balls.within(point, with_rounding(radius), with_rounding(max_member_distance), "reach")
-        return [(self.get(number), apart) for number, apart in near]
+        return [(self.get(number), to_center) for number, to_center in near]
 
     def put(self, cluster: Cluster) -> None:
         self._forget_members(cluster.number)
@@ -171,11 +171,11 @@ class _Balls:
         with np.errstate(over="ignore", invalid="ignore"):  # what is no number is measured
             least = (1.0 - _PRODUCT_ERROR) * norms - 2.0 * (centers @ point)
             rows = np.flatnonzero(~(least > limits * limits))
-        apart = distances(centers[rows], point)
-        inside = apart <= limits[rows]
+        to_center = distances(centers[rows], point)
+        inside = to_center <= limits[rows]
         return [
             (self._numbers[row], far)
-            for row, far in zip(rows[inside].tolist(), apart[inside].tolist(), strict=True)
+            for row, far in zip(rows[inside].tolist(), to_center[inside].tolist(), strict=True)
         ]
 
 

@@ -244,23 +244,27 @@ def _room(space: Space, center: Vector, radius: float, label: tuple[int, ...]) -
 
 def _give_way(space: Space, near: Near, neuron: Neuron) -> None:
     """Cut the balls of other labels that hold a new key; members left outside get clusters of their own."""
-    rivals = [(rival, apart) for rival, apart in near if rival.label != neuron.label and rival.radius > apart]
-    losers = [loser for rival, apart in rivals for loser in _cut(space, rival, apart)]
+    rivals = [
+        (rival, to_center)
+        for rival, to_center in near
+        if rival.label != neuron.label and rival.radius > to_center
+    ]
+    losers = [loser for rival, to_center in rivals for loser in _cut(space, rival, to_center)]
     for loser, influence_radius in sorted(losers, key=lambda loser: loser[0].number):
         space.put(_alone(space, loser, influence_radius))
 
 
 def _meets(space: Space, found: tuple[Cluster, float], neuron: Neuron) -> bool:
     """Whether one of two balls holds a member of the other; `found` is what `Space.touching` gave."""
-    cluster, apart = found
-    return apart <= cluster.radius or _nearest_member(space, found, neuron.key) <= neuron.radius
+    cluster, to_center = found
+    return to_center <= cluster.radius or _nearest_member(space, found, neuron.key) <= neuron.radius
 
 
 def _nearest_member(space: Space, found: tuple[Cluster, float], point: Vector) -> float:
     """Distance from a point to the nearest member of a cluster."""
-    cluster, apart = found
+    cluster, to_center = found
     return (
-        apart
+        to_center
         if cluster.max_member_distance == 0.0
         else float(distances(space.neurons.keys(cluster.members), point).min())
     )

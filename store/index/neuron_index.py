@@ -90,8 +90,8 @@ class Matrix:
         for start in range(0, len(points), step):
             part = points[start : start + step]
             row, at = self._worth_measuring(part, min(count, len(self.numbers)))
-            apart = measured(part, row, at, self.keys.__getitem__)
-            found = found.and_also(SearchResult(row + start, self.numbers[at], apart))
+            exact = measured(part, row, at, self.keys.__getitem__)
+            found = found.and_also(SearchResult(row + start, self.numbers[at], exact))
         return found
 
     def _worth_measuring(self, points: Vector, count: int) -> tuple[Numbers, Numbers]:

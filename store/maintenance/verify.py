@@ -235,8 +235,8 @@ def _clusters(state: State, clusters: ClusterSet) -> Iterator[Finding]:
 
 
 def _ball(edits: Edits, cluster: Cluster) -> str | None:
-    apart = distances(edits.keys(cluster.members), cluster.center)
-    if apart.max() > cluster.radius + _ROUNDING:
+    to_center = distances(edits.keys(cluster.members), cluster.center)
+    if to_center.max() > cluster.radius + _ROUNDING:
         return "a member lies outside its ball"
     if any(edits.neuron(member).label != cluster.label for member in cluster.members):
         return "a member has another label"

@@ -187,9 +187,9 @@ class Grace(Baseline):
         made = 0
         for batch in batches:
             entries = []
-            for place in range(made, made + len(batch)):
+            for row in range(made, made + len(batch)):
                 value = torch.rand(linear_shape(module)[1], generator=generator).to(opened.routed.device)
-                entries.append(model.codebook.place(keys[place], labels[place], edit_ids[place], value))
+                entries.append(model.codebook.insert(keys[row], labels[row], edit_ids[row], value))
             _train(model, batch, entries, self._training(opened))
             made += len(batch)
             progress.advance(len(batch))
@@ -253,8 +253,8 @@ def _train(
     for length, rows in by_target_length(batch, model.base.kind):
         used = sorted({entries[row] for row in rows})
         values = torch.stack([model.codebook.values[entry] for entry in used]).requires_grad_()
-        places = [used.index(entries[row]) for row in rows]
-        with model.answers_of(length), model.replacing(range(len(rows)), lambda: values[places]):  # noqa: B023
+        values_at = [used.index(entries[row]) for row in rows]
+        with model.answers_of(length), model.replacing(range(len(rows)), lambda: values[values_at]):  # noqa: B023
             fit(model.base, [values], [batch[row] for row in rows], training)
         for entry, value in zip(used, values.detach(), strict=True):
             model.codebook.values[entry] = value

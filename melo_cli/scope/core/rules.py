@@ -1,4 +1,4 @@
-"""Which candidate fires: the scope rules `verified` and `radius`, as two implementations of one interface."""
+"""The scope rules `verified` and `radius`: which candidate fires."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from numpy.typing import NDArray
 from .model import Record, ScopeModel
 
 CANDIDATES = 8
-"""Neurons that are looked at for one query."""
+"""Number of candidates of one query."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A neuron near a query, judged.
+    """A candidate of a query, as the scope rule judged it.
 
     Attributes:
-        block: None where it leads to the base.
-        distance: L2 from the query's key to the neuron's.
-        holds: whether the query lies in its scope, by the rule in force.
-        probability: that both ask the same; None under the rule `radius`.
-        cluster, radius, center_distance: of its cluster; None under the rule `verified`.
-        asked: the sentence of the query that it was judged by; None for the whole query.
+        edit_id: id of the neuron's edit.
+        block: id of its block; None if the neuron leads to the base model.
+        distance: L2 distance from the query's key to the neuron's.
+        holds: whether the query lies in its scope, by the scope rule.
+        probability: probability that both ask the same; None under `radius`.
+        cluster: number of its cluster; None under `verified`.
+        radius: radius of its cluster; None under `verified`.
+        center_distance: L2 distance from the query's key to the center of its cluster; None under `verified`.
+        asked: the sentence of the query that it was compared with; None for the whole query.
     """
 
     edit_id: str
@@ -44,8 +47,8 @@ class Route:
     """The answer of the router for one prompt.
 
     Attributes:
-        held: the candidate that answers; None where none holds.
-        nearest: the candidate that came closest to answering, held or not; None without neurons.
+        held: the candidate in whose scope the prompt lies; None if there is none.
+        nearest: the candidate that came closest to firing, whether it holds or not; None without neurons.
     """
 
     held: Candidate | None
@@ -53,7 +56,7 @@ class Route:
 
     @property
     def fired(self) -> Candidate | None:
-        """The edit whose block answers; None means the base answers."""
+        """The candidate whose block answers; None if the base model answers."""
         return self.held if self.held is not None and self.held.block is not None else None
 
 
