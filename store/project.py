@@ -227,7 +227,7 @@ def _require_free(root: Path) -> None:
     """Refuse a place that holds a project or anything else but what a broken-off `create` left."""
     if (root / layout.MANIFEST).exists():
         raise ProjectExistsError(
-            "there is a project here already", where=str(root), hint="choose another folder"
+            "the folder holds a project already", where=str(root), hint="choose another folder"
         )
     ours = {*layout.FOLDERS, layout.LOCK, layout.LOCK_HOLDER}
     with file_io.refusals(root):
@@ -235,7 +235,7 @@ def _require_free(root: Path) -> None:
     others = [name for name in found if name.removesuffix(layout.TEMPORARY) not in {*ours, layout.MANIFEST}]
     if others or (root.exists() and not root.is_dir()):
         raise ProjectExistsError(
-            f"this is not an empty folder{f' ({others[0]} is in it)' if others else ''}",
+            f"the folder is not empty{f' ({others[0]} is in it)' if others else ''}",
             where=str(root),
             hint="choose another folder",
         )

@@ -45,7 +45,7 @@ def number_of(name: str, letter: Literal["e", "b"]) -> int:
     found = re.fullmatch(rf"{letter}([0-9]{{6,18}})", name, re.ASCII)
     if found is None or int(found[1]) == 0:
         kind = "an edit" if letter == "e" else "a block"
-        raise UnknownEditError(f"'{name}' is not the name of {kind}", hint=f"names look like {letter}000001")
+        raise UnknownEditError(f"'{name}' is not an id of {kind}", hint=f"ids look like {letter}000001")
     return int(found[1])
 
 
@@ -235,9 +235,9 @@ class BaseReference:
             different = ["name or revision"]
         if different:
             raise BaseMismatchError(
-                f"the project edits {self.describe()}, and {other.describe()} has another "
-                + " and another ".join(different),
-                hint="open it with the base model that it was made on",
+                f"the project was made on {self.describe()}, but {other.describe()} differs in "
+                + " and ".join(different),
+                hint="use the base model that the project was made on",
             )
 
     def describe(self) -> str:

@@ -70,7 +70,7 @@ class FieldRows(RowFormat):
         for name in names:
             if row.fields.get(name) and answers(row, row.fields[name], name)[0] != target:
                 raise row.error(
-                    f"has a {self.target_field} and another {name}", "keep the one that is to be answered"
+                    f"has {self.target_field} and a different {name}", "keep the field with the wanted answer"
                 )
 
     def _used(self, row: Row) -> frozenset[str]:

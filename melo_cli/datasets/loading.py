@@ -73,8 +73,8 @@ def load_locality(source: DatasetSection, task: str, reporter: Reporter) -> list
     notes.tell(reporter, source.locality)
     if task not in form.tasks:
         reporter.warn(
-            f"{source.locality}: {form.name} rows hold no answers for the task {task}; "
-            "locality is measured there by agreement with the base alone"
+            f"{source.locality}: {form.name} rows have no answers for the task {task}: "
+            "locality is measured by agreement with the base model alone"
         )
         return [(prompt, None) for prompt, _ in pairs]
     return pairs
@@ -145,9 +145,9 @@ def load_accurate(source: DatasetSection, task: str, reporter: Reporter) -> list
 def _require_task(form: RowFormat, task: str, where: str) -> None:
     if task not in form.tasks:
         raise DatasetError(
-            f"{form.name} rows do not fit the task {task}",
+            f"{form.name} rows cannot be used for the task {task}",
             where=where,
-            hint=f"they serve {', '.join(sorted(form.tasks))}",
+            hint=f"their tasks are {', '.join(sorted(form.tasks))}",
         )
 
 
@@ -168,7 +168,7 @@ def _rows(reference: str, role: Role, split: str | None) -> Iterator[Row]:
     if path.suffix.lower() in (*READERS, *WORKBOOKS) or path.exists() or not HUB_ID.fullmatch(reference):
         if split is not None:
             raise DatasetError(
-                f'is a file, which has no split "{split}"', where=reference, hint="remove dataset.split"
+                f'is a file, and files have no split "{split}"', where=reference, hint="remove dataset.split"
             )
         return read_file(path)
     return read_hub(reference, role=role, split=split)
@@ -178,5 +178,5 @@ def _reader(kind: type[RowFormat], concepts: str | None, reference: str) -> RowF
     if kind is not WikiBioRows:
         return kind()
     if concepts is None:
-        raise DatasetError("its rows do not say whom they are about", where=reference, hint=HOW_TO_NAME)
+        raise DatasetError("its rows do not name their subjects", where=reference, hint=HOW_TO_NAME)
     return WikiBioRows(Path(concepts))

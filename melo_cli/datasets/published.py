@@ -150,7 +150,7 @@ class OpenWebTextRows(RowFormat):
     def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
         """Refuse: there is nothing to be edited in plain text."""
         for row in rows:
-            raise row.error("plain text holds no edits", "use it for dataset.locality or dataset.accurate")
+            raise row.error("documents hold no edits", "use them for dataset.locality or dataset.accurate")
         yield from ()
 
     def accurate(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[tuple[str, str]]:

@@ -57,7 +57,7 @@ class ReadingNotes:
         if self.empty_answers:
             lines.append(
                 f"{_count(self.empty_answers, 'unrelated prompt')} with an empty answer; "
-                "locality is measured there by agreement with the base alone"
+                "locality is measured by agreement with the base model alone"
             )
         if self.empty_rephrases or self.same_rephrases:
             lines.append(
@@ -65,12 +65,14 @@ class ReadingNotes:
                 f"{self.empty_rephrases} empty, {self.same_rephrases} equal to the prompt"
             )
         if self.short_texts:
-            lines.append(f"{_count(self.short_texts, 'text')} left out, too short to cut in two")
+            lines.append(
+                f"{_count(self.short_texts, 'text')} left out, because they are too short to cut in two"
+            )
         if self.no_targets:
-            lines.append(f"{_count(self.no_targets, 'row')} left out, without a new answer")
+            lines.append(f"{_count(self.no_targets, 'row')} left out, because they have no new answer")
         if self.braces:
             lines.append(
-                f"{_count(self.braces, 'prompt')} with {{}} taken word for word; for {{}} to be filled in, "
+                f"{_count(self.braces, 'prompt')} with {{}} that was kept; to fill in {{}}, "
                 "give the subject in a field of its own"
             )
         for written, known in self.misspelt.items():

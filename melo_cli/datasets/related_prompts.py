@@ -110,7 +110,7 @@ def _paired(
             truths = [None] * len(prompts)
         truths = truths if isinstance(truths, list) else [truths]
         if len(truths) != len(prompts):
-            raise row.error(f"has {len(prompts)} of {name} and {len(truths)} of {given}")
+            raise row.error(f"has {len(prompts)} {name} and {len(truths)} {given}")
         for i, (prompt, truth) in enumerate(zip(prompts, truths, strict=True)):
             yield row.as_text(prompt, f"{name}[{i}]"), _answer(row, truth, given, notes)
     elif prompts or truths:

@@ -83,7 +83,9 @@ class Row:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise self.error(f"{name} holds half a surrogate pair", "write the whole character") from error
+            raise self.error(
+                f"{name} has an incomplete surrogate pair", "write the whole character"
+            ) from error
         return value
 
     def texts(self, name: str) -> list[str]:
@@ -103,7 +105,7 @@ class Row:
 
     def _as_json(self, value: Any, name: str, depth: int) -> Any:
         if depth > _DEEPEST:
-            raise self.error(f"{name} is nested more than {_DEEPEST} levels deep", "drop the field")
+            raise self.error(f"{name} is nested more than {_DEEPEST} levels deep", "remove the field")
         if isinstance(value, str):
             return _whole(value)
         if isinstance(value, float):
@@ -116,7 +118,7 @@ class Row:
             return {_whole(str(key)): self._as_json(item, name, depth + 1) for key, item in value.items()}
         if isinstance(value, datetime.date | datetime.time | decimal.Decimal):
             return str(value)
-        raise self.error(f"{name} is {kind_of(value)}, which cannot be kept", "drop the column")
+        raise self.error(f"{name} is {kind_of(value)}, which cannot be stored", "remove the column")
 
 
 def structure(value: Any) -> Any:

@@ -44,8 +44,7 @@ def filled_in(request: EditRequest, reporter: Reporter) -> EditRequest:
         return request
     if request.subject is None or not _has_slot(request.prompt, request.subject):
         reporter.warn(
-            "the prompt's {} is taken word for word; to have one {} filled in, give a subject that the "
-            "prompt does not hold"
+            "the {} of the prompt is kept; to fill in one {}, give a subject that the prompt does not contain"
         )
         return request
     prompt, *rephrases = _filled([request.prompt, *request.rephrases], request.subject)
@@ -71,4 +70,4 @@ def _has_slot(text: str, subject: str) -> bool:
 
 
 def _lacks_subject(row: Row) -> DatasetError:
-    return row.error("the prompt holds {} and the row has no subject to fill in", "give it a subject")
+    return row.error("the prompt has {}, but the row has no subject to fill in", "give the row a subject")

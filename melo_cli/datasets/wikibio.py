@@ -90,7 +90,9 @@ def read_concepts(path: Path) -> list[str]:
     for number, line in read_lines(path):
         name = line.strip().replace("-lrb- ", "").replace(" -rrb-", "")
         if not name:
-            raise DatasetError("the line is empty", where=f"{path}:{number}", hint="each line is a name")
+            raise DatasetError(
+                "the line is empty", where=f"{path}:{number}", hint="write one name on each line"
+            )
         names.append(name)
     return names
 

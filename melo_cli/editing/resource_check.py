@@ -74,7 +74,7 @@ def require_room(
     if short is not None and not force:
         raise short
     if short is not None:
-        reporter.warn(f"{short.what}; going on, since --force says so")
+        reporter.warn(f"{short.what}; continuing because of --force")
     return found
 
 
@@ -110,10 +110,11 @@ def _short_of_memory(
     options = _remedy(needs, sizes, recipe, device, free)
     hint = f"add {options}" if options else "take a smaller model, or a machine with more memory"
     return RoomError(
-        f"it needs about {about_bytes(found.memory)} of memory {whose}({about_bytes(found.model)} for the "
-        f"model), and {about_bytes(free)} are free",
+        f"the run needs about {about_bytes(found.memory)} of memory "
+        f"{whose}({about_bytes(found.model)} for the "
+        f"model), but {about_bytes(free)} are free",
         where=recipe.model.described,
-        hint=f"{hint}; --force goes on all the same",
+        hint=f"{hint}; --force continues anyway",
     )
 
 
@@ -147,8 +148,8 @@ def _short_of_disk(found: Needs, path: Path) -> MeloError | None:
     if found.disk <= free:
         return None
     return RoomError(
-        f"the project needs about {about_bytes(found.disk)} of disk, and {about_bytes(free)} are free",
+        f"the project needs about {about_bytes(found.disk)} of disk, but {about_bytes(free)} are free",
         where=str(path),
-        hint="make room, name a folder on another disk with --project, or set a lower lora.rank or a larger "
-        "training.batch_size; --force goes on all the same",
+        hint="free disk space, name a folder on another disk with --project, or set a lower lora.rank or a "
+        "larger training.batch_size; --force continues anyway",
     )

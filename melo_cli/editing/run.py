@@ -160,7 +160,7 @@ def edit_opened(
         try:
             rows = calibration_rows(opened.recipe, reporter)
         except DatasetError as error:
-            reporter.warn(f"{error}; the edit is trained without the wordings of dataset.calibration")
+            reporter.warn(f"{error}; the edit is trained without the rephrases of dataset.calibration")
     requests = with_class_names([request], opened.routed.base)
     return _run(opened, requests, rows, 0, reporter, command, lambda: False)
 

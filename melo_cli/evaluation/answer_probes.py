@@ -33,7 +33,7 @@ def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> 
     """
     if not probes.edits:
         raise ProjectError(
-            "the project has no live edit", where=str(opened.project.path), hint="make some with `melo edit`"
+            "the project has no live edit", where=str(opened.project.path), hint="make edits with `melo edit`"
         )
     with _progress(reporter, "asking", probes.groups()) as advance:
         return _each(probes.groups(), lambda group, generate: ask(opened, group, advance, generate=generate))

@@ -112,7 +112,7 @@ def resolve_key_layer(base: BaseModel, name: str) -> str:
     decoder = _decoder_prefix(base)
     if decoder is not None and name.startswith(decoder):
         raise ModelError(
-            f"{name} is in the decoder, which sees the answer",
+            f"{name} is in the decoder, which reads the answer too",
             where="key.layer",
             hint="name a module of the encoder",
         )
@@ -165,9 +165,9 @@ def default_targets(base: BaseModel) -> list[str]:
         chosen = named or [name for name, _ in candidates if name not in attention]
     if not chosen:
         raise ModelError(
-            f"there are no default target modules for architecture {base.model.config.model_type}",
+            f"the architecture {base.model.config.model_type} has no default target modules",
             where="lora.target_modules",
-            hint="list the candidates with `melo inspect MODEL` and name some",
+            hint="list the modules with `melo inspect MODEL`, and name target modules",
         )
     return chosen
 
@@ -215,15 +215,15 @@ def require_key_before_targets(base: BaseModel, key_layer: str, targets: Sequenc
             hook.remove()
     if key_layer not in order:
         raise ModelError(
-            f"{key_layer} does not run on a prompt",
+            f"{key_layer} does not run when a prompt is read",
             where="key.layer",
-            hint=f"the input embeddings are {embedding_name(base)}",
+            hint=f"use a layer that reads the prompt, such as the input embeddings {embedding_name(base)}",
         )
     early = [name for name in order[: order.index(key_layer)] if name != key_layer]
     if early or key_layer in targets:
         raise ModelError(
             f"{key_layer} does not run before target {early[0] if early else key_layer}, "
-            "so an edit would move its own key",
+            "so an edit would change its own key",
             where="key.layer",
             hint="name an earlier key layer or later lora.target_modules",
         )
@@ -283,8 +283,9 @@ def _no_target(base: BaseModel, entry: str, candidates: Sequence[str]) -> ModelE
     modules = dict(base.model.named_modules())
     if entry in modules:
         return ModelError(
-            f"{entry} is of type {type(modules[entry]).__name__}, and a block adds to Linear and Conv1D only",
+            f"{entry} is of type {type(modules[entry]).__name__}, but blocks can only add to Linear "
+            "and Conv1D",
             where="lora.target_modules",
-            hint="list the candidates with `melo inspect MODEL`",
+            hint="list the target modules with `melo inspect MODEL`",
         )
     return _no_such_module("lora.target_modules", entry, candidates)

@@ -36,7 +36,7 @@ def class_id(labels: Mapping[int, str], target: str) -> int:
     listed = ", ".join(list(by_name)[:_NAMED]) + (", ..." if len(by_name) > _NAMED else "")
     both = "" if ids_as_text else f"; named by digits, so that {_both_readings(labels)}"
     raise DatasetError(
-        f"{kind} is no class of the model", where="target", hint=f"its classes are {listed}{both}"
+        f"{kind} is not a class of the model", where="target", hint=f"its classes are {listed}{both}"
     )
 
 

@@ -95,9 +95,9 @@ def weight_files(folder: Path) -> list[Path]:
         if found:
             return found
     raise ModelError(
-        "no model*.safetensors or pytorch_model*.bin in it",
+        "the folder has no model*.safetensors or pytorch_model*.bin",
         where=str(folder),
-        hint="give a folder written by save_pretrained",
+        hint="use a folder written by save_pretrained",
     )
 
 

@@ -64,10 +64,12 @@ def load_sentence_encoder(name: str) -> SentenceEncoder:
         raise ModelError(
             f"the sentence encoder cannot be loaded ({reason})",
             where="key.encoder",
-            hint="give a folder or hub id with safetensors weights, or key.encoder=null",
+            hint="use a folder or hub id with safetensors weights, or key.encoder=null",
         ) from error
     if model.config.is_encoder_decoder or not tokenizer.is_fast:
-        raise ModelError("this is no sentence encoder", where="key.encoder", hint="name one of BERT's type")
+        raise ModelError(
+            "this is not a sentence encoder", where="key.encoder", hint="use an encoder of BERT's type"
+        )
     pooling = next((kind for mode, kind in _POOLINGS.items() if settings.get(mode)), "mean")
     model.eval().requires_grad_(False)
     return SentenceEncoder(model, tokenizer, pooling, source, fingerprint(found))

@@ -48,7 +48,7 @@ class Override:
             section = section[key]
             if not isinstance(section, dict):
                 raise RecipeError(
-                    f"{'.'.join(self.path[:depth])} is a value, not a section with keys",
+                    f"{'.'.join(self.path[:depth])} is a value, not a section",
                     where=f"--set {self.text}",
                     hint=f"write --set {'.'.join(self.path[:depth])}=value",
                 )

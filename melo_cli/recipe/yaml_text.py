@@ -34,9 +34,9 @@ class _RecipeLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _Refused("anchors and aliases (& and *) are not used in a recipe", event)
+            raise _Refused("anchors and aliases (& and *) are not allowed in a recipe", event)
         if getattr(event, "tag", None):
-            raise _Refused("tags (!) are not used in a recipe", event)
+            raise _Refused("tags (!) are not allowed in a recipe", event)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -46,7 +46,7 @@ class _RecipeLoader(yaml.SafeLoader):
             if not isinstance(key, str):
                 raise _Refused(f"the key {key!r} is not text", key_node)
             if key in seen:
-                raise _Refused(f'the key "{key}" stands twice', key_node)
+                raise _Refused(f'the key "{key}" is repeated', key_node)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -92,7 +92,7 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(mapping, dict):
         kind = "a list" if isinstance(mapping, list) else "one value"
         raise RecipeError(
-            f"holds {kind}", where=where, hint="a recipe is keys and values, such as name: my_edits"
+            f"holds {kind}", where=where, hint="a recipe consists of keys and values, such as name: my_edits"
         )
     return mapping
 
@@ -109,7 +109,7 @@ def _read_text(path: Path) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise RecipeError(f"cannot be read ({error})", where=where) from error
     if len(data) > LARGEST_RECIPE:
-        raise RecipeError("is larger than 1 MiB, which no recipe is", where=where)
+        raise RecipeError("is larger than 1 MiB, the limit for a recipe", where=where)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

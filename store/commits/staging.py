@@ -60,9 +60,10 @@ class Staged:
         change, state = self._change, self._newest()
         if state.pointer.number != change.parent:
             raise StaleWriteError(
-                f"this was staged over snapshot {change.parent}, and the newest is {state.pointer.number}",
+                f"these edits were staged over snapshot {change.parent}, but the newest snapshot is "
+                f"{state.pointer.number}",
                 where=str(state.root),
-                hint="ask the newest snapshot",
+                hint="query the newest snapshot",
             )
         points = validation.key_rows(keys, change.dim)
         if change.dim is None:

@@ -41,7 +41,7 @@ def damage(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = str(error).split("\n", 1)[0]
         raise DamagedProjectError(
-            f"this is not what melo wrote ({reason})", where=str(path), hint="run 'melo verify'"
+            f"melo did not write this content ({reason})", where=str(path), hint="run 'melo verify'"
         ) from error
 
 
@@ -54,7 +54,7 @@ def json_text(value: Mapping[str, Any]) -> str:
     try:
         return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidEditError(f"metadata and metrics have to be JSON values ({error})") from error
+        raise InvalidEditError(f"metadata and metrics must be JSON values ({error})") from error
 
 
 def json_mapping(text: str) -> dict[str, JSON]:
@@ -65,7 +65,7 @@ def json_mapping(text: str) -> dict[str, JSON]:
     """
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError("a JSON object was expected")
+        raise ValueError("it is not a JSON object")
     return value
 
 
@@ -100,12 +100,12 @@ def mapped(path: Path, size: int, *, sha256: str | None = None) -> Any:
         found = path.stat().st_size
         if found != size:
             raise DamagedProjectError(
-                f"the file has {found} bytes in place of {size}", where=str(path), hint="run 'melo verify'"
+                f"the file has {found} bytes instead of {size}", where=str(path), hint="run 'melo verify'"
             )
         with pa.memory_map(str(path)) as file:
             buffer = file.read_buffer()
     if sha256 is not None and hashlib.sha256(buffer).hexdigest() != sha256:
-        raise DamagedProjectError("its checksum does not fit", where=str(path), hint="run 'melo verify'")
+        raise DamagedProjectError("its checksum is wrong", where=str(path), hint="run 'melo verify'")
     return buffer
 
 
@@ -132,14 +132,14 @@ def read_batch(reader: Any, at: int, schema: Any, path: Path) -> Any:
     """
     with damage(path):
         if not 0 <= at < reader.num_record_batches:
-            raise ValueError(f"there is no record batch {at}")
+            raise ValueError(f"record batch {at} is missing")
         if not reader.schema.equals(schema):
-            raise ValueError("the columns are not those of such a file")
+            raise ValueError("the file has the wrong columns")
         batch = reader.get_batch(at)
         batch.validate(full=True)
         for field, column in zip(schema, batch.columns, strict=True):
             if not field.nullable and column.null_count:
-                raise ValueError(f"column {field.name} has empty places")
+                raise ValueError(f"column {field.name} has null values")
         return batch
 
 

@@ -20,7 +20,7 @@ from melo_store.errors import StorageError
 _HINTS = {
     errno.ENOSPC: ("the disk is full", "free some space and run the command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the command again"),
-    errno.EROFS: ("the file system is read-only", "copy the project to a place that can be written"),
+    errno.EROFS: ("the file system is read-only", "copy the project to a folder that can be written"),
     errno.EACCES: ("permission is denied", "change the permissions, or copy the project"),
     errno.EPERM: ("permission is denied", "change the permissions, or copy the project"),
 }
@@ -207,7 +207,7 @@ def require_size(path: Path, size: int) -> None:
     """
     if path.stat().st_size != size:
         raise StorageError(
-            "the file could not be written whole",
+            "the file could not be written completely",
             where=str(path),
             hint="free some space and run the command again",
         )

@@ -100,8 +100,8 @@ def problem_of(root: Path, name: str, size: int, sha256: str) -> str | None:
     except DamagedProjectError as error:
         return error.what
     if written.size != size:
-        return f"the file has {written.size} bytes in place of {size}"
-    return None if written.sha256 == sha256 else "the file's checksum does not fit"
+        return f"the file has {written.size} bytes instead of {size}"
+    return None if written.sha256 == sha256 else "the file's checksum is wrong"
 
 
 def _lost(root: Path, entry: FileEntry, history: list[tuple[Pointer, Snapshot]]) -> str:
@@ -149,7 +149,7 @@ def index_problems(root: Path) -> list[Finding]:
     record = index_file.read_record(root)
     if record is None:
         broken = (root / layout.INDEX_RECORD).is_file()
-        return [Finding(layout.INDEX_RECORD, "this is not what melo wrote", lost)] if broken else []
+        return [Finding(layout.INDEX_RECORD, "melo did not write this content", lost)] if broken else []
     problem = problem_of(root, record.path, record.size, record.sha256)
     if problem is not None and index_file.read_record(root) != record:  # a writer replaced it in this moment
         return index_problems(root)

@@ -364,17 +364,21 @@ def test_settings_are_read_and_checked() -> None:
 @pytest.mark.parametrize(
     ("names", "assignment", "line"),
     [
-        ("lroa", None, "--baseline: there is no baseline 'lroa'; did you mean lora?"),
+        ("lroa", None, "--baseline: 'lroa' is not a baseline; did you mean lora?"),
         ("lora", "lora.rnak=2", "--baseline-set lora.rnak=2: lora has no setting 'rnak'; did you mean rank?"),
-        ("lora", "lora.rank=two", "--baseline-set lora.rank=two: 'two' is no number"),
+        ("lora", "lora.rank=two", "--baseline-set lora.rank=two: 'two' is not a number"),
         ("lora", "lora.rank=0", "--baseline-set lora.rank=0: 0 is out of range; give a number above 0"),
         ("lora", "lora.lr=nan", "--baseline-set lora.lr=nan: nan is out of range; give a number above 0"),
         (
             "lora",
             "grace.lr=1",
-            "--baseline-set grace.lr=1: the baseline grace is not run; add --baseline grace",
+            "--baseline-set grace.lr=1: the baseline grace is not selected; add --baseline grace",
         ),
-        ("lora", "rank=2", "--baseline-set rank=2: it is not NAME.SETTING=VALUE; such as finetune.lr=1e-4"),
+        (
+            "lora",
+            "rank=2",
+            "--baseline-set rank=2: the option needs the form NAME.SETTING=VALUE; such as finetune.lr=1e-4",
+        ),
         ("finetune", "finetune.weights=some", "--baseline-set finetune.weights=some: it is targets or all"),
     ],
 )

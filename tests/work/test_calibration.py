@@ -39,7 +39,9 @@ Edit = Callable[..., EditSummary]
 Rows = dict[str, list[Row]]
 COMMAND = "melo calibrate"
 READING = "learning scope: reading the corpus"
-STRICTEST = "no threshold keeps false fires within routing.max_false_fire, so each edit answers its own alone"
+STRICTEST = (
+    "no threshold keeps false fires within routing.max_false_fire, so each edit answers its own prompt alone"
+)
 BOUNDS = FalseFireSection().model_dump()
 QUESTIONS = [
     ("Where was {} born?", "{} was born where?"),

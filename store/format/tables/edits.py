@@ -103,7 +103,7 @@ def encode(edits: Sequence[NumberedEdit], created_at: datetime) -> Any:
             for field in schema
         ]
     except (UnicodeError, pa.ArrowException, OverflowError) as error:
-        raise InvalidEditError(f"an edit cannot be written down ({error})") from error
+        raise InvalidEditError(f"an edit cannot be stored ({error})") from error
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
