@@ -24,7 +24,7 @@ from melo_cli.recipe import Recipe
 from melo_cli.reporter import SilentReporter
 from melo_cli.scope.core.rules import CANDIDATES
 from melo_cli.scope.reading import reader_for
-from melo_store.index.neuron_index import Found, Matrix, NeuronIndex
+from melo_store.index.neuron_index import Matrix, NeuronIndex, SearchResult
 from melo_store.records import Vector
 
 _TIMED = 1000
@@ -51,12 +51,12 @@ def main() -> None:
     sys.stdout.write("| search | the right edit is nearest | among the eight | ms a key |\n")
     sys.stdout.write("| --- | --- | --- | --- |\n")
     for name, search in (("graph", index), ("exact", Matrix(numbers, stored))):
-        found = search.nearest(points, CANDIDATES)
+        result = search.nearest(points, CANDIDATES)
         started = time.perf_counter()
         for point in points[:_TIMED]:
             search.nearest(point[None], CANDIDATES)
         each = 1000 * (time.perf_counter() - started) / min(_TIMED, len(points))
-        first, among = (_recall(found.first(count), right) for count in (1, CANDIDATES))
+        first, among = (_recall(result.first(count), right) for count in (1, CANDIDATES))
         sys.stdout.write(f"| {name} | {first:.4f} | {among:.4f} | {each:.2f} |\n")
 
 
@@ -66,9 +66,9 @@ def _keys(asked: argparse.Namespace, recipe: Recipe, base: BaseModel, texts: Seq
     return keys
 
 
-def _recall(found: Found, right: np.ndarray) -> float:
-    """The share of points whose own neuron was found."""
-    return len(set(found.row[found.number == right[found.row]].tolist())) / len(right)
+def _recall(result: SearchResult, right: np.ndarray) -> float:
+    """The share of points whose own neuron was result."""
+    return len(set(result.row[result.number == right[result.row]].tolist())) / len(right)
 
 
 if __name__ == "__main__":

@@ -96,11 +96,11 @@ class Measurement:
     def right(self, edit: Tensor) -> Tensor:
         """Whether the surest edit wants the answer that a question asks for; False where it asks for none."""
         asked = self.pairs.episode.asked
-        found = [
+        ranks = [
             one.edit is not None and self.targets[one.edit] == self.targets[at]
             for one, at in zip(asked, edit.tolist(), strict=True)
         ]
-        return torch.tensor(found)
+        return torch.tensor(ranks)
 
     @property
     def asking(self) -> Tensor:
@@ -226,7 +226,7 @@ def _model_without(
 def _among(measured: Measurement, candidates: int) -> Tensor:
     """Of the questions that ask for an edit, whether an edit with their answer is a candidate."""
     pairs, targets = measured.pairs, measured.targets
-    found = torch.zeros(len(pairs.episode.asked), dtype=torch.bool)
+    reached = torch.zeros(len(pairs.episode.asked), dtype=torch.bool)
     for query, edit in zip(
         pairs.query[measured.rank < candidates].tolist(),
         pairs.edit[measured.rank < candidates].tolist(),
@@ -234,8 +234,8 @@ def _among(measured: Measurement, candidates: int) -> Tensor:
     ):
         wanted = pairs.episode.asked[query].edit
         if wanted is not None and targets[wanted] == targets[edit]:
-            found[query] = True
-    return found[measured.asking]
+            reached[query] = True
+    return reached[measured.asking]
 
 
 def _frontier(measured: Measurement, best: Tensor, edit: Tensor) -> Iterator[str]:

@@ -82,8 +82,8 @@ def _widened(narrow: PreTrainedModel, wide: PreTrainedModel) -> dict[str, Tensor
     result = {}
     for name, weight in wide.state_dict().items():
         source, passes = name, False
-        if found := _LAYER.match(name):
-            before, layer, after = found.groups()
+        if match := _LAYER.match(name):
+            before, layer, after = match.groups()
             passes = int(layer) < missing
             source = f"{before}{max(int(layer) - missing, 0)}{after}"
         if passes and _ADDED.search(name):

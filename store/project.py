@@ -163,8 +163,8 @@ class Project(Overview):
 
     def clusters(self) -> list[Cluster]:
         """All clusters, oldest first; members are edit numbers."""
-        found = self._state.clusters
-        return sorted(found.clusters(), key=lambda cluster: cluster.number) if found is not None else []
+        clusters = self._state.clusters
+        return sorted(clusters.clusters(), key=lambda cluster: cluster.number) if clusters is not None else []
 
     def nearest(self, keys: ArrayLike, k: int = 8) -> list[list[Neighbour]]:
         """For each key float32 [n, d] the `k` nearest live neurons, the nearest first.
@@ -231,8 +231,8 @@ def _require_free(root: Path) -> None:
         )
     ours = {*layout.FOLDERS, layout.LOCK, layout.LOCK_HOLDER}
     with file_io.refusals(root):
-        found = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
-    others = [name for name in found if name.removesuffix(layout.TEMPORARY) not in {*ours, layout.MANIFEST}]
+        names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    others = [name for name in names if name.removesuffix(layout.TEMPORARY) not in {*ours, layout.MANIFEST}]
     if others or (root.exists() and not root.is_dir()):
         raise ProjectExistsError(
             f"the folder is not empty{f' ({others[0]} is in it)' if others else ''}",

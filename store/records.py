@@ -42,11 +42,11 @@ def number_of(name: str, letter: Literal["e", "b"]) -> int:
     Raises:
         UnknownEditError: the name is not written like one.
     """
-    found = re.fullmatch(rf"{letter}([0-9]{{6,18}})", name, re.ASCII)
-    if found is None or int(found[1]) == 0:
+    match = re.fullmatch(rf"{letter}([0-9]{{6,18}})", name, re.ASCII)
+    if match is None or int(match[1]) == 0:
         kind = "an edit" if letter == "e" else "a block"
         raise UnknownEditError(f"'{name}' is not an id of {kind}", hint=f"ids look like {letter}000001")
-    return int(found[1])
+    return int(match[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

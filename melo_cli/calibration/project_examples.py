@@ -78,7 +78,7 @@ def other_questions(
         for at, calibration_edit in enumerate(calibration_edits)
         if calibration_edit.subject and calibration_edit.rephrases
     ]
-    found: dict[str, list[str]] = {}
+    same_subject: dict[str, list[str]] = {}
     for at, calibration_edit in enumerate(calibration_edits):
         others = (
             donor
@@ -92,8 +92,8 @@ def other_questions(
             swap_subject(drawn.choice(donor.rephrases), str(donor.subject), str(calibration_edit.subject))
             for donor in (calibration_edits[donor] for i, donor in enumerate(tried) if i not in nearest)
         )
-        found[calibration_edit.prompt] = [text for text in made if text is not None][:_OTHER_QUESTIONS]
-    return found
+        same_subject[calibration_edit.prompt] = [text for text in made if text is not None][:_OTHER_QUESTIONS]
+    return same_subject
 
 
 def texts_of(calibration_data: CalibrationData, others: Mapping[str, Sequence[str]]) -> list[str]:

@@ -84,7 +84,7 @@ def learnt_by_others(base: BaseModel, layer: str, questions: int) -> list[KeptSc
     """The cached outcomes of other readers for this base model: the base itself, and sentence encoders."""
     in_use = _path(_read_by(base, layer, base.model.dtype), questions)
     itself = _read_by(replace(base, encoder=None), layer, base.model.dtype)
-    found = []
+    cached = []
     for path in sorted(in_use.parent.glob("*.safetensors")):
         metadata = _read_metadata(path) if path != in_use else None
         if metadata is None or (metadata["questions"], metadata["corpus"]) != (questions, corpus_digest()):
@@ -95,8 +95,8 @@ def learnt_by_others(base: BaseModel, layer: str, questions: int) -> list[KeptSc
         else:
             comparable = Path(encoder).is_dir() or is_hub_id(encoder)
         if comparable:
-            found.append(KeptScope(encoder, [Outcome(*row) for row in metadata["outcomes"]]))
-    return found
+            cached.append(KeptScope(encoder, [Outcome(*row) for row in metadata["outcomes"]]))
+    return cached
 
 
 @contextmanager

@@ -66,12 +66,12 @@ def _rows(path: Path, cells: Reader, skipped: int) -> Iterator[Row]:
 
 def _header(path: Path, names: list[str], skipped: int) -> list[str]:
     """The names of the columns, without the nameless ones at the end."""
-    found = [name.strip() for name in names]
-    while found and not found[-1]:
-        found.pop()
-    if len(set(found)) < len(found):
+    columns = [name.strip() for name in names]
+    while columns and not columns[-1]:
+        columns.pop()
+    if len(set(columns)) < len(columns):
         raise DatasetError("has a column name twice", where=f"{path}:{skipped + 1}")
-    return found
+    return columns
 
 
 def _separator(header: str) -> str:

@@ -96,9 +96,9 @@ def _aliases(row: Row) -> list[str]:
 
 
 def _metadata(row: Row) -> dict[str, Any]:
-    found = structure(row.fields.get("metadata"))
-    if not found:
+    metadata = structure(row.fields.get("metadata"))
+    if not metadata:
         return {}
-    if not isinstance(found, dict):
-        raise row.error(f"metadata is {kind_of(found)}", "it must be an object")
-    return Row(row.where, found).rest(frozenset())
+    if not isinstance(metadata, dict):
+        raise row.error(f"metadata is {kind_of(metadata)}", "it must be an object")
+    return Row(row.where, metadata).rest(frozenset())

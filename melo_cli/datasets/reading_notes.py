@@ -39,11 +39,11 @@ class ReadingNotes:
     seen_fields: set[str] = field(default_factory=set)
     misspelt: dict[str, str] = field(default_factory=dict)
 
-    def rephrases(self, found: Sequence[str], prompt: str) -> tuple[str, ...]:
+    def rephrases(self, given: Sequence[str], prompt: str) -> tuple[str, ...]:
         """The rephrases that say something new."""
-        texts = [text for text in found if text.strip()]
+        texts = [text for text in given if text.strip()]
         kept = tuple(text for text in texts if text.strip() != prompt.strip())
-        self.empty_rephrases += len(found) - len(texts)
+        self.empty_rephrases += len(given) - len(texts)
         self.same_rephrases += len(texts) - len(kept)
         return kept
 

@@ -49,6 +49,6 @@ class EditRequest:
 
 def aliases_in(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """The aliases that `kept_metadata` has put there."""
-    found = metadata.get(TARGET_ALIASES)
-    texts = found if isinstance(found, list) else []
+    value = metadata.get(TARGET_ALIASES)
+    texts = value if isinstance(value, list) else []
     return tuple(text for text in texts if isinstance(text, str) and text.strip())

@@ -50,9 +50,9 @@ class Row:
             DatasetError: the row lacks it; the fields found are listed.
         """
         if name not in self.fields:
-            found = f"fields found: {', '.join(self.fields) or 'none'}"
+            fields = f"fields found: {', '.join(self.fields) or 'none'}"
             meant = did_you_mean(name, self.fields, cutoff=0.7)
-            raise self.error(f'lacks the field "{name}"', f"{found}; {meant}" if meant else found)
+            raise self.error(f'lacks the field "{name}"', f"{fields}; {meant}" if meant else fields)
         return self.fields[name]
 
     def text(self, name: str) -> str:

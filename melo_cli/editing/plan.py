@@ -71,12 +71,12 @@ def batches(requests: Sequence[EditRequest], size: int) -> list[list[EditRequest
 
     A prompt asked for again starts a new batch: the newer edit supersedes what is already stored.
     """
-    found: list[list[EditRequest]] = []
+    batches: list[list[EditRequest]] = []
     prompts: set[str] = set()
     for request in requests:
-        if not found or len(found[-1]) == size or request.prompt in prompts:
-            found.append([])
+        if not batches or len(batches[-1]) == size or request.prompt in prompts:
+            batches.append([])
             prompts = set()
-        found[-1].append(request)
+        batches[-1].append(request)
         prompts.add(request.prompt)
-    return found
+    return batches

@@ -69,13 +69,13 @@ def require_room(
         learns = fresh and not _is_learnt(outline, sizes, changed, device)
         return needs_of(sizes, changed, left, device, learns=learns)
 
-    found = needs(recipe)
-    short = _short_of_memory(found, needs, sizes, recipe, device) or _short_of_disk(found, path)
+    needed = needs(recipe)
+    short = _short_of_memory(needed, needs, sizes, recipe, device) or _short_of_disk(needed, path)
     if short is not None and not force:
         raise short
     if short is not None:
         reporter.warn(f"{short.what}; continuing because of --force")
-    return found
+    return needed
 
 
 def _is_learnt(outline: BaseModel, sizes: ModelSizes, recipe: Recipe, device: torch.device) -> bool:
@@ -97,21 +97,21 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _short_of_memory(
-    found: Needs,
+    needed: Needs,
     needs: Callable[[Recipe], Needs],
     sizes: ModelSizes,
     recipe: Recipe,
     device: torch.device,
 ) -> MeloError | None:
     free = free_memory(device)
-    if free is None or found.memory <= free:
+    if free is None or needed.memory <= free:
         return None
     whose = f"on {device} " if device.type == "cuda" else ""
     options = _remedy(needs, sizes, recipe, device, free)
     hint = f"add {options}" if options else "take a smaller model, or a machine with more memory"
     return RoomError(
-        f"the run needs about {about_bytes(found.memory)} of memory "
-        f"{whose}({about_bytes(found.model)} for the "
+        f"the run needs about {about_bytes(needed.memory)} of memory "
+        f"{whose}({about_bytes(needed.model)} for the "
         f"model), but {about_bytes(free)} are free",
         where=recipe.model.described,
         hint=f"{hint}; --force continues anyway",
@@ -143,12 +143,12 @@ def _lowers(sizes: ModelSizes, recipe: Recipe, device: torch.device, present: An
     return weight_type(sizes, recipe.model, device).itemsize > _HALF
 
 
-def _short_of_disk(found: Needs, path: Path) -> MeloError | None:
+def _short_of_disk(needed: Needs, path: Path) -> MeloError | None:
     free = free_disk(path)
-    if found.disk <= free:
+    if needed.disk <= free:
         return None
     return RoomError(
-        f"the project needs about {about_bytes(found.disk)} of disk, but {about_bytes(free)} are free",
+        f"the project needs about {about_bytes(needed.disk)} of disk, but {about_bytes(free)} are free",
         where=str(path),
         hint="free disk space, name a folder on another disk with --project, or set a lower lora.rank or a "
         "larger training.batch_size; --force continues anyway",

@@ -201,11 +201,11 @@ def _trained_blocks(stacks: Sequence[Sequence[str]], targets: Sequence[str]) -> 
 
     Whatever an encoder's gradient runs through, the decoder that reads it is run through as a whole.
     """
-    found: list[str] = []
+    names: list[str] = []
     for blocks in stacks:
         edited = (i for i, block in enumerate(blocks) if any(_in(name, [block]) for name in targets))
-        found += blocks[0 if found else next(edited, len(blocks)) :]
-    return found
+        names += blocks[0 if names else next(edited, len(blocks)) :]
+    return names
 
 
 def _in(name: str, blocks: Sequence[str]) -> bool:

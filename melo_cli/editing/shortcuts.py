@@ -64,7 +64,7 @@ _MOST_FIRST = (
     Shortcuts(fixed_part=True, last_block=False, few_logits=True),
     Shortcuts(fixed_part=False, last_block=False, few_logits=True),
 )
-_found: WeakKeyDictionary[DynamicLoraModel, Shortcuts] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[DynamicLoraModel, Shortcuts] = WeakKeyDictionary()
 
 
 def shortcuts_for(base: BaseModel, tuner: DynamicLoraModel, edits: Sequence[EncodedEdit]) -> Shortcuts:
@@ -72,10 +72,10 @@ def shortcuts_for(base: BaseModel, tuner: DynamicLoraModel, edits: Sequence[Enco
 
     It is tried once for each wrapped model, on the first of its edits.
     """
-    if tuner not in _found:
+    if tuner not in _cache:
         check = _EquivalenceCheck(base, tuner, edits[:_ROWS])
-        _found[tuner] = next((each for each in _MOST_FIRST if check.holds(each)), _NONE)
-    return _found[tuner]
+        _cache[tuner] = next((each for each in _MOST_FIRST if check.holds(each)), _NONE)
+    return _cache[tuner]
 
 
 class _EquivalenceCheck:
@@ -95,18 +95,18 @@ class _EquivalenceCheck:
             )
             for name, layer in tuner.layers.items()
         }
-        self._plain = self._passes(_NONE, 1)
+        self._reference = self._passes(_NONE, 1)
 
     def holds(self, shortcuts: Shortcuts) -> bool:
         """Whether the second pass, the first one that is shortened, gives what the plain one gives."""
         try:
-            found = self._passes(shortcuts, 2)
+            shortened = self._passes(shortcuts, 2)
         except _BREAKS:
             return False
         rounding = _ROUNDING.get(self._base.model.dtype, _HALF_ROUNDING)
         return all(
             mine.shape == theirs.shape and bool((mine - theirs).abs().max() <= rounding * theirs.abs().max())
-            for mine, theirs in zip(found, self._plain, strict=True)
+            for mine, theirs in zip(shortened, self._reference, strict=True)
         )
 
     def _passes(self, shortcuts: Shortcuts, count: int) -> list[Tensor]:

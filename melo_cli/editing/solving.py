@@ -95,10 +95,10 @@ def solve(opened: OpenProject, edits: Sequence[ToSolve], on_step: OnStep | None)
     Args:
         on_step: told the loss of each step.
     """
-    found: dict[int, Solution] = {}
+    solutions: dict[int, Solution] = {}
     solved = Solved([])
     for attempt in attempts(opened.recipe):
-        left = [at for at in range(len(edits)) if at not in found or found[at].block is None]
+        left = [at for at in range(len(edits)) if at not in solutions or solutions[at].block is None]
         parts = [left[start : start + attempt.edits] for start in range(0, len(left), attempt.edits)]
         trained_blocks = _train(opened, edits, parts, attempt, on_step)
         answered = _answers(opened, trained_blocks, [[edits[at].encoded for at in part] for part in parts])
@@ -111,11 +111,11 @@ def solve(opened: OpenProject, edits: Sequence[ToSolve], on_step: OnStep | None)
             if any(right):
                 solved.blocks[name] = trained.slices
             for at, answer, is_right in zip(part, answers, right, strict=True):
-                steps = len(trained.losses) + (found[at].steps if at in found else 0)
-                found[at] = Solution(
+                steps = len(trained.losses) + (solutions[at].steps if at in solutions else 0)
+                solutions[at] = Solution(
                     answer, name if is_right else None, attempt.number, steps, trained.losses[-1]
                 )
-    solved.solutions = [found[at] for at in range(len(edits))]
+    solved.solutions = [solutions[at] for at in range(len(edits))]
     return solved
 
 

@@ -133,11 +133,11 @@ def collect_probes(
 def _each_once(asked: dict[str, list[Probe]]) -> dict[str, list[Probe]]:
     """No prompt in two of the groups that must stay, and none twice in one of them: the first one has it."""
     taken: set[str] = set()
-    found = {"rephrases": asked["rephrases"]}
+    kept = {"rephrases": asked["rephrases"]}
     for name in ("same-subject prompts", "hard negatives", "unrelated prompts"):
-        found[name] = [probe for probe in _distinct(asked[name]) if probe.prompt not in taken]
-        taken |= {probe.prompt for probe in found[name]}
-    return found
+        kept[name] = [probe for probe in _distinct(asked[name]) if probe.prompt not in taken]
+        taken |= {probe.prompt for probe in kept[name]}
+    return kept
 
 
 def _tell_what_was_seen(

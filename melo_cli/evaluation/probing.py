@@ -169,8 +169,8 @@ def _reply(
     """One model's answers, and its scores where there is a truth."""
     inference = opened.inference
     known = [index for index, edit in enumerate(encoded) if edit.target_ids]
-    found = inference.scores([encoded[i] for i in known], [blocks[i] for i in known])
-    scores = dict(zip(known, found, strict=True))
+    results = inference.scores([encoded[i] for i in known], [blocks[i] for i in known])
+    scores = dict(zip(known, results, strict=True))
     answers = [""] * len(encoded)
     if not opened.routed.base.kind.generates:
         # A classifier's answer is its first choice, which the scores hold already.

@@ -78,8 +78,8 @@ def router_of_project(path: Path, *, at: int | None = None, base: str | None = N
         MeloError: as `melo_cli.load`.
     """
     opened = open_project(path, at=at, base=base, weights=False)
-    found, recipe = opened.routed.base, opened.recipe
-    if found.encoder is None and not _read_embeddings(found, recipe.key.layer, recipe.model.dtype):
+    base_model, recipe = opened.routed.base, opened.recipe
+    if base_model.encoder is None and not _read_embeddings(base_model, recipe.key.layer, recipe.model.dtype):
         opened = open_project(path, at=at, base=base)
     return PromptRouter(opened.routed.router, opened.encoder)
 
@@ -121,12 +121,12 @@ def router_of_export(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     ).at(base or reference.name_or_path)
-    found = load_base_model(section, "custom", weights=False)
-    reference.require_same(base_reference(found))
-    if table["encoder"] is None and not _read_embeddings(found, table["reading"]["high"], section.dtype):
-        found = load_base_model(section, "custom")
-    router = open_router(router_folder, found.model, found.tokenizer)
-    return PromptRouter(router, Encoder(found, template=tokens["template"], truncate=tokens["truncate"]))
+    base_model = load_base_model(section, "custom", weights=False)
+    reference.require_same(base_reference(base_model))
+    if table["encoder"] is None and not _read_embeddings(base_model, table["reading"]["high"], section.dtype):
+        base_model = load_base_model(section, "custom")
+    router = open_router(router_folder, base_model.model, base_model.tokenizer)
+    return PromptRouter(router, Encoder(base_model, template=tokens["template"], truncate=tokens["truncate"]))
 
 
 def _read_embeddings(base: BaseModel, layer: str, dtype: str) -> bool:

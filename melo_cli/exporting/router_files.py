@@ -81,8 +81,8 @@ def _verified(opened: OpenProject, neurons: Sequence[EditView]) -> tuple[dict[st
     rule = opened.routed.router.rule
     assert isinstance(rule, Verified)
     model, own = rule.model.to_arrays()
-    found = opened.project.tokens([edit.edit_id for edit in neurons])
-    tokens = [np.empty((0, 0), np.float16) if each is None else each for each in found]
+    stored = opened.project.tokens([edit.edit_id for edit in neurons])
+    tokens = [np.empty((0, 0), np.float16) if each is None else each for each in stored]
     width = max((each.shape[1] for each in tokens), default=0)
     arrays = {f"{SCOPE_ARRAYS}{name}": array for name, array in own.items()}
     every = [each.reshape(-1, width) for each in (np.empty((0, width), np.float16), *tokens)]

@@ -132,10 +132,10 @@ def resolve_targets(base: BaseModel, targets: str | Sequence[str]) -> list[str]:
         return default_targets(base)
     candidates = [info.name for info in list_modules(base) if info.is_target]
     if isinstance(targets, str):
-        found = [name for name in candidates if re.fullmatch(targets, name)]
-        if not found:
+        matching = [name for name in candidates if re.fullmatch(targets, name)]
+        if not matching:
             raise _no_such_module("lora.target_modules", targets, candidates)
-        return found
+        return matching
     wanted: set[str] = set()
     for entry in targets:
         named = [name for name in candidates if name == entry or name.endswith(f".{entry}")]
@@ -188,7 +188,7 @@ def default_key_layer(base: BaseModel, targets: Sequence[str]) -> str:
     every target; the input embeddings, where there is none."""
     stack, length = next(iter(_stacks(base.model)))
     inside = (re.match(rf"{re.escape(stack)}\.(\d+)\.", target) for target in targets)
-    first = min((int(found[1]) for found in inside if found is not None), default=length)
+    first = min((int(match[1]) for match in inside if match is not None), default=length)
     depth = min(max(round(length / 4) - 1, 0), first - 1)
     return f"{stack}.{depth}" if depth >= 0 else embedding_name(base)
 
@@ -259,12 +259,12 @@ def _decoder_prefix(base: BaseModel) -> str | None:
 
 def _stacks(model: nn.Module) -> Iterable[tuple[str, int]]:
     """The model's lists of blocks: name and length; lists inside a block are not stacks."""
-    found: list[tuple[str, int]] = []
+    stacks: list[tuple[str, int]] = []
     for name, module in model.named_modules():
-        inside = any(name.startswith(f"{stack}.") for stack, _ in found)
+        inside = any(name.startswith(f"{stack}.") for stack, _ in stacks)
         if isinstance(module, nn.ModuleList) and not inside:
-            found.append((name, len(module)))
-    return found
+            stacks.append((name, len(module)))
+    return stacks
 
 
 def _ends(name: str, endings: Sequence[str]) -> bool:

@@ -268,8 +268,8 @@ def fetch_weights(section: ModelSection) -> None:
 
     def fetch(name: str) -> str | None:
         options = {"_raise_exceptions_for_missing_entries": False}
-        found: str | None = cached_file(section.name_or_path, name, revision=section.revision, **options)
-        return found
+        path: str | None = cached_file(section.name_or_path, name, revision=section.revision, **options)
+        return path
 
     try:
         index = None if fetch("model.safetensors") else fetch("model.safetensors.index.json")

@@ -57,8 +57,8 @@ def load_sentence_encoder(name: str) -> SentenceEncoder:
     try:
         model = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(source)
-        found = folder or Path(str(cached_file(source, "config.json"))).parent
-        settings = _pooling_settings(source, found)
+        located = folder or Path(str(cached_file(source, "config.json"))).parent
+        settings = _pooling_settings(source, located)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(
@@ -72,7 +72,7 @@ def load_sentence_encoder(name: str) -> SentenceEncoder:
         )
     pooling = next((kind for mode, kind in _POOLINGS.items() if settings.get(mode)), "mean")
     model.eval().requires_grad_(False)
-    return SentenceEncoder(model, tokenizer, pooling, source, fingerprint(found))
+    return SentenceEncoder(model, tokenizer, pooling, source, fingerprint(located))
 
 
 def _pooling_settings(source: str, folder: Path) -> dict[str, Any]:
@@ -81,8 +81,8 @@ def _pooling_settings(source: str, folder: Path) -> dict[str, Any]:
         options = {"_raise_exceptions_for_missing_entries": False}
         cached = cached_file(source, POOLING, **options)
         path = Path(str(cached)) if cached else path
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return settings
 
 
 def _embeddings(model: PreTrainedModel) -> str:

@@ -111,16 +111,16 @@ def shares_frame(prompt: str, subject: str | None, other: str) -> bool:
     `The official religion of Edwin of Northumbria is` and `The official religion of Paul is` do. A prompt
     that is nothing but its subject has no frame.
     """
-    found = _mention(subject).search(prompt) if subject and subject.strip() else None
-    if found is None:
+    mention = _mention(subject).search(prompt) if subject and subject.strip() else None
+    if mention is None:
         return False
-    before, after = normalized(prompt[: found.start()]), normalized(prompt[found.end() :])
+    before, after = normalized(prompt[: mention.start()]), normalized(prompt[mention.end() :])
     framed = rf"{re.escape(before)}(?P<inside>.+){re.escape(after)}"
     inside = re.fullmatch(framed, normalized(other))
     if inside is None or not re.search(r"\w", before + after):
         return False
     whole_words = re.fullmatch(rf".*(?<!\w){re.escape(inside['inside'].strip())}(?!\w).*", normalized(other))
-    return whole_words is not None and normalized(inside["inside"]) != normalized(found[0])
+    return whole_words is not None and normalized(inside["inside"]) != normalized(mention[0])
 
 
 def is_hard_locality(edit: Statement, prompt: str, task: str) -> bool:
@@ -160,10 +160,10 @@ def around_subject(prompt: str, subject: str | None) -> tuple[str, str, str]:
 
     All of it stands before, where the prompt does not mention a subject.
     """
-    found = _mention(subject).search(prompt) if subject and subject.strip() else None
-    if found is None:
+    mention = _mention(subject).search(prompt) if subject and subject.strip() else None
+    if mention is None:
         return prompt, "", ""
-    return prompt[: found.start()], found[0], prompt[found.end() :]
+    return prompt[: mention.start()], mention[0], prompt[mention.end() :]
 
 
 def _question_words(edit: Statement) -> set[str]:

@@ -53,8 +53,8 @@ class ClusterSet:
 
     def get(self, number: int) -> Cluster:
         """A cluster by its number."""
-        found = self._clusters[number]
-        return found if isinstance(found, Cluster) else self._table.cluster(found, self.neurons)
+        entry = self._clusters[number]
+        return entry if isinstance(entry, Cluster) else self._table.cluster(entry, self.neurons)
 
     def clusters(self) -> Iterator[Cluster]:
         """All clusters."""
@@ -66,8 +66,8 @@ class ClusterSet:
         if self._owners is None:
             self._owners = {
                 member: number
-                for number, found in self._clusters.items()
-                for member in (found.members if isinstance(found, Cluster) else self._table.members(found))
+                for number, entry in self._clusters.items()
+                for member in (entry.members if isinstance(entry, Cluster) else self._table.members(entry))
             }
         return self._owners
 

@@ -153,11 +153,15 @@ def distance(a: Vector, b: Vector) -> float:
 
 def insert(space: Space, neuron: Neuron) -> None:
     """Add a neuron whose number is higher than that of every neuron in the space."""
-    near = [found for found in space.touching(neuron.key, neuron.radius) if _meets(space, found, neuron)]
+    near = [
+        candidate
+        for candidate in space.touching(neuron.key, neuron.radius)
+        if _meets(space, candidate, neuron)
+    ]
     influence_radius = neuron.radius
     joined = None
     if near:
-        nearest = min(near, key=lambda found: (found[1], found[0].number))[0]
+        nearest = min(near, key=lambda candidate: (candidate[1], candidate[0].number))[0]
         if nearest.label == neuron.label:
             made, fits = _joined(space, nearest, neuron)
             influence_radius = max(influence_radius, distance(neuron.key, made.center) + made.radius)
@@ -201,8 +205,8 @@ def rebuild(space: Space, fresh: Callable[[], Space], gone: Iterable[int], back:
 
 def _met(space: Space, made: Iterable[Cluster], affected: Mapping[int, Cluster]) -> list[Cluster]:
     """Clusters not yet affected whose reach meets that of one that was made."""
-    near = (found for cluster in made for found, _ in _connected(space, cluster))
-    return [found for found in near if found.number not in affected]
+    near = (other for cluster in made for other, _ in _connected(space, cluster))
+    return [other for other in near if other.number not in affected]
 
 
 def _joined(space: Space, cluster: Cluster, neuron: Neuron) -> tuple[Cluster, bool]:
@@ -238,8 +242,8 @@ def _alone(space: Space, neuron: Neuron, influence_radius: float) -> Cluster:
 
 def _room(space: Space, center: Vector, radius: float, label: tuple[int, ...]) -> float:
     """A radius, cut at the nearest key of another label."""
-    rivals = (found for found in space.touching(center, radius) if found[0].label != label)
-    return min((radius, *(_nearest_member(space, found, center) for found in rivals)))
+    rivals = (rival for rival in space.touching(center, radius) if rival[0].label != label)
+    return min((radius, *(_nearest_member(space, rival, center) for rival in rivals)))
 
 
 def _give_way(space: Space, near: Near, neuron: Neuron) -> None:
@@ -254,15 +258,15 @@ def _give_way(space: Space, near: Near, neuron: Neuron) -> None:
         space.put(_alone(space, loser, influence_radius))
 
 
-def _meets(space: Space, found: tuple[Cluster, float], neuron: Neuron) -> bool:
-    """Whether one of two balls holds a member of the other; `found` is what `Space.touching` gave."""
-    cluster, to_center = found
-    return to_center <= cluster.radius or _nearest_member(space, found, neuron.key) <= neuron.radius
+def _meets(space: Space, candidate: tuple[Cluster, float], neuron: Neuron) -> bool:
+    """Whether one of two balls holds a member of the other; `candidate` is what `Space.touching` gave."""
+    cluster, to_center = candidate
+    return to_center <= cluster.radius or _nearest_member(space, candidate, neuron.key) <= neuron.radius
 
 
-def _nearest_member(space: Space, found: tuple[Cluster, float], point: Vector) -> float:
+def _nearest_member(space: Space, candidate: tuple[Cluster, float], point: Vector) -> float:
     """Distance from a point to the nearest member of a cluster."""
-    cluster, to_center = found
+    cluster, to_center = candidate
     return (
         to_center
         if cluster.max_member_distance == 0.0
@@ -295,10 +299,10 @@ def _connect(space: Space, affected: dict[int, Cluster], start: list[Cluster]) -
     waiting = list(start)
     while waiting and len(affected) < space.count:
         cluster = waiting.pop()
-        for found, _ in _connected(space, cluster):
-            if found.number not in affected:
-                affected[found.number] = found
-                waiting.append(found)
+        for other, _ in _connected(space, cluster):
+            if other.number not in affected:
+                affected[other.number] = other
+                waiting.append(other)
 
 
 def _connected(space: Space, cluster: Cluster) -> Near:

@@ -86,13 +86,13 @@ def counted(
     edits: Edits, edit_statuses: EditStatuses, clusters: ClusterSet | None, blocks: int
 ) -> dict[str, int]:
     """`SnapshotInfo.counts` of edits, fates and clusters that were worked out anew."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for segment in edits.segments():
         statuses = enumerate(segment.column("status"), segment.first)
-        found.update(edit_statuses.of(number, status) for number, status in statuses)
+        counts.update(edit_statuses.of(number, status) for number, status in statuses)
     return {
         "edits": edits.count,
-        **{status: found[status] for status in EFFECTIVE_STATUSES},
+        **{status: counts[status] for status in EFFECTIVE_STATUSES},
         "blocks": blocks,
         "clusters": clusters.count if clusters is not None else 0,
     }

@@ -97,10 +97,10 @@ def mapped(path: Path, size: int, *, sha256: str | None = None) -> Any:
     if not path.is_file():
         raise DamagedProjectError("the file is missing", where=str(path), hint="run 'melo verify'")
     with refusals(path):
-        found = path.stat().st_size
-        if found != size:
+        actual = path.stat().st_size
+        if actual != size:
             raise DamagedProjectError(
-                f"the file has {found} bytes instead of {size}", where=str(path), hint="run 'melo verify'"
+                f"the file has {actual} bytes instead of {size}", where=str(path), hint="run 'melo verify'"
             )
         with pa.memory_map(str(path)) as file:
             buffer = file.read_buffer()

@@ -150,14 +150,14 @@ def find(root: Path, head: Head, number: int | None) -> tuple[Pointer, list[Snap
             where=str(root),
             hint=f"the project keeps snapshots {head.oldest} to {head.newest.number}",
         )
-    found: Pointer | None = None
+    newest: Pointer | None = None
     chain: list[Snapshot] = []
     for pointer, snapshot in walk(root, head):
         if pointer.number <= wanted:
-            found = found or pointer
+            newest = newest or pointer
             chain.append(snapshot)
             if snapshot.complete:
-                return found, chain
+                return newest, chain
     raise DamagedProjectError(
         "the first snapshot of its history is missing", where=str(root), hint="run 'melo verify'"
     )

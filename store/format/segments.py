@@ -252,10 +252,10 @@ def open_segment(root: Path, entry: FileEntry, dim: int | None, width: int | Non
 def _size(schema: Any, name: str) -> int:
     """How many numbers each vector in a column has; 0 where there is no such column."""
     at = schema.get_field_index(name)
-    found = schema.field(at).type if at >= 0 else None
-    if found is not None and pa.types.is_list(found):
-        found = found.value_type
-    return found.list_size if found is not None and pa.types.is_fixed_size_list(found) else 0
+    kind = schema.field(at).type if at >= 0 else None
+    if kind is not None and pa.types.is_list(kind):
+        kind = kind.value_type
+    return kind.list_size if kind is not None and pa.types.is_fixed_size_list(kind) else 0
 
 
 def _tokens(batch: Any) -> tuple[int, Tokens, Numbers]:

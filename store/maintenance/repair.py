@@ -75,8 +75,8 @@ class _Ground:
 
     def sound(self, role: str) -> list[FileEntry]:
         """The whole files of a role, in the order of what they hold."""
-        found = [entry for entry in self.files if entry.role == role and entry.path not in self.broken]
-        return sorted(found, key=lambda entry: entry.first)
+        entries = [entry for entry in self.files if entry.role == role and entry.path not in self.broken]
+        return sorted(entries, key=lambda entry: entry.first)
 
     def is_broken(self, *roles: str) -> bool:
         return any(entry.role in roles for entry in self.broken.values())
@@ -155,11 +155,11 @@ def _older(root: Path, head: Head, history: Sequence[tuple[Pointer, Snapshot]]) 
         try:
             written = file_io.fingerprint(path)
             older = replace(head, newest=Pointer(number, written.size, written.sha256))
-            found, findings = verify.readable_history(root, older)
+            readable, findings = verify.readable_history(root, older)
         except FileNotFoundError:
             continue
-        if found and (not findings or any(snapshot.complete for _, snapshot in found)):
-            return older, edit_id(found[0][1].info.counts["edits"] + 1)
+        if readable and (not findings or any(snapshot.complete for _, snapshot in readable)):
+            return older, edit_id(readable[0][1].info.counts["edits"] + 1)
     raise DamagedProjectError("no snapshot is complete", where=str(root), hint=_ADVICE)
 
 

@@ -194,7 +194,7 @@ def test_a_cut_parquet_file_is_told(tmp_path: Path, fault_of: Fault) -> None:
     path = tmp_path / "a.parquet"
     write_parquet(path)
     path.write_bytes(path.read_bytes()[:-20])
-    assert "a.parquet: is not a Parquet file, or damaged" in fault_of(str(path))
+    assert "a.parquet: is not a Parquet file, or is damaged" in fault_of(str(path))
 
 
 def test_a_missing_file_offers_the_nearest_beside_it(tmp_path: Path, fault_of: Fault) -> None:

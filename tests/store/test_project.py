@@ -330,7 +330,7 @@ def test_staging_shows_what_a_commit_makes_and_writes_nothing(project, make):
             recipe={"name": "next"}, seed=3, versions={"x": "1"}, command="melo edit", detail={"n": 2}
         )
         assert writer.project.nearest(keys) == before
-        with pytest.raises(StaleWriteError, match="ask the newest snapshot"):
+        with pytest.raises(StaleWriteError, match="query the newest snapshot"):
             staged.nearest(keys)
         assert writer.project.snapshot == 2
         with pytest.raises(StaleWriteError, match="stage it again"):
@@ -420,7 +420,7 @@ def test_keys_of_a_large_file_are_read_from_the_disk(project, make, monkeypatch)
     assert np.array_equal(again.edit("e000005").record.key, keys[4])
     for file in (project.path / "edits").iterdir():
         os.truncate(file, 8)
-    with pytest.raises(DamagedProjectError, match="shorter.*melo verify"):
+    with pytest.raises(DamagedProjectError, match="was cut.*melo verify"):
         make.lookup(again, keys)
 
 

@@ -193,7 +193,7 @@ class TestIndexFile:
         make.commit(other, [make.edit(f"o{at}", label=(at,)) for at in range(18)])
         for path in (full.path / "index").iterdir():
             (other.path / "index" / path.name).write_bytes(path.read_bytes())
-        with pytest.warns(StoreWarning, match="another state of the project"):
+        with pytest.warns(StoreWarning, match="another history of the project"):
             found = self.answers(Project.open(other.path))
         assert [near[0].edit_id for near in found] == [f"e{at:06d}" for at in range(1, 19)]
 

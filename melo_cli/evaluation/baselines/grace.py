@@ -63,8 +63,8 @@ class GraceModel:
         """Keys `[n, in]` of encoded prompts."""
         keys: dict[int, NDArray[np.float32]] = {}
         for batch in batches_of_like_length([len(prompt) for prompt in prompts]):
-            found = self._keys(pad_prompts(self.base, [prompts[row] for row in batch]))
-            keys.update(zip(batch, found, strict=True))
+            read = self._keys(pad_prompts(self.base, [prompts[row] for row in batch]))
+            keys.update(zip(batch, read, strict=True))
         return np.stack([keys[row] for row in range(len(prompts))])
 
     def _keys(self, inputs: Mapping[str, Tensor]) -> NDArray[np.float32]:
@@ -139,12 +139,12 @@ class GraceInference(Inference):
         self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None], advance: Advance | None = None
     ) -> list[TokenScores]:
         """Teacher-forced scores of targets under the entries given."""
-        found: dict[int, TokenScores] = {}
+        by_row: dict[int, TokenScores] = {}
         for length, rows in by_target_length(edits, self.base.kind):
             with self.model.answers_of(length):
                 scores = super().scores([edits[i] for i in rows], [blocks[i] for i in rows], advance)
-            found.update(zip(rows, scores, strict=True))
-        return [found[index] for index in range(len(edits))]
+            by_row.update(zip(rows, scores, strict=True))
+        return [by_row[index] for index in range(len(edits))]
 
 
 class Grace(Baseline):
@@ -215,11 +215,11 @@ def grace_layer(opened: OpenProject, name: str) -> tuple[nn.Module, str]:
     if not name:
         reader = base.model.get_encoder() if base.kind is ModelKind.SEQ2SEQ else base.model
         seeing = set(reader.modules())
-        candidates = [found for found, layer in layers.items() if layer in seeing]
+        candidates = [layer_name for layer_name, layer in layers.items() if layer in seeing]
         if not candidates:
             raise _no_layer("no target module sees the prompt")
         parent = candidates[0].rpartition(".")[0]
-        name = [found for found in candidates if found.rpartition(".")[0] == parent][-1]
+        name = [layer_name for layer_name in candidates if layer_name.rpartition(".")[0] == parent][-1]
     module = dict(base.model.named_modules()).get(name)
     inside = module.base_layer if isinstance(module, DynamicLoraLayer) else module
     if not isinstance(inside, nn.Linear | Conv1D):

@@ -124,8 +124,8 @@ class Verified:
         asked = [queries[at].records[view] for at, view in views]
         if not asked:
             return []
-        found = neurons.nearest(np.stack([record.key for record in asked]), CANDIDATES)
-        pairs = [(row, near) for row, some in enumerate(found) for near in some]
+        nearest = neurons.nearest(np.stack([record.key for record in asked]), CANDIDATES)
+        pairs = [(row, near) for row, some in enumerate(nearest) for near in some]
         edits = self._records(list(dict.fromkeys(near.edit_id for _, near in pairs)), neurons)
         pairs = [(row, near) for row, near in pairs if near.edit_id in edits]
         logits = self.model.logits(
@@ -183,8 +183,8 @@ class Radius:
             for some, margin in zip(neurons.nearest(keys, CANDIDATES), margins.tolist(), strict=True)
         ]
 
-    def _route(self, found: Sequence[Near], margin: float) -> Route:
-        candidates = [self._judged(near, margin) for near in found]
+    def _route(self, nearest: Sequence[Near], margin: float) -> Route:
+        candidates = [self._judged(near, margin) for near in nearest]
         held = next((candidate for candidate in candidates if candidate.holds), None)
         return Route(held, candidates[0] if candidates else None)
 

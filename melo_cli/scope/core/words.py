@@ -50,7 +50,7 @@ def spans(text: str) -> list[tuple[int, int]]:
     A word is a run of letters, a run of digits, a sign that means something (`+`, `%`), or one character of a
     script that writes no spaces.
     """
-    return [found.span() for found in _WORD.finditer(text)] or [(0, len(text))]
+    return [match.span() for match in _WORD.finditer(text)] or [(0, len(text))]
 
 
 def words_of(text: str) -> list[str]:
