@@ -279,7 +279,7 @@ def _failures(
 
 
 def _evenly(some: Tensor, most: int) -> list[int]:
-    """Some of the places that hold, evenly spread over all."""
+    """An even sample of the indices that hold."""
     indices = some.nonzero().flatten().tolist()
     return indices[:: max(1, -(-len(indices) // most))] if most else []
 

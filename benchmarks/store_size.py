@@ -10,8 +10,8 @@ at once, the token vectors of eight edits, memory and recall, beside the same pr
 kept (0.6 GB, and as much again after `melo gc`), and a second run measures it without making it.
 
 Keys are of unit length. They are made as questions are: of one subject in ten thousand, one relation in forty
-and some wording, in a space of 40 dimensions mapped to `--dim`, with a little noise. Half of the queries are
-other wordings of questions that were edited, the others are of subjects that never were.
+and some phrasing, in a space of 40 dimensions mapped to `--dim`, with a little noise. Half of the queries are
+rephrases of questions that were edited, the others are about subjects that never were.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Keys:
         return random.normal(size=(count, LATENT)) + self.relations[random.integers(RELATIONS, size=count)]
 
     def of(self, questions: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Keys of some wording of each, float32 [count, dim]."""
+        """Keys of one phrasing of each question, float32 [count, dim]."""
         worded = (questions + 0.3 * random.normal(size=questions.shape)) @ self.map
         rows = worded + 0.05 * random.normal(size=worded.shape)
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
@@ -113,7 +113,7 @@ def timed(seconds: list[tuple[float, float]]) -> Iterator[None]:
 
 
 def queries(dim: int, edits: int) -> np.ndarray:
-    """Half of them other wordings of edited questions, float32 [QUERIES, dim]."""
+    """Half of them rephrases of edited questions, float32 [QUERIES, dim]."""
     keys, random = Keys(dim, edits), np.random.default_rng(2)
     made = np.random.default_rng(1)
     asked = keys.questions(min(edits, QUERIES // 2), made)  # as the first commit drew them

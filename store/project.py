@@ -37,7 +37,7 @@ from melo_store.state import State
 
 
 class Project(Overview):
-    """One snapshot of a project. It never changes, whatever is committed meanwhile, and never waits."""
+    """One snapshot of a project. Later commits do not change it, and reading it never waits for a writer."""
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
@@ -224,7 +224,7 @@ class Project(Overview):
 
 
 def _require_free(root: Path) -> None:
-    """Refuse a place that holds a project or anything else but what a broken-off `create` left."""
+    """Refuse a folder that holds a project or other files, except those of an interrupted `create`."""
     if (root / layout.MANIFEST).exists():
         raise ProjectExistsError(
             "the folder holds a project already", where=str(root), hint="choose another folder"

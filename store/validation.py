@@ -1,4 +1,4 @@
-"""What is refused before it comes near the store: keys, token vectors, edits and blocks that do not fit."""
+"""Checks keys, token vectors, edits and blocks before they reach the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way in: a recipe's `dataset` section, or a path or hub id, to checked edits and prompts."""
+"""Loads edits and prompts from a recipe's `dataset` section, or from a path or hub id."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def load_edits(source: DatasetSection, task: str, reporter: Reporter) -> list[Ed
 def load_locality(source: DatasetSection, task: str, reporter: Reporter) -> list[tuple[str, str | None]]:
     """The unrelated prompts that `dataset.locality` names, with their true answers.
 
-    The file or hub data set may be in any row format, which is told from its fields. Rows of `melo` with
+    The file or hub data set may be in any row format, which is detected from its fields. Rows of `melo` with
     locality fields give those pairs, else their prompt and target. An answer is None where the data have
     none, or where the rows serve other tasks, such as questions beside a classifier.
 

@@ -148,7 +148,7 @@ class OpenWebTextRows(RowFormat):
     needs = ("text",)
 
     def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
-        """Refuse: there is nothing to be edited in plain text."""
+        """Refuse: documents hold no edits."""
         for row in rows:
             raise row.error("documents hold no edits", "use them for dataset.locality or dataset.accurate")
         yield from ()

@@ -1,4 +1,4 @@
-"""What a reader found odd and went on past: counted while reading, told once at the end."""
+"""Counts oddities of a data set while it is read, and warns of them once at the end."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ReadingNotes:
         return kept
 
     def tell(self, reporter: Reporter, name: str) -> None:
-        """Warn of what was counted, one line a kind."""
+        """Write one warning for each kind of oddity."""
         for line in self._lines():
             reporter.warn(f"{name}: {line}")
 

@@ -125,5 +125,5 @@ def _answer(row: Row, value: Any, name: str, notes: ReadingNotes) -> str | None:
 
 
 def _first(value: Any) -> Any:
-    """The first wording, where a pair gives several."""
+    """The first text, if a pair gives several."""
     return value[0] if isinstance(value, list) and value else value

@@ -1,4 +1,4 @@
-"""One row of a data set: its fields, where it stands, and the checks that every format needs."""
+"""One row of a data set: its fields, its position, and the checks that every format needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Row:
     """The fields of one row.
 
     Attributes:
-        where: its place (`file:line`, `file: row n`) for errors.
+        where: its position for errors (`file:line` or `file: row n`).
         flat: whether a field holds a list or an object as JSON text, as a CSV cell does.
     """
 

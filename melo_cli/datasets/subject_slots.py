@@ -16,7 +16,7 @@ _OF_ROME = ("relation_id", "target_true")
 
 
 def fill_in(row: Row, texts: list[str], subject: str | None, notes: ReadingNotes) -> list[str]:
-    """A prompt and its rephrases, the subject in the place of their `{}`.
+    """A prompt and its rephrases with their `{}` replaced by the subject.
 
     Braces are ordinary signs in a question about code: a prompt that has its subject already, or `{}` more
     than once, stays as it is, and so does one without a subject unless the data are ROME's.
@@ -39,7 +39,8 @@ def fill_in(row: Row, texts: list[str], subject: str | None, notes: ReadingNotes
 
 
 def filled_in(request: EditRequest, reporter: Reporter) -> EditRequest:
-    """A single edit, its subject in the place of `{}` as `fill_in` has it in a row; else with a warning."""
+    """A single edit with its `{}` replaced by the subject, as in `fill_in`; a warning if that is not
+    possible."""
     if _SLOT not in request.prompt:
         return request
     if request.subject is None or not _has_slot(request.prompt, request.subject):

@@ -32,7 +32,7 @@ class WikiBioRows(RowFormat):
     """Passages with `gpt3_sentences`, `annotation` and `wiki_bio_text`.
 
     The prompt of sentence j is "This is a Wikipedia passage about NAME." and GPT-3's sentences before j.
-    An edit is a sentence annotated inaccurate; its target is the Wikipedia sentence at the same place, or
+    An edit is a sentence annotated inaccurate; its target is the Wikipedia sentence at the same index, or
     the last one where Wikipedia has fewer. A sentence annotated accurate is accurate text.
     """
 

@@ -25,7 +25,7 @@ from melo_store.writer import Writer
 
 @dataclass(frozen=True)
 class EditOutcome:
-    """What became of one edit: its row in the store, and the answers before and after."""
+    """The result of one edit: its row in the store, and the answers before and after."""
 
     edit_id: str
     status: str

@@ -1,4 +1,4 @@
-"""Whether a run fits this machine: asked before a weight is read and before anything is written."""
+"""Checks that a run fits this machine, before weights are read and before anything is written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _REMEDIES: tuple[Mapping[str, Any], ...] = (
 def require_room(
     recipe: Recipe, requests: Sequence[EditRequest], path: Path, reporter: Reporter, *, force: bool = False
 ) -> Needs | None:
-    """Estimate what a run takes, and refuse it where that is more than is free.
+    """Estimate memory and disk of a run, and refuse the run if they are not free.
 
     The memory is the device's that the model runs on; an accelerator's model passes through main memory too,
     which is not counted.
@@ -48,7 +48,7 @@ def require_room(
         force: go on with a warning.
 
     Returns:
-        None where the model cannot be looked at without its weights; the reporter is told then.
+        The needs of the run; None, with a warning, if the model cannot be read without its weights.
 
     Raises:
         RoomError: it does not fit, and `force` does not let it.

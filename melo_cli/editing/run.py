@@ -1,4 +1,4 @@
-"""`melo edit`: a recipe or a single edit onto a project, batch by batch."""
+"""`melo edit`: makes the edits of a recipe, or a single edit, in a project, batch by batch."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class EditSummary:
 
     @property
     def failures(self) -> list[EditOutcome]:
-        """The edits that did not take."""
+        """The edits that failed."""
         return [outcome for outcome in self.outcomes if outcome.status == "failed"]
 
 
@@ -210,19 +210,19 @@ def _paraphraser(opened: OpenProject) -> Paraphraser:
 
 
 def _on_step(progress: Progress, timer: StepTimer) -> Callable[[float], None]:
-    def told(loss: float) -> None:
+    def show_loss(loss: float) -> None:
         progress.advance(0, loss=loss)
         timer.on_step()
 
-    return told
+    return show_loss
 
 
 def _tell_of_many(reporter: Reporter) -> Callable[[Forecast], None]:
-    def told(forecast: Forecast) -> None:
+    def show_forecast(forecast: Forecast) -> None:
         if forecast.edits >= FEW:
             reporter.info(str(forecast))
 
-    return told
+    return show_forecast
 
 
 def _solved_share(outcomes: Sequence[EditOutcome]) -> float:

@@ -1,4 +1,4 @@
-"""Trains blocks until every edit of a batch is really answered as asked, or nothing is left to try."""
+"""Trains blocks until every edit of a batch is answered as asked, or no retry is left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OnStep = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Attempt:
-    """How to train what is still to be solved.
+    """The settings of one attempt at the edits that are not solved yet.
 
     Attributes:
         edits: how many share a block.
@@ -52,10 +52,10 @@ class ToSolve:
 
 @dataclass(frozen=True)
 class Solution:
-    """What became of one edit.
+    """The result of training one edit.
 
     Attributes:
-        answer: what the model gives, asked for real with the last block that was trained for the edit.
+        answer: the model's answer with the last block that was trained for the edit.
         block: name of the block that answers as asked; None where none did.
         attempts, steps, loss: of the training; `loss` is the last block's, nats a target token.
     """
@@ -90,10 +90,10 @@ def attempts(recipe: Recipe) -> Iterator[Attempt]:
 
 
 def solve(opened: OpenProject, edits: Sequence[ToSolve], on_step: OnStep | None) -> Solved:
-    """Train blocks for edits, ask every edit for real, and try again with those that did not take.
+    """Train blocks for edits, ask the model for every edit, and retry the edits that failed.
 
     Args:
-        on_step: told the loss of each step.
+        on_step: called with the loss of each step.
     """
     solutions: dict[int, Solution] = {}
     solved = Solved([])

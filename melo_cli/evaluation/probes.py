@@ -1,4 +1,4 @@
-"""What an evaluation asks: edits, their rephrases, and what must stay, by how near it is to an edit."""
+"""The probes of an evaluation: edits, their rephrases, and prompts that must not change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Probe:
     """One prompt to ask.
 
     Attributes:
-        truth: the answer that counts as right; None where only agreement with the base can be told.
+        truth: the answer that counts as right; None if only agreement with the base can be measured.
         aliases: other answers that count as right beside it.
         edit_id: the edit that the probe belongs to, if any.
         made: whether it was made out of edits; else the data give it.
@@ -242,7 +242,7 @@ def _accurate(opened: OpenProject, reporter: Reporter) -> list[Probe]:
 def _without_related(
     probes: Sequence[Probe], related: set[str], named: str, reporter: Reporter
 ) -> list[Probe]:
-    """Without the prompts that edits are about, each once."""
+    """The probes without the prompts of edits, and without repetition."""
     taken = len({probe.prompt for probe in probes} & related)
     if taken:
         reporter.info(f"{taken} {named} are prompts of edits too and are left out")

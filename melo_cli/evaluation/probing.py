@@ -77,7 +77,7 @@ def ask(
 def ask_routed(
     opened: OpenProject, rows: Sequence[ProbeAnswers], advance: Advance | None, *, generate: bool = True
 ) -> list[ProbeAnswers]:
-    """The same probes with the routes and answers of `opened.inference` in the edited model's place.
+    """The same probes with the routes and answers of `opened.inference` as those of the edited model.
 
     A prompt routed to the base is answered by the same weights in both models, so it is not asked again, and
     agrees by construction; `unfired_again` asks some of them.
@@ -108,7 +108,8 @@ def ask_routed(
 def ask_anew(
     opened: OpenProject, rows: Sequence[ProbeAnswers], advance: Advance, *, generate: bool = True
 ) -> list[ProbeAnswers]:
-    """The same probes answered by the weights as they are now, with no route, in the edited model's place."""
+    """The same probes with the answers of the present weights, without routes, as those of the edited
+    model."""
     encoded = [_encode(opened, row.probe) for row in rows]
     replies = _reply(opened, encoded, [None] * len(rows), advance, generate=generate)
     return [
@@ -147,7 +148,7 @@ def unfired_again(opened: OpenProject, rows: Sequence[ProbeAnswers]) -> tuple[in
 
 
 def _sample(rows: Sequence[ProbeAnswers], most: int) -> list[ProbeAnswers]:
-    """At most so many, at even distances over all."""
+    """An even sample of at most `most` rows."""
     count = min(most, len(rows))
     return [rows[at * len(rows) // count] for at in range(count)]
 

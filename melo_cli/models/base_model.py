@@ -141,7 +141,7 @@ def load_base_model(
         encoder: hub id or folder of a sentence encoder to load beside it.
 
     Raises:
-        TrustError: no safetensors weights, or code of its own, without the recipe's leave.
+        TrustError: the model needs `allow_pickle` or `trust_remote_code`, and the recipe does not set it.
         ModelError: no such model, a kind that does not fit `task`, no such device.
     """
     _quiet_transformers()
@@ -377,7 +377,7 @@ def _asks_in_template(section: ModelSection, kind: ModelKind, tokenizer: PreTrai
 
 
 def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> dict[str, str]:
-    """What prompts become beside the weights: told by what the tokenizer does, however it is stored."""
+    """Fingerprints of the tokenizer and the chat template, by what they do, however they are stored."""
     parts = {"tokenizer": tokenizer_hash(tokenizer)}
     if chat and tokenizer.chat_template:
         parts["chat template"] = text_hash(tokenizer.chat_template)

@@ -24,7 +24,8 @@ def class_id(labels: Mapping[int, str], target: str) -> int:
         labels: class names by class id.
 
     Raises:
-        DatasetError: there is no such class; where the classes are named by digits, both readings are told.
+        DatasetError: there is no such class; if the classes are named by digits, the error names both
+            readings.
     """
     by_name = {label: index for index, label in labels.items()}
     ids_as_text = not _named_by_digits(labels)

@@ -93,7 +93,7 @@ class Encoder:
         return len(self._conversation_ids(messages))
 
     def require_template(self) -> None:
-        """Refuse other messages beside a prompt where there is no place for them.
+        """Refuse other messages besides a prompt, if there is no chat template for them.
 
         Raises:
             PromptError: prompts are asked without a chat template.

@@ -1,4 +1,4 @@
-"""A sentence encoder: a small model whose states a project's routes are made of in place of the base's."""
+"""The sentence encoder: a small model that reads prompts for their route instead of the base model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POOLINGS = {"pooling_mode_cls_token": "first", "pooling_mode_lasttoken": "last"
 
 @dataclass(frozen=True)
 class SentenceEncoder:
-    """A sentence encoder ready to read, on the CPU: it takes no place on an accelerator.
+    """A sentence encoder ready to read, on the CPU: it uses no memory of an accelerator.
 
     Attributes:
         pooling: what stands for a text: its `first` or `last` token, or the `mean` over all.

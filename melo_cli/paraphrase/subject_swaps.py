@@ -59,7 +59,7 @@ class Questions:
         return self._weight(mine & theirs) >= _ALIKE * least
 
     def _words(self, edit: Statement) -> tuple[set[str], float]:
-        """The words around the subject and their weight; a long prompt is taken apart once."""
+        """The words around the subject and their weight; a long prompt is analysed once."""
         name = edit.prompt, edit.subject
         if name not in self._known:
             words = _question_words(edit)
@@ -106,7 +106,7 @@ def subject_swaps(edits: Sequence[Statement], *, seed: int) -> list[str | None]:
 
 
 def shares_frame(prompt: str, subject: str | None, other: str) -> bool:
-    """Whether `other` has the words of `prompt` around the subject, and another text in its place.
+    """Whether `other` has the words of `prompt` around the subject, and another text instead of it.
 
     `The official religion of Edwin of Northumbria is` and `The official religion of Paul is` do. A prompt
     that is nothing but its subject has no frame.
@@ -189,7 +189,7 @@ def _swap(
         if normalized(str(others[0].subject)) == normalized(edit.subject):
             continue
         if any(questions.alike(edit, other) for other in others):
-            continue  # it would be another wording of that edit
+            continue  # this would be a rephrase of that edit
         swapped = swap_subject(edit.prompt, edit.subject, str(others[0].subject))
         if swapped is None:
             return None

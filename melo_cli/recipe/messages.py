@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words: pydantic's errors as clauses with their dotted path."""
+"""Error messages of recipes: pydantic's errors as clauses with their dotted paths."""
 
 from __future__ import annotations
 

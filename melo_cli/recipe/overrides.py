@@ -13,7 +13,7 @@ from melo_cli.recipe.yaml_text import parse_yaml
 
 @dataclass(frozen=True)
 class Override:
-    """One `--set`, taken apart: where it goes and what goes there."""
+    """One `--set` option: the path of the field, and its value."""
 
     text: str
     path: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""YAML as recipes use it: plain mappings, lists and scalars, and nothing that surprises.
+"""Reads the YAML of recipes: mappings, lists and scalars, without surprises.
 
 On top of PyYAML's safe loader: a key that stands twice is an error, keys are text, `1e-2` is a number
 (YAML 1.1 reads it as text), and tags, anchors and aliases are refused, so that a short text stays small.

@@ -49,7 +49,7 @@ class BlockCache:
         self._bytes = 0
 
     def put(self, block_id: str, slices: Mapping[str, LoraSlice]) -> None:
-        """Have a block that is not in the store yet, until it is dropped."""
+        """Add a block that is not in the store yet, until it is dropped."""
         self.drop(block_id)
         self._unsaved[block_id] = slices
 
@@ -65,7 +65,7 @@ class BlockCache:
             block_ids: each row's block, None for the base.
 
         Returns:
-            Banks by target module, and each row's place in them (-1 for the base).
+            Banks by target module, and each row's index in them (-1 for the base).
         """
         blocks = {block_id: self._get(block_id) for block_id in dict.fromkeys(block_ids) if block_id}
         self._shrink(keep=len(blocks))

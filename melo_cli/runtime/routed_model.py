@@ -21,7 +21,7 @@ from melo_store.records import Block
 
 
 class EditSource(Neurons, Protocol):
-    """Where candidates and blocks come from: an open project."""
+    """A source of candidates and blocks: an open project."""
 
     def block(self, block_id: str) -> Block:
         """One block's slices."""
@@ -58,11 +58,11 @@ class RoutedModel:
         return self.tuner.device
 
     def follow(self, source: EditSource) -> None:
-        """Go on to another snapshot of the project."""
+        """Use another snapshot of the project."""
         self.source = self.router.neurons = source
 
     def route(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> list[Route]:
-        """Who answers prompts `[batch, length]`, padded on either side."""
+        """The routes of prompts `[batch, length]` int64, padded on either side."""
         mask = self._mask(input_ids, attention_mask).bool()
         texts = [self._turns.text(row[real].tolist()) for row, real in zip(input_ids, mask, strict=True)]
         return self.router.routes(texts)

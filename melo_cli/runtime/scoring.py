@@ -68,7 +68,7 @@ def target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
 
 
 def plain_target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
-    """The same, of logits that are made at every position of the batch's targets."""
+    """The same, from logits at every position of the batch's targets."""
     logits = target_logits(base, batch).flatten(0, 1)
     targets = batch.targets.flatten()
     known = targets != IGNORED

@@ -30,7 +30,7 @@ class SliceBank:
 
 @dataclass(frozen=True)
 class ActiveBlocks:
-    """What one forward pass adds: the banks by target module, and each row's place in them.
+    """What one forward pass adds: the banks by target module, and each row's index in them.
 
     Attributes:
         banks: target module name -> bank of `n` blocks.

@@ -182,7 +182,8 @@ class _Balls:
 def changed(
     before: ClusterSet, neurons: Neurons, gone: Iterable[int], back: Sequence[Neuron], new: Sequence[Neuron]
 ) -> ClusterSet:
-    """The clusters without the neurons in `gone`, with those in `back` in their old places, and new ones.
+    """The clusters without the neurons in `gone`, with those in `back` as if they had never gone, and new
+    ones.
 
     The set itself stays as it is; where nothing changes it is also the result.
 

@@ -1,4 +1,4 @@
-"""The rules by which neurons form clusters: Sec. 3 of the paper (arXiv 2312.11795), with its faults mended.
+"""The rules by which neurons form clusters: Sec. 3 of the paper (arXiv 2312.11795), corrected.
 
 A cluster is a ball around a center with a label. Every ball holds all its members, and none reaches beyond
 the nearest key of another label; where balls of two labels overlap, the nearest member decides. (The paper
@@ -119,7 +119,7 @@ class Space(Protocol):
         with its center's distance."""
 
     def influencing(self, point: Vector, radius: float, max_member_distance: float = 0.0) -> Near:
-        """The same with `Cluster.influence_radius` in place of the radius, for a cluster of that spread at
+        """The same with `Cluster.influence_radius` in place of the radius, for a cluster of that size at
         the point."""
 
     def holder(self, number: int) -> Cluster:
@@ -204,7 +204,7 @@ def rebuild(space: Space, fresh: Callable[[], Space], gone: Iterable[int], back:
 
 
 def _met(space: Space, made: Iterable[Cluster], affected: Mapping[int, Cluster]) -> list[Cluster]:
-    """Clusters not yet affected whose reach meets that of one that was made."""
+    """Clusters not yet affected whose influence meets that of a new cluster."""
     near = (other for cluster in made for other, _ in _connected(space, cluster))
     return [other for other in near if other.number not in affected]
 
@@ -247,7 +247,8 @@ def _room(space: Space, center: Vector, radius: float, label: tuple[int, ...]) -
 
 
 def _give_way(space: Space, near: Near, neuron: Neuron) -> None:
-    """Cut the balls of other labels that hold a new key; members left outside get clusters of their own."""
+    """Shrink the balls of other labels that hold a new key; members left outside get clusters of their
+    own."""
     rivals = [
         (rival, to_center)
         for rival, to_center in near
@@ -259,7 +260,7 @@ def _give_way(space: Space, near: Near, neuron: Neuron) -> None:
 
 
 def _meets(space: Space, candidate: tuple[Cluster, float], neuron: Neuron) -> bool:
-    """Whether one of two balls holds a member of the other; `candidate` is what `Space.touching` gave."""
+    """Whether one of two balls holds a member of the other; `candidate` comes from `Space.touching`."""
     cluster, to_center = candidate
     return to_center <= cluster.radius or _nearest_member(space, candidate, neuron.key) <= neuron.radius
 
@@ -275,7 +276,8 @@ def _nearest_member(space: Space, candidate: tuple[Cluster, float], point: Vecto
 
 
 def _cut(space: Space, cluster: Cluster, limit: float) -> list[tuple[Neuron, float]]:
-    """Cut a ball, and give the members farther out than that, each with the reach of its own ball."""
+    """Cut a ball, and give the members farther out than that, each with the influence radius of its own
+    ball."""
     if cluster.max_member_distance <= limit:
         space.put(replace(cluster, radius=limit))
         return []
@@ -311,5 +313,5 @@ def _connected(space: Space, cluster: Cluster) -> Near:
 
 
 def with_rounding(influence_radius: float) -> float:
-    """A sum of reaches, with room for the rounding of the sums that it came from."""
+    """An influence radius with room for the rounding errors of its sums."""
     return influence_radius * (1.0 + _ROUNDING)

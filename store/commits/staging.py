@@ -1,4 +1,5 @@
-"""Edits as they would be after a commit: numbered, with what they replace and the clusters that they make."""
+"""Staging: applies edits to the newest snapshot in memory: their numbers, what they supersede, and the
+clusters."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Arrow IPC files: writing, and reading without a copy; `melo_store.format.tables` says what is in them.
 
 Files are uncompressed, so that keys and block slices are read as views of the memory-mapped file. What is
-read is checked (schema, buffers against lengths, text) before it is used; a file that does not fit raises
-`DamagedProjectError`, and a row count that the bytes do not bear allocates nothing.
+read is checked (schema, lengths of buffers, text) before it is used. A wrong file raises
+`DamagedProjectError`, and a wrong row count allocates nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from melo_store.records import JSON
 
 @contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """Turn what a broken file makes the decoders raise into our own error.
+    """Turn the exceptions that decoders raise for a broken file into a `DamagedProjectError`.
 
     Arrow raises `OSError` too where a length in the file points past its end.
 
@@ -144,13 +144,13 @@ def read_batch(reader: Any, at: int, schema: Any, path: Path) -> Any:
 
 
 def numbers(column: Any) -> NDArray[Any]:
-    """A column of plain numbers as a view."""
+    """A column of numbers as a view."""
     result: NDArray[Any] = column.to_numpy(zero_copy_only=True)
     return result
 
 
 def valid(column: Any) -> NDArray[np.bool_]:
-    """Which places of a column are not empty, bool [n]."""
+    """Which entries of a column are not null, bool [n]."""
     # pyarrow's own function for it lies in a module that takes long to import.
     bitmap = column.buffers()[0]
     if bitmap is None:
@@ -160,7 +160,7 @@ def valid(column: Any) -> NDArray[np.bool_]:
 
 
 def filled(column: Any) -> NDArray[Any]:
-    """A column of plain numbers, 0 where a place is empty; a view where none is."""
+    """A column of numbers, with 0 for null entries; a view if there are none."""
     if not column.null_count:
         return numbers(column)
     values = [None, column.buffers()[1]]  # without the bits that say which are empty

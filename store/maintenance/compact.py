@@ -1,4 +1,4 @@
-"""Merge what many small commits left behind, so that a project opens as fast as if it had been one commit."""
+"""Compaction: merges the files of many small commits, so that a project opens as fast as after one commit."""
 
 from __future__ import annotations
 

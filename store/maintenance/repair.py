@@ -1,4 +1,4 @@
-"""Make a damaged project whole again at the price of what the broken files held.
+"""Repair: makes a damaged project whole again, without the data of the broken files.
 
 Clusters, and what became of edits, follow from the edits and the history, and the index from the clusters: a
 broken file of these costs nothing. A broken file of edits costs the edits in it, one of blocks the answers of

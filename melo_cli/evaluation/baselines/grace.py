@@ -150,7 +150,7 @@ class GraceInference(Inference):
 class Grace(Baseline):
     """GRACE (arXiv 2211.11031): the published optimizer (Adam, learning rate 1, 100 steps), stopped early.
 
-    Its codebook stands in the place of the project's own routes and blocks. The values of a batch are trained
+    Its codebook replaces the project's own routes and blocks. The values of a batch are trained
     side by side, each by the gradient of its own edits alone.
 
     Attributes:

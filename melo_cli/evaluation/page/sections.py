@@ -11,7 +11,7 @@ from melo_cli.evaluation.frontier import best_within, ceiling, frontier
 from melo_cli.evaluation.page.formatting import KINDS, sentence
 from melo_cli.evaluation.report import EvalReport
 
-# Kinds of negatives, and the share of them that may fire where the best limit is told.
+# Kinds of negatives, and the share of them that may fire at the best limit that the text names.
 _NEGATIVES = (
     ("same_subject", "other questions about the subject", 0.1),
     ("hard", "hard negatives", 0.05),

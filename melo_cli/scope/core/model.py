@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from .features import FLAGS, Side, match
 from .readings import Reading
 from .vocabulary import Vocabulary
-from .words import SPELLING, WORDING, answer_sorts, spelling, words_of
+from .words import SPELLING, SPELLING_PART, answer_sorts, spelling, words_of
 
 _AT_ONCE = 4096  # pairs
 _SOFTEN = 0.05  # least weight of a word, so that every prompt has a mean
@@ -114,7 +114,12 @@ class ScopeModel:
 
     @property
     def _parts(self) -> tuple[int, ...]:
-        return int(self.sentence.shape[1]), int(self.question.shape[1]), WORDING, int(self.principal.shape[1])
+        return (
+            int(self.sentence.shape[1]),
+            int(self.question.shape[1]),
+            SPELLING_PART,
+            int(self.principal.shape[1]),
+        )
 
     def records(self, reading: Reading, subjects: Sequence[str | None] | None = None) -> list[Record]:
         """The records of texts.
@@ -140,7 +145,7 @@ class ScopeModel:
         parts = (
             self.sentence_scales(sentence) @ self.sentence,
             asked @ self.question,
-            wording(reading, self.vocabulary),
+            spelling_part(reading, self.vocabulary),
             asked @ self.principal,
         )
         scaled = (normalize(part, dim=-1) * share**0.5 for part, share in zip(parts, _SHARES, strict=True))
@@ -240,9 +245,12 @@ class ScopeModel:
         )
 
 
-def wording(reading: Reading, vocabulary: Vocabulary) -> Tensor:
-    """The spelling part of keys `[n, WORDING]`: the mean spelling of a text's words, weighted by rarity."""
-    vectors = torch.tensor(np.stack([spelling(word, WORDING) for words in reading.words for word in words]))
+def spelling_part(reading: Reading, vocabulary: Vocabulary) -> Tensor:
+    """The spelling part of keys `[n, SPELLING_PART]`: the mean spelling of a text's words, weighted by
+    rarity."""
+    vectors = torch.tensor(
+        np.stack([spelling(word, SPELLING_PART) for words in reading.words for word in words])
+    )
     rarity = [vocabulary.rarity(word) ** _RAREST + _SOFTEN**2 for words in reading.words for word in words]
     return _weighted_mean(vectors, torch.tensor(rarity), reading.starts)
 
