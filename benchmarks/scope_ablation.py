@@ -312,7 +312,7 @@ def _own_rows(recipe: Recipe, edits: Sequence[dict[str, Any]], learnt: Learnt, r
         unrelated_share=0.0,
         most=recipe.calibration.max_edits,
         seed=recipe.seed,
-        apart_from=requests_of(edits),
+        excluded=requests_of(edits),
     )
     asks = what_they_ask(calibration_data.calibration_edits, learnt.model, reader)
     return OwnRows(calibration_data, other_questions(calibration_data.calibration_edits, asks, recipe.seed))

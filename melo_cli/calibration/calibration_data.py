@@ -74,7 +74,7 @@ def collect_calibration_data(
     unrelated_share: float,
     most: int,
     seed: int,
-    apart_from: Sequence[EditRequest] = (),
+    excluded: Sequence[EditRequest] = (),
 ) -> CalibrationData:
     """Take calibration's share of the edits and of the unrelated prompts.
 
@@ -89,10 +89,10 @@ def collect_calibration_data(
         unrelated_share: share of `unrelated` to draw.
         most: largest number of calibration edits.
         seed: seed of the draw.
-        apart_from: edits that evaluation will measure; calibration edits with their subjects or prompts are
+        excluded: edits that evaluation will measure; calibration edits with their subjects or prompts are
             left out.
     """
-    measured = {_group(edit) for edit in apart_from} | {normalized(edit.prompt) for edit in apart_from}
+    measured = {_group(edit) for edit in excluded} | {normalized(edit.prompt) for edit in excluded}
     chosen: dict[str, EditRequest] = {}
     for edit in edits:
         if _drawn(_group(edit), share, seed) and not {_group(edit), normalized(edit.prompt)} & measured:
@@ -109,7 +109,7 @@ def collect_calibration_data(
     others_by_text = {
         normalized(prompt): prompt for prompt in (*own, *free) if normalized(prompt) not in asked
     }
-    stored = {normalized(edit.prompt): edit for edit in apart_from or edits}
+    stored = {normalized(edit.prompt): edit for edit in excluded or edits}
     others = [edit for prompt, edit in stored.items() if prompt not in asked][:_MOST_OTHERS]
     return CalibrationData(
         calibration_edits,

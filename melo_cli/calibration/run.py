@@ -236,7 +236,7 @@ def _calibration_data(recipe: Recipe, edits: Sequence[EditRequest], reporter: Re
             unrelated_share=settings.share,
             most=settings.max_edits,
             seed=recipe.seed,
-            apart_from=edits,
+            excluded=edits,
         )
     return collect_calibration_data(
         edits,

@@ -16,7 +16,7 @@ from melo_cli.editing.fused_activations import fused_activations
 from melo_cli.editing.last_block import last_block_where_read
 from melo_cli.models.base_model import BaseModel
 from melo_cli.models.encoding import EncodedEdit
-from melo_cli.runtime.scoring import TargetBatch, plain_target_losses, target_batch, target_losses
+from melo_cli.runtime.scoring import TargetBatch, full_target_losses, target_batch, target_losses
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 
 _ROWS = 2
@@ -57,7 +57,7 @@ class Shortcuts:
 
     def losses(self, base: BaseModel, batch: TargetBatch) -> Tensor:
         """Cross-entropy `[N]` float32 of each target token, row by row, nats."""
-        return target_losses(base, batch) if self.few_logits else plain_target_losses(base, batch)
+        return target_losses(base, batch) if self.few_logits else full_target_losses(base, batch)
 
 
 _NONE = Shortcuts(fixed_part=False, last_block=False, few_logits=False)

@@ -144,7 +144,7 @@ def load_base_model(
         TrustError: the model needs `allow_pickle` or `trust_remote_code`, and the recipe does not set it.
         ModelError: no such model, a kind that does not fit `task`, no such device.
     """
-    _quiet_transformers()
+    _without_transformers_warnings()
     named, folder = section, _resolve_folder(section)
     if named.gguf_file is not None:
         section = named.model_copy(
@@ -294,7 +294,7 @@ def held_dtype(section: ModelSection, stored: torch.dtype | None, device: torch.
     return torch.float32 if device.type == "cpu" and half else None
 
 
-def _quiet_transformers() -> None:
+def _without_transformers_warnings() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     for name in ("transformers", "huggingface_hub"):

@@ -60,14 +60,14 @@ def _fault(detail: ErrorDetails, path: tuple[str, ...]) -> str:
     if kind == "literal_error":
         return f"must be {_choices(path)}, found {_shown(value)}"
     if kind == "value_error":
-        return f"{context['error']}{_found_clause(value)}"
+        return f"{context['error']}{_value_clause(value)}"
     if kind == "string_type" and value is not None and not isinstance(value, dict | list):
         return f"must be text, found {_shown(value)}, so put it in quotes"
     message = _KINDS[kind].format(**context) if kind in _KINDS else detail["msg"]
     return f"{message}, found {_shown(value)}"
 
 
-def _found_clause(value: object) -> str:
+def _value_clause(value: object) -> str:
     return "" if isinstance(value, dict | BaseModel) else f", found {_shown(value)}"
 
 

@@ -67,7 +67,7 @@ def target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
     return torch.nn.functional.cross_entropy(logits.float(), batch.tokens, reduction="none")
 
 
-def plain_target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
+def full_target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
     """The same, from logits at every position of the batch's targets."""
     logits = target_logits(base, batch).flatten(0, 1)
     targets = batch.targets.flatten()

@@ -108,7 +108,7 @@ def test_a_subject_stays_on_its_side_whatever_else_the_data_hold(seed: int, shar
 
 def test_edits_to_be_measured_are_kept_apart_by_subject_and_prompt() -> None:
     edits = requests(facts(12))
-    calibration_edits = calibration_data(edits, share=1.0, apart_from=edits[:4]).calibration_edits
+    calibration_edits = calibration_data(edits, share=1.0, excluded=edits[:4]).calibration_edits
     assert {calibration_edit.subject for calibration_edit in calibration_edits} == {
         edit.subject for edit in edits[4:]
     }

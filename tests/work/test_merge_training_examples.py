@@ -33,10 +33,10 @@ def test_lookalikes_ask_of_other_subjects_or_something_else_and_are_no_edits() -
     edits = [FRANCE, PERU, DANUBE]
     drawn = random.Random(0)
     lookalikes = HardPrompts(edits, ["Chad"], ["who painted the night watch"], QuestionFrames([]), drawn)
-    apart_from = {"what is the capital of peru?", "where does the chad rise?"}
-    found = lookalikes.of(FRANCE, 40, apart_from)
+    excluded = {"what is the capital of peru?", "where does the chad rise?"}
+    found = lookalikes.of(FRANCE, 40, excluded)
     assert len(found) == len(set(found)) > 10
-    assert not apart_from & {text.casefold() for text in found}
+    assert not excluded & {text.casefold() for text in found}
     for text in found:
         # Of France the Danube's question alone, and France's question never of Peru, which is an edit too.
         assert ("France" in text) == ("rise" in text or "Where" in text or "does" in text), text

@@ -56,10 +56,10 @@ class HardPrompts:
         self._subjects = list(dict.fromkeys([*own, *(name.strip() for name in names if name.strip())]))
         self._pieces = [*self._subjects, *(text for text in words if text.strip())]
 
-    def of(self, edit: Statement, count: int, apart_from: Collection[str]) -> list[str]:
-        """Up to `count` distinct hard prompts, none of them in `apart_from` (normalized texts)."""
+    def of(self, edit: Statement, count: int, excluded: Collection[str]) -> list[str]:
+        """Up to `count` distinct hard prompts, none of them in `excluded` (normalized texts)."""
         made = (text for _ in range(_TRIES * count) if (text := self._one(edit)) is not None)
-        return _first(made, count, apart_from)
+        return _first(made, count, excluded)
 
     def _one(self, edit: Statement) -> str | None:
         if frame(edit.prompt, edit.subject) is None:
@@ -100,12 +100,12 @@ class HardPrompts:
         return " ".join([*words[: len(words) // 2], *others[len(others) // 2 :]])
 
 
-def _first(texts: Iterator[str], count: int, apart_from: Collection[str]) -> list[str]:
-    """The first `count` distinct texts that are not in `apart_from`."""
-    texts_found: dict[str, str] = {}
+def _first(texts: Iterator[str], count: int, excluded: Collection[str]) -> list[str]:
+    """The first `count` distinct texts that are not in `excluded`."""
+    distinct: dict[str, str] = {}
     for text in texts:
-        if len(texts_found) == count:
+        if len(distinct) == count:
             break
-        if text.strip() and normalized(text) not in apart_from:
-            texts_found.setdefault(normalized(text), text)
-    return list(texts_found.values())
+        if text.strip() and normalized(text) not in excluded:
+            distinct.setdefault(normalized(text), text)
+    return list(distinct.values())

@@ -129,17 +129,17 @@ def make_training_examples(
     measured = _measured(probes, taught)
     known_phrasings = [(edit, text) for edit in live for text in frames.of(edit.prompt, edit.record.subject)]
     phrased = _phrased(opened, live, known_phrasings, settings.phrasings, measured, drawn)
-    apart_from = {
+    excluded = {
         normalized(text) for text in (*(edit.prompt for edit in live), *(text for _, text in known_phrasings))
     } | measured
     answer = _as_the_base_answers if answered else _without_answers
-    far = answer(opened, _filled(texts, settings.unchanged, apart_from, drawn), reporter)
+    far = answer(opened, _filled(texts, settings.unchanged, excluded, drawn), reporter)
     names = [each.subject for each in known if each.subject] + _names(opened, far)
     hard_prompts = HardPrompts([edit.record for edit in live], names, texts, frames, drawn)
     wanted = min(max(settings.unchanged, _NEAR_EACH * len(live)), _MOST_NEAR * settings.unchanged)
     each = -(-wanted // len(live))
     each *= 1 if answered else _MORE_UNANSWERED
-    alike = [text for edit in live for text in hard_prompts.of(edit.record, each, apart_from)]
+    alike = [text for edit in live for text in hard_prompts.of(edit.record, each, excluded)]
     near = answer(opened, alike, reporter)
     prompts = [TrainingExample(opened.encoder.edit(edit.prompt, edit.target), edit.block) for edit in live]
     return TrainingExamples(prompts, phrased, near, far, taught)
@@ -201,12 +201,12 @@ def _phrased(
     ]
 
 
-def _filled(texts: Sequence[str], count: int, apart_from: Collection[str], drawn: random.Random) -> list[str]:
+def _filled(texts: Sequence[str], count: int, excluded: Collection[str], drawn: random.Random) -> list[str]:
     """Unrelated text, filled up to `count` with paraphrases of itself."""
-    kept = [text for text in dict.fromkeys(texts) if normalized(text) not in apart_from]
+    kept = [text for text in dict.fromkeys(texts) if normalized(text) not in excluded]
     each = -(-max(0, count - len(kept)) // max(1, len(kept)))
     made = (other for text in kept for other in phrasings(text, None, each, drawn))
-    return list(dict.fromkeys([*kept, *(other for other in made if normalized(other) not in apart_from)]))
+    return list(dict.fromkeys([*kept, *(other for other in made if normalized(other) not in excluded)]))
 
 
 def _names(opened: OpenProject, training_examples: Sequence[TrainingExample]) -> list[str]:
