@@ -65,8 +65,8 @@ def _difference(opened: OpenProject, alone: PeftModel, batch: TargetBatch, block
     with opened.routed.using([block] * len(batch.targets)):
         routed: Tensor = opened.routed.base.model(**batch.inputs).logits
     theirs: Tensor = alone(**batch.inputs).logits
-    plain: Tensor = routed - opened.routed.base.model(**batch.inputs).logits
-    if not plain.abs().max() > 100 * LIMIT:
+    delta: Tensor = routed - opened.routed.base.model(**batch.inputs).logits
+    if not delta.abs().max() > 100 * LIMIT:
         sys.exit(f"block {block} changes nothing: there is nothing to compare")
     return float((routed - theirs).abs().max())
 

@@ -51,12 +51,12 @@ def main() -> None:
     sys.stdout.write("| search | the right edit is nearest | among the eight | ms a key |\n")
     sys.stdout.write("| --- | --- | --- | --- |\n")
     for name, search in (("graph", index), ("exact", Matrix(numbers, stored))):
-        found = search.nearest(points, CANDIDATES)
+        result = search.nearest(points, CANDIDATES)
         started = time.perf_counter()
         for point in points[:_TIMED]:
             search.nearest(point[None], CANDIDATES)
         each = 1000 * (time.perf_counter() - started) / min(_TIMED, len(points))
-        first, among = (_recall(found.first(count), right) for count in (1, CANDIDATES))
+        first, among = (_recall(result.first(count), right) for count in (1, CANDIDATES))
         sys.stdout.write(f"| {name} | {first:.4f} | {among:.4f} | {each:.2f} |\n")
 
 

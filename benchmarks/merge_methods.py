@@ -52,9 +52,16 @@ def _run(arguments: argparse.Namespace, count: int, method: str) -> list[Any]:
     from melo_cli.runtime.projects import open_store
 
     live = [edit.edit_id for edit in open_store(arguments.project).edits() if edit.status == "live"][:count]
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as location:
         command = [sys.executable, "-m", "melo_cli", "export", "--merge", "--merge-method", method, "--json"]
-        command += ["--project", str(arguments.project), "--to", f"{place}/merged", "--edits", ",".join(live)]
+        command += [
+            "--project",
+            str(arguments.project),
+            "--to",
+            f"{location}/merged",
+            "--edits",
+            ",".join(live),
+        ]
         done, used = _waited_for([*command, *arguments.options])
     if arguments.keep is not None:
         arguments.keep.mkdir(parents=True, exist_ok=True)

@@ -36,9 +36,9 @@ def main() -> None:
         code = profile.runcall(melo, command)
     if code:
         raise SystemExit(f"melo edit exited {code}\n{out.getvalue()}")
-    found = pstats.Stats(profile)
+    stats = pstats.Stats(profile)
     # Not in its type hints: of each function (file, line, name) the calls, its own and its whole time.
-    entries, total = found.stats.items(), found.total_tt  # type: ignore[attr-defined]
+    entries, total = stats.stats.items(), stats.total_tt  # type: ignore[attr-defined]
     print(f"{total:.0f} s under the profiler\n\n| function | calls | own time, % |\n| --- | --- | --- |")  # noqa: T201
     for (file, line, name), (_, calls, own, _, _) in sorted(entries, key=lambda entry: -entry[1][2]):
         if own < _LEAST * total:
@@ -49,8 +49,8 @@ def main() -> None:
 def _named(file: str, line: int, name: str) -> str:
     if file == "~":  # built in: <built-in method torch._C._nn.linear>
         return re.sub(r"^<(built-in method|method) (.*)>$", r"\2", name).replace("|", "\\|")
-    place = re.sub(r"^.*/(site-packages|lib/python[\d.]+)/", "", file)
-    return f"{place.removeprefix(f'{Path.cwd()}/')}:{line} {name}"
+    location = re.sub(r"^.*/(site-packages|lib/python[\d.]+)/", "", file)
+    return f"{location.removeprefix(f'{Path.cwd()}/')}:{line} {name}"
 
 
 def _options() -> argparse.Namespace:

@@ -50,10 +50,10 @@ def main() -> None:
         recipe, base = prepared(asked, own, Path(folder))
         router, expected = _router(recipe, base, edits)
     started = time.perf_counter()
-    found = list(_measured(router, edits, asked.locality))
-    seconds = (time.perf_counter() - started) / max(1, len(found))
+    results = list(_measured(router, edits, asked.locality))
+    seconds = (time.perf_counter() - started) / max(1, len(results))
     kinds: dict[str, list[bool]] = defaultdict(list)
-    for kind, good in found:
+    for kind, good in results:
         kinds[kind].append(good)
     figures = {kind: {"share": sum(some) / len(some), "n": len(some)} for kind, some in kinds.items()}
     if asked.json:
@@ -103,10 +103,10 @@ def _router(
     recipe: Recipe, base: BaseModel, edits: Sequence[dict[str, Any]]
 ) -> tuple[Router, dict[str, Any]]:
     """A router over the edits, and what calibration expects of it."""
-    found = calibrate(recipe, base, requests_of(edits), SilentReporter())
-    key_map = found.key_map(recipe.seed)
+    calibration = calibrate(recipe, base, requests_of(edits), SilentReporter())
+    key_map = calibration.key_map(recipe.seed)
     arrays = {name: torch.tensor(array) for name, array in key_map.arrays.items()}
-    empty = NeuronTable([], {"keys": torch.zeros((0, found.model.key_size))})
+    empty = NeuronTable([], {"keys": torch.zeros((0, calibration.model.key_size))})
     router = verified_router(key_map.settings, arrays, reader_for(base, recipe.key.layer), empty)
     records = router.records([row["prompt"] for row in edits], [row.get("subject") for row in edits])
     starts = np.cumsum([0, *(len(record.tokens) for record in records)])
@@ -118,7 +118,7 @@ def _router(
             "token_starts": torch.tensor(starts),
         },
     )
-    return router, found.report()
+    return router, calibration.report()
 
 
 def _measured(router: Router, edits: Sequence[dict[str, Any]], locality: str) -> Iterator[tuple[str, bool]]:
@@ -135,9 +135,9 @@ def _measured(router: Router, edits: Sequence[dict[str, Any]], locality: str) ->
         # Another edit that wants the same answer to the same question is as right.
         right = _edit(route) is not None and edits[_number(route) - 1]["target"] == edits[at - 1]["target"]
         yield "rephrase", right
-    apart = [row["locality_prompt"] for row in edits if row.get("locality_prompt")]
-    apart = [text for text in dict.fromkeys(apart) if text.strip() not in prompts]
-    for route in router.routes(apart):
+    unrelated = [row["locality_prompt"] for row in edits if row.get("locality_prompt")]
+    unrelated = [text for text in dict.fromkeys(unrelated) if text.strip() not in prompts]
+    for route in router.routes(unrelated):
         yield f"{locality} left alone", _edit(route) is None
 
 

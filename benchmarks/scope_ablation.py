@@ -96,11 +96,11 @@ class Measurement:
     def right(self, edit: Tensor) -> Tensor:
         """Whether the surest edit wants the answer that a question asks for; False where it asks for none."""
         asked = self.pairs.episode.asked
-        found = [
+        ranks = [
             one.edit is not None and self.targets[one.edit] == self.targets[at]
             for one, at in zip(asked, edit.tolist(), strict=True)
         ]
-        return torch.tensor(found)
+        return torch.tensor(ranks)
 
     @property
     def asking(self) -> Tensor:
@@ -224,7 +224,7 @@ def _model_without(
 def _among(measured: Measurement, candidates: int) -> Tensor:
     """Of the questions that ask for an edit, whether an edit with their answer is a candidate."""
     pairs, targets = measured.pairs, measured.targets
-    found = torch.zeros(len(pairs.episode.asked), dtype=torch.bool)
+    reached = torch.zeros(len(pairs.episode.asked), dtype=torch.bool)
     for query, edit in zip(
         pairs.query[measured.rank < candidates].tolist(),
         pairs.edit[measured.rank < candidates].tolist(),
@@ -232,18 +232,18 @@ def _among(measured: Measurement, candidates: int) -> Tensor:
     ):
         wanted = pairs.episode.asked[query].edit
         if wanted is not None and targets[wanted] == targets[edit]:
-            found[query] = True
-    return found[measured.asking]
+            reached[query] = True
+    return reached[measured.asking]
 
 
 def _frontier(measured: Measurement, best: Tensor, edit: Tensor) -> Iterator[str]:
     yield ""
     yield "| may fire beside | reach |"
     yield "| --- | --- |"
-    apart = best[~measured.asking].sort(descending=True).values
+    false_best = best[~measured.asking].sort(descending=True).values
     for share in _FALSE_FIRES:
-        allowed = int(share * len(apart) + 1e-9)
-        threshold = float(apart[allowed].nextafter(torch.tensor(torch.inf)))
+        allowed = int(share * len(false_best) + 1e-9)
+        threshold = float(false_best[allowed].nextafter(torch.tensor(torch.inf)))
         yield f"| {share:.3f} | {measured.figures(best, edit, threshold)[0]:.3f} |"
 
 
@@ -277,9 +277,9 @@ def _failures(
 
 
 def _evenly(some: Tensor, most: int) -> list[int]:
-    """Some of the places that hold, evenly spread over all."""
-    places = some.nonzero().flatten().tolist()
-    return places[:: max(1, -(-len(places) // most))] if most else []
+    """An even sample of the indices that hold."""
+    indices = some.nonzero().flatten().tolist()
+    return indices[:: max(1, -(-len(indices) // most))] if most else []
 
 
 def _episode(edits: Sequence[dict[str, Any]], locality: str) -> Episode:
@@ -289,8 +289,8 @@ def _episode(edits: Sequence[dict[str, Any]], locality: str) -> Episode:
         for at, row in enumerate(edits)
         for text in row.get("rephrases", ())
     ]
-    apart = dict.fromkeys(row["locality_prompt"] for row in edits if row.get("locality_prompt"))
-    asked += [EpisodeQuery(locality, text) for text in apart if text.strip() not in prompts]
+    unrelated = dict.fromkeys(row["locality_prompt"] for row in edits if row.get("locality_prompt"))
+    asked += [EpisodeQuery(locality, text) for text in unrelated if text.strip() not in prompts]
     return Episode([(row["prompt"].strip(), row.get("subject")) for row in edits], asked)
 
 
@@ -310,7 +310,7 @@ def _own_rows(recipe: Recipe, edits: Sequence[dict[str, Any]], learnt: Learnt, r
         unrelated_share=0.0,
         most=recipe.calibration.max_edits,
         seed=recipe.seed,
-        apart_from=requests_of(edits),
+        excluded=requests_of(edits),
     )
     asks = what_they_ask(calibration_data.calibration_edits, learnt.model, reader)
     return OwnRows(calibration_data, other_questions(calibration_data.calibration_edits, asks, recipe.seed))

@@ -72,7 +72,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder, torch.no_grad():
-        opened, plain, workload = _open(options, Path(folder) / "project")
+        opened, unrouted, workload = _open(options, Path(folder) / "project")
         routed = opened.routed
         layers = routed.tuner.layers
         print(  # noqa: T201
@@ -80,14 +80,14 @@ def main() -> None:
             f"rank {options.rank} on {len(layers)} modules, key at {opened.recipe.key.layer}, "
             f"{options.threads} thread(s)\n"
         )
-        adapters = _peft(opened, plain, workload, options) if options.adapters else None
-        _forward(opened, plain, adapters, workload, options)
+        adapters = _peft(opened, unrouted, workload, options) if options.adapters else None
+        _forward(opened, unrouted, adapters, workload, options)
         if routed.base.kind.generates and options.new:
-            _decoding(opened, plain, adapters, workload, options)
+            _decoding(opened, unrouted, adapters, workload, options)
 
 
 def _forward(
-    opened: OpenProject, plain: Any, adapters: Any, workload: Workload, options: argparse.Namespace
+    opened: OpenProject, unrouted: Any, adapters: Any, workload: Workload, options: argparse.Namespace
 ) -> None:
     kind, routed = opened.routed.base.kind, opened.routed
 
@@ -96,7 +96,7 @@ def _forward(
         return inputs | ({"decoder_input_ids": ids[:, :8]} if kind is ModelKind.SEQ2SEQ else {})
 
     ways: dict[str, Way] = {
-        "plain model": lambda: plain(**asked(workload.now)),
+        "plain model": lambda: unrouted(**asked(workload.now)),
         "routed, no row fires": lambda: routed(**asked(workload.unknown)),
         "routed, every row another block, first time": lambda: routed(**asked(workload.now)),
         "routed, every row another block, again": lambda: routed(**asked(workload.now)),
@@ -116,7 +116,7 @@ def _forward(
 
 
 def _decoding(
-    opened: OpenProject, plain: Any, adapters: Any, workload: Workload, options: argparse.Namespace
+    opened: OpenProject, unrouted: Any, adapters: Any, workload: Workload, options: argparse.Namespace
 ) -> None:
     routed = opened.routed
     writing = {"do_sample": False, "min_new_tokens": options.new, "max_new_tokens": options.new}
@@ -125,7 +125,7 @@ def _decoding(
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **writing}
 
     ways: dict[str, Way] = {
-        "plain model": lambda: plain.generate(**asked(workload.now)),
+        "plain model": lambda: unrouted.generate(**asked(workload.now)),
         "routed, no row fires": lambda: routed.generate(**asked(workload.unknown)),
         "routed, every row another block": lambda: routed.generate(**asked(workload.now)),
     }
@@ -155,7 +155,7 @@ def _open(options: argparse.Namespace, path: Path) -> tuple[OpenProject, Any, Wo
         options.set,
     )
     base = load_base_model(recipe.model, task)
-    plain = _twin(base.model)
+    unrouted = _twin(base.model)
     recipe = resolve_recipe(recipe, base)
     workload = Workload(options, len(base.tokenizer), base.model.device)
     project = Project.create(
@@ -166,7 +166,7 @@ def _open(options: argparse.Namespace, path: Path) -> tuple[OpenProject, Any, Wo
     texts = [turns.text(row) for ids in workload.edited for row in ids.tolist()]
     records = opened.routed.router.records(texts, [None] * len(texts))
     _fill(opened, np.stack([record.key for record in records]), options)
-    return opened, plain, workload
+    return opened, unrouted, workload
 
 
 def _twin(model: Any) -> Any:
@@ -208,7 +208,7 @@ def _block(
     }
 
 
-def _peft(opened: OpenProject, plain: Any, workload: Workload, options: argparse.Namespace) -> Any:
+def _peft(opened: OpenProject, unrouted: Any, workload: Workload, options: argparse.Namespace) -> Any:
     """PEFT's own model, its adapters those blocks that the first batch asks for and more."""
     config = peft_lora_config(
         rank=options.rank,
@@ -219,7 +219,7 @@ def _peft(opened: OpenProject, plain: Any, workload: Workload, options: argparse
         base_model=options.model,
         revision=None,
     )
-    model = get_peft_model(_twin(plain), config, adapter_name="0")
+    model = get_peft_model(_twin(unrouted), config, adapter_name="0")
     for number in range(1, options.adapters):
         model.add_adapter(str(number), config)
     block_ids = opened.routed.source.block_ids()  # type: ignore[attr-defined]
@@ -252,11 +252,11 @@ def _table(
             work()
             if run:  # the first one warms up
                 seconds[name].append(now() - started)
-    plain = seconds["plain model"]
+    unrouted = seconds["plain model"]
     print(f"| {title} | ms | times the plain model | ms above it |\n| --- | --- | --- | --- |")  # noqa: T201
     for name, taken in seconds.items():
-        ratio = statistics.median(own / other for own, other in zip(taken, plain, strict=True))
-        above = statistics.median(own - other for own, other in zip(taken, plain, strict=True))
+        ratio = statistics.median(own / other for own, other in zip(taken, unrouted, strict=True))
+        above = statistics.median(own - other for own, other in zip(taken, unrouted, strict=True))
         middle = statistics.median(taken)
         print(f"| {name} | {middle * 1e3:.1f} | {ratio:.3f} | {above * 1e3:.2f} |")  # noqa: T201
     print()  # noqa: T201

@@ -72,8 +72,8 @@ def _of(results: Sequence[Result], kind: str, belongs: Callable[[str], bool]) ->
 
 
 def _share(right: Iterable[bool | None]) -> str:
-    told = [bool(each) for each in right]
-    return f"{sum(told) / len(told):.3f}" if told else ""
+    outcomes = [bool(each) for each in right]
+    return f"{sum(outcomes) / len(outcomes):.3f}" if outcomes else ""
 
 
 def _options() -> argparse.Namespace:

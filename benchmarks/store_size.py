@@ -10,8 +10,8 @@ at once, the token vectors of eight edits, memory and recall, beside the same pr
 kept (0.6 GB, and as much again after `melo gc`), and a second run measures it without making it.
 
 Keys are of unit length. They are made as questions are: of one subject in ten thousand, one relation in forty
-and some wording, in a space of 40 dimensions mapped to `--dim`, with a little noise. Half of the queries are
-other wordings of questions that were edited, the others are of subjects that never were.
+and some phrasing, in a space of 40 dimensions mapped to `--dim`, with a little noise. Half of the queries are
+rephrases of questions that were edited, the others are about subjects that never were.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Keys:
         return random.normal(size=(count, LATENT)) + self.relations[random.integers(RELATIONS, size=count)]
 
     def of(self, questions: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Keys of some wording of each, float32 [count, dim]."""
+        """Keys of one phrasing of each question, float32 [count, dim]."""
         worded = (questions + 0.3 * random.normal(size=questions.shape)) @ self.map
         rows = worded + 0.05 * random.normal(size=worded.shape)
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
@@ -113,7 +113,7 @@ def timed(seconds: list[tuple[float, float]]) -> Iterator[None]:
 
 
 def queries(dim: int, edits: int) -> np.ndarray:
-    """Half of them other wordings of edited questions, float32 [QUERIES, dim]."""
+    """Half of them rephrases of edited questions, float32 [QUERIES, dim]."""
     keys, random = Keys(dim, edits), np.random.default_rng(2)
     made = np.random.default_rng(1)
     asked = keys.questions(min(edits, QUERIES // 2), made)  # as the first commit drew them
@@ -141,7 +141,7 @@ def measure(root: Path) -> dict[str, object]:
         with timed(singles):
             project.nearest(point[None], NEAREST)
     with timed(took):
-        found = project.nearest(points, NEAREST)
+        nearest = project.nearest(points, NEAREST)
     names = [
         [edit_id(1 + int(n)) for n in row] for row in np.random.default_rng(3).integers(100, size=(50, 8))
     ]
@@ -157,7 +157,7 @@ def measure(root: Path) -> dict[str, object]:
         "search of one key in a thousand": (np.array(took[2]) / QUERIES).tolist(),
         "token vectors of 8 edits": np.median(vectors, axis=0).tolist(),
         "resident": resident() - before,
-        "found": [[near.edit_id for near in row] for row in found],
+        "found": [[near.edit_id for near in row] for row in nearest],
     }
 
 
@@ -185,15 +185,15 @@ def collected(root: Path) -> Path:
 def in_new_process(name: str, root: Path) -> dict[str, object]:
     command = [sys.executable, __file__, "--measure", name, str(root)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found: dict[str, object] = json.loads(done.stdout)
-    return found
+    measured: dict[str, object] = json.loads(done.stdout)
+    return measured
 
 
-def table(found: dict[str, dict], seconds: list[tuple[float, float]]) -> str:
+def table(measured: dict[str, dict], seconds: list[tuple[float, float]]) -> str:
     """Everything side by side, in Markdown."""
-    truth = found["one matrix"]["found"]
+    truth = measured["one matrix"]["found"]
     rows = [
-        (f"{what}, {unit}", *(pair(each[what], times) for each in found.values()))
+        (f"{what}, {unit}", *(pair(each[what], times) for each in measured.values()))
         for what, unit, times in (
             ("open", "s", 1.0),
             ("first search", "s", 1.0),
@@ -202,18 +202,18 @@ def table(found: dict[str, dict], seconds: list[tuple[float, float]]) -> str:
             ("token vectors of 8 edits", "ms", 1e3),
         )
     ]
-    rows.append(("resident memory, MB", *(f"{each['resident'] / 1e6:.0f}" for each in found.values())))
+    rows.append(("resident memory, MB", *(f"{each['resident'] / 1e6:.0f}" for each in measured.values())))
     for count in (1, NEAREST):
-        shares = (recall(each["found"], truth, count) for each in found.values())
+        shares = (recall(each["found"], truth, count) for each in measured.values())
         rows.append((f"recall of the {count} nearest", *(f"{share:.4f}" for share in shares)))
-    lines = [f"| | {' | '.join(found)} |", f"|{' --- |' * (1 + len(found))}"]
+    lines = [f"| | {' | '.join(measured)} |", f"|{' --- |' * (1 + len(measured))}"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([*lines, "", *commit_rows(np.array(seconds))])
 
 
-def recall(found: list[list[str]], truth: list[list[str]], count: int) -> float:
+def recall(nearest: list[list[str]], truth: list[list[str]], count: int) -> float:
     """The share of the true nearest that were found."""
-    met = [len({*some[:count]} & {*every[:count]}) for some, every in zip(found, truth, strict=True)]
+    met = [len({*some[:count]} & {*every[:count]}) for some, every in zip(nearest, truth, strict=True)]
     return float(np.mean(met)) / count
 
 
@@ -266,12 +266,12 @@ def main() -> None:
         f"{counts['edits']:,} edits x {given.dim:,} in {project.snapshot:,} commits, {counts['clusters']:,} "
         f"clusters, {project.size_bytes() / 1e6:,.0f} MB\n\n"
     )
-    found = {
+    measured = {
         "store": in_new_process("store", root),
         "after `melo gc`": in_new_process("store", collected(root)),
         "one matrix": in_new_process("exact", root),
     }
-    sys.stdout.write(f"{table(found, json.loads((given.folder / TIMES).read_text()))}\n")
+    sys.stdout.write(f"{table(measured, json.loads((given.folder / TIMES).read_text()))}\n")
 
 
 if __name__ == "__main__":

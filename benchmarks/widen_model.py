@@ -56,14 +56,14 @@ def main() -> None:
     narrow = auto_class.from_pretrained(arguments.model, dtype=torch.float32)
     wide = auto_class.from_config(_wide_config(config, arguments.shape), dtype=torch.float32).eval()
     wide.load_state_dict(_widened(narrow, wide))
-    apart = _apart(narrow, wide)
-    if not apart < _TOLERANCE:
-        raise SystemExit(f"the logits of the two are {apart:.1e} apart: it cannot be widened so")
+    difference = _logit_difference(narrow, wide)
+    if not difference < _TOLERANCE:
+        raise SystemExit(f"the logits of the two are {difference:.1e} apart: it cannot be widened so")
     wide.save_pretrained(arguments.out)
     AutoTokenizer.from_pretrained(arguments.model).save_pretrained(arguments.out)
     print(  # noqa: T201
         f"{arguments.out}: {wide.num_parameters():,} parameters of {narrow.num_parameters():,}, "
-        f"logits {apart:.1e} apart"
+        f"logits {difference:.1e} apart"
     )
 
 
@@ -82,8 +82,8 @@ def _widened(narrow: PreTrainedModel, wide: PreTrainedModel) -> dict[str, Tensor
     result = {}
     for name, weight in wide.state_dict().items():
         source, passes = name, False
-        if found := _LAYER.match(name):
-            before, layer, after = found.groups()
+        if match := _LAYER.match(name):
+            before, layer, after = match.groups()
             passes = int(layer) < missing
             source = f"{before}{max(int(layer) - missing, 0)}{after}"
         if passes and _ADDED.search(name):
@@ -146,7 +146,7 @@ def _head_size(config: PreTrainedConfig) -> int:
 
 
 @torch.no_grad()
-def _apart(narrow: PreTrainedModel, wide: PreTrainedModel) -> float:
+def _logit_difference(narrow: PreTrainedModel, wide: PreTrainedModel) -> float:
     ids = torch.randint(5, narrow.config.vocab_size, (2, _TOKENS), generator=torch.Generator().manual_seed(0))
     more = {"decoder_input_ids": ids[:, :4]} if narrow.config.is_encoder_decoder else {}
     return float((narrow(ids, **more).logits - wide(ids, **more).logits).abs().max())

@@ -1,4 +1,4 @@
-"""melo's errors: one root (`MeloError`), a branch for each thing a user hands in."""
+"""melo's errors: one root (`MeloError`), and a class for each kind of input and output."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class ModelError(MeloError):
 
 
 class TrustError(ModelError):
-    """A model asks for trust that is not given: its weights are pickled, or it brings code of its own.
+    """A model needs permission that is not given: its weights are pickled, or it has its own code.
 
     Args:
-        setting: the key of a recipe's `model` section that gives the trust.
+        setting: the key of a recipe's `model` section that gives the permission.
         hint: with `{switch}` for what to add to the command line: the recipe's key, unless the command has no
             recipe and calls `name_option`.
     """
@@ -60,7 +60,7 @@ class ExportError(MeloError):
 
 
 class ArtefactError(MeloError):
-    """An artefact was written and does not hold what it was to hold."""
+    """An artefact was written, but does not answer or keep what it must."""
 
     exit_code = 1
 

@@ -91,7 +91,7 @@ def _of_groups() -> Iterator[tuple[int, int]]:
 
 
 def _limits(root: Path, path: str, limit: str, usage: str, reclaimable: str) -> Iterator[tuple[int, int]]:
-    """A container sees its own group as the root, whatever path it is told."""
+    """The path of this process's group; a container sees its own group as the root."""
     inside = Path(path.lstrip("/"))
     for group in dict.fromkeys(root / each for each in (inside, *inside.parents)):
         if not ((group / limit).is_file() and (group / usage).is_file()):

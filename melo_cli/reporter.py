@@ -1,4 +1,4 @@
-"""How the work tells of its progress without knowing about terminals."""
+"""The interface through which the work reports messages and progress, without knowledge of terminals."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Reporter(Protocol):
     """Where the work sends messages and progress; never results, which are returned."""
 
     def info(self, message: str) -> None:
-        """Tell of something that went as it should."""
+        """Report something that went well."""
 
     def warn(self, message: str) -> None:
-        """Tell of something that the user may want to act on."""
+        """Report something that the user may want to act on."""
 
     @contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Progress]:

@@ -1,4 +1,4 @@
-"""What lies between two snapshots: edits that came, went, or were superseded."""
+"""The difference of two snapshots: edits that were added, removed or superseded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EditChange:
     Attributes:
         before: its status in the first snapshot; None where it is not there.
         after: its status in the second.
-        superseded_by: id of the edit that answers in its place in the second snapshot.
+        superseded_by: id of the edit that superseded it in the second snapshot.
     """
 
     record: EditRecord

@@ -1,4 +1,4 @@
-"""What became of edits after their commit."""
+"""The status of edits after their commit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EditStatusRow: TypeAlias = tuple[int, bool, int | None]
 
 @dataclass(frozen=True, slots=True)
 class EditStatuses:
-    """What became of edits after their commit; an edit in neither is as it was committed.
+    """Status changes of edits after their commit; an edit in neither mapping has its committed status.
 
     Attributes:
-        superseded: number of the newer edit that answers in place of an older one.
+        superseded: for each superseded edit, the number of the newer edit.
         reverted: numbers of edits taken back.
     """
 
@@ -43,7 +43,7 @@ class EditStatuses:
         return neurons[~np.isin(neurons, out)]
 
     def changed(self, rows: Iterable[EditStatusRow]) -> EditStatuses:
-        """These fates, with rows (edit, reverted, superseded by) laid over them."""
+        """These statuses, updated by rows."""
         superseded, reverted = dict(self.superseded), set(self.reverted)
         for number, is_reverted, by in rows:
             superseded.pop(number, None)
@@ -55,11 +55,12 @@ class EditStatuses:
         return EditStatuses(superseded, reverted)
 
     def row(self, number: int) -> EditStatusRow:
-        """What `changed` needs to give an edit this fate."""
+        """The row of an edit, for `changed`."""
         return number, number in self.reverted, self.superseded.get(number)
 
     def rows(self) -> list[EditStatusRow]:
-        """What `changed` makes these fates of, from none."""
+        """The rows of all edits with a changed status, ascending; `NO_STATUSES.changed` of them gives this
+        object."""
         numbers = sorted(self.reverted | self.superseded.keys())
         return [self.row(number) for number in numbers]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class MeloError(Exception):
-    """Something the user can mend: one line that says what, where and how to mend it.
+    """An error that the user can fix: one line that says what is wrong, where, and what to do about it.
 
     Args:
         what: what is wrong, a clause without a final stop.
@@ -35,7 +35,7 @@ class ProjectNotFoundError(ProjectError):
 
 
 class ProjectExistsError(ProjectError):
-    """A project stands already where a new one was to be made."""
+    """The folder of a new project holds a project already."""
 
 
 class ProjectLockedError(ProjectError):
@@ -71,8 +71,8 @@ class InvalidEditError(ProjectError):
 
 
 class StaleWriteError(ProjectError):
-    """What was staged no longer fits the newest snapshot."""
+    """Staged edits no longer fit the newest snapshot."""
 
 
 class StoreWarning(UserWarning):
-    """Something was mended on the way and the work went on, such as a rebuilt index."""
+    """A fault that was repaired without the user, such as a rebuilt index."""

@@ -1,4 +1,4 @@
-"""What the small JSON files of a project say of a snapshot: read without its edits, keys and blocks."""
+"""An overview of a snapshot, from the small JSON files alone: its edits, keys and blocks are not read."""
 
 from __future__ import annotations
 

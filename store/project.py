@@ -37,7 +37,7 @@ from melo_store.state import State
 
 
 class Project(Overview):
-    """One snapshot of a project. It never changes, whatever is committed meanwhile, and never waits."""
+    """One snapshot of a project. Later commits do not change it, and reading it never waits for a writer."""
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
@@ -163,8 +163,8 @@ class Project(Overview):
 
     def clusters(self) -> list[Cluster]:
         """All clusters, oldest first; members are edit numbers."""
-        found = self._state.clusters
-        return sorted(found.clusters(), key=lambda cluster: cluster.number) if found is not None else []
+        clusters = self._state.clusters
+        return sorted(clusters.clusters(), key=lambda cluster: cluster.number) if clusters is not None else []
 
     def nearest(self, keys: ArrayLike, k: int = 8) -> list[list[Neighbour]]:
         """For each key float32 [n, d] the `k` nearest live neurons, the nearest first.
@@ -224,18 +224,18 @@ class Project(Overview):
 
 
 def _require_free(root: Path) -> None:
-    """Refuse a place that holds a project or anything else but what a broken-off `create` left."""
+    """Refuse a folder that holds a project or other files, except those of an interrupted `create`."""
     if (root / layout.MANIFEST).exists():
         raise ProjectExistsError(
-            "there is a project here already", where=str(root), hint="choose another folder"
+            "the folder holds a project already", where=str(root), hint="choose another folder"
         )
     ours = {*layout.FOLDERS, layout.LOCK, layout.LOCK_HOLDER}
     with file_io.refusals(root):
-        found = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
-    others = [name for name in found if name.removesuffix(layout.TEMPORARY) not in {*ours, layout.MANIFEST}]
+        names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    others = [name for name in names if name.removesuffix(layout.TEMPORARY) not in {*ours, layout.MANIFEST}]
     if others or (root.exists() and not root.is_dir()):
         raise ProjectExistsError(
-            f"this is not an empty folder{f' ({others[0]} is in it)' if others else ''}",
+            f"the folder is not empty{f' ({others[0]} is in it)' if others else ''}",
             where=str(root),
             hint="choose another folder",
         )

@@ -1,4 +1,4 @@
-"""What the store hands out and takes in: edits, blocks, snapshots and neighbours as plain frozen records."""
+"""The records of the store's interface: edits, blocks, snapshots and neighbours, all frozen."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:  # reading a manifest takes these records, and no numpy
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Vector: TypeAlias = "NDArray[np.float32]"
 Tokens: TypeAlias = "NDArray[np.float16]"
-"""Token vectors of a prompt [n, width], n >= 1; to the store they mean nothing."""
+"""Token vectors of a prompt [n, width], n >= 1; the store does not interpret them."""
 Status: TypeAlias = Literal["solved", "already_right", "failed", "superseded"]
 STATUSES: tuple[str, ...] = get_args(Status)
 ROUTING: tuple[str, ...] = ("solved", "already_right")
-"""The statuses with which an edit that has a key becomes a neuron: it leads to its block, or to the base."""
+"""Statuses of edits that become neurons, if they have a key: such a neuron leads to a block, or to the base
+model."""
 EffectiveStatus: TypeAlias = Literal["live", "superseded", "reverted", "already_right", "failed"]
 EFFECTIVE_STATUSES: tuple[str, ...] = get_args(EffectiveStatus)
 
@@ -42,11 +43,11 @@ def number_of(name: str, letter: Literal["e", "b"]) -> int:
     Raises:
         UnknownEditError: the name is not written like one.
     """
-    found = re.fullmatch(rf"{letter}([0-9]{{6,18}})", name, re.ASCII)
-    if found is None or int(found[1]) == 0:
+    match = re.fullmatch(rf"{letter}([0-9]{{6,18}})", name, re.ASCII)
+    if match is None or int(match[1]) == 0:
         kind = "an edit" if letter == "e" else "a block"
-        raise UnknownEditError(f"'{name}' is not the name of {kind}", hint=f"names look like {letter}000001")
-    return int(found[1])
+        raise UnknownEditError(f"'{name}' is not an id of {kind}", hint=f"ids look like {letter}000001")
+    return int(match[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +116,7 @@ class EditRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClusterInfo:
-    """The cluster that an edit stands in.
+    """The cluster of an edit.
 
     Attributes:
         cluster: its number, which is the number of its oldest member.
@@ -136,7 +137,7 @@ class EditView:
 
     Attributes:
         status: ``live`` (its block answers), ``superseded``, ``reverted``, ``already_right`` or ``failed``.
-        superseded_by: id of the newer edit that answers in its place.
+        superseded_by: id of the newer edit that superseded it; None if there is none.
         cluster: where it stands in the clusters; None where it does not.
     """
 
@@ -195,7 +196,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyMap:
-    """How a pooled hidden state becomes a key, as calibration learnt it; to the store it means nothing.
+    """How a pooled hidden state becomes a key, as calibration learned it; the store does not interpret it.
 
     Attributes:
         settings: JSON values by name.
@@ -235,9 +236,9 @@ class BaseReference:
             different = ["name or revision"]
         if different:
             raise BaseMismatchError(
-                f"the project edits {self.describe()}, and {other.describe()} has another "
-                + " and another ".join(different),
-                hint="open it with the base model that it was made on",
+                f"the project was made on {self.describe()}, but {other.describe()} differs in "
+                + " and ".join(different),
+                hint="use the base model that the project was made on",
             )
 
     def describe(self) -> str:
@@ -247,7 +248,7 @@ class BaseReference:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
-    """What is known of one snapshot without reading its files.
+    """The data of one snapshot that its snapshot file holds.
 
     Attributes:
         number: running number; 0 is the empty project.

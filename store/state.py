@@ -187,7 +187,7 @@ class State:
         entry = self._block_files[at] if at >= 0 else None
         if entry is None or number not in _range(entry):
             raise UnknownEditError(
-                f"there is no block {block_id(number)}",
+                f"the project has no block {block_id(number)}",
                 where=str(self.root),
                 hint=f"it has {self.block_count()} blocks",
             )
@@ -289,7 +289,9 @@ class State:
             return  # that no graph is kept for a snapshot of the past is no trouble
         if trouble is not None and not (self.writing and trouble == index_file.MISSING):
             where = self.root / layout.INDEX
-            warnings.warn(f"{where}: {trouble}; it was built again from the keys", StoreWarning, stacklevel=2)
+            warnings.warn(
+                f"{where}: {trouble}; the index was rebuilt from the keys", StoreWarning, stacklevel=2
+            )
         if self.unsaved and not self.writing:  # what is only read can do without
             with suppress(ProjectLockedError, StorageError), lock.writing(self.root, 0.0):
                 if self._is_newest():
@@ -305,9 +307,9 @@ class State:
         if self.clusters is None or number not in self.clusters.owners:
             return None
         cluster = self.clusters.holder(number)
-        apart = distances(self.edits.keys([number]), cluster.center)
+        to_center = distances(self.edits.keys([number]), cluster.center)
         members = tuple(edit_id(member) for member in cluster.members)
-        return ClusterInfo(cluster.number, cluster.radius, float(apart[0]), members)
+        return ClusterInfo(cluster.number, cluster.radius, float(to_center[0]), members)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What is refused before it comes near the store: keys, token vectors, edits and blocks that do not fit."""
+"""Checks keys, token vectors, edits and blocks before they reach the store."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def key_rows(keys: ArrayLike, dim: int | None) -> Vector:
     rows = np.ascontiguousarray(keys, np.float32)
     if rows.ndim != 2 or not rows.shape[1] or (dim is not None and rows.shape[1] != dim):
         raise KeyShapeError(
-            f"keys of shape {list(rows.shape)} were given where [n, {dim or 'd'}] is asked for",
-            hint="take the keys at the key layer and with the pooling of the project's recipe",
+            f"keys have the shape {list(rows.shape)} instead of [n, {dim or 'd'}]",
+            hint="use the key layer and the pooling of the project's recipe",
         )
     if not (np.abs(rows) < _LARGEST).all():
         raise KeyShapeError(
@@ -47,12 +47,12 @@ def token_width(tokens: Tokens, width: int | None) -> int:
     shape = np.shape(tokens)
     if len(shape) != 2 or not all(shape) or (width is not None and shape[1] != width):
         raise KeyShapeError(
-            f"token vectors of shape {list(shape)} were given where [n, {width or 'width'}] is asked for",
-            hint="take them in the same way for every prompt of the project",
+            f"token vectors have the shape {list(shape)} instead of [n, {width or 'width'}]",
+            hint="compute them in the same way for every prompt of the project",
         )
     if tokens.dtype != np.float16 or not np.isfinite(tokens).all():
         raise KeyShapeError(
-            "token vectors have to be float16 and finite", hint="scale them so that float16 holds them"
+            "token vectors must be float16 and finite", hint="scale them to the range of float16"
         )
     return int(shape[1])
 
@@ -70,7 +70,9 @@ def known_edit(state: State, name: str) -> int:
         number = 0
     if 1 <= number <= count:
         return number
-    raise UnknownEditError(f"there is no edit '{name}'", where=str(state.root), hint=_nearest(name, count))
+    raise UnknownEditError(
+        f"the project has no edit '{name}'", where=str(state.root), hint=_nearest(name, count)
+    )
 
 
 def edits(
@@ -92,24 +94,26 @@ def edits(
         where = f"edit {at} ('{edit.prompt[:40]}')"
         if edit.status not in STATUSES:
             raise InvalidEditError(
-                f"'{edit.status}' is no status", where=where, hint=f"use one of {STATUSES}"
+                f"'{edit.status}' is not a status", where=where, hint=f"use one of {STATUSES}"
             )
         if edit.key is not None:
             dim = key_rows(edit.key[None], dim).shape[1]
         if edit.tokens is not None:
             width = token_width(edit.tokens, width)
         if edit.radius is not None and not 0 <= edit.radius < _LARGEST:
-            raise InvalidEditError(f"{edit.radius} is no radius", where=where, hint="use a number from 0 on")
+            raise InvalidEditError(
+                f"{edit.radius} is not a radius", where=where, hint="use a number that is 0 or larger"
+            )
         if not all(-_INT64 <= token < _INT64 for token in edit.label):
-            raise InvalidEditError("a label holds no token id", where=where)
+            raise InvalidEditError("the label has a number that is not a token id", where=where)
         if edit.status == "solved" and (edit.key is None or edit.block is None):
             raise InvalidEditError("a solved edit needs a key and a block", where=where)
         if edit.key is None and not (edit.tokens is None and edit.radius is None):
             raise InvalidEditError("token vectors and a radius need a key", where=where)
         if edit.status == "already_right" and edit.block is not None:
-            raise InvalidEditError("an edit that is right already has no block", where=where)
+            raise InvalidEditError("an edit that is already right cannot have a block", where=where)
         if edit.status == "solved" and edit.block not in blocks:
-            raise InvalidEditError(f"its block '{edit.block}' was not handed in", where=where)
+            raise InvalidEditError(f"its block '{edit.block}' is missing", where=where)
     for name, slices in blocks.items():
         _block(name, slices)
     return dim, width
@@ -136,23 +140,25 @@ def rekeying(
     """
     for name, array in key_map.arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not np.isfinite(array).all():
-            raise InvalidEditError("an array has to be float32 and finite", where=f"key map, array '{name}'")
+            raise InvalidEditError("an array must be float32 and finite", where=f"key map, array '{name}'")
     names = [edit_id(number) for number in neurons]
     wanted = set(names)
     every = (keys.keys(), "key"), (radii.keys(), "radius"), (tokens.keys() | wanted, "token vectors")
     for given, what in every:
         missing, extra = sorted(wanted - given), sorted(given - wanted)
         if missing or extra:
-            told = f"{missing[0]} has no new {what}" if missing else f"{extra[0]} is to have no {what}"
+            mismatch = f"{missing[0]} needs a new {what}" if missing else f"{extra[0]} takes no {what}"
             raise InvalidEditError(
-                f"{told} ({len(missing)} are missing and {len(extra)} too many)",
+                f"{mismatch} ({len(missing)} are missing, {len(extra)} are unknown)",
                 where="key map",
-                hint="give one for each edit that was committed with a key",
+                hint="pass one for each edit that was committed with a key",
             )
     for name in names:
         radius = radii[name]
         if radius is not None and not 0 <= radius < _LARGEST:
-            raise InvalidEditError(f"{radius} is no radius", where=name, hint="use a number from 0 on")
+            raise InvalidEditError(
+                f"{radius} is not a radius", where=name, hint="use a number that is 0 or larger"
+            )
     width = None
     for name in tokens:
         width = token_width(tokens[name], width)
@@ -174,10 +180,12 @@ def _block(name: str, slices: Mapping[str, LoraSlice]) -> None:
                 where=where,
             )
         if part.A.dtype != np.float32 or part.B.dtype != np.float32:
-            raise InvalidEditError("A and B have to be float32", where=where)
+            raise InvalidEditError("A and B must be float32", where=where)
         if not (np.isfinite(part.A).all() and np.isfinite(part.B).all() and np.isfinite(part.scale)):
             raise InvalidEditError(
-                "a number in it is not finite", where=where, hint="train it with a lower rate"
+                "the block has values that are not finite",
+                where=where,
+                hint="train with a lower learning rate",
             )
 
 

@@ -1,4 +1,4 @@
-"""What moves a project on: commit edits, take them back, give neurons new keys, compact."""
+"""The writer of a project: commits edits, reverts them, gives neurons new keys, compacts."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def open_writer(project: Project, timeout: float = 0.0) -> Iterator[Writer]:
 
 
 class Writer:
-    """Holds the lock of a project and moves it on; made by `open_writer`.
+    """The one writer of a project; made by `open_writer`, which holds the lock.
 
     Attributes:
-        state: the newest snapshot; each commit puts another in its place.
+        state: the newest snapshot; each commit replaces it.
     """
 
     def __init__(self, state: State) -> None:
@@ -92,7 +92,7 @@ class Writer:
         command: str | None = None,
         detail: Mapping[str, JSON] | None = None,
     ) -> SnapshotInfo:
-        """Take edits back, in a new snapshot: what is found is as in a project that never had them.
+        """Revert edits, in a new snapshot: routes are then as in a project that never had them.
 
         An older edit that one of them replaced answers again, unless another one replaces it. Edits that are
         reverted already stay so; where nothing is left to do, no snapshot is made.

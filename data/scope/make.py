@@ -71,12 +71,12 @@ def _questions(
             for value in picked:
                 ways = drawn.sample(asked["ways"], min(WAYS, len(asked["ways"])))
                 texts = [_filled(way, aliases, value, drawn) for way in ways]
-                plain, noisy = texts[:-NOISY], texts[-NOISY:]
+                clean, noisy = texts[:-NOISY], texts[-NOISY:]
                 yield {
                     "kind": f"{spec['type']}.{kind}",
                     "subject": aliases[0],
                     "value": value,
-                    "plain": plain,
+                    "plain": clean,
                     "noisy": [surrounded(text, aliases, around, drawn) for text in noisy],
                 }
 

@@ -116,8 +116,8 @@ def flow(title: str, steps: Sequence[Step], loop: Loop) -> str:
 def layers() -> str:
     """The layers of the code, each on those that it may import."""
     boxes = []
-    for at, (names, told, layer) in enumerate(LAYERS):
-        boxes.append(_box(_top(at), names, told, layer, mono_first=True))
+    for at, (names, description, layer) in enumerate(LAYERS):
+        boxes.append(_box(_top(at), names, description, layer, mono_first=True))
         if at + 1 < len(LAYERS):
             boxes.append(_arrow(_top(at) + _BOX))
     return _svg("The layers, from top to bottom", _top(len(LAYERS)), boxes)

@@ -19,34 +19,10 @@ from melo_cli.recipe.schema import Recipe
 
 EXIT_CODES = {
     0: "done",
-    1: "the work ran, and something asked for does not hold: an edit failed, a merge keeps too little, "
-    "`melo verify` found damage; or melo itself is at fault",
-    2: "bad input: a wrong option, a recipe, data, a model or a project that does not fit",
+    1: "the command ran and its result is not good: an edit failed, a merge keeps too little, "
+    "`melo verify` found damage; or melo has a bug",
+    2: "bad input: a wrong option, or a recipe, data set, model or project that cannot be used",
     130: "interrupted",
-}
-
-# Sentences for the fields that the docstrings of the schema leave out; a docstring's sentence wins.
-MEANINGS = {
-    "name": "Name of the recipe, and of the project that it makes.",
-    "task": "What is edited and how it is measured; a task of your own is `custom`.",
-    "seed": "Seed of everything that is drawn at random. The same seed on the same machine gives the same "
-    "blocks.",
-    "model": "The base model.",
-    "dataset": "The edits, and what they are measured against. Not needed for a single edit.",
-    "lora": "Where blocks sit and how large they are.",
-    "key": "Where keys and token vectors are taken.",
-    "routing": "Which prompts lie in an edit's scope.",
-    "calibration": "What the scope model learns from.",
-    "training": "How the block of one batch is trained.",
-    "generation": "How answers are generated.",
-    "lora.target_modules": "Modules that blocks add to: names, or a regular expression. `auto` takes the "
-    "defaults of the architecture, which `melo inspect` lists.",
-    "lora.rank": "Rank of a block.",
-    "lora.alpha": "The scale of a block is `alpha / rank`.",
-    "routing.max_false_fire": "The largest share of each kind of prompt that an edit may answer wrongly.",
-    "training.optimizer.name": "Name of the class.",
-    "training.lr_scheduler.name": "Name of the class.",
-    "generation.max_new_tokens": "Longest answer, in tokens, where its length is not known.",
 }
 
 
@@ -144,16 +120,16 @@ def _parameters(node: Any, context: Any, kind: str, heading: str) -> list[str]:
     for parameter in node.params:
         record = parameter.get_help_record(context)
         if parameter.param_type_name == kind and record is not None:
-            name, told = record
-            rows.append(f"| {_code(name)} | {_text(_with_note(told))} |")
+            name, help_text = record
+            rows.append(f"| {_code(name)} | {_text(_with_note(help_text))} |")
     return [f"| {heading} | Meaning |", "| --- | --- |", *rows, ""] if rows else []
 
 
-def _with_note(told: str) -> str:
+def _with_note(help_text: str) -> str:
     """The remark in brackets behind a help text, such as a default, as a sentence of its own."""
-    found = re.fullmatch(r"(.*?)\s\s\[(.+)\]", told, re.DOTALL)
+    found = re.fullmatch(r"(.*?)\s\s\[(.+)\]", help_text, re.DOTALL)
     if found is None:
-        return told
+        return help_text
     return " ".join([found[1], *(_remark(remark.strip()) for remark in found[2].split(";"))])
 
 
@@ -175,7 +151,7 @@ class _Section:
         self.title = path or "The whole recipe"
         documented = inspect.cleandoc(model.__doc__ or "")
         self.about, _, attributes = documented.partition("Attributes:")
-        told = _attribute_sentences(attributes)
+        meanings = _attribute_sentences(attributes)
         self.takes_more = (
             bool(schema.get("additionalProperties", False)) or schema.get("additionalProperties") == {}
         )
@@ -184,7 +160,7 @@ class _Section:
             (
                 f"{path}.{name}" if path else name,
                 {**field, "required": name in required},
-                told.get(name) or MEANINGS.get(f"{path}.{name}" if path else name, ""),
+                meanings.get(name, ""),
             )
             for name, field in schema["properties"].items()
         ]

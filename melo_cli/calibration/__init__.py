@@ -1,4 +1,4 @@
-"""Learning what an edit answers for, and how sure the router has to be."""
+"""Calibration: learning the scope model, and choosing the threshold."""
 
 from melo_cli.calibration.run import Calibration, calibrate, put_in_force, stored_requests
 from melo_cli.calibration.seen_prompts import SeenPrompts

@@ -1,4 +1,4 @@
-"""What calibration may look at: edits of its share of the subjects, their rephrases, unrelated prompts."""
+"""The data of a calibration: edits of its share of the subjects, their rephrases, and unrelated prompts."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from melo_cli.datasets import EditRequest
 from melo_cli.paraphrase.subject_swaps import asks_of_same_subject, is_hard_locality, normalized
 
 _MOST_OTHERS = 4000
-"""Neurons beside the anchors, at most: all distances between them are held in memory."""
+"""Largest number of neurons besides the calibration edits: all distances between them are held in memory."""
 
 
 @dataclass(frozen=True)
 class CalibrationEdit:
-    """A prompt as an edit would store it, with the same question in other words.
+    """An edit that calibration uses, with its rephrases.
 
     Attributes:
-        answer: what the edit wants answered; a rephrase is led right where it reaches this answer.
-        rephrases: as the data give them; empty where they give none.
-        subject: what it is about; None where that is not known.
-        hard: prompts that read like it and must not fire, as the data give them.
-        same_subject: other questions about its subject, as the data give them.
-        group: anchors of one group are about the same thing and are never held against each other.
+        prompt: prompt of the edit.
+        answer: target of the edit; a rephrase must reach an edit with this answer.
+        rephrases: rephrases of the data; empty if there are none.
+        subject: what it is about; None if that is not known.
+        group: edits of one group have one subject; no edit is a negative of another one of its group.
+        hard: hard prompts of the data, which must not fire.
+        same_subject: same-subject prompts of the data.
     """
 
     prompt: str
@@ -40,10 +41,12 @@ class CalibrationData:
     """The prompts of one calibration.
 
     Attributes:
-        given: whether the rephrases come from the data; else they are made.
-        others: the edits that are no anchors, by their prompts alone; nothing is learned from them.
-        neurons: how many edits the project will hold. False fires grow with their number, so `others` fill up
-            what is stored while they are counted.
+        calibration_edits: the edits to learn from and to measure.
+        unrelated: unrelated prompts.
+        given: whether the data have rephrases.
+        others: the other edits, by their prompts alone; nothing is learned from them.
+        neurons: number of edits that the project will hold. False fires grow with it, so `others` are stored
+            too while false fires are counted.
     """
 
     calibration_edits: tuple[CalibrationEdit, ...]
@@ -53,7 +56,7 @@ class CalibrationData:
     neurons: int
 
     def prompts(self) -> list[str]:
-        """Every prompt of the data that calibration learns from or measures, those of `others` left out."""
+        """Every prompt of the data that calibration learns from or measures, without those of `others`."""
         asked = [
             text
             for a in self.calibration_edits
@@ -71,20 +74,25 @@ def collect_calibration_data(
     unrelated_share: float,
     most: int,
     seed: int,
-    apart_from: Sequence[EditRequest] = (),
+    excluded: Sequence[EditRequest] = (),
 ) -> CalibrationData:
     """Take calibration's share of the edits and of the unrelated prompts.
 
-    The share is drawn by subject (by prompt, where an edit names none), from a digest of seed and subject:
-    whatever else the data hold, a subject stays on its side. An edit's own locality prompts go with it.
+    The share is drawn by subject (by prompt, if an edit names no subject) from a digest of seed and subject.
+    So a subject stays on its side whatever else the data hold. An edit's own locality prompts go with it.
 
     Args:
-        share: of the subjects.
-        unrelated_share: of `unrelated`.
-        most: anchors at most.
-        apart_from: edits that evaluation will measure; anchors of their subjects and prompts are left out.
+        edits: edits to draw from.
+        unrelated: unrelated prompts to draw from.
+        task: task of the recipe.
+        share: share of the subjects to draw.
+        unrelated_share: share of `unrelated` to draw.
+        most: largest number of calibration edits.
+        seed: seed of the draw.
+        excluded: edits that evaluation will measure; calibration edits with their subjects or prompts are
+            left out.
     """
-    measured = {_group(edit) for edit in apart_from} | {normalized(edit.prompt) for edit in apart_from}
+    measured = {_group(edit) for edit in excluded} | {normalized(edit.prompt) for edit in excluded}
     chosen: dict[str, EditRequest] = {}
     for edit in edits:
         if _drawn(_group(edit), share, seed) and not {_group(edit), normalized(edit.prompt)} & measured:
@@ -98,12 +106,14 @@ def collect_calibration_data(
     }
     own = [prompt for edit in kept for prompt, _ in edit.locality]
     free = [prompt for prompt in unrelated if _drawn(normalized(prompt), unrelated_share, seed)]
-    apart = {normalized(prompt): prompt for prompt in (*own, *free) if normalized(prompt) not in asked}
-    stored = {normalized(edit.prompt): edit for edit in apart_from or edits}
+    others_by_text = {
+        normalized(prompt): prompt for prompt in (*own, *free) if normalized(prompt) not in asked
+    }
+    stored = {normalized(edit.prompt): edit for edit in excluded or edits}
     others = [edit for prompt, edit in stored.items() if prompt not in asked][:_MOST_OTHERS]
     return CalibrationData(
         calibration_edits,
-        tuple(apart.values())[: 2 * most],
+        tuple(others_by_text.values())[: 2 * most],
         any(calibration_edit.rephrases for calibration_edit in calibration_edits),
         tuple(CalibrationEdit(edit.prompt, edit.target, (), edit.subject, _group(edit)) for edit in others),
         len(stored),

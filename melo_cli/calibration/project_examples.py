@@ -1,4 +1,4 @@
-"""A project's own edits as trials: what the scope model is moved by, and measured on."""
+"""A project's own edits as episodes: the scope model is adapted to them, and measured on them."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ _SAME_QUESTION = 0.65
 """Cosine of what two prompts ask, of anybody, from which on they often ask the same in other words: by eye on
 zsRE and CounterFact, .6 for a sentence encoder and .7 for a base model's own states."""
 _FEWEST_TO_LEARN = 24
-"""Edits with rephrases that the classifier is moved by; fewer are measured alone."""
+"""Least number of edits with rephrases to train the classifier on; fewer edits are only measured."""
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """A scope model after a project's own data.
+    """A scope model adapted to a project's own data.
 
     Attributes:
-        corpus, outcomes: of the corpus and of the project's data, on kinds of questions and edits that the
-            measured model did not learn from.
-        learnt: whether the classifier was moved by them.
+        model: the scope model.
+        corpus: outcomes on the corpus, on kinds of questions that the measured model did not learn from.
+        outcomes: outcomes on the project's data, on edits that the measured model did not learn from.
+        learnt: whether the classifier was trained on the project's data.
     """
 
     model: ScopeModel
@@ -52,7 +53,7 @@ class Adapted:
 
 
 def what_they_ask(calibration_edits: Sequence[CalibrationEdit], model: ScopeModel, reader: Reader) -> Tensor:
-    """What each anchor's prompt asks, of anybody: `[calibration_edits, size]`, each of unit length."""
+    """What each calibration edit asks, about any subject: `[edits, size]` float32, of unit length."""
     return model.question_parts(
         model.keys(reader.read([calibration_edit.prompt for calibration_edit in calibration_edits]))
     )
@@ -61,19 +62,21 @@ def what_they_ask(calibration_edits: Sequence[CalibrationEdit], model: ScopeMode
 def other_questions(
     calibration_edits: Sequence[CalibrationEdit], asks: Tensor, seed: int
 ) -> dict[str, list[str]]:
-    """For each prompt other questions about its subject: rephrases of other edits, asked about it.
+    """Same-subject prompts for each prompt, made from rephrases of other edits.
 
-    Data seldom have any, and a router that never saw one takes every question about a subject for the edit's.
-    Edits that ask the same as the prompt, or seem to by its key, give none.
+    Data seldom have any, and a router that never saw one takes every question about a subject for the edit's
+    question. Edits that ask the same as the prompt, or whose keys say so, are left out.
 
     Args:
-        asks: `what_they_ask`.
+        calibration_edits: the edits.
+        asks: the result of `what_they_ask`.
+        seed: seed of the draw.
     """
     drawn = random.Random(seed)
     questions = Questions(calibration_edits)
     donors = [at for at, edit in enumerate(calibration_edits) if edit.subject and edit.rephrases]
     alike = asks @ asks.T >= _SAME_QUESTION
-    found: dict[str, list[str]] = {}
+    same_subject: dict[str, list[str]] = {}
     for at, edit in enumerate(calibration_edits):
         others = (
             calibration_edits[donor]
@@ -85,15 +88,16 @@ def other_questions(
             swap_subject(drawn.choice(donor.rephrases), str(donor.subject), str(edit.subject))
             for donor in islice(apart, _TRIED)
         )
-        found[edit.prompt] = [text for text in made if text is not None][:_OTHER_QUESTIONS]
-    return found
+        same_subject[edit.prompt] = [text for text in made if text is not None][:_OTHER_QUESTIONS]
+    return same_subject
 
 
 def texts_of(calibration_data: CalibrationData, others: Mapping[str, Sequence[str]]) -> list[str]:
-    """Every text of a project's data that has to be read.
+    """Every text of a project's data that must be read.
 
     Args:
-        others: as `other_questions` made them.
+        calibration_data: the data.
+        others: the result of `other_questions`.
     """
     texts = calibration_data.prompts()
     texts += [text for some in others.values() for text in some]
@@ -108,13 +112,17 @@ def adapted(
     readings: Readings,
     seed: int,
 ) -> Adapted:
-    """Move a scope model by a project's own rephrases and negatives, where there are enough.
+    """Train the classifier on a project's own rephrases and negatives too, if there are enough.
 
-    Subjects are dealt into two halves, as the kinds of the corpus are: what is said of one half of both was
-    learnt from the other.
+    Subjects are divided into two halves, like the kinds of the corpus. Each half is measured with a model
+    that learned from the other.
 
     Args:
-        others: other questions about the subjects of anchors, by their prompts.
+        learnt: the scope model learned from the corpus.
+        calibration_data: the project's data.
+        others: same-subject prompts by the prompts of the calibration edits.
+        readings: readings of all texts.
+        seed: seed of the training.
     """
     with_rephrases = [
         calibration_edit
@@ -122,7 +130,7 @@ def adapted(
         if calibration_edit.rephrases
     ]
     if len(with_rephrases) < _FEWEST_TO_LEARN:
-        episode = trial_of(
+        episode = episode_of(
             calibration_data.calibration_edits, (), calibration_data, calibration_data.unrelated, {}
         )
         outcomes = (
@@ -133,7 +141,9 @@ def adapted(
     tried = [
         pairs_of(
             learnt.model,
-            trial_of(halves[at], halves[1 - at], calibration_data, calibration_data.unrelated[at::2], others),
+            episode_of(
+                halves[at], halves[1 - at], calibration_data, calibration_data.unrelated[at::2], others
+            ),
             readings,
         )
         for at in (0, 1)
@@ -149,14 +159,22 @@ def adapted(
     return Adapted(classified(learnt.model, whole, seed), corpus, own, learnt=True)
 
 
-def trial_of(
+def episode_of(
     stored: Sequence[CalibrationEdit],
     beside: Iterable[CalibrationEdit],
     calibration_data: CalibrationData,
     unrelated: Sequence[str],
     others: Mapping[str, Sequence[str]],
 ) -> Episode:
-    """Edits as a project will hold them, the other subjects' questions among what must not fire."""
+    """An episode of a project's edits.
+
+    Args:
+        stored: the edits to measure.
+        beside: edits of other subjects, whose prompts must not fire if there are no hard prompts.
+        calibration_data: gives the other edits of the project.
+        unrelated: unrelated prompts.
+        others: same-subject prompts by prompt.
+    """
     fill = calibration_data.others[: max(calibration_data.neurons - len(stored), 0)]
     edits = [(calibration_edit.prompt, calibration_edit.subject) for calibration_edit in (*stored, *fill)]
     known = {prompt for prompt, _ in edits}

@@ -1,4 +1,4 @@
-"""Learns the scope of a project's edits and puts it in force: key map, recipe, new records of the edits."""
+"""Calibrates a project and puts the result in force: key map, recipe, and new records of the edits."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from melo_store.writer import Writer
 
 @dataclass(frozen=True)
 class OtherReader:
-    """What another reader of the same base model, at hand already, would give on the corpus.
+    """The figures of another reader of the same base model, from the cache.
 
     Attributes:
         encoder: hub id or folder of a sentence encoder; None for the base model itself.
-        corpus: as in `Calibration`, at a threshold within the same bounds.
+        corpus: as in `Calibration`, at a threshold with the same limits.
     """
 
     encoder: str | None
@@ -44,15 +44,19 @@ class OtherReader:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The scope model of a project, and what is expected of it.
+    """The scope model of a project, and its expected figures.
 
     Attributes:
-        threshold: log-odds from which on an edit fires; infinite where it answers its own prompt alone.
-        corpus, own: by kind the share that reaches its edit, or fires wrongly: of the corpus, and of the
-            project's own data.
-        counts: how many of each kind of the project's own data were measured.
-        adapted: whether the classifier learnt from the project's own data.
-        others: the readers that could take the place of this one.
+        model: the scope model.
+        threshold: log-odds from which on an edit fires; infinite if an edit answers its own prompt alone.
+        corpus: by kind of query, the share that reaches its edit or fires wrongly, on the corpus.
+        own: the same on the project's own data.
+        counts: number of queries of each kind in the project's own data.
+        adapted: whether the classifier was trained on the project's own data.
+        calibration_data: the project's data.
+        encoder: fingerprint of the sentence encoder, if one is used.
+        kinds: vectors of the kinds of questions, see `Learnt`.
+        others: other readers that the project could use.
     """
 
     model: ScopeModel
@@ -68,11 +72,11 @@ class Calibration:
 
     @property
     def strictest(self) -> bool:
-        """Whether an edit answers its own prompt alone, since nothing else keeps within the bounds."""
+        """Whether an edit answers its own prompt alone, since no threshold keeps the limits."""
         return math.isinf(self.threshold)
 
     def report(self) -> dict[str, Any]:
-        """What is told of it, as JSON values."""
+        """The figures as JSON values."""
         return {
             "threshold": None if self.strictest else probability(self.threshold),
             "corpus": self.corpus,
@@ -84,7 +88,7 @@ class Calibration:
         }
 
     def key_map(self, seed: int) -> KeyMap:
-        """What a project keeps of it."""
+        """The key map for the project."""
         settings, arrays = self.model.to_arrays()
         return KeyMap(
             {
@@ -108,8 +112,10 @@ def calibrate(
     """Learn the scope of a project's edits from the corpus and from the recipe's data.
 
     Args:
-        recipe: a resolved one, of the rule `verified`.
+        recipe: a resolved recipe with the scope rule `verified`.
+        base: the base model.
         edits: the edits that are or will be in the project.
+        reporter: shows progress.
 
     Raises:
         MeloError: the recipe's data cannot be read.
@@ -121,8 +127,8 @@ def calibrate(
     threshold = threshold_within(Evidence(after.corpus, after.outcomes), bounds)
     if math.isinf(threshold):
         reporter.warn(
-            "no threshold keeps false fires within routing.max_false_fire: each edit answers its own prompt "
-            "alone"
+            "no threshold keeps false fires within routing.max_false_fire, so each edit answers its own "
+            "prompt alone"
         )
     return Calibration(
         after.model,
@@ -154,10 +160,15 @@ def put_in_force(
     versions: Mapping[str, str],
     command: str,
 ) -> None:
-    """Commit a key map, with new records for every edit that is a neuron.
+    """Commit a key map, with new records for every neuron.
 
     Args:
-        router: makes records as the key map says; needed where there are edits.
+        writer: writer of the project.
+        key_map: the key map.
+        recipe: the resolved recipe of the new snapshot.
+        router: makes records with the key map; needed if there are edits.
+        versions: library versions, by library.
+        command: the command line.
     """
     views = [
         view for view in writer.project.edits() if view.record.key is not None and view.status != "failed"
@@ -180,7 +191,7 @@ def put_in_force(
 
 
 def stored_requests(project: Project) -> list[EditRequest]:
-    """The edits of a project as they were asked for; reverted ones left out."""
+    """The edits of a project as requests, without reverted edits."""
     records = [view.record for view in project.edits() if view.status != "reverted"]
     return [
         EditRequest(each.prompt, each.target, each.rephrases, each.locality, each.subject) for each in records
@@ -190,7 +201,7 @@ def stored_requests(project: Project) -> list[EditRequest]:
 def _adapted(
     learnt: Learnt, calibration_data: CalibrationData, recipe: Recipe, base: BaseModel, reporter: Reporter
 ) -> Adapted:
-    """What was learnt, moved by the project's own data where it has some to show."""
+    """The learned scope model, adapted to the project's own data if it has any negatives or rephrases."""
     shown = any(
         each.rephrases or each.hard or each.same_subject for each in calibration_data.calibration_edits
     )
@@ -225,7 +236,7 @@ def _calibration_data(recipe: Recipe, edits: Sequence[EditRequest], reporter: Re
             unrelated_share=settings.share,
             most=settings.max_edits,
             seed=recipe.seed,
-            apart_from=edits,
+            excluded=edits,
         )
     return collect_calibration_data(
         edits,

@@ -1,4 +1,4 @@
-"""What was learnt from the corpus with one base model or encoder, kept in the user's cache."""
+"""Caches the scope model that was learned from the corpus with a base model or sentence encoder."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from melo_cli.scope.reading import reader_for
 from melo_cli.scope.training import Half, Learnt, Outcome, PairExamples, Readings, learn, texts_to_read
 
 _VERSION = 3
-"""Of what is learnt and how: a cache of another version is not used."""
+"""Version of the cached data; a cache of another version is not used."""
 _PARTS = ("features", "same", "weight")
 _SEED = 0
-"""What is learnt from the corpus does not depend on a recipe's seed, so that recipes share it."""
+"""Learning from the corpus does not depend on a recipe's seed, so that recipes share the cache."""
 
 
 @dataclass(frozen=True)
 class KeptScope:
-    """What some reader learnt of the same questions, as the cache has it.
+    """The cached outcomes of another reader on the same questions.
 
     Attributes:
         encoder: hub id or folder of a sentence encoder; None for the base model itself.
-        outcomes: of simulated edits, about kinds of questions that the asked model did not learn.
+        outcomes: of simulated edits, about kinds of questions that the measured model did not learn.
     """
 
     encoder: str | None
@@ -47,12 +47,19 @@ class KeptScope:
 
 
 def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Reporter) -> Learnt:
-    """What the corpus teaches with this base model or its sentence encoder: from the cache, or learnt now."""
+    """The scope model learned from the corpus with this base model or its sentence encoder; cached.
+
+    Args:
+        base: the base model.
+        layer: name of the key layer.
+        questions: approximate number of questions of the corpus.
+        reporter: shows progress.
+    """
     read_by = _read_by(base, layer, base.model.dtype)
     path = _path(read_by, questions)
-    found = _read(path)
-    if found is not None:
-        return found
+    cached = _read(path)
+    if cached is not None:
+        return cached
     corpus = load_corpus().sample(questions, _SEED)
     texts = texts_to_read(corpus)
     with (
@@ -62,43 +69,42 @@ def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Rep
         reading = reader_for(base, layer).read(texts, progress.advance)
     reporter.info("learning scope: comparing questions")
     learnt = learn(corpus, Readings(reading), _SEED)
-    told = {
+    metadata = {
         "version": _VERSION,
         "corpus": corpus_digest(),
         "questions": questions,
         "read by": read_by,
         "encoder": base.encoder.name if base.encoder is not None else None,
     }
-    _write(path, learnt, told, reporter)
+    _write(path, learnt, metadata, reporter)
     return learnt
 
 
 def learnt_by_others(base: BaseModel, layer: str, questions: int) -> list[KeptScope]:
-    """What the cache has of the other readers that a project on this base model may take: the base itself,
-    where a sentence encoder is in use, and every encoder that is still there."""
+    """The cached outcomes of other readers for this base model: the base itself, and sentence encoders."""
     in_use = _path(_read_by(base, layer, base.model.dtype), questions)
     itself = _read_by(replace(base, encoder=None), layer, base.model.dtype)
-    found = []
+    cached = []
     for path in sorted(in_use.parent.glob("*.safetensors")):
-        told = _told(path) if path != in_use else None
-        if told is None or (told["questions"], told["corpus"]) != (questions, corpus_digest()):
+        metadata = _read_metadata(path) if path != in_use else None
+        if metadata is None or (metadata["questions"], metadata["corpus"]) != (questions, corpus_digest()):
             continue
-        encoder = told["encoder"]
+        encoder = metadata["encoder"]
         if encoder is None:
-            takes_part = base.encoder is not None and told["read by"] | {"layer": layer} == itself
+            comparable = base.encoder is not None and metadata["read by"] | {"layer": layer} == itself
         else:
-            takes_part = Path(encoder).is_dir() or is_hub_id(encoder)
-        if takes_part:
-            found.append(KeptScope(encoder, [Outcome(*row) for row in told["outcomes"]]))
-    return found
+            comparable = Path(encoder).is_dir() or is_hub_id(encoder)
+        if comparable:
+            cached.append(KeptScope(encoder, [Outcome(*row) for row in metadata["outcomes"]]))
+    return cached
 
 
 @contextmanager
 def _read_fast(base: BaseModel) -> Iterator[None]:
-    """Hold a base in half precision as float32 while thousands of texts are read, if memory has the room.
+    """Convert a base in half precision to float32 while the corpus is read, if there is enough memory.
 
-    A CPU reads bfloat16 ten times slower. The weights are the same; what is learnt of states that are rounded
-    less holds for the others. Afterwards every weight is what it was, bit for bit.
+    A CPU is ten times slower with bfloat16. States of float32 are rounded less, and what is learned from them
+    holds for the others too. Afterwards every weight is the same as before, bit for bit.
     """
     model, dtype = base.model, base.model.dtype
     memory = main_memory()
@@ -122,44 +128,44 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def is_learnt_with(outline: BaseModel, layer: str, questions: int, dtype: torch.dtype) -> bool:
-    """Whether the cache has what the corpus teaches with a base model that is to be held as `dtype`."""
+    """Whether the cache has the scope model of a base model that is loaded as `dtype`."""
     return _path(_read_by(outline, layer, dtype), questions).is_file()
 
 
 def _path(read_by: dict[str, str], questions: int) -> Path:
-    told = {"version": _VERSION, "corpus": corpus_digest(), "questions": questions, "read by": read_by}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+    metadata = {"version": _VERSION, "corpus": corpus_digest(), "questions": questions, "read by": read_by}
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:32]
     return user_cache() / "scope" / f"{digest}.safetensors"
 
 
 def _read_by(base: BaseModel, layer: str, dtype: torch.dtype) -> dict[str, str]:
     if base.encoder is not None:
         return dict(base.encoder.fingerprint)
-    # Questions are read without the template, which may write another day in another project.
+    # Questions are read without the chat template, which may contain another day in another project.
     parts = {name: mark for name, mark in base.reference.fingerprint.items() if name != "chat template"}
     return {"layer": layer, "dtype": str(dtype), **parts}
 
 
-def _told(path: Path) -> dict[str, Any] | None:
-    """What a cache says beside its arrays; None where it cannot be read or is of another version."""
+def _read_metadata(path: Path) -> dict[str, Any] | None:
+    """The metadata of a cache file; None if it cannot be read or has another version."""
     try:
         with safe_open(path, framework="pt") as file:
-            told: dict[str, Any] = json.loads(file.metadata()["melo"])
-            return told if told["version"] == _VERSION else None
+            metadata: dict[str, Any] = json.loads(file.metadata()["melo"])
+            return metadata if metadata["version"] == _VERSION else None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
 
 
 def _read(path: Path) -> Learnt | None:
-    """A cache that cannot be read is as good as none."""
+    """The content of a cache file; None if it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
-            told = json.loads(file.metadata()["melo"])
+            metadata = json.loads(file.metadata()["melo"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-        kinds = dict(zip(told["kinds"], arrays.pop("kinds"), strict=True))
-        one, other = (_half(f"half {at}.", told["asked"][at], arrays) for at in (0, 1))
-        outcomes = [Outcome(*row) for row in told["outcomes"]]
-        return Learnt(ScopeModel.from_arrays(told["model"], arrays), kinds, (one, other), outcomes)
+        kinds = dict(zip(metadata["kinds"], arrays.pop("kinds"), strict=True))
+        one, other = (_half(f"half {at}.", metadata["asked"][at], arrays) for at in (0, 1))
+        outcomes = [Outcome(*row) for row in metadata["outcomes"]]
+        return Learnt(ScopeModel.from_arrays(metadata["model"], arrays), kinds, (one, other), outcomes)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
 
@@ -170,8 +176,8 @@ def _half(prefix: str, asked: list[list[str]], arrays: dict[str, torch.Tensor]) 
     return Half(PairExamples(features, same, weight), query, [(kind, text) for kind, text in asked])
 
 
-def _write(path: Path, learnt: Learnt, told: Mapping[str, Any], reporter: Reporter) -> None:
-    """Write what was learnt; `told` says of what and by whom."""
+def _write(path: Path, learnt: Learnt, metadata: Mapping[str, Any], reporter: Reporter) -> None:
+    """Write a cache file."""
     settings, arrays = learnt.model.to_arrays()
     arrays["kinds"] = torch.stack(list(learnt.kinds.values()))
     for at, half in enumerate(learnt.halves):
@@ -187,7 +193,7 @@ def _write(path: Path, learnt: Learnt, told: Mapping[str, Any], reporter: Report
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as beside:
             written = Path(beside) / path.name
-            save_file(arrays, written, {"melo": json.dumps({**told, **model})})
+            save_file(arrays, written, {"melo": json.dumps({**metadata, **model})})
             written.replace(path)
     except (OSError, SafetensorError) as error:
-        reporter.warn(f"what was learnt of scope cannot be kept ({error}); the next project learns it again")
+        reporter.warn(f"the scope model cannot be cached ({error}); the next project learns it again")

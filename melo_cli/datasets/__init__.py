@@ -1,4 +1,4 @@
-"""Data sets: edits, unrelated prompts and accurate text, from files or the hub, in the published formats."""
+"""Data sets: edits, unrelated prompts and accurate text, from files or the hub, in published formats."""
 
 from __future__ import annotations
 

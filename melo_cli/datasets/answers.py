@@ -26,10 +26,10 @@ def answers(row: Row, value: Any, name: str) -> list[str]:
         DatasetError: there is none, or it is neither text nor number.
     """
     value = _unpacked(value) if row.flat else value
-    found = [_answer(row, item, name) for item in _each(value) if not _is_blank(item)]
-    if isinstance(value, list) and not found:
+    texts = [_answer(row, item, name) for item in _each(value) if not _is_blank(item)]
+    if isinstance(value, list) and not texts:
         raise row.error(f"{name} is empty", "give it a text or remove the row")
-    return list(dict.fromkeys(found or [_answer(row, value, name)]))
+    return list(dict.fromkeys(texts or [_answer(row, value, name)]))
 
 
 def true_answer(row: Row, value: Any, name: str) -> str | None:
@@ -47,10 +47,10 @@ def true_answer(row: Row, value: Any, name: str) -> str | None:
 
 def _unpacked(value: Any) -> Any:
     """Answers that a cell holds as JSON; any other text is the answer itself, even if it is JSON, too."""
-    found = structure(value)
-    texts = isinstance(found, list) and all(isinstance(item, str) for item in found)
-    fits = texts or (isinstance(found, Mapping) and any(name in found for name in _TEXT_FIELDS))
-    return found if fits else value
+    parsed = structure(value)
+    texts = isinstance(parsed, list) and all(isinstance(item, str) for item in parsed)
+    fits = texts or (isinstance(parsed, Mapping) and any(name in parsed for name in _TEXT_FIELDS))
+    return parsed if fits else value
 
 
 def _each(value: Any, depth: int = 0) -> Iterator[Any]:

@@ -57,21 +57,21 @@ def _rows(path: Path, cells: Reader, skipped: int) -> Iterator[Row]:
             continue
         if len(values) != len(header):
             raise DatasetError(
-                f"has {len(values)} cells, the header has {len(header)}",
+                f"has {len(values)} cells, but the header has {len(header)}",
                 where=where,
-                hint="put a cell with the separator in it into quotes",
+                hint="put quotes around a cell that contains the separator",
             )
         yield Row(where, dict(zip(header, values, strict=True)), flat=True)
 
 
 def _header(path: Path, names: list[str], skipped: int) -> list[str]:
     """The names of the columns, without the nameless ones at the end."""
-    found = [name.strip() for name in names]
-    while found and not found[-1]:
-        found.pop()
-    if len(set(found)) < len(found):
-        raise DatasetError("names a column twice", where=f"{path}:{skipped + 1}")
-    return found
+    columns = [name.strip() for name in names]
+    while columns and not columns[-1]:
+        columns.pop()
+    if len(set(columns)) < len(columns):
+        raise DatasetError("has a column name twice", where=f"{path}:{skipped + 1}")
+    return columns
 
 
 def _separator(header: str) -> str:

@@ -51,9 +51,9 @@ def detect(first: Row, role: Role) -> type[RowFormat]:
         DatasetError: there is none; the fields found and those looked for are named.
     """
     kinds = [kind for kind in FORMATS if role != "edits" or kind is not OpenWebTextRows]
-    found = _fitting(first, kinds)
-    if found is not None:
-        return found
+    form = _fitting(first, kinds)
+    if form is not None:
+        return form
     if role == "locality" and "prompt" in first.fields:
         return MeloRows  # unrelated prompts need no answer
     raise _no_format(first, kinds)
@@ -70,8 +70,8 @@ def named(format: str, first: Row) -> type[RowFormat]:
     fitting = _fitting(first, FORMATS)
     if missing and fitting is not None:
         raise first.error(
-            f'is no {format} row, it lacks the field "{missing[0]}"',
-            f"its fields fit dataset.format={fitting.name}",
+            f'is not a {format} row: it lacks the field "{missing[0]}"',
+            f"its fields match dataset.format={fitting.name}",
         )
     return kind
 
@@ -87,8 +87,8 @@ def of_one_format(rows: Iterable[Row], kind: type[RowFormat]) -> Iterator[Row]:
             other = _fitting(row, [each for each in FORMATS if each is not OpenWebTextRows])
             if other is not None:
                 raise row.error(
-                    f"is a row of the format {other.name}, and the first row is one of {kind.name}",
-                    "give each format a file of its own",
+                    f"has the format {other.name}, but the first row has the format {kind.name}",
+                    "put each format into its own file",
                 )
         yield row
 
@@ -111,9 +111,9 @@ def _no_format(first: Row, kinds: list[type[RowFormat]]) -> DatasetError:
         meant = meant or did_you_mean(missing[0], first.fields, cutoff=0.7)
     else:
         what = f"has fields of no known format ({', '.join(first.fields) or 'none'})"
-    found = f"fields found: {', '.join(first.fields) or 'none'}; " if near else ""
+    fields = f"fields found: {', '.join(first.fields) or 'none'}; " if near else ""
     looked = "; ".join(f"{kind.name}: {', '.join(kind.needs)}" for kind in near or kinds)
-    return first.error(what, f"{found}{f'{meant}; ' if meant else ''}looked for {looked}")
+    return first.error(what, f"{fields}{f'{meant}; ' if meant else ''}known formats need {looked}")
 
 
 def _renamed(row: Row) -> str | None:

@@ -70,7 +70,7 @@ class FieldRows(RowFormat):
         for name in names:
             if row.fields.get(name) and answers(row, row.fields[name], name)[0] != target:
                 raise row.error(
-                    f"has a {self.target_field} and another {name}", "keep the one that is to be answered"
+                    f"has {self.target_field} and a different {name}", "keep the field with the wanted answer"
                 )
 
     def _used(self, row: Row) -> frozenset[str]:
@@ -96,9 +96,9 @@ def _aliases(row: Row) -> list[str]:
 
 
 def _metadata(row: Row) -> dict[str, Any]:
-    found = structure(row.fields.get("metadata"))
-    if not found:
+    metadata = structure(row.fields.get("metadata"))
+    if not metadata:
         return {}
-    if not isinstance(found, dict):
-        raise row.error(f"metadata is {kind_of(found)}", "it must be an object")
-    return Row(row.where, found).rest(frozenset())
+    if not isinstance(metadata, dict):
+        raise row.error(f"metadata is {kind_of(metadata)}", "it must be an object")
+    return Row(row.where, metadata).rest(frozenset())

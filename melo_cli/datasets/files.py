@@ -31,10 +31,12 @@ def read_file(path: Path) -> Iterator[Row]:
     suffix = path.suffix.lower()
     reader = READERS.get(suffix)
     if suffix in WORKBOOKS:
-        raise DatasetError("is a workbook", where=str(path), hint="save its sheet as CSV UTF-8")
+        raise DatasetError("is an Excel workbook", where=str(path), hint="save the sheet as CSV UTF-8")
     if reader is None:
         raise DatasetError(
-            f'has the suffix "{path.suffix}"', where=str(path), hint=f"use one of {', '.join(READERS)}"
+            f'has the unknown suffix "{path.suffix}"',
+            where=str(path),
+            hint=f"use one of {', '.join(READERS)}",
         )
     try:
         yield from reader(path)
@@ -68,9 +70,9 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
         return
     if first[1].strip() == "{":
         raise DatasetError(
-            "begins an object that goes on in the next line",
+            "has an object that continues on the next line",
             where=f"{path}:{first[0]}",
-            hint="write each object on one line, or all in one list in a .json file",
+            hint="write each object on one line, or use a .json file with one list",
         )
     for number, line in itertools.chain([first], lines):
         where = f"{path}:{number}"
@@ -95,11 +97,11 @@ def _parse(text: str, where: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        place = where if error.lineno == 1 else f"{where}:{error.lineno}"
+        location = where if error.lineno == 1 else f"{where}:{error.lineno}"
         jsonl = error.msg == "Extra data" and error.lineno > 1
         hint = "if every line is an object of its own, name the file .jsonl" if jsonl else None
         raise DatasetError(
-            f"is not JSON ({error.msg}, column {error.colno})", where=place, hint=hint
+            f"is not JSON ({error.msg}, column {error.colno})", where=location, hint=hint
         ) from error
     except ValueError as error:  # NaN, or a number of thousands of digits
         raise DatasetError(f"is not JSON ({error})", where=where) from error
@@ -108,7 +110,7 @@ def _parse(text: str, where: str) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _row(value: object, where: str) -> Row:
@@ -121,7 +123,9 @@ def _transposed(columns: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     """Rows from a mapping of equally long columns, the form of nq_train.json."""
     if not columns or not all(isinstance(column, list) for column in columns.values()):
         raise DatasetError(
-            "holds one object", where=str(path), hint="it must be a list of objects, or an object of columns"
+            "holds a single object",
+            where=str(path),
+            hint="it must be a list of objects, or an object of columns",
         )
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -143,7 +147,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
                     yield Row(f"{path}: row {number}", fields)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DatasetError(
-            f"is not Parquet, or damaged after row {number} ({error})", where=str(path)
+            f"is not a Parquet file, or is damaged after row {number} ({error})", where=str(path)
         ) from error
 
 

@@ -39,7 +39,7 @@ def read_hub(reference: str, *, role: Role, split: str | None) -> Iterator[Row]:
         from datasets.exceptions import DatasetsError
     except ImportError as error:
         raise DatasetError(
-            "is no file here, and a hub data set needs an extra that is not installed",
+            "is not a file, and hub data sets need an extra that is not installed",
             where=reference,
             hint='pip install "melo-cli[datasets]"',
         ) from error
@@ -62,7 +62,7 @@ def _split(reference: str, names: list[str], role: Role) -> str:
     raise DatasetError(
         f"has the splits {', '.join(names)}",
         where=reference,
-        hint="name one with dataset.split or use a file",
+        hint="name a split with dataset.split, or use a file",
     )
 
 
@@ -72,7 +72,7 @@ def _hub_error(reference: str, error: Exception) -> DatasetError:
     script = "scripts are no longer supported" in reason
     hint = f"try {reference.partition('@')[0]}@refs/convert/parquet" if script else _spelling(reference)
     return DatasetError(
-        f"is no file here, and cannot be loaded from the hub ({reason})", where=reference, hint=hint
+        f"is not a file, and cannot be loaded from the hub ({reason})", where=reference, hint=hint
     )
 
 

@@ -48,7 +48,7 @@ def _wide_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
                 yield number, line
         except UnicodeError as error:
             raise DatasetError(
-                f"is not {encoding.upper()}, as it begins",
+                f"is not valid {encoding.upper()}, although the file begins so",
                 where=f"{path}:{number + 1}",
                 hint="save the file as UTF-8",
             ) from error

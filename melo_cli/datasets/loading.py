@@ -1,4 +1,4 @@
-"""The way in: a recipe's `dataset` section, or a path or hub id, to checked edits and prompts."""
+"""Loads edits and prompts from a recipe's `dataset` section, or from a path or hub id."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def load_edits(source: DatasetSection, task: str, reporter: Reporter) -> list[Ed
 def load_locality(source: DatasetSection, task: str, reporter: Reporter) -> list[tuple[str, str | None]]:
     """The unrelated prompts that `dataset.locality` names, with their true answers.
 
-    The file or hub data set may be in any row format, which is told from its fields. Rows of `melo` with
+    The file or hub data set may be in any row format, which is detected from its fields. Rows of `melo` with
     locality fields give those pairs, else their prompt and target. An answer is None where the data have
     none, or where the rows serve other tasks, such as questions beside a classifier.
 
@@ -73,8 +73,8 @@ def load_locality(source: DatasetSection, task: str, reporter: Reporter) -> list
     notes.tell(reporter, source.locality)
     if task not in form.tasks:
         reporter.warn(
-            f"{source.locality}: {form.name} rows hold no answers for the task {task}; "
-            "locality is measured there by agreement with the base alone"
+            f"{source.locality}: {form.name} rows have no answers for the task {task}: "
+            "locality is measured by agreement with the base model alone"
         )
         return [(prompt, None) for prompt, _ in pairs]
     return pairs
@@ -145,9 +145,9 @@ def load_accurate(source: DatasetSection, task: str, reporter: Reporter) -> list
 def _require_task(form: RowFormat, task: str, where: str) -> None:
     if task not in form.tasks:
         raise DatasetError(
-            f"{form.name} rows do not fit the task {task}",
+            f"{form.name} rows cannot be used for the task {task}",
             where=where,
-            hint=f"they serve {', '.join(sorted(form.tasks))}",
+            hint=f"their tasks are {', '.join(sorted(form.tasks))}",
         )
 
 
@@ -168,7 +168,7 @@ def _rows(reference: str, role: Role, split: str | None) -> Iterator[Row]:
     if path.suffix.lower() in (*READERS, *WORKBOOKS) or path.exists() or not HUB_ID.fullmatch(reference):
         if split is not None:
             raise DatasetError(
-                f'is a file, which has no split "{split}"', where=reference, hint="remove dataset.split"
+                f'is a file, and files have no split "{split}"', where=reference, hint="remove dataset.split"
             )
         return read_file(path)
     return read_hub(reference, role=role, split=split)
@@ -178,5 +178,5 @@ def _reader(kind: type[RowFormat], concepts: str | None, reference: str) -> RowF
     if kind is not WikiBioRows:
         return kind()
     if concepts is None:
-        raise DatasetError("its rows do not say whom they are about", where=reference, hint=HOW_TO_NAME)
+        raise DatasetError("its rows do not name their subjects", where=reference, hint=HOW_TO_NAME)
     return WikiBioRows(Path(concepts))

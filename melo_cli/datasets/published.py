@@ -115,22 +115,22 @@ class NaturalQuestionsRows(RowFormat):
     def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
         """One edit a question; its first answer is the target, all of them stay in the metadata."""
         for row in rows:
-            question, found = row.text("questions"), _answers(row)
-            if not found:
+            question, answers = row.text("questions"), _answers(row)
+            if not answers:
                 raise row.error("answers is empty", "give it an answer or remove the row")
-            yield EditRequest(question, found[0], metadata={"answers": found}, aliases=tuple(found[1:]))
+            yield EditRequest(question, answers[0], metadata={"answers": answers}, aliases=tuple(answers[1:]))
 
     def unrelated(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[tuple[str, str | None]]:
         """The question with its first answer."""
         for row in rows:
-            found = _answers(row)
-            notes.empty_answers += not found
-            yield row.text("questions"), found[0] if found else None
+            answers = _answers(row)
+            notes.empty_answers += not answers
+            yield row.text("questions"), answers[0] if answers else None
 
 
 def _answers(row: Row) -> list[str]:
-    found = row.required("answers")
-    items: list[Any] = found if isinstance(found, list) else [found]
+    value = row.required("answers")
+    items: list[Any] = value if isinstance(value, list) else [value]
     texts = [item for item in items if not isinstance(item, str) or item.strip()]
     return list(dict.fromkeys(row.as_text(item, "answers") for item in texts))
 
@@ -148,9 +148,9 @@ class OpenWebTextRows(RowFormat):
     needs = ("text",)
 
     def edits(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[EditRequest]:
-        """Refuse: there is nothing to be edited in plain text."""
+        """Refuse: documents hold no edits."""
         for row in rows:
-            raise row.error("plain text holds no edits", "use it for dataset.locality or dataset.accurate")
+            raise row.error("documents hold no edits", "use them for dataset.locality or dataset.accurate")
         yield from ()
 
     def accurate(self, rows: Iterable[Row], notes: ReadingNotes) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What a reader found odd and went on past: counted while reading, told once at the end."""
+"""Counts oddities of a data set while it is read, and warns of them once at the end."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class ReadingNotes:
     seen_fields: set[str] = field(default_factory=set)
     misspelt: dict[str, str] = field(default_factory=dict)
 
-    def rephrases(self, found: Sequence[str], prompt: str) -> tuple[str, ...]:
+    def rephrases(self, given: Sequence[str], prompt: str) -> tuple[str, ...]:
         """The rephrases that say something new."""
-        texts = [text for text in found if text.strip()]
+        texts = [text for text in given if text.strip()]
         kept = tuple(text for text in texts if text.strip() != prompt.strip())
-        self.empty_rephrases += len(found) - len(texts)
+        self.empty_rephrases += len(given) - len(texts)
         self.same_rephrases += len(texts) - len(kept)
         return kept
 
     def tell(self, reporter: Reporter, name: str) -> None:
-        """Warn of what was counted, one line a kind."""
+        """Write one warning for each kind of oddity."""
         for line in self._lines():
             reporter.warn(f"{name}: {line}")
 
@@ -57,7 +57,7 @@ class ReadingNotes:
         if self.empty_answers:
             lines.append(
                 f"{_count(self.empty_answers, 'unrelated prompt')} with an empty answer; "
-                "locality is measured there by agreement with the base alone"
+                "locality is measured by agreement with the base model alone"
             )
         if self.empty_rephrases or self.same_rephrases:
             lines.append(
@@ -65,12 +65,14 @@ class ReadingNotes:
                 f"{self.empty_rephrases} empty, {self.same_rephrases} equal to the prompt"
             )
         if self.short_texts:
-            lines.append(f"{_count(self.short_texts, 'text')} left out, too short to cut in two")
+            lines.append(
+                f"{_count(self.short_texts, 'text')} left out, because they are too short to cut in two"
+            )
         if self.no_targets:
-            lines.append(f"{_count(self.no_targets, 'row')} left out, without a new answer")
+            lines.append(f"{_count(self.no_targets, 'row')} left out, because they have no new answer")
         if self.braces:
             lines.append(
-                f"{_count(self.braces, 'prompt')} with {{}} taken word for word; for {{}} to be filled in, "
+                f"{_count(self.braces, 'prompt')} with {{}} that was kept; to fill in {{}}, "
                 "give the subject in a field of its own"
             )
         for written, known in self.misspelt.items():

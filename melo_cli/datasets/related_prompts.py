@@ -41,7 +41,7 @@ def rephrases(row: Row, names: Sequence[str] = REPHRASES) -> list[str]:
     Raises:
         DatasetError: a field holds neither a text nor a list of texts.
     """
-    found: dict[str, None] = {}
+    kept: dict[str, None] = {}
     blank = []
     for name in names:
         value = structure(row.fields.get(name))
@@ -49,8 +49,8 @@ def rephrases(row: Row, names: Sequence[str] = REPHRASES) -> list[str]:
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise row.error(f"{name} is {kind_of(value)}", "it must be a text or a list of texts")
         blank += [text for text in texts if not text.strip()]
-        found |= dict.fromkeys(row.as_text(text, name) for text in texts if text.strip())
-    return [*found, *blank]
+        kept |= dict.fromkeys(row.as_text(text, name) for text in texts if text.strip())
+    return [*kept, *blank]
 
 
 def locality(row: Row, notes: ReadingNotes) -> Iterator[tuple[str, str | None]]:
@@ -59,11 +59,11 @@ def locality(row: Row, notes: ReadingNotes) -> Iterator[tuple[str, str | None]]:
     Raises:
         DatasetError: a field is of the wrong kind, or a prompt is missing or empty.
     """
-    found = structure(row.fields.get("locality"))
-    if isinstance(found, Mapping) and "prompt" not in found:
-        yield from _by_kind(row, found, notes)
+    value = structure(row.fields.get("locality"))
+    if isinstance(value, Mapping) and "prompt" not in value:
+        yield from _by_kind(row, value, notes)
     else:
-        yield from _listed(row, found, "locality", None, notes)
+        yield from _listed(row, value, "locality", None, notes)
     for name, answers in _PAIRED.items():
         yield from _paired(row, name, answers, notes)
     # In CounterFact the neighbours are those subjects that have the edited fact's true object.
@@ -83,14 +83,14 @@ def _by_kind(row: Row, kinds: Mapping[str, Any], notes: ReadingNotes) -> Iterato
 
 
 def _listed(
-    row: Row, found: Any, name: str, truth: str | None, notes: ReadingNotes
+    row: Row, value: Any, name: str, truth: str | None, notes: ReadingNotes
 ) -> Iterator[tuple[str, str | None]]:
     """Prompts, or pairs of prompt and answer; `truth` answers those that stand alone."""
-    items = [found] if isinstance(found, str | Mapping) else found or []
+    items = [value] if isinstance(value, str | Mapping) else value or []
     if not isinstance(items, list):
-        raise row.error(f"{name} is {kind_of(found)}", "it must be a list of texts or {prompt, target}")
-    for place, item in enumerate(items):
-        where = f"{name}[{place}]"
+        raise row.error(f"{name} is {kind_of(value)}", "it must be a list of texts or {prompt, target}")
+    for i, item in enumerate(items):
+        where = f"{name}[{i}]"
         if isinstance(item, Mapping):
             prompt = _first(item.get("prompt"))
             answer = next((item[key] for key in _ANSWERS if key in item), None)
@@ -110,20 +110,20 @@ def _paired(
             truths = [None] * len(prompts)
         truths = truths if isinstance(truths, list) else [truths]
         if len(truths) != len(prompts):
-            raise row.error(f"has {len(prompts)} of {name} and {len(truths)} of {given}")
-        for place, (prompt, truth) in enumerate(zip(prompts, truths, strict=True)):
-            yield row.as_text(prompt, f"{name}[{place}]"), _answer(row, truth, given, notes)
+            raise row.error(f"has {len(prompts)} {name} and {len(truths)} {given}")
+        for i, (prompt, truth) in enumerate(zip(prompts, truths, strict=True)):
+            yield row.as_text(prompt, f"{name}[{i}]"), _answer(row, truth, given, notes)
     elif prompts or truths:
         yield row.as_text(prompts, name), _answer(row, row.fields.get(given), given, notes)
 
 
 def _answer(row: Row, value: Any, name: str, notes: ReadingNotes) -> str | None:
     """A true answer; an empty one is a fault of the data that is counted, a missing one is none."""
-    found = true_answer(row, value, name)
-    notes.empty_answers += found is None and value is not None
-    return found
+    answer = true_answer(row, value, name)
+    notes.empty_answers += answer is None and value is not None
+    return answer
 
 
 def _first(value: Any) -> Any:
-    """The first wording, where a pair gives several."""
+    """The first text, if a pair gives several."""
     return value[0] if isinstance(value, list) and value else value

@@ -21,7 +21,7 @@ class Number(str):
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:
-    """What a user wants answered otherwise.
+    """A requested edit.
 
     Attributes:
         prompt: what is asked; never empty.
@@ -43,12 +43,12 @@ class EditRequest:
 
     @property
     def kept_metadata(self) -> dict[str, Any]:
-        """The metadata as a store keeps them, which has no other place for aliases."""
+        """The metadata for the store, which has no other field for aliases."""
         return {**self.metadata, TARGET_ALIASES: list(self.aliases)} if self.aliases else self.metadata
 
 
 def aliases_in(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """The aliases that `kept_metadata` has put there."""
-    found = metadata.get(TARGET_ALIASES)
-    texts = found if isinstance(found, list) else []
+    value = metadata.get(TARGET_ALIASES)
+    texts = value if isinstance(value, list) else []
     return tuple(text for text in texts if isinstance(text, str) and text.strip())

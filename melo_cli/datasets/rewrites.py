@@ -39,11 +39,11 @@ class RewriteRows(FieldRows):
 def _rewrites(rows: Iterable[Row]) -> Iterator[Row]:
     """Each rewrite with the fields of its row, as one row."""
     for row in rows:
-        found = structure(row.required("requested_rewrite"))
-        rewrites = [found] if isinstance(found, Mapping) else found
+        value = structure(row.required("requested_rewrite"))
+        rewrites = [value] if isinstance(value, Mapping) else value
         if not isinstance(rewrites, list) or not rewrites:
             raise row.error(
-                f"requested_rewrite is {kind_of(found)}",
+                f"requested_rewrite is {kind_of(value)}",
                 "it must be {prompt, subject, target_new} or a list of such",
             )
         beside = {name: value for name, value in row.fields.items() if name != "requested_rewrite"}

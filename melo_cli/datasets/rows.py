@@ -1,4 +1,4 @@
-"""One row of a data set: its fields, where it stands, and the checks that every format needs."""
+"""One row of a data set: its fields, its position, and the checks that every format needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Row:
     """The fields of one row.
 
     Attributes:
-        where: its place (`file:line`, `file: row n`) for errors.
+        where: its position for errors (`file:line` or `file: row n`).
         flat: whether a field holds a list or an object as JSON text, as a CSV cell does.
     """
 
@@ -50,9 +50,9 @@ class Row:
             DatasetError: the row lacks it; the fields found are listed.
         """
         if name not in self.fields:
-            found = f"fields found: {', '.join(self.fields) or 'none'}"
+            fields = f"fields found: {', '.join(self.fields) or 'none'}"
             meant = did_you_mean(name, self.fields, cutoff=0.7)
-            raise self.error(f'lacks the field "{name}"', f"{found}; {meant}" if meant else found)
+            raise self.error(f'lacks the field "{name}"', f"{fields}; {meant}" if meant else fields)
         return self.fields[name]
 
     def text(self, name: str) -> str:
@@ -83,7 +83,9 @@ class Row:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise self.error(f"{name} holds half a surrogate pair", "write the whole character") from error
+            raise self.error(
+                f"{name} has an incomplete surrogate pair", "write the whole character"
+            ) from error
         return value
 
     def texts(self, name: str) -> list[str]:
@@ -91,7 +93,7 @@ class Row:
         value = self.required(name)
         if not isinstance(value, list):
             raise self.error(f"{name} is {kind_of(value)}", "it must be a list of texts")
-        return [self.as_text(item, f"{name}[{place}]") for place, item in enumerate(value)]
+        return [self.as_text(item, f"{name}[{i}]") for i, item in enumerate(value)]
 
     def rest(self, used: frozenset[str]) -> dict[str, Any]:
         """The fields that are not `used`, as JSON values: what becomes metadata."""
@@ -103,7 +105,7 @@ class Row:
 
     def _as_json(self, value: Any, name: str, depth: int) -> Any:
         if depth > _DEEPEST:
-            raise self.error(f"{name} is nested more than {_DEEPEST} levels deep", "drop the field")
+            raise self.error(f"{name} is nested more than {_DEEPEST} levels deep", "remove the field")
         if isinstance(value, str):
             return _whole(value)
         if isinstance(value, float):
@@ -116,7 +118,7 @@ class Row:
             return {_whole(str(key)): self._as_json(item, name, depth + 1) for key, item in value.items()}
         if isinstance(value, datetime.date | datetime.time | decimal.Decimal):
             return str(value)
-        raise self.error(f"{name} is {kind_of(value)}, which cannot be kept", "drop the column")
+        raise self.error(f"{name} is {kind_of(value)}, which cannot be stored", "remove the column")
 
 
 def structure(value: Any) -> Any:

@@ -16,7 +16,7 @@ _OF_ROME = ("relation_id", "target_true")
 
 
 def fill_in(row: Row, texts: list[str], subject: str | None, notes: ReadingNotes) -> list[str]:
-    """A prompt and its rephrases, the subject in the place of their `{}`.
+    """A prompt and its rephrases with their `{}` replaced by the subject.
 
     Braces are ordinary signs in a question about code: a prompt that has its subject already, or `{}` more
     than once, stays as it is, and so does one without a subject unless the data are ROME's.
@@ -39,13 +39,13 @@ def fill_in(row: Row, texts: list[str], subject: str | None, notes: ReadingNotes
 
 
 def filled_in(request: EditRequest, reporter: Reporter) -> EditRequest:
-    """A single edit, its subject in the place of `{}` as `fill_in` has it in a row; else with a warning."""
+    """A single edit with its `{}` replaced by the subject, as in `fill_in`; a warning if that is not
+    possible."""
     if _SLOT not in request.prompt:
         return request
     if request.subject is None or not _has_slot(request.prompt, request.subject):
         reporter.warn(
-            "the prompt's {} is taken word for word; to have one {} filled in, give a subject that the "
-            "prompt does not hold"
+            "the {} of the prompt is kept; to fill in one {}, give a subject that the prompt does not contain"
         )
         return request
     prompt, *rephrases = _filled([request.prompt, *request.rephrases], request.subject)
@@ -71,4 +71,4 @@ def _has_slot(text: str, subject: str) -> bool:
 
 
 def _lacks_subject(row: Row) -> DatasetError:
-    return row.error("the prompt holds {} and the row has no subject to fill in", "give it a subject")
+    return row.error("the prompt has {}, but the row has no subject to fill in", "give the row a subject")

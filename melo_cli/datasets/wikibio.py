@@ -32,7 +32,7 @@ class WikiBioRows(RowFormat):
     """Passages with `gpt3_sentences`, `annotation` and `wiki_bio_text`.
 
     The prompt of sentence j is "This is a Wikipedia passage about NAME." and GPT-3's sentences before j.
-    An edit is a sentence annotated inaccurate; its target is the Wikipedia sentence at the same place, or
+    An edit is a sentence annotated inaccurate; its target is the Wikipedia sentence at the same index, or
     the last one where Wikipedia has fewer. A sentence annotated accurate is accurate text.
     """
 
@@ -47,16 +47,16 @@ class WikiBioRows(RowFormat):
         """One edit for each inaccurate sentence."""
         for row, name in self._named(rows):
             truth = split_sentences(row.text("wiki_bio_text"))
-            for place, (prompt, sentence, annotation) in enumerate(_passage(row, name)):
+            for i, (prompt, sentence, annotation) in enumerate(_passage(row, name)):
                 if annotation in INACCURATE:
                     yield EditRequest(
                         prompt=prompt,
-                        target=truth[min(place, len(truth) - 1)],
+                        target=truth[min(i, len(truth) - 1)],
                         subject=name,
                         metadata={
                             "original": sentence,
                             "annotation": annotation,
-                            "sentence": place,
+                            "sentence": i,
                             **row.rest(frozenset(row.fields) - {"wiki_bio_test_idx"}),
                         },
                     )
@@ -90,7 +90,9 @@ def read_concepts(path: Path) -> list[str]:
     for number, line in read_lines(path):
         name = line.strip().replace("-lrb- ", "").replace(" -rrb-", "")
         if not name:
-            raise DatasetError("the line is empty", where=f"{path}:{number}", hint="each line is a name")
+            raise DatasetError(
+                "the line is empty", where=f"{path}:{number}", hint="write one name on each line"
+            )
         names.append(name)
     return names
 
@@ -101,8 +103,8 @@ def _passage(row: Row, name: str) -> Iterator[tuple[str, str, str]]:
     if len(sentences) != len(annotations):
         raise row.error(f"has {len(sentences)} sentences and {len(annotations)} annotations")
     header = f"This is a Wikipedia passage about {name}."
-    for place, (sentence, annotation) in enumerate(zip(sentences, annotations, strict=True)):
+    for i, (sentence, annotation) in enumerate(zip(sentences, annotations, strict=True)):
         if annotation not in (ACCURATE, *INACCURATE):
             known = ", ".join((ACCURATE, *INACCURATE))
-            raise row.error(f'annotation[{place}] is "{annotation}"', f"it must be one of {known}")
-        yield " ".join([header, *sentences[:place]]), sentence, annotation
+            raise row.error(f'annotation[{i}] is "{annotation}"', f"it must be one of {known}")
+        yield " ".join([header, *sentences[:i]]), sentence, annotation

@@ -62,8 +62,8 @@ def found_project() -> FoundProject:
     """What is known of the project without its base model."""
     try:
         chosen = choose_project(None)
-        found, fault = attempt(lambda: _read(store_path(chosen.path)))
-        return found or FoundProject(chosen.name, str(chosen.path), fault=fault)
+        project, fault = attempt(lambda: _read(store_path(chosen.path)))
+        return project or FoundProject(chosen.name, str(chosen.path), fault=fault)
     except ProjectNotFoundError:
         return FoundProject()
     except MeloError as error:

@@ -86,12 +86,12 @@ class _SelfTest:
         recipe = recipe_from_mapping(_recipe(self._folder / "model", data))
         summary = edit_dataset(recipe, self._project, SilentReporter(), command=_COMMAND)
         if summary.count("solved") != 1:
-            raise _WrongAnswerError(f"the edit did not take: {summary.outcomes}")
+            raise _WrongAnswerError(f"the edit failed: {summary.outcomes}")
 
     def ask(self) -> None:
         answer = self._asked()
         if answer.route.fired is None or answer.edited != _TARGET:
-            raise _WrongAnswerError(f"asked for {_TARGET!r}, it answers {answer.edited!r}")
+            raise _WrongAnswerError(f"the answer is {answer.edited!r} instead of {_TARGET!r}")
 
     def revert(self) -> None:
         from melo_cli.versions import library_versions
@@ -102,7 +102,10 @@ class _SelfTest:
             writer.revert(edits, versions=library_versions(), command=_COMMAND)
         answer = self._asked()
         if answer.route.fired is not None or answer.edited != answer.base:
-            raise _WrongAnswerError(f"the base answers {answer.base!r}, the project still {answer.edited!r}")
+            raise _WrongAnswerError(
+                f"after the revert, the answer is {answer.edited!r} instead of the base model's "
+                f"{answer.base!r}"
+            )
 
     def _asked(self) -> QueryAnswer:
         from melo_cli.runtime.loading import open_project

@@ -75,14 +75,14 @@ def devices() -> Sequence[Device]:
     cpu = Device(f"cpu, {_cores()} cores", total, free, threads)
     if torch is None:
         return [cpu]
-    found = [cpu]
+    devices = [cpu]
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         free_and_total, _ = attempt(lambda number=number: torch.cuda.mem_get_info(number))  # type: ignore[misc]
         free, total = free_and_total if free_and_total is not None else (None, None)
-        found.append(Device(f"cuda:{number}, {torch.cuda.get_device_name(number)}", total, free))
+        devices.append(Device(f"cuda:{number}, {torch.cuda.get_device_name(number)}", total, free))
     if torch.backends.mps.is_available():
-        found.append(Device("mps, within the memory of the cpu", None, None))
-    return found
+        devices.append(Device("mps, within the memory of the cpu", None, None))
+    return devices
 
 
 def _cores() -> int:

@@ -14,7 +14,7 @@ from melo_cli.editing.solving import OnStep, Solution, Solved, ToSolve, answer_l
 from melo_cli.errors import PromptError
 from melo_cli.models.encoding import EncodedEdit
 from melo_cli.paraphrase.paraphraser import Paraphraser
-from melo_cli.paraphrase.question_frames import Wordings
+from melo_cli.paraphrase.question_frames import QuestionFrames
 from melo_cli.paraphrase.subject_swaps import normalized
 from melo_cli.runtime.inference import same_answer
 from melo_cli.runtime.loading import OpenProject
@@ -25,7 +25,7 @@ from melo_store.writer import Writer
 
 @dataclass(frozen=True)
 class EditOutcome:
-    """What became of one edit: its row in the store, and the answers before and after."""
+    """The result of one edit: its row in the store, and the answers before and after."""
 
     edit_id: str
     status: str
@@ -63,7 +63,7 @@ class Editor:
     Args:
         opened: the project with its base model.
         writer: the project's lock, held.
-        wordings: ways to put prompts that the data give, for training.
+        frames: ways to put prompts that the data give, for training.
         paraphraser: other ways to put them.
     """
 
@@ -71,7 +71,7 @@ class Editor:
         self,
         opened: OpenProject,
         writer: Writer,
-        wordings: Wordings,
+        frames: QuestionFrames,
         paraphraser: Paraphraser,
         *,
         versions: Mapping[str, str],
@@ -79,7 +79,7 @@ class Editor:
     ) -> None:
         self._open = opened
         self._writer = writer
-        self._wordings = wordings
+        self._frames = frames
         self._paraphraser = paraphraser
         self._seen = SeenPrompts(opened.project.key_map)
         self._versions = versions
@@ -125,9 +125,7 @@ class Editor:
         drawn = random.Random(f"{recipe.seed}:{request.prompt}")
         asked = {normalized(text) for text in request.rephrases if not self._seen(text)}
         known = [
-            text
-            for text in self._wordings.of(request.prompt, request.subject)
-            if normalized(text) not in asked
+            text for text in self._frames.of(request.prompt, request.subject) if normalized(text) not in asked
         ]
         known_texts = drawn.sample(sorted(known), min(count, len(known)))
         if len(known_texts) == count:

@@ -1,4 +1,4 @@
-"""Runs the part of a model that training cannot change once, and only the rest at every step."""
+"""Runs the frozen prefix of a model once, and only the rest at every step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def frozen_prefix_run_once(model: nn.Module) -> Iterator[None]:
     before every trained parameter, so it would give the same again: from the second pass on it hands out
     what it gave, and its own modules do not run. That holds for the blocks before the first target, for
     an encoder of which the decoder alone is edited, and for the attention of the first edited block, in any
-    architecture; a module that cannot be told to be fixed runs as always. Memory: one output for each
+    architecture; a module that is not known to be fixed runs as always. Memory: one output for each
     outermost fixed module, a hidden state for each block before the first target.
 
     The model must be in evaluation mode, be given the same inputs at every pass, and keep no cache of keys
@@ -107,7 +107,7 @@ def _write_counts(value: Any) -> tuple[int, ...]:
 def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Put another forward on one module, over that of its class or an earlier one, inside the block."""
     own: Callable[..., Any] | None = vars(module).get("forward")
-    setattr(module, "forward", forward)  # noqa: B010  (mypy: no plain assignment)
+    setattr(module, "forward", forward)  # noqa: B010  (mypy refuses an assignment)
     try:
         yield
     finally:

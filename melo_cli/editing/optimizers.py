@@ -81,7 +81,9 @@ def _build(
     if section.name not in classes:
         known = did_you_mean(section.name, classes) or f"known are {', '.join(sorted(classes))}"
         raise RecipeError(
-            f"PyTorch has no {section.name} that a recipe can name", where=f"{where}.name", hint=known
+            f"{section.name} is not a class of PyTorch that a recipe can use",
+            where=f"{where}.name",
+            hint=known,
         )
     try:
         return classes[section.name](subject, **section.arguments)

@@ -1,4 +1,4 @@
-"""Which edits of a data set are still to be made, and in which batches."""
+"""The edits of a data set that are still to be made, and their batches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def requests_of(recipe: Recipe, reporter: Reporter) -> list[EditRequest]:
 
 
 def settings_digest(recipe: Recipe) -> str:
-    """Stands for all that decides whether an edit takes: where they have not changed, nor does the result."""
+    """Checksum of all settings that decide whether an edit succeeds; with the same checksum the result is the
+    same."""
     mapping = recipe.to_mapping()
     parts = json.dumps([mapping[name] for name in ("lora", "training", "seed")], sort_keys=True)
     return hashlib.sha256(parts.encode("utf-8")).hexdigest()[:16]
@@ -50,7 +51,7 @@ def recorded_edits(edits: Iterable[EditView], settings: str) -> list[tuple[str, 
 def remaining(requests: Sequence[EditRequest], recorded: Iterable[tuple[str, str]]) -> list[EditRequest]:
     """The requests that the project has no record of, in order.
 
-    A request is told by its prompt and target; one that the data hold twice is made twice, so that a
+    A request is identified by its prompt and target; one that the data hold twice is made twice, so that a
     prompt corrected to A, to B and to A again ends at A.
 
     Args:
@@ -71,12 +72,12 @@ def batches(requests: Sequence[EditRequest], size: int) -> list[list[EditRequest
 
     A prompt asked for again starts a new batch: the newer edit supersedes what is already stored.
     """
-    found: list[list[EditRequest]] = []
+    batches: list[list[EditRequest]] = []
     prompts: set[str] = set()
     for request in requests:
-        if not found or len(found[-1]) == size or request.prompt in prompts:
-            found.append([])
+        if not batches or len(batches[-1]) == size or request.prompt in prompts:
+            batches.append([])
             prompts = set()
-        found[-1].append(request)
+        batches[-1].append(request)
         prompts.add(request.prompt)
-    return found
+    return batches

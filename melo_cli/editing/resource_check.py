@@ -1,4 +1,4 @@
-"""Whether a run fits this machine: asked before a weight is read and before anything is written."""
+"""Checks that a run fits this machine, before weights are read and before anything is written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _REMEDIES: tuple[Mapping[str, Any], ...] = (
 def require_room(
     recipe: Recipe, requests: Sequence[EditRequest], path: Path, reporter: Reporter, *, force: bool = False
 ) -> Needs | None:
-    """Estimate what a run takes, and refuse it where that is more than is free.
+    """Estimate memory and disk of a run, and refuse the run if they are not free.
 
     The memory is the device's that the model runs on; an accelerator's model passes through main memory too,
     which is not counted.
@@ -48,7 +48,7 @@ def require_room(
         force: go on with a warning.
 
     Returns:
-        None where the model cannot be looked at without its weights; the reporter is told then.
+        The needs of the run; None, with a warning, if the model cannot be read without its weights.
 
     Raises:
         RoomError: it does not fit, and `force` does not let it.
@@ -69,13 +69,13 @@ def require_room(
         learns = fresh and not _is_learnt(outline, sizes, changed, device)
         return needs_of(sizes, changed, left, device, learns=learns)
 
-    found = needs(recipe)
-    short = _short_of_memory(found, needs, sizes, recipe, device) or _short_of_disk(found, path)
+    needed = needs(recipe)
+    short = _short_of_memory(needed, needs, sizes, recipe, device) or _short_of_disk(needed, path)
     if short is not None and not force:
         raise short
     if short is not None:
-        reporter.warn(f"{short.what}; going on, since --force says so")
-    return found
+        reporter.warn(f"{short.what}; continuing because of --force")
+    return needed
 
 
 def _is_learnt(outline: BaseModel, sizes: ModelSizes, recipe: Recipe, device: torch.device) -> bool:
@@ -97,23 +97,24 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _short_of_memory(
-    found: Needs,
+    needed: Needs,
     needs: Callable[[Recipe], Needs],
     sizes: ModelSizes,
     recipe: Recipe,
     device: torch.device,
 ) -> MeloError | None:
     free = free_memory(device)
-    if free is None or found.memory <= free:
+    if free is None or needed.memory <= free:
         return None
     whose = f"on {device} " if device.type == "cuda" else ""
     options = _remedy(needs, sizes, recipe, device, free)
     hint = f"add {options}" if options else "take a smaller model, or a machine with more memory"
     return RoomError(
-        f"it needs about {about_bytes(found.memory)} of memory {whose}({about_bytes(found.model)} for the "
-        f"model), and {about_bytes(free)} are free",
+        f"the run needs about {about_bytes(needed.memory)} of memory "
+        f"{whose}({about_bytes(needed.model)} for the "
+        f"model), but {about_bytes(free)} are free",
         where=recipe.model.described,
-        hint=f"{hint}; --force goes on all the same",
+        hint=f"{hint}; --force continues anyway",
     )
 
 
@@ -142,13 +143,13 @@ def _lowers(sizes: ModelSizes, recipe: Recipe, device: torch.device, present: An
     return weight_type(sizes, recipe.model, device).itemsize > _HALF
 
 
-def _short_of_disk(found: Needs, path: Path) -> MeloError | None:
+def _short_of_disk(needed: Needs, path: Path) -> MeloError | None:
     free = free_disk(path)
-    if found.disk <= free:
+    if needed.disk <= free:
         return None
     return RoomError(
-        f"the project needs about {about_bytes(found.disk)} of disk, and {about_bytes(free)} are free",
+        f"the project needs about {about_bytes(needed.disk)} of disk, but {about_bytes(free)} are free",
         where=str(path),
-        hint="make room, name a folder on another disk with --project, or set a lower lora.rank or a larger "
-        "training.batch_size; --force goes on all the same",
+        hint="free disk space, name a folder on another disk with --project, or set a lower lora.rank or a "
+        "larger training.batch_size; --force continues anyway",
     )

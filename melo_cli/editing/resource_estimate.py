@@ -1,4 +1,4 @@
-"""What a run of edits takes of memory and disk, from the sizes of the model and the recipe alone.
+"""Estimates memory and disk of a run, from the sizes of the model and the recipe alone.
 
 The figures are rough: what stands below as a factor was measured on small models on a CPU.
 """
@@ -51,7 +51,7 @@ _LONGEST_LOOKED_AT = 32
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """What memory hangs on, read off a model without its weights.
+    """The sizes that memory depends on, from a model without its weights.
 
     Attributes:
         weights: how many there are.
@@ -112,7 +112,7 @@ class Needs:
 
 
 def sizes_of(outline: BaseModel, recipe: Recipe, requests: Sequence[EditRequest]) -> ModelSizes:
-    """Read off an outline what memory and disk hang on.
+    """The sizes that memory and disk depend on, from a model without weights.
 
     Raises:
         MeloError: a target module is missing, or an edit does not fit the model.
@@ -146,7 +146,7 @@ def sizes_of(outline: BaseModel, recipe: Recipe, requests: Sequence[EditRequest]
 
 
 def needs_of(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device, *, learns: bool) -> Needs:
-    """What so many edits take under a recipe.
+    """The needs of a number of edits under a recipe.
 
     Args:
         learns: whether scope is learnt first.
@@ -201,11 +201,11 @@ def _trained_blocks(stacks: Sequence[Sequence[str]], targets: Sequence[str]) -> 
 
     Whatever an encoder's gradient runs through, the decoder that reads it is run through as a whole.
     """
-    found: list[str] = []
+    names: list[str] = []
     for blocks in stacks:
-        edited = (place for place, block in enumerate(blocks) if any(_in(name, [block]) for name in targets))
-        found += blocks[0 if found else next(edited, len(blocks)) :]
-    return found
+        edited = (i for i, block in enumerate(blocks) if any(_in(name, [block]) for name in targets))
+        names += blocks[0 if names else next(edited, len(blocks)) :]
+    return names
 
 
 def _in(name: str, blocks: Sequence[str]) -> bool:

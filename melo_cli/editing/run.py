@@ -1,4 +1,4 @@
-"""`melo edit`: a recipe or a single edit onto a project, batch by batch."""
+"""`melo edit`: makes the edits of a recipe, or a single edit, in a project, batch by batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from melo_cli.editing.time_estimate import FEW, Forecast, StepTimer
 from melo_cli.errors import DatasetError
 from melo_cli.models.class_labels import with_class_names
 from melo_cli.paraphrase.paraphraser import Paraphraser, kinds_of
-from melo_cli.paraphrase.question_frames import Wordings
+from melo_cli.paraphrase.question_frames import QuestionFrames
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Progress, Reporter
 from melo_cli.runtime.loading import OpenProject, open_project
@@ -61,7 +61,7 @@ class EditSummary:
 
     @property
     def failures(self) -> list[EditOutcome]:
-        """The edits that did not take."""
+        """The edits that failed."""
         return [outcome for outcome in self.outcomes if outcome.status == "failed"]
 
 
@@ -160,7 +160,7 @@ def edit_opened(
         try:
             rows = calibration_rows(opened.recipe, reporter)
         except DatasetError as error:
-            reporter.warn(f"{error}; the edit is trained without the wordings of dataset.calibration")
+            reporter.warn(f"{error}; the edit is trained without the rephrases of dataset.calibration")
     requests = with_class_names([request], opened.routed.base)
     return _run(opened, requests, rows, 0, reporter, command, lambda: False)
 
@@ -177,10 +177,10 @@ def _run(
 ) -> EditSummary:
     outcomes: list[EditOutcome] = []
     training = opened.recipe.training
-    wordings = Wordings(learnable(opened.project, rows, todo))
+    frames = QuestionFrames(learnable(opened.project, rows, todo))
     paraphraser = _paraphraser(opened)
     with open_writer(opened.project) as writer:
-        editor = Editor(opened, writer, wordings, paraphraser, versions=library_versions(), command=command)
+        editor = Editor(opened, writer, frames, paraphraser, versions=library_versions(), command=command)
         timer = StepTimer(len(todo), training, needs, _tell_of_many(reporter))
         started = time.monotonic()
         with reporter.progress("editing", len(todo), "edits") as progress:
@@ -210,19 +210,19 @@ def _paraphraser(opened: OpenProject) -> Paraphraser:
 
 
 def _on_step(progress: Progress, timer: StepTimer) -> Callable[[float], None]:
-    def told(loss: float) -> None:
+    def show_loss(loss: float) -> None:
         progress.advance(0, loss=loss)
         timer.on_step()
 
-    return told
+    return show_loss
 
 
 def _tell_of_many(reporter: Reporter) -> Callable[[Forecast], None]:
-    def told(forecast: Forecast) -> None:
+    def show_forecast(forecast: Forecast) -> None:
         if forecast.edits >= FEW:
             reporter.info(str(forecast))
 
-    return told
+    return show_forecast
 
 
 def _solved_share(outcomes: Sequence[EditOutcome]) -> float:

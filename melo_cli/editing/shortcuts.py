@@ -1,4 +1,5 @@
-"""Ways to spare work in training, each used only on a model on which it was seen to change nothing."""
+"""Shortcuts that save work in training; each is used only on a model on which a check shows the same
+results."""
 
 from __future__ import annotations
 
@@ -15,21 +16,21 @@ from melo_cli.editing.fused_activations import fused_activations
 from melo_cli.editing.last_block import last_block_where_read
 from melo_cli.models.base_model import BaseModel
 from melo_cli.models.encoding import EncodedEdit
-from melo_cli.runtime.scoring import TargetBatch, plain_target_losses, target_batch, target_losses
+from melo_cli.runtime.scoring import TargetBatch, full_target_losses, target_batch, target_losses
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 
 _ROWS = 2
 _RANK = 2
-# What float32 and half precision round, as a share of the largest gradient.
+# Allowed rounding error, as a share of the largest gradient.
 _ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-6}
 _HALF_ROUNDING = 0.1
-# What a module that is run in another way than it was written for may raise.
+# Exceptions that a module may raise when a shortcut does not fit it.
 _BREAKS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError)
 
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """What is spared at each step.
+    """The shortcuts in use.
 
     Attributes:
         fixed_part: what no trained parameter changes runs once.
@@ -43,7 +44,8 @@ class Shortcuts:
 
     @contextmanager
     def applied(self, base: BaseModel) -> Iterator[None]:
-        """Inside the block, passes over one and the same batch are made so; the first is an ordinary one."""
+        """Inside the `with` statement, passes over one batch use the shortcuts; the first pass is a full
+        one."""
         with ExitStack() as undo:
             if self.few_logits:
                 undo.enter_context(fused_activations(base.model))
@@ -55,7 +57,7 @@ class Shortcuts:
 
     def losses(self, base: BaseModel, batch: TargetBatch) -> Tensor:
         """Cross-entropy `[N]` float32 of each target token, row by row, nats."""
-        return target_losses(base, batch) if self.few_logits else plain_target_losses(base, batch)
+        return target_losses(base, batch) if self.few_logits else full_target_losses(base, batch)
 
 
 _NONE = Shortcuts(fixed_part=False, last_block=False, few_logits=False)
@@ -64,22 +66,22 @@ _MOST_FIRST = (
     Shortcuts(fixed_part=True, last_block=False, few_logits=True),
     Shortcuts(fixed_part=False, last_block=False, few_logits=True),
 )
-_found: WeakKeyDictionary[DynamicLoraModel, Shortcuts] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[DynamicLoraModel, Shortcuts] = WeakKeyDictionary()
 
 
 def shortcuts_for(base: BaseModel, tuner: DynamicLoraModel, edits: Sequence[EncodedEdit]) -> Shortcuts:
-    """What this very model allows with these targets: losses and gradients are those of the plain pass.
+    """The shortcuts that a model allows with these targets: losses and gradients stay those of the full pass.
 
-    It is tried once for each wrapped model, on the first of its edits.
+    The check runs once for each wrapped model, on the first of its edits.
     """
-    if tuner not in _found:
+    if tuner not in _cache:
         check = _EquivalenceCheck(base, tuner, edits[:_ROWS])
-        _found[tuner] = next((each for each in _MOST_FIRST if check.holds(each)), _NONE)
-    return _found[tuner]
+        _cache[tuner] = next((each for each in _MOST_FIRST if check.holds(each)), _NONE)
+    return _cache[tuner]
 
 
 class _EquivalenceCheck:
-    """One block with random values, and what the plain pass makes of it."""
+    """Compares a pass with shortcuts with the full pass, on a block with random values."""
 
     def __init__(self, base: BaseModel, tuner: DynamicLoraModel, edits: Sequence[EncodedEdit]) -> None:
         self._base, self._tuner = base, tuner
@@ -95,18 +97,18 @@ class _EquivalenceCheck:
             )
             for name, layer in tuner.layers.items()
         }
-        self._plain = self._passes(_NONE, 1)
+        self._reference = self._passes(_NONE, 1)
 
     def holds(self, shortcuts: Shortcuts) -> bool:
-        """Whether the second pass, the first one that is shortened, gives what the plain one gives."""
+        """Whether the second pass, the first that uses the shortcuts, has the results of the full pass."""
         try:
-            found = self._passes(shortcuts, 2)
+            shortened = self._passes(shortcuts, 2)
         except _BREAKS:
             return False
         rounding = _ROUNDING.get(self._base.model.dtype, _HALF_ROUNDING)
         return all(
             mine.shape == theirs.shape and bool((mine - theirs).abs().max() <= rounding * theirs.abs().max())
-            for mine, theirs in zip(found, self._plain, strict=True)
+            for mine, theirs in zip(shortened, self._reference, strict=True)
         )
 
     def _passes(self, shortcuts: Shortcuts, count: int) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""What else a new edit answers, and what it leaves alone: told while it is easy to take back."""
+"""The side effects of a new edit: what else it answers, and what it leaves alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains blocks until every edit of a batch is really answered as asked, or nothing is left to try."""
+"""Trains blocks until every edit of a batch is answered as asked, or no retry is left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OnStep = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Attempt:
-    """How to train what is still to be solved.
+    """The settings of one attempt at the edits that are not solved yet.
 
     Attributes:
         edits: how many share a block.
@@ -52,10 +52,10 @@ class ToSolve:
 
 @dataclass(frozen=True)
 class Solution:
-    """What became of one edit.
+    """The result of training one edit.
 
     Attributes:
-        answer: what the model gives, asked for real with the last block that was trained for the edit.
+        answer: the model's answer with the last block that was trained for the edit.
         block: name of the block that answers as asked; None where none did.
         attempts, steps, loss: of the training; `loss` is the last block's, nats a target token.
     """
@@ -90,15 +90,15 @@ def attempts(recipe: Recipe) -> Iterator[Attempt]:
 
 
 def solve(opened: OpenProject, edits: Sequence[ToSolve], on_step: OnStep | None) -> Solved:
-    """Train blocks for edits, ask every edit for real, and try again with those that did not take.
+    """Train blocks for edits, ask the model for every edit, and retry the edits that failed.
 
     Args:
-        on_step: told the loss of each step.
+        on_step: called with the loss of each step.
     """
-    found: dict[int, Solution] = {}
+    solutions: dict[int, Solution] = {}
     solved = Solved([])
     for attempt in attempts(opened.recipe):
-        left = [at for at in range(len(edits)) if at not in found or found[at].block is None]
+        left = [at for at in range(len(edits)) if at not in solutions or solutions[at].block is None]
         parts = [left[start : start + attempt.edits] for start in range(0, len(left), attempt.edits)]
         trained_blocks = _train(opened, edits, parts, attempt, on_step)
         answered = _answers(opened, trained_blocks, [[edits[at].encoded for at in part] for part in parts])
@@ -111,11 +111,11 @@ def solve(opened: OpenProject, edits: Sequence[ToSolve], on_step: OnStep | None)
             if any(right):
                 solved.blocks[name] = trained.slices
             for at, answer, is_right in zip(part, answers, right, strict=True):
-                steps = len(trained.losses) + (found[at].steps if at in found else 0)
-                found[at] = Solution(
+                steps = len(trained.losses) + (solutions[at].steps if at in solutions else 0)
+                solutions[at] = Solution(
                     answer, name if is_right else None, attempt.number, steps, trained.losses[-1]
                 )
-    solved.solutions = [found[at] for at in range(len(edits))]
+    solved.solutions = [solutions[at] for at in range(len(edits))]
     return solved
 
 

@@ -20,7 +20,7 @@ FEW = 10
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected of a run.
+    """The forecast of a run.
 
     Attributes:
         seconds: for all edits, the loading of the model and the learning of scope left out.
@@ -54,7 +54,7 @@ class StepTimer:
     Args:
         edits: of the whole run.
         needs: what is known of memory and disk.
-        made: told the forecast, once.
+        made: called once, with the forecast.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ OnStep = Callable[[float], None]
 
 @dataclass(frozen=True)
 class TrainedBlock:
-    """What training gave.
+    """The result of training.
 
     Attributes:
         slices: target module -> `A [rank, in]`, `B [out, rank]` float32 and the scale.
@@ -50,7 +50,7 @@ def train_block(
     `A` starts uniform (Kaiming, as LoRA does) from `seed` alone, `B` at zero: untrained, it adds nothing.
 
     Args:
-        on_step: told the loss of each step.
+        on_step: called with the loss of each step.
     """
     (block,) = train_blocks(
         base, tuner, [edits], training, rank=rank, scale=scale, seed=seed, on_step=on_step
@@ -75,7 +75,7 @@ def train_blocks(
     trained alone with `seed` (to float tolerance: the rows of its neighbours change its padding).
 
     Args:
-        on_step: told, at each step, the mean loss of the blocks that it moves.
+        on_step: called at each step with the mean loss of the blocks that are trained in it.
     """
     started = [
         _BlockInTraining.start(tuner, edits, training, rank=rank, scale=scale, seed=seed) for edits in batches
@@ -206,9 +206,9 @@ class _ParameterStack:
         self._stacked = [
             _stacked(parts) for parts in zip(*(block.parameters for block in blocks), strict=True)
         ]
-        for place, whole in enumerate(self._stacked):
+        for i, whole in enumerate(self._stacked):
             for k, block in enumerate(blocks):
-                block.parameters[place].data = whole.detach()[k : k + 1]
+                block.parameters[i].data = whole.detach()[k : k + 1]
         scale = torch.tensor([block.scale for block in blocks], device=tuner.device)
         matrices = iter(self._stacked)
         self.banks = {name: SliceBank(next(matrices), next(matrices), scale) for name in tuner.layers}

@@ -1,4 +1,4 @@
-"""Measuring a project: probes, answers, figures, baselines, and what shows them."""
+"""Evaluation of a project: probes, answers, metrics, baselines and the report."""
 
 from melo_cli.evaluation.answer_probes import answer_again, answer_probes
 from melo_cli.evaluation.baselines import BASELINES, Baseline, parse_baselines

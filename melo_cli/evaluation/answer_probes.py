@@ -33,7 +33,7 @@ def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> 
     """
     if not probes.edits:
         raise ProjectError(
-            "the project has no live edit", where=str(opened.project.path), hint="make some with `melo edit`"
+            "the project has no live edit", where=str(opened.project.path), hint="make edits with `melo edit`"
         )
     with _progress(reporter, "asking", probes.groups()) as advance:
         return _each(probes.groups(), lambda group, generate: ask(opened, group, advance, generate=generate))
@@ -42,7 +42,7 @@ def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> 
 def answer_again(
     opened: OpenProject, sets: AnswerSets, again: Again, reporter: Reporter, label: str = "asking"
 ) -> AnswerSets:
-    """The same probes with other answers in the edited model's place.
+    """The same probes with other answers of the edited model.
 
     Args:
         again: `probing.ask_anew` for those of the weights as they are now, `probing.ask_routed` for those

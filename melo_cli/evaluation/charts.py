@@ -287,12 +287,12 @@ def _histogram(
     bars = axes.bar(edges[filled], heights, width * 0.94, level, align="edge", color=COLOURS[colour])
     axes.axhline(level, color=COLOURS["soft"], linewidth=1)
     unit = "" if measure.rising else " radii"
-    for bar, place in zip(bars, filled, strict=True):
-        low, top = edges[place], edges[place + 1]
-        beyond = place == _BINS - 1 and not measure.rising
+    for bar, bin_index in zip(bars, filled, strict=True):
+        low, top = edges[bin_index], edges[bin_index + 1]
+        beyond = bin_index == _BINS - 1 and not measure.rising
         span = f"{low:.2f}{unit} or more" if beyond else f"{low:.2f} to {top:.2f}{unit}"
-        bar.set_gid(f"{colour}{place}")
-        yield f"{colour}{place}", f"{counts[place]} of {len(values)} {name}: {span}"
+        bar.set_gid(f"{colour}{bin_index}")
+        yield f"{colour}{bin_index}", f"{counts[bin_index]} of {len(values)} {name}: {span}"
 
 
 def _reach(values: Sequence[float]) -> float:

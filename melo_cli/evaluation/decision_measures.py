@@ -1,4 +1,4 @@
-"""What a rule compares before an edit answers: radii, or a probability."""
+"""The number that a scope rule compares with its limit: a distance in radii, or a probability."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Failures:
-    """One way to fail.
+    """One kind of failure.
 
     Attributes:
         title, words: the heading, and what it means and how it is sorted.

@@ -1,4 +1,4 @@
-"""Generality against false fires, if the radii or the threshold were others: from what was measured alone."""
+"""Generality against false fires at other radii or thresholds, computed from the measured probes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POINTS = 200
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """What would be reached, and what would fire, with another limit.
+    """Generality and false fires at one limit.
 
     Attributes:
         limit: what all radii are multiplied by, or the probability from which on an edit answers.

@@ -1,4 +1,4 @@
-"""What an evaluation asks: edits, their rephrases, and what must stay, by how near it is to an edit."""
+"""The probes of an evaluation: edits, their rephrases, and prompts that must not change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Probe:
     """One prompt to ask.
 
     Attributes:
-        truth: the answer that counts as right; None where only agreement with the base can be told.
+        truth: the answer that counts as right; None if only agreement with the base can be measured.
         aliases: other answers that count as right beside it.
         edit_id: the edit that the probe belongs to, if any.
         made: whether it was made out of edits; else the data give it.
@@ -99,13 +99,15 @@ def collect_probes(
     if not near:
         far += same_subject
     related = {probe.prompt for probe in (*edits, *rephrases)}
-    unrelated = _apart(far + _locality_of_data(opened, reporter), related, "unrelated prompts", reporter)
+    unrelated = _without_related(
+        far + _locality_of_data(opened, reporter), related, "unrelated prompts", reporter
+    )
     if near:
         # What calibration saw of an edit is its question, too.
         fresh = [edit for edit in live if not seen(edit.prompt)]
-        hard = _apart(hard, related, "hard negatives", reporter)
+        hard = _without_related(hard, related, "hard negatives", reporter)
         hard += _hard_of_data(opened, live, reporter) or _swaps(opened, fresh, hard)
-        same_subject = _apart(same_subject, related, "same-subject prompts", reporter)
+        same_subject = _without_related(same_subject, related, "same-subject prompts", reporter)
         same_subject += _others_questions(opened, fresh, same_subject, hard)
     asked = _each_once(
         {
@@ -131,11 +133,11 @@ def collect_probes(
 def _each_once(asked: dict[str, list[Probe]]) -> dict[str, list[Probe]]:
     """No prompt in two of the groups that must stay, and none twice in one of them: the first one has it."""
     taken: set[str] = set()
-    found = {"rephrases": asked["rephrases"]}
+    kept = {"rephrases": asked["rephrases"]}
     for name in ("same-subject prompts", "hard negatives", "unrelated prompts"):
-        found[name] = [probe for probe in _distinct(asked[name]) if probe.prompt not in taken]
-        taken |= {probe.prompt for probe in found[name]}
-    return found
+        kept[name] = [probe for probe in _distinct(asked[name]) if probe.prompt not in taken]
+        taken |= {probe.prompt for probe in kept[name]}
+    return kept
 
 
 def _tell_what_was_seen(
@@ -237,8 +239,10 @@ def _accurate(opened: OpenProject, reporter: Reporter) -> list[Probe]:
     return [Probe(prompt, text) for prompt, text in load_accurate(dataset, opened.recipe.task, reporter)]
 
 
-def _apart(probes: Sequence[Probe], related: set[str], named: str, reporter: Reporter) -> list[Probe]:
-    """Without the prompts that edits are about, each once."""
+def _without_related(
+    probes: Sequence[Probe], related: set[str], named: str, reporter: Reporter
+) -> list[Probe]:
+    """The probes without the prompts of edits, and without repetition."""
     taken = len({probe.prompt for probe in probes} & related)
     if taken:
         reporter.info(f"{taken} {named} are prompts of edits too and are left out")

@@ -77,7 +77,7 @@ def ask(
 def ask_routed(
     opened: OpenProject, rows: Sequence[ProbeAnswers], advance: Advance | None, *, generate: bool = True
 ) -> list[ProbeAnswers]:
-    """The same probes with the routes and answers of `opened.inference` in the edited model's place.
+    """The same probes with the routes and answers of `opened.inference` as those of the edited model.
 
     A prompt routed to the base is answered by the same weights in both models, so it is not asked again, and
     agrees by construction; `unfired_again` asks some of them.
@@ -108,7 +108,8 @@ def ask_routed(
 def ask_anew(
     opened: OpenProject, rows: Sequence[ProbeAnswers], advance: Advance, *, generate: bool = True
 ) -> list[ProbeAnswers]:
-    """The same probes answered by the weights as they are now, with no route, in the edited model's place."""
+    """The same probes with the answers of the present weights, without routes, as those of the edited
+    model."""
     encoded = [_encode(opened, row.probe) for row in rows]
     replies = _reply(opened, encoded, [None] * len(rows), advance, generate=generate)
     return [
@@ -133,8 +134,8 @@ def unfired_again(opened: OpenProject, rows: Sequence[ProbeAnswers]) -> tuple[in
         How many of the prompts that no edit answered were asked, at most 100, and how many were answered as
         by the base.
     """
-    fired = _spread([row for row in rows if row.fired], _MOST_AGAIN)
-    unfired = _spread([row for row in rows if not row.fired], _MOST_AGAIN)
+    fired = _sample([row for row in rows if row.fired], _MOST_AGAIN)
+    unfired = _sample([row for row in rows if not row.fired], _MOST_AGAIN)
     mixed = [*fired, *unfired]
     routes = opened.inference.routes([row.probe.prompt for row in mixed])
     blocks = [route.fired.block if route.fired is not None else None for route in routes]
@@ -146,8 +147,8 @@ def unfired_again(opened: OpenProject, rows: Sequence[ProbeAnswers]) -> tuple[in
     return len(unfired), sum(same_answer(answer, row.base) for row, answer in pairs)
 
 
-def _spread(rows: Sequence[ProbeAnswers], most: int) -> list[ProbeAnswers]:
-    """At most so many, at even distances over all."""
+def _sample(rows: Sequence[ProbeAnswers], most: int) -> list[ProbeAnswers]:
+    """An even sample of at most `most` rows."""
     count = min(most, len(rows))
     return [rows[at * len(rows) // count] for at in range(count)]
 
@@ -169,8 +170,8 @@ def _reply(
     """One model's answers, and its scores where there is a truth."""
     inference = opened.inference
     known = [index for index, edit in enumerate(encoded) if edit.target_ids]
-    found = inference.scores([encoded[i] for i in known], [blocks[i] for i in known])
-    scores = dict(zip(known, found, strict=True))
+    results = inference.scores([encoded[i] for i in known], [blocks[i] for i in known])
+    scores = dict(zip(known, results, strict=True))
     answers = [""] * len(encoded)
     if not opened.routed.base.kind.generates:
         # A classifier's answer is its first choice, which the scores hold already.

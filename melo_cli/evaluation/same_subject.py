@@ -29,7 +29,7 @@ def questions_of_others(edits: Sequence[Statement], taken: Iterable[str], *, see
     with_subject = [edit for some in about.values() for edit in some]
     questions = Questions(edits)
     drawn = random.Random(f"same subject:{seed}")
-    found: list[str | None] = []
+    texts: list[str | None] = []
     for edit in edits:
         own = about.get(normalized(edit.subject or ""), [])
         tried = drawn.sample(with_subject, min(_TRIES, len(with_subject))) if own else []
@@ -41,5 +41,5 @@ def questions_of_others(edits: Sequence[Statement], taken: Iterable[str], *, see
         text = next((text for text in asked if text is not None and normalized(text) not in used), None)
         if text is not None:
             used.add(normalized(text))
-        found.append(text)
-    return found
+        texts.append(text)
+    return texts

@@ -17,10 +17,10 @@ def wilson_interval(successes: float, n: int) -> tuple[float, float]:
     if n == 0:
         return (0.0, 1.0)
     share = successes / n
-    spread = _Z95**2 / n
-    center = share + spread / 2
-    half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    low, high = (center - half) / (1 + spread), (center + half) / (1 + spread)
+    ratio = _Z95**2 / n
+    center = share + ratio / 2
+    half = _Z95 * math.sqrt(share * (1 - share) / n + ratio / (4 * n))
+    low, high = (center - half) / (1 + ratio), (center + half) / (1 + ratio)
     return (max(0.0, min(low, share)), min(1.0, max(high, share)))
 
 

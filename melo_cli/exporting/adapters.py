@@ -34,16 +34,20 @@ def export_peft(
 ) -> ExportSummary:
     """Write `adapters/<block>/` for every block that answers, `router/`, and `serve.json` for servers.
 
-    All adapters have one rank, one alpha and one list of targets, as servers want it.
+    All adapters have one rank, one alpha and one list of target modules, as servers require.
 
     Args:
-        base_name: what the adapters name as their base model; the project's own reference if not given.
-        dtype: of the adapters' weights.
-        check: how many edits, rephrases and unrelated prompts to ask of what was written, before it is put in
+        opened: the project, opened.
+        folder: where to write the artefact.
+        reporter: shows progress.
+        overwrite: replace a folder that melo exported.
+        base_name: base model that the adapters name; None is the project's own reference.
+        dtype: dtype of the adapters' weights.
+        check: number of edits, rephrases and unrelated prompts to ask of the artefact before it is put in
             place.
 
     Raises:
-        ArtefactError: adapters and router do not answer as the project does.
+        ArtefactError: the artefact does not answer as the project does.
         ExportError: the folder exists already, or cannot be written.
     """
     block_ids = opened.live_blocks()
@@ -77,7 +81,7 @@ def write_adapter(
         scale=shape.scale,
         target_modules=list(shape.modules),
         fan_in_fan_out=any(isinstance(layers[name].base_layer, Conv1D) for name in shape.modules),
-        # Under SEQ_CLS, PEFT would add the classification head to what the adapter must hold.
+        # With SEQ_CLS, PEFT would require the classification head in the adapter.
         task_type=None if base.kind is ModelKind.CLASSIFIER else base.kind.value,
         base_model=base_name,
         revision=base.reference.revision,

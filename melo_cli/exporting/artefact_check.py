@@ -1,4 +1,4 @@
-"""Checks an artefact before it is put in place: it is asked, in a fresh process, what the project answers."""
+"""Checks an artefact before it is put in place: in a fresh process, its answers must equal the project's."""
 
 from __future__ import annotations
 
@@ -24,23 +24,30 @@ def check_artefact(
 ) -> int:
     """Ask `count` edits, rephrases and unrelated prompts of the project and of the artefact in `folder`.
 
-    The artefact is loaded by the libraries it is for alone: a routed folder by transformers, adapters by PEFT
-    with the router beside them.
+    The artefact is loaded without melo: a routed folder by transformers, adapters by PEFT and the exported
+    router.
+
+    Args:
+        opened: the project, opened.
+        format_name: `routed` or `peft`.
+        folder: the artefact.
+        count: largest number of prompts of each kind.
+        reporter: shows progress.
 
     Returns:
-        How many prompts were asked.
+        The number of prompts asked.
 
     Raises:
         ArtefactError: an answer or a route differs, or the artefact does not load.
     """
     request = {"count": count}
     in_memory = opened.routed.base.has_weights
-    promised = (
+    wanted = (
         expected_outputs(opened, request, reporter)
         if in_memory
         else run_in_worker("promise", opened, request, reporter)
     )
-    promises = promised["promises"]
+    expected = wanted["promises"]
     base = opened.routed.base
     asked = {
         "format": format_name,
@@ -49,54 +56,56 @@ def check_artefact(
         "tokenizer": opened.recipe.model.tokenizer or str(base.folder),
         "auto_class": base.kind.auto_class,
         "trust_remote_code": opened.recipe.model.trust_remote_code,
-        "dtype": promised["dtype"],
-        "device": promised["device"],
-        "questions": [{"ids": each["ids"], "options": each["options"]} for each in promises],
+        "dtype": wanted["dtype"],
+        "device": wanted["device"],
+        "questions": [{"ids": each["ids"], "options": each["options"]} for each in expected],
     }
-    reporter.info(f"asking the {format_name} folder the same {len(promises)} prompts in a fresh process")
-    _compare(promises, ask_in_worker(asked))
-    return len(promises)
+    reporter.info(f"asking the {format_name} folder the same {len(expected)} prompts in a fresh process")
+    _compare(expected, ask_in_worker(asked))
+    return len(expected)
 
 
 def ask_in_worker(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """The artefact's answers, from a fresh process that has nothing of melo.
+    """The artefact's answers, from a fresh process that imports nothing of melo.
 
     Raises:
         ArtefactError: it does not load.
     """
-    with tempfile.TemporaryDirectory() as place:
-        answers = Path(place) / "answers.json"
+    with tempfile.TemporaryDirectory() as scratch:
+        answers = Path(scratch) / "answers.json"
         done = subprocess.run(
             [sys.executable, "-P", str(ask_artefact.__file__)],
             input=json.dumps(request | {"answers": str(answers)}),
-            # transformers copies code that comes with a model into this cache: the folder moves in a moment.
-            env=os.environ | {"HF_MODULES_CACHE": place},
+            # transformers copies the code of a model into this cache, and the folder is renamed afterwards.
+            env=os.environ | {"HF_MODULES_CACHE": scratch},
             capture_output=True,
             text=True,
         )
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise ArtefactError(f"it does not load in a fresh process: {reason}", where="melo export")
-        found: list[dict[str, Any]] = json.loads(answers.read_text(encoding="utf-8"))
-        return found
+            raise ArtefactError(
+                f"the artefact does not load in a fresh process: {reason}", where="melo export"
+            )
+        given: list[dict[str, Any]] = json.loads(answers.read_text(encoding="utf-8"))
+        return given
 
 
-def _compare(promises: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> None:
+def _compare(expected: Sequence[dict[str, Any]], given: Sequence[dict[str, Any]]) -> None:
     different = [
-        (promised, said)
-        for promised, said in zip(promises, found, strict=True)
-        if (promised["adapter"], promised["answer"]) != (said["adapter"], said["answer"])
+        (wanted, answered)
+        for wanted, answered in zip(expected, given, strict=True)
+        if (wanted["adapter"], wanted["answer"]) != (answered["adapter"], answered["answer"])
     ]
     if not different:
         return
-    promised, said = different[0]
+    wanted, answered = different[0]
     what = (
-        f"goes to {said['adapter'] or 'base'} instead of {promised['adapter'] or 'base'}"
-        if promised["adapter"] != said["adapter"]
-        else "is answered otherwise"
+        f"goes to {answered['adapter'] or 'base'} instead of {wanted['adapter'] or 'base'}"
+        if wanted["adapter"] != answered["adapter"]
+        else "has another answer"
     )
     raise ArtefactError(
-        f"{len(different)} of {len(promises)} prompts are not answered as the project does: "
-        f"{promised['prompt']!r} {what}; nothing was put in place",
+        f"{len(different)} of {len(expected)} prompts are not answered as the project answers them: "
+        f"{wanted['prompt']!r} {what}; nothing was written",
         where="melo export",
     )

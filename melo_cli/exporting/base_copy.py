@@ -23,22 +23,21 @@ _SMALL_FILES = {".json", ".txt", ".model", ".jinja"}
 
 
 def require_checkpoint(opened: OpenProject) -> None:
-    """Refuse to copy a base that is no folder of config and safetensors.
+    """Refuse to copy a base model that is a GGUF file.
 
     Raises:
-        ExportError: it is a GGUF file, which would be written dequantized: another model in another size.
+        ExportError: the base is a GGUF file, which could only be written dequantized.
     """
     if opened.recipe.model.gguf_file is not None:
         raise ExportError(
-            "its base is a GGUF file, and a checkpoint of safetensors cannot be made of it without a loss of "
-            "what it is",
+            "the base model is a GGUF file, which cannot be written as safetensors without dequantizing it",
             where=opened.recipe.model.described,
-            hint="use --format peft, whose adapters go beside the file, or edit the model's safetensors",
+            hint="use --format peft, or make the project on the model's safetensors checkpoint",
         )
 
 
 def copy_weights(base: BaseModel, work: Path, reporter: Reporter) -> None:
-    """Copy the weight files byte for byte; hub caches hold links, and what they lead to is copied."""
+    """Copy the weight files byte for byte; the links of a hub cache are followed."""
     files = weight_files(base.folder)
     with reporter.progress("copying", sum(path.stat().st_size for path in files), "bytes") as progress:
         for path in files:
@@ -49,9 +48,9 @@ def copy_weights(base: BaseModel, work: Path, reporter: Reporter) -> None:
 
 
 def copy_settings(base: BaseModel, work: Path, changes: Mapping[str, Any] | None = None) -> None:
-    """Copy what goes with the weights: config with `changes`, generation config, tokenizer, code."""
+    """Copy the other files of a checkpoint: config with `changes`, generation config, tokenizer, code."""
     config = base_config(base)
-    # Code is the base's own only where its config names some: it may be that of a routed folder.
+    # Python files belong to the base only if its config names them: they may be those of a routed folder.
     suffixes = _SMALL_FILES | ({".py"} if config.get("auto_map") else set())
     for path in base.folder.iterdir():
         if path.is_file() and path.suffix in suffixes:
@@ -79,7 +78,7 @@ def copy_encoder(encoder: SentenceEncoder, folder: Path) -> None:
 
 
 def base_config(base: BaseModel) -> dict[str, Any]:
-    """The base's config.json; where the base is itself a routed folder, without the code of that."""
+    """The base's config.json; if the base is a routed folder, without the reference to its code."""
     config: dict[str, Any] = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
     if ROUTED_CODE in str(config.get("auto_map")):
         del config["auto_map"]

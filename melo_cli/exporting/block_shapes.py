@@ -1,4 +1,4 @@
-"""One shape for all blocks of an export: runs of `melo edit` with other ranks or targets may differ."""
+"""One shape for all blocks of an export, since runs of `melo edit` may differ in rank and target modules."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from melo_store.records import Block, LoraSlice, Vector
 
 @dataclass(frozen=True)
 class BlockShape:
-    """What every block is brought to.
+    """The common shape of all blocks.
 
     Attributes:
-        rank: the largest of all; a smaller one is filled up with zeros.
-        scale: the most common; another one is multiplied into `B`.
-        modules: every target module of any block with its `(in, out)` features; a block without one of them
+        rank: the largest rank; blocks of a smaller rank are padded with zeros.
+        scale: the most common scale; any other scale is multiplied into `B`.
+        modules: every target module of any block, with its `(in, out)` features; a block without one of them
             gets zeros there.
     """
 
@@ -29,12 +29,13 @@ class BlockShape:
 
     @property
     def values(self) -> int:
-        """How many numbers one block holds."""
+        """Number of parameters of one block."""
         return self.rank * sum(inputs + outputs for inputs, outputs in self.modules.values())
 
     @classmethod
     def of(cls, project: Project, block_ids: Sequence[str], targets: Sequence[str]) -> BlockShape | None:
-        """The shape that holds all these blocks, modules in the order of `targets`; None of no block."""
+        """The shape that holds all these blocks, with modules in the order of `targets`; None without
+        blocks."""
         ranks: set[int] = set()
         scales: Counter[float] = Counter()
         modules: dict[str, tuple[int, int]] = {}
@@ -45,12 +46,12 @@ class BlockShape:
                 modules[name] = (piece.A.shape[1], piece.B.shape[0])
         if not modules:
             return None
-        order = {name: place for place, name in enumerate(targets)}
+        order = {name: i for i, name in enumerate(targets)}
         ordered = sorted(modules, key=lambda name: (order.get(name, len(order)), name))
         return cls(max(ranks), scales.most_common(1)[0][0], {name: modules[name] for name in ordered})
 
     def fit(self, block: Block, module: str) -> LoraSlice:
-        """The block's slice for a module in this shape; it adds what it added before."""
+        """The block's slice for a module, in this shape; `scale * B @ A` stays the same."""
         piece = block.slices.get(module)
         inputs, outputs = self.modules[module]
         if piece is None:

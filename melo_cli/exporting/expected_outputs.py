@@ -1,4 +1,4 @@
-"""What an artefact is to answer: a sample of prompts, asked of the project itself."""
+"""Expected outputs of an artefact: the project's own answers to a sample of prompts."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch
 from transformers import GenerationConfig
 
 from melo_cli.evaluation import collect_probes
-from melo_cli.exporting.merging.retention import some_probes
+from melo_cli.exporting.merging.retention import sample_probes
 from melo_cli.models.base_model import ModelKind
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.greedy import greedy_options, room_after
 from melo_cli.runtime.loading import OpenProject
 
-# Enough to see that an answer goes the same way; the first token decides most.
+# Enough tokens to compare two answers; the first token decides most.
 _NEW_TOKENS = 16
 
 
 @dataclass(frozen=True)
 class ExpectedOutput:
-    """One prompt with what it is to be answered.
+    """One prompt with its expected answer.
 
     Attributes:
         ids: the prompt's tokens.
         options: generation settings; empty for a classifier.
         adapter: the block that answers; None for the base.
-        answer: the tokens written, or the class alone.
+        answer: ids of the prompt and the generated tokens, or the class id alone.
     """
 
     prompt: str
@@ -41,21 +41,23 @@ def expected_outputs(opened: OpenProject, request: dict[str, Any], reporter: Rep
     """Ask the project edits, rephrases and unrelated prompts, each alone.
 
     Args:
-        request: `count`, how many of each kind.
+        opened: the project, opened.
+        request: `count`, the largest number of prompts of each kind.
+        reporter: shows progress.
 
     Returns:
-        `promises`, each as a mapping; `dtype` and `device` of the arithmetic they were made in.
+        `expected`, each as a mapping; `dtype` and `device` of the arithmetic they were made in.
     """
-    probes = some_probes(collect_probes(opened, reporter), request["count"])
+    probes = sample_probes(collect_probes(opened, reporter), request["count"])
     asked = [probe.prompt for group in (probes.edits, probes.rephrases, probes.unrelated) for probe in group]
-    promises = []
+    expected = []
     with reporter.progress("asking the project", len(asked), "prompts") as progress:
         for prompt in asked:
-            promises.append(vars(_expected_output(opened, prompt)))
+            expected.append(vars(_expected_output(opened, prompt)))
             progress.advance()
     model = opened.routed.base.model
     return {
-        "promises": promises,
+        "promises": expected,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
     }

@@ -1,4 +1,4 @@
-"""Writes an artefact beside its place and moves it there when it is whole."""
+"""Writes an artefact to a temporary folder and renames it when it is complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ExportSummary:
         format: `peft`, `routed` or `merged`.
         figures: for a merge, METRICS of `base`, `routed` and `merged`; empty otherwise.
         method: how a merge was made.
-        seconds: what it took to find and write the weights of a merge.
+        seconds: time to find and write the weights of a merge.
     """
 
     format: str
@@ -35,32 +35,38 @@ class ExportSummary:
     seconds: float | None = None
 
 
-# Says that melo wrote a folder, and from what: only such a folder is ever replaced.
+# Marks a folder that melo wrote, and says from which project; `--overwrite` replaces only such a folder.
 RECORD = "melo_export.json"
 
 
 @contextmanager
 def new_folder(target: Path, *, overwrite: bool, record: Mapping[str, str | int]) -> Iterator[Path]:
-    """Give a folder to write in; it becomes `target` by one rename at the end, and goes if anything fails.
+    """A temporary folder that is renamed to `target` at the end, or removed if anything fails.
 
     Args:
-        record: what the artefact is, written beside it as `melo_export.json`.
+        target: the folder of the artefact.
+        overwrite: replace a folder that melo exported.
+        record: description of the artefact, written into it as `melo_export.json`.
 
     Raises:
-        ExportError: `target` exists and is not to be overwritten or not melo's, or cannot be written.
+        ExportError: `target` exists and may not be overwritten, or cannot be written.
     """
     _require_free(target, overwrite=overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
-        raise ExportError(f"it cannot be written ({error.strerror})", where=str(target.parent)) from error
+        raise ExportError(
+            f"the folder cannot be written ({error.strerror})", where=str(target.parent)
+        ) from error
     try:
         yield work
         (work / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         _replace(work, target)
     except OSError as error:
-        raise ExportError(f"it cannot be written ({error.strerror or error})", where=str(target)) from error
+        raise ExportError(
+            f"the folder cannot be written ({error.strerror or error})", where=str(target)
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -68,7 +74,7 @@ def new_folder(target: Path, *, overwrite: bool, record: Mapping[str, str | int]
 def summary(
     format_name: str, folder: Path, blocks: int, figures: dict[str, dict[str, Any]], **merge: Any
 ) -> ExportSummary:
-    """Count what stands in `folder`; `merge` gives the fields that a merge has."""
+    """The summary of an artefact in `folder`, with its files counted; `merge` gives the fields of a merge."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     return ExportSummary(format_name, folder, len(files), size, blocks, figures, **merge)
@@ -79,11 +85,11 @@ def _require_free(target: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ExportError(
-            "it exists already", where=str(target), hint="choose another folder or add --overwrite"
+            "the folder exists already", where=str(target), hint="choose another folder or add --overwrite"
         )
     if not (target / RECORD).is_file():
         raise ExportError(
-            "it is no folder that melo exported, and is not overwritten",
+            "melo did not export this folder, so it is not overwritten",
             where=str(target),
             hint="choose another folder",
         )
@@ -94,7 +100,7 @@ def _replace(work: Path, target: Path) -> None:
     if not target.exists():
         work.rename(target)
         return
-    # A folder cannot be renamed onto one that has files: step the old one aside first.
+    # A folder cannot be renamed onto one that has files, so the old one is moved away first.
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
     target.rename(aside / target.name)
     try:

@@ -1,4 +1,4 @@
-"""`melo export --merge`: one plain checkpoint whose weights hold the edits."""
+"""`melo export --format merged`: one ordinary checkpoint whose weights hold the edits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from melo_cli.errors import ArtefactError, ExportError, ProjectError
 from melo_cli.exporting.base_copy import require_checkpoint
 from melo_cli.exporting.folder import ExportSummary, new_folder, summary
-from melo_cli.exporting.merging.checkpoint import require_plain, write_checkpoint
+from melo_cli.exporting.merging.checkpoint import require_unquantized, write_checkpoint
 from melo_cli.exporting.merging.methods import Merge, MergeMethod, Sum, merge
 from melo_cli.exporting.merging.retention import Figures, measure
 from melo_cli.exporting.merging.training_examples import ExampleSettings
@@ -24,16 +24,22 @@ from melo_cli.runtime.loading import OpenProject
 
 @dataclass(frozen=True)
 class Floors:
-    """What a merge must keep, as shares by greedy generation; None asks for nothing."""
+    """The least figures that a merge must reach, as shares from 0 to 1; None sets no floor.
+
+    Attributes:
+        edit_success: edit success by greedy generation.
+        agreement: share of unrelated prompts that are answered as by the base.
+    """
 
     edit_success: float | None = None
     agreement: float | None = None
 
     def require(self, figures: Figures) -> None:
-        """Compare with what was measured.
+        """Compare the figures of a merge with the floors.
 
         Raises:
-            ArtefactError: the merged model is below a floor.
+            ArtefactError: a figure is below its floor.
+            ExportError: a floor is set for a figure that the project cannot measure.
         """
         asked = {"edit_success": self.edit_success, "locality_agreement": self.agreement}
         named = {"edit_success": "edit success", "locality_agreement": "agreement with the base"}
@@ -42,11 +48,13 @@ class Floors:
             if floor is None:
                 continue
             if share is None:
-                raise ExportError(f"the project has nothing to measure {named[metric]} on", where="--min")
+                raise ExportError(
+                    f"{named[metric]} cannot be measured: the project has no prompts for it", where="--min"
+                )
             if share["generation"] < floor:
                 raise ArtefactError(
                     f"{named[metric]} of the merged model is {share['generation']:.3f}, below {floor:g}; "
-                    "nothing was put in place",
+                    "nothing was written",
                     where="melo export",
                     hint="use --format routed, or another --merge-method",
                 )
@@ -63,28 +71,34 @@ def export_merged(
     dtype: torch.dtype | None = None,
     check: int | None = None,
     floors: Floors | None = None,
-    apart: bool = True,
+    fresh_process: bool = True,
 ) -> ExportSummary:
     """Find weights that hold the edits, write the checkpoint, and measure what it keeps.
 
-    A dense model has no router: what tells an edit's prompts from all others has to be learned into its
-    weights. The figures of base, routed and merged model are returned and stand in the model card.
+    A merged model has no router: its weights must tell an edit's prompts from all others. The figures of
+    base, routed and merged model are returned and written into the model card.
 
     Args:
-        methods: one way to merge, or several, cheapest first, of which the best is taken.
-        examples: what a method that learns learns from.
-        dtype: of the weights; the base checkpoint's own if None. Sums are made in float32 and cast once.
-        check: how many edits, rephrases and unrelated prompts to measure on at most; None is all, 0 is none.
-        apart: measure in a fresh process; False does it in this one, which needs the base's weights.
+        opened: the project, opened.
+        folder: where to write the checkpoint.
+        reporter: shows progress.
+        methods: one merge method, or several of which the best is taken; the cheapest first.
+        examples: settings of the examples that a merge method learns from.
+        overwrite: replace a folder that melo exported.
+        dtype: dtype of the weights; None keeps that of the base checkpoint. Sums are computed in float32 and
+            cast once.
+        check: largest number of edits, rephrases and unrelated prompts to measure on; None is all, 0 is none.
+        floors: the least figures that the merge must reach.
+        fresh_process: measure in a fresh process; False measures in this one, which needs the base's weights.
 
     Raises:
-        ArtefactError: a floor is missed.
-        ExportError: the base is quantized; the folder exists already, or cannot be written.
+        ArtefactError: a figure is below its floor.
+        ExportError: the base is quantized, or the folder exists already or cannot be written.
         ProjectError: the project has no live edit.
     """
     examples, floors = examples or ExampleSettings(), floors or Floors()
     require_checkpoint(opened)
-    require_plain(opened.routed.base)
+    require_unquantized(opened.routed.base)
     if not opened.live_blocks():
         raise ProjectError("the project has no live edit", where=str(opened.project.path))
     with new_folder(folder, overwrite=overwrite, record=opened.describe("merged")) as work:
@@ -92,7 +106,9 @@ def export_merged(
         merged = merge(opened, methods, examples, reporter)
         write_checkpoint(opened.routed.base, merged.changes, work, dtype, reporter)
         seconds = time.monotonic() - started
-        figures = {} if check == 0 else _measure(opened, work, merged, check, reporter, apart=apart)
+        figures = (
+            {} if check == 0 else _measure(opened, work, merged, check, reporter, fresh_process=fresh_process)
+        )
         if figures:
             floors.require(figures)
         card = merged_card(opened, merged.described, seconds, figures)
@@ -103,10 +119,16 @@ def export_merged(
 
 
 def _measure(
-    opened: OpenProject, work: Path, merged: Merge, count: int | None, reporter: Reporter, *, apart: bool
+    opened: OpenProject,
+    work: Path,
+    merged: Merge,
+    count: int | None,
+    reporter: Reporter,
+    *,
+    fresh_process: bool,
 ) -> Figures:
     request = {"folder": str(work), "count": count, "taught": list(merged.taught)}
-    if not apart:
+    if not fresh_process:
         return measure(opened, request, reporter)
     figures: Figures = run_in_worker("measure", opened, request, reporter)
     return figures

@@ -29,8 +29,10 @@ def merged_card(
     """Markdown card of a merged checkpoint.
 
     Args:
-        described: how it was merged, in a sentence; `seconds` is what that took.
-        figures: METRICS by the name of the model; empty where nothing was measured.
+        opened: the project, opened.
+        described: the merge method, in a sentence.
+        seconds: time that the merge took.
+        figures: METRICS by the name of the model; empty if nothing was measured.
     """
     return "\n".join(
         [

@@ -1,4 +1,4 @@
-"""The router beside a server of adapters: it says which adapter answers each prompt, and answers nothing."""
+"""The router beside a server of adapters: it names the adapter for each prompt, and generates no answers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from melo_store.records import BaseReference
 
 @dataclass(frozen=True)
 class PromptRoute:
-    """Where one prompt goes.
+    """The route of one prompt.
 
     Attributes:
-        prompt: what is asked: of a text that the chat template has written, the last user turn.
-        error: why the prompt has no route.
+        prompt: the prompt; of a text that the chat template wrote, the last user turn.
+        route: the route; that of the base model if there is an error.
+        error: why the prompt cannot be routed; None if it can.
     """
 
     prompt: str
@@ -45,7 +46,8 @@ class PromptRouter:
     """Routes prompts as a project does.
 
     Args:
-        encoder: knows what the base model takes as a prompt.
+        router: the router.
+        encoder: checks that the base model takes the prompts.
     """
 
     def __init__(self, router: Router, encoder: Encoder) -> None:
@@ -54,7 +56,7 @@ class PromptRouter:
         self._turns = LastUserTurn(encoder.tokenizer)
 
     def route(self, prompts: Sequence[str]) -> list[PromptRoute]:
-        """Routes of prompts, in order; one that cannot be asked says why."""
+        """The routes of prompts, in order."""
         asked = [self._turns.within(prompt) for prompt in prompts]
         errors = {text: error for text in asked if (error := self._error(text)) is not None}
         good = [text for text in asked if text not in errors]
@@ -76,8 +78,8 @@ def router_of_project(path: Path, *, at: int | None = None, base: str | None = N
         MeloError: as `melo_cli.load`.
     """
     opened = open_project(path, at=at, base=base, weights=False)
-    found, recipe = opened.routed.base, opened.recipe
-    if found.encoder is None and not _read_embeddings(found, recipe.key.layer, recipe.model.dtype):
+    base_model, recipe = opened.routed.base, opened.recipe
+    if base_model.encoder is None and not _read_embeddings(base_model, recipe.key.layer, recipe.model.dtype):
         opened = open_project(path, at=at, base=base)
     return PromptRouter(opened.routed.router, opened.encoder)
 
@@ -89,22 +91,23 @@ def router_of_export(
 
     Args:
         folder: the export, or its `router/`.
-        base: folder or hub id of the base model, where it is no longer where the project found it.
-        trust_remote_code, allow_pickle: as of a recipe's `model`, for the base.
+        base: folder or hub id of the base model, if it has moved since the project was made.
+        trust_remote_code: as in a recipe's `model`, for the base model.
+        allow_pickle: as in a recipe's `model`, for the base model.
 
     Raises:
-        TrustError: the base asks for trust that is not given.
-        ExportError: there is no router.
-        BaseMismatchError: the base is another one than the project's.
+        TrustError: the base model needs `trust_remote_code` or `allow_pickle`.
+        ExportError: there is no router in the folder.
+        BaseMismatchError: the base model is not the project's.
     """
-    place = folder / ROUTER if (folder / ROUTER).is_dir() else folder
-    if not (place / TABLE).is_file():
+    router_folder = folder / ROUTER if (folder / ROUTER).is_dir() else folder
+    if not (router_folder / TABLE).is_file():
         raise ExportError(
-            f"there is no {TABLE} in it",
+            f"the folder has no {TABLE}",
             where=str(folder),
             hint="name a folder of `melo export --format peft`",
         )
-    table = json.loads((place / TABLE).read_text(encoding="utf-8"))
+    table = json.loads((router_folder / TABLE).read_text(encoding="utf-8"))
     held, tokens = table["base"], table["tokenizer"]
     reference = BaseReference(held["name_or_path"], held["revision"], held["fingerprint"])
     section = ModelSection(
@@ -118,19 +121,19 @@ def router_of_export(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     ).at(base or reference.name_or_path)
-    found = load_base_model(section, "custom", weights=False)
-    reference.require_same(base_reference(found))
-    if table["encoder"] is None and not _read_embeddings(found, table["reading"]["high"], section.dtype):
-        found = load_base_model(section, "custom")
-    router = open_router(place, found.model, found.tokenizer)
-    return PromptRouter(router, Encoder(found, template=tokens["template"], truncate=tokens["truncate"]))
+    base_model = load_base_model(section, "custom", weights=False)
+    reference.require_same(base_reference(base_model))
+    if table["encoder"] is None and not _read_embeddings(base_model, table["reading"]["high"], section.dtype):
+        base_model = load_base_model(section, "custom")
+    router = open_router(router_folder, base_model.model, base_model.tokenizer)
+    return PromptRouter(router, Encoder(base_model, template=tokens["template"], truncate=tokens["truncate"]))
 
 
 def _read_embeddings(base: BaseModel, layer: str, dtype: str) -> bool:
-    """Where nothing above the input embeddings is read, give an outline these; the rest stays on disk.
+    """Load the input embeddings alone, if the key layer is the input embeddings.
 
     Returns:
-        Whether that is so.
+        Whether the key layer is the input embeddings.
     """
     # A subclass may do more than look a token up.
     if type(base.model.get_submodule(layer)) is not nn.Embedding:

@@ -31,18 +31,18 @@ _CODE = f"{ROUTED_CODE}.py"
 def export_routed(
     opened: OpenProject, folder: Path, reporter: Reporter, *, overwrite: bool = False, check: int = 0
 ) -> ExportSummary:
-    """Copy the base checkpoint as it is; lay router, blocks, their code and the project's snapshot beside it.
+    """Copy the base checkpoint unchanged, and write router, blocks, their code and the snapshot beside it.
 
     `AutoModelFor...from_pretrained(folder, trust_remote_code=True)` opens it with transformers alone, and
     `melo_cli.load(folder)` with the project's index.
 
     Args:
-        check: how many edits, rephrases and unrelated prompts to ask of what was written, before it is put in
+        check: number of edits, rephrases and unrelated prompts to ask of the artefact before it is put in
             place.
 
     Raises:
-        ArtefactError: it does not answer as the project does.
-        ExportError: the base brings code of its own; the folder exists already, or cannot be written.
+        ArtefactError: the artefact does not answer as the project does.
+        ExportError: the base model has its own code, or the folder exists already or cannot be written.
     """
     base = opened.routed.base
     require_checkpoint(opened)
@@ -70,14 +70,14 @@ def _auto_map(auto_class: str) -> dict[str, str]:
 def _require_no_own_code(base: BaseModel) -> None:
     if base_config(base).get("auto_map"):
         raise ExportError(
-            "the base model brings code of its own, and a folder has room for one model class",
+            "the base model has its own code, and an exported folder can hold one model class only",
             where=base.reference.describe(),
             hint="use --format peft",
         )
 
 
 def _write_blocks(opened: OpenProject, block_ids: Sequence[str], path: Path, reporter: Reporter) -> None:
-    """By module `<module>.A [n, rank, in]`, `<module>.B [n, out, rank]`, `<module>.scale [n]`, float32."""
+    """Write `<module>.A [n, rank, in]`, `<module>.B [n, out, rank]` and `<module>.scale [n]`, float32."""
     shape = BlockShape.of(opened.project, block_ids, opened.recipe.lora.target_modules)
     specs: list[TensorSpec] = []
     for name, (inputs, outputs) in (shape.modules if shape else {}).items():

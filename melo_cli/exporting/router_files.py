@@ -32,14 +32,14 @@ Arrays = dict[str, Tensor]
 
 
 def write_router(opened: OpenProject, folder: Path, block_ids: Sequence[str]) -> None:
-    """Write how a prompt is read, by which rule it is routed, and every neuron with its block.
+    """Write `routes.json` and `keys.safetensors`: how prompts are read, the scope rule, and every neuron.
 
-    An edit without a block leads to the base.
+    A neuron without a block leads to the base model.
 
     `keys.safetensors` holds `keys [n, d]` float32 in the order of the table's neurons, and under `scope.` the
-    arrays of the rule. Under `verified` the token vectors of all neurons stand one after the other in
-    `tokens [words, width]` float16, and each begins where `token_starts [n + 1]` int64 says; under `radius`
-    `centers [c, d]` float32 are those of the clusters in the order of their numbers.
+    arrays of the scope rule. Under `verified`, `tokens [words, width]` float16 holds the token vectors of all
+    neurons, one neuron after the other; `token_starts [n + 1]` int64 says where each begins. Under `radius`,
+    `centers [c, d]` float32 holds the centers of the clusters in the order of their numbers.
 
     Args:
         block_ids: the blocks of the export, in its order.
@@ -67,10 +67,11 @@ def write_router(opened: OpenProject, folder: Path, block_ids: Sequence[str]) ->
 
 
 def write_code(folder: Path, *, package: bool) -> None:
-    """Write the code that routes, as the project runs it: files side by side that import each other.
+    """Copy the code of the router: the files of `melo_cli/scope/core/`, which import each other.
 
     Args:
-        package: make the folder a package; else its modules are for transformers, which makes its own.
+        folder: where to copy them.
+        package: make the folder a package; False leaves that to transformers.
     """
     for path in Path(core.__file__).parent.glob("*.py" if package else "[!_]*.py"):
         shutil.copyfile(path, folder / path.name)
@@ -80,8 +81,8 @@ def _verified(opened: OpenProject, neurons: Sequence[EditView]) -> tuple[dict[st
     rule = opened.routed.router.rule
     assert isinstance(rule, Verified)
     model, own = rule.model.to_arrays()
-    found = opened.project.tokens([edit.edit_id for edit in neurons])
-    tokens = [np.empty((0, 0), np.float16) if each is None else each for each in found]
+    stored = opened.project.tokens([edit.edit_id for edit in neurons])
+    tokens = [np.empty((0, 0), np.float16) if each is None else each for each in stored]
     width = max((each.shape[1] for each in tokens), default=0)
     arrays = {f"{SCOPE_ARRAYS}{name}": array for name, array in own.items()}
     every = [each.reshape(-1, width) for each in (np.empty((0, width), np.float16), *tokens)]
@@ -110,7 +111,7 @@ def _keys(opened: OpenProject, neurons: Sequence[EditView]) -> NDArray[np.float3
 
 
 def _rows(opened: OpenProject, neurons: Sequence[EditView], block_ids: Sequence[str]) -> list[dict[str, Any]]:
-    place = {block_id: at for at, block_id in enumerate(block_ids)}
+    index = {block_id: at for at, block_id in enumerate(block_ids)}
     radii = {cluster.number: cluster.radius for cluster in opened.project.clusters()}
     rows = []
     for edit in neurons:
@@ -118,7 +119,7 @@ def _rows(opened: OpenProject, neurons: Sequence[EditView], block_ids: Sequence[
             "edit_id": edit.edit_id,
             "prompt": edit.prompt,
             "adapter": edit.block,
-            "block": None if edit.block is None else place[edit.block],
+            "block": None if edit.block is None else index[edit.block],
         }
         if edit.cluster is not None:
             number = edit.cluster.cluster
@@ -128,7 +129,7 @@ def _rows(opened: OpenProject, neurons: Sequence[EditView], block_ids: Sequence[
 
 
 def _reading(opened: OpenProject) -> dict[str, Any]:
-    """What runs as far as which layers, on how padded a batch."""
+    """How prompts are read: model, layers, padding."""
     base, layer = opened.routed.base, opened.recipe.key.layer
     model = text_model_of(base)
     plan = asdict(reading_plan(base, layer))
@@ -160,7 +161,7 @@ def _base(opened: OpenProject) -> dict[str, Any]:
 
 
 def _tokenizer(opened: OpenProject) -> dict[str, Any]:
-    """What a prompt's tokens depend on beside the tokenizer's files."""
+    """The settings that a prompt's tokens depend on, besides the tokenizer's files."""
     tokenizer = opened.routed.tokenizer
     return {
         "name_or_path": opened.recipe.model.tokenizer,

@@ -1,4 +1,4 @@
-"""Chooses what goes into an export: the project as it would be had it never had the other edits."""
+"""Chooses the edits of an export: a copy of the project in which all other edits are reverted."""
 
 from __future__ import annotations
 
@@ -23,15 +23,18 @@ from melo_store.writer import open_writer
 def chosen(
     opened: OpenProject, edit_ids: Collection[str], block_ids: Collection[str], beside: Path
 ) -> Iterator[OpenProject]:
-    """Give the project with the named edits and the edits of the named blocks alone; all where none is named.
+    """The project with the named edits and the edits of the named blocks alone; with none named, all of it.
 
-    It is a copy in which the others are reverted, so its clusters are those that the chosen edits make.
+    The copy has the clusters that the chosen edits alone would form.
 
     Args:
-        beside: the folder in which the copy stands while it is needed.
+        opened: the project, opened.
+        edit_ids: ids of edits.
+        block_ids: ids of blocks.
+        beside: folder for the temporary copy.
 
     Raises:
-        UnknownEditError: there is no such edit or block, or it answers nothing any more.
+        UnknownEditError: there is no such edit or block, or it is no longer live.
     """
     if not edit_ids and not block_ids:
         yield opened
@@ -41,8 +44,8 @@ def chosen(
     kept = {edit.edit_id for edit in live if edit.edit_id in edit_ids or edit.block in block_ids}
     others = [edit.edit_id for edit in opened.project.edits() if edit.edit_id not in kept]
     beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".melo-chosen-", dir=beside) as place:
-        copy = Path(place) / "project"
+    with tempfile.TemporaryDirectory(prefix=".melo-chosen-", dir=beside) as scratch:
+        copy = Path(scratch) / "project"
         opened.project.copy_to(copy)
         with open_writer(Project.open(copy)) as writer:
             writer.revert(others, versions=library_versions(), command="melo export")
@@ -53,7 +56,7 @@ def _require_live(opened: OpenProject, edit_ids: Collection[str], block_ids: Col
     for edit_id in edit_ids:
         edit = opened.project.edit(edit_id)
         if edit.status != "live":
-            raise UnknownEditError(f"it is {edit.status} and answers nothing", where=edit_id)
+            raise UnknownEditError(f"the edit is {edit.status}, not live", where=edit_id)
     answering = set(opened.live_blocks())
     for block_id in block_ids:
         number_of(block_id, "b")

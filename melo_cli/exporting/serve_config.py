@@ -1,4 +1,4 @@
-"""`serve.json`: what vLLM, SGLang and LoRAX need to be told to serve the adapters of an export."""
+"""`serve.json`: the settings with which vLLM, SGLang and LoRAX serve the adapters of an export."""
 
 from __future__ import annotations
 

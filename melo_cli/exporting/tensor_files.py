@@ -1,4 +1,4 @@
-"""Weight files read and written one tensor at a time: a checkpoint never stands in memory as a whole."""
+"""Reads and writes weight files one tensor at a time, so that no checkpoint is in memory as a whole."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DTYPES = {
     "F8_E5M2": torch.float8_e5m2,
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-# The format asks that the data begin at a multiple of this.
+# The format requires the data to begin at a multiple of this.
 _ALIGNMENT = 8
 
 Advance = Callable[[int], None]
@@ -37,7 +37,7 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor to be written: its data comes later."""
+    """Name, dtype and shape of a tensor, without its data."""
 
     name: str
     dtype: torch.dtype
@@ -61,12 +61,12 @@ class Shard(Protocol):
 
 
 def open_shard(path: Path) -> Shard:
-    """Open a safetensors file, or one in PyTorch's pickled format (tensors only, nothing is executed)."""
+    """Open a safetensors file, or a pickled PyTorch file (tensors only; no code is executed)."""
     return SafetensorsShard(path) if path.suffix == ".safetensors" else _PickledShard(path)
 
 
 class SafetensorsShard:
-    """A safetensors file, read by plain file reads: a mapping would keep every page that was touched."""
+    """A safetensors file, read by ordinary file reads: a memory map would keep every page that was read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -118,8 +118,10 @@ def write_tensors(
     """Write a safetensors file in the order of `specs`.
 
     Args:
-        data: gives a tensor's rows in pieces, in the dtype of its spec.
-        advance: told the bytes written.
+        path: the file.
+        specs: the tensors to write.
+        data: yields a tensor's rows in pieces, in the dtype of its spec.
+        advance: called with the number of bytes written.
     """
     with path.open("wb") as file:
         _write_header(file, specs)
@@ -130,7 +132,7 @@ def write_tensors(
                 written += file.write(view)
                 advance(len(view))
             if written != spec.nbytes:
-                raise ValueError(f"{spec.name} has {written} bytes and its shape asks for {spec.nbytes}")
+                raise ValueError(f"{spec.name} has {written} bytes, but its shape needs {spec.nbytes}")
 
 
 def _write_header(file: BinaryIO, specs: Sequence[TensorSpec]) -> None:
@@ -150,5 +152,7 @@ def _write_header(file: BinaryIO, specs: Sequence[TensorSpec]) -> None:
 
 def _dtype(name: str, path: Path) -> torch.dtype:
     if name not in DTYPES:
-        raise ExportError(f"it holds tensors of type {name}", where=str(path), hint="use another checkpoint")
+        raise ExportError(
+            f"tensors of type {name} are not supported", where=str(path), hint="use another checkpoint"
+        )
     return DTYPES[name]

@@ -1,6 +1,6 @@
-"""Runs a piece of work in a fresh process: it loads what was written as any other process would.
+"""Runs a task in a fresh process, which loads an artefact as any other process would.
 
-The process reads one request from stdin and writes one JSON object a line: progress, and at the end the
+The process reads one request from stdin and writes JSON, one object per line: progress, and at the end the
 result or the error.
 """
 
@@ -23,10 +23,16 @@ Request = dict[str, Any]
 
 
 def run_in_worker(task: str, opened: OpenProject, request: Request, reporter: Reporter) -> Any:
-    """Do `task` of this module's `TASKS` on the same snapshot, and hand its result back.
+    """Run a task of `main` on the same snapshot in a fresh process, and return its result.
+
+    Args:
+        task: `measure` or `promise`.
+        opened: the project, opened.
+        request: arguments of the task, as JSON values.
+        reporter: shows the progress of the process.
 
     Raises:
-        ExportError: the process failed; with its reason.
+        ExportError: the process failed.
     """
     whole = request | {"task": task} | _reopening(opened)
     command = [sys.executable, "-c", f"from {__name__} import main; main()"]
@@ -37,12 +43,12 @@ def run_in_worker(task: str, opened: OpenProject, request: Request, reporter: Re
         outcome = _follow(process.stdout, reporter)
     if "result" not in outcome:
         reason = outcome.get("error") or f"its process ended with code {process.returncode}"
-        raise ExportError(f"it could not be checked: {reason}", where=task)
+        raise ExportError(f"the artefact could not be checked: {reason}", where=task)
     return outcome["result"]
 
 
 def _follow(lines: IO[str], reporter: Reporter) -> dict[str, Any]:
-    """Pass the process's progress on, job by job, up to its outcome."""
+    """Forward the progress of the process, job by job; return its outcome."""
     for line in lines:
         event = json.loads(line)
         if "job" not in event:
@@ -64,7 +70,7 @@ def _reopening(opened: OpenProject) -> Request:
 
 
 class _Relay:
-    """A reporter that writes what it is told as lines."""
+    """A reporter that writes progress as JSON lines."""
 
     def __init__(self, write: Callable[[Mapping[str, Any]], None]) -> None:
         self._write = write

@@ -112,7 +112,7 @@ def resolve_key_layer(base: BaseModel, name: str) -> str:
     decoder = _decoder_prefix(base)
     if decoder is not None and name.startswith(decoder):
         raise ModelError(
-            f"{name} is in the decoder, which sees the answer",
+            f"{name} is in the decoder, which reads the answer too",
             where="key.layer",
             hint="name a module of the encoder",
         )
@@ -132,10 +132,10 @@ def resolve_targets(base: BaseModel, targets: str | Sequence[str]) -> list[str]:
         return default_targets(base)
     candidates = [info.name for info in list_modules(base) if info.is_target]
     if isinstance(targets, str):
-        found = [name for name in candidates if re.fullmatch(targets, name)]
-        if not found:
+        matching = [name for name in candidates if re.fullmatch(targets, name)]
+        if not matching:
             raise _no_such_module("lora.target_modules", targets, candidates)
-        return found
+        return matching
     wanted: set[str] = set()
     for entry in targets:
         named = [name for name in candidates if name == entry or name.endswith(f".{entry}")]
@@ -165,9 +165,9 @@ def default_targets(base: BaseModel) -> list[str]:
         chosen = named or [name for name, _ in candidates if name not in attention]
     if not chosen:
         raise ModelError(
-            f"there are no default target modules for architecture {base.model.config.model_type}",
+            f"the architecture {base.model.config.model_type} has no default target modules",
             where="lora.target_modules",
-            hint="list the candidates with `melo inspect MODEL` and name some",
+            hint="list the modules with `melo inspect MODEL`, and name target modules",
         )
     return chosen
 
@@ -188,7 +188,7 @@ def default_key_layer(base: BaseModel, targets: Sequence[str]) -> str:
     every target; the input embeddings, where there is none."""
     stack, length = next(iter(_stacks(base.model)))
     inside = (re.match(rf"{re.escape(stack)}\.(\d+)\.", target) for target in targets)
-    first = min((int(found[1]) for found in inside if found is not None), default=length)
+    first = min((int(match[1]) for match in inside if match is not None), default=length)
     depth = min(max(round(length / 4) - 1, 0), first - 1)
     return f"{stack}.{depth}" if depth >= 0 else embedding_name(base)
 
@@ -215,15 +215,15 @@ def require_key_before_targets(base: BaseModel, key_layer: str, targets: Sequenc
             hook.remove()
     if key_layer not in order:
         raise ModelError(
-            f"{key_layer} does not run on a prompt",
+            f"{key_layer} does not run when a prompt is read",
             where="key.layer",
-            hint=f"the input embeddings are {embedding_name(base)}",
+            hint=f"use a layer that reads the prompt, such as the input embeddings {embedding_name(base)}",
         )
     early = [name for name in order[: order.index(key_layer)] if name != key_layer]
     if early or key_layer in targets:
         raise ModelError(
             f"{key_layer} does not run before target {early[0] if early else key_layer}, "
-            "so an edit would move its own key",
+            "so an edit would change its own key",
             where="key.layer",
             hint="name an earlier key layer or later lora.target_modules",
         )
@@ -238,7 +238,7 @@ def last_block(model: nn.Module) -> nn.Module | None:
 
 def names_of_blocks(model: nn.Module) -> list[list[str]]:
     """The names of the blocks of each stack, in the order of running."""
-    return [[f"{name}.{place}" for place in range(length)] for name, length in _stacks(model)]
+    return [[f"{name}.{i}" for i in range(length)] for name, length in _stacks(model)]
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -259,12 +259,12 @@ def _decoder_prefix(base: BaseModel) -> str | None:
 
 def _stacks(model: nn.Module) -> Iterable[tuple[str, int]]:
     """The model's lists of blocks: name and length; lists inside a block are not stacks."""
-    found: list[tuple[str, int]] = []
+    stacks: list[tuple[str, int]] = []
     for name, module in model.named_modules():
-        inside = any(name.startswith(f"{stack}.") for stack, _ in found)
+        inside = any(name.startswith(f"{stack}.") for stack, _ in stacks)
         if isinstance(module, nn.ModuleList) and not inside:
-            found.append((name, len(module)))
-    return found
+            stacks.append((name, len(module)))
+    return stacks
 
 
 def _ends(name: str, endings: Sequence[str]) -> bool:
@@ -283,8 +283,9 @@ def _no_target(base: BaseModel, entry: str, candidates: Sequence[str]) -> ModelE
     modules = dict(base.model.named_modules())
     if entry in modules:
         return ModelError(
-            f"{entry} is of type {type(modules[entry]).__name__}, and a block adds to Linear and Conv1D only",
+            f"{entry} is of type {type(modules[entry]).__name__}, but blocks can only add to Linear "
+            "and Conv1D",
             where="lora.target_modules",
-            hint="list the candidates with `melo inspect MODEL`",
+            hint="list the target modules with `melo inspect MODEL`",
         )
     return _no_such_module("lora.target_modules", entry, candidates)

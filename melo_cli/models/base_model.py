@@ -141,10 +141,10 @@ def load_base_model(
         encoder: hub id or folder of a sentence encoder to load beside it.
 
     Raises:
-        TrustError: no safetensors weights, or code of its own, without the recipe's leave.
+        TrustError: the model needs `allow_pickle` or `trust_remote_code`, and the recipe does not set it.
         ModelError: no such model, a kind that does not fit `task`, no such device.
     """
-    _quiet_transformers()
+    _without_transformers_warnings()
     named, folder = section, _resolve_folder(section)
     if named.gguf_file is not None:
         section = named.model_copy(
@@ -192,9 +192,9 @@ def model_kind(config: Any) -> ModelKind:
     architectures = config.architectures or []
     if any(name.endswith("ForMaskedLM") for name in architectures):
         raise ModelError(
-            "it is a masked language model, which gives no answers",
+            "the model is a masked language model, which generates no answers",
             where=config.name_or_path or None,
-            hint="name a checkpoint with a classification head, or one that generates",
+            hint="use a checkpoint with a classification head, or one that generates text",
         )
     if any(name.endswith("ForSequenceClassification") for name in architectures):
         return ModelKind.CLASSIFIER
@@ -268,8 +268,8 @@ def fetch_weights(section: ModelSection) -> None:
 
     def fetch(name: str) -> str | None:
         options = {"_raise_exceptions_for_missing_entries": False}
-        found: str | None = cached_file(section.name_or_path, name, revision=section.revision, **options)
-        return found
+        path: str | None = cached_file(section.name_or_path, name, revision=section.revision, **options)
+        return path
 
     try:
         index = None if fetch("model.safetensors") else fetch("model.safetensors.index.json")
@@ -294,7 +294,7 @@ def held_dtype(section: ModelSection, stored: torch.dtype | None, device: torch.
     return torch.float32 if device.type == "cpu" and half else None
 
 
-def _quiet_transformers() -> None:
+def _without_transformers_warnings() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     for name in ("transformers", "huggingface_hub"):
@@ -331,25 +331,27 @@ def _load(auto_class: Any, section: ModelSection, part: str, **options: Any) -> 
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         if "trust_remote_code" in str(error):
             raise TrustError(
-                f"its {part} cannot be loaded, as it brings its own code",
+                f"the {part} of the model cannot be loaded, because it has its own code",
                 where=section.name_or_path,
                 setting="trust_remote_code",
-                hint="add {switch} if you trust that code",
+                hint="add {switch} if you trust this code",
             ) from error
         if "safetensors" in str(error) and not section.allow_pickle:
             raise TrustError(
-                "it has no safetensors weights",
+                "the model has no safetensors weights",
                 where=section.name_or_path,
                 setting="allow_pickle",
-                hint="convert its weights, or add {switch} if you trust where the pickled ones come from",
+                hint="convert the weights, or add {switch} if you trust the source of the pickled weights",
             ) from error
         reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"its {part} cannot be loaded ({reason})", where=section.name_or_path) from error
+        raise ModelError(
+            f"the {part} of the model cannot be loaded ({reason})", where=section.name_or_path
+        ) from error
 
 
 def _unreachable(section: ModelSection, error: OSError) -> ModelError:
     return ModelError(
-        f"neither a folder here nor a model that the hub gave ({str(error).strip().partition(chr(10))[0]})",
+        f"neither a folder nor a model on the hub ({str(error).strip().partition(chr(10))[0]})",
         where=section.name_or_path,
         hint="check model.name_or_path, model.revision and the network",
     )
@@ -361,7 +363,9 @@ def _load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
     if len(words) < 2:  # transformers makes up an empty one where there is none
         raise ModelError(
-            "it has no tokenizer", where=section.name_or_path, hint="name one with model.tokenizer"
+            "the model has no tokenizer",
+            where=section.name_or_path,
+            hint="name a tokenizer with model.tokenizer",
         )
     loaded: PreTrainedTokenizerBase = tokenizer
     return loaded
@@ -373,7 +377,7 @@ def _asks_in_template(section: ModelSection, kind: ModelKind, tokenizer: PreTrai
 
 
 def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> dict[str, str]:
-    """What prompts become beside the weights: told by what the tokenizer does, however it is stored."""
+    """Fingerprints of the tokenizer and the chat template, by what they do, however they are stored."""
     parts = {"tokenizer": tokenizer_hash(tokenizer)}
     if chat and tokenizer.chat_template:
         parts["chat template"] = text_hash(tokenizer.chat_template)
@@ -393,9 +397,9 @@ def _require_kind(kind: ModelKind, task: str, name: str) -> None:
     if kind not in _KINDS_OF_TASK[task]:
         wanted = " or ".join(fitting.described for fitting in _KINDS_OF_TASK[task])
         raise ModelError(
-            f"it is a {kind.described}, and task {task} needs a {wanted}",
+            f"the model is a {kind.described}, but task {task} needs a {wanted}",
             where=name,
-            hint="name another model or another task",
+            hint="use another model or another task",
         )
 
 
@@ -403,18 +407,19 @@ def _require_attention(config: Any, kind: ModelKind, section: ModelSection) -> N
     """Refuse models in which padding, and so batch-mates, would change an answer."""
     if config.model_type in _MIXES_PADDING:
         raise ModelError(
-            f"architecture {config.model_type} mixes padding into what it reads, and so would an answer hang "
-            "on the prompts beside it",
+            f"architecture {config.model_type} does not mask padding, so that an answer would depend "
+            "on the other prompts of its batch",
             where=section.described,
-            hint="name a model with ordinary attention",
+            hint="use a model with ordinary attention",
         )
     known = vars(_AUTO_CLASS[kind])["_model_mapping"].get(type(config), None)
     if getattr(known, "_is_stateful", False):
         raise ModelError(
-            f"architecture {config.model_type} carries a state from token to token, and melo edits models of "
+            f"architecture {config.model_type} carries a state from token to token, but melo can edit "
+            "only models of "
             "attention alone",
             where=section.described,
-            hint="name a model without recurrent or state-space blocks",
+            hint="use a model without recurrent or state-space layers",
         )
 
 
@@ -422,9 +427,10 @@ def _require_all_weights(missing: Collection[str], name: str) -> None:
     # transformers would fill them in at random and go on: a classifier without a trained head, say.
     if missing:
         raise ModelError(
-            f"its checkpoint has no weights for {', '.join(sorted(missing)[:3])}: it would answer at random",
+            f"the checkpoint has no weights for {', '.join(sorted(missing)[:3])}, so the model would answer "
+            "at random",
             where=name,
-            hint="name a checkpoint trained for the task",
+            hint="use a checkpoint trained for the task",
         )
 
 

@@ -24,7 +24,8 @@ def class_id(labels: Mapping[int, str], target: str) -> int:
         labels: class names by class id.
 
     Raises:
-        DatasetError: there is no such class; where the classes are named by digits, both readings are told.
+        DatasetError: there is no such class; if the classes are named by digits, the error names both
+            readings.
     """
     by_name = {label: index for index, label in labels.items()}
     ids_as_text = not _named_by_digits(labels)
@@ -36,7 +37,7 @@ def class_id(labels: Mapping[int, str], target: str) -> int:
     listed = ", ".join(list(by_name)[:_NAMED]) + (", ..." if len(by_name) > _NAMED else "")
     both = "" if ids_as_text else f"; named by digits, so that {_both_readings(labels)}"
     raise DatasetError(
-        f"{kind} is no class of the model", where="target", hint=f"its classes are {listed}{both}"
+        f"{kind} is not a class of the model", where="target", hint=f"its classes are {listed}{both}"
     )
 
 

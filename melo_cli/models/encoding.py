@@ -93,14 +93,14 @@ class Encoder:
         return len(self._conversation_ids(messages))
 
     def require_template(self) -> None:
-        """Refuse other messages beside a prompt where there is no place for them.
+        """Refuse other messages besides a prompt, if there is no chat template for them.
 
         Raises:
             PromptError: prompts are asked without a chat template.
         """
         if self.template != "chat":
             raise PromptError(
-                "prompts are asked without a chat template, which has no place for other messages",
+                "other messages need a chat template, but prompts are asked without one",
                 where="model.template=none",
                 hint="ask the prompt alone, or make the project with model.template=chat",
             )
@@ -111,7 +111,7 @@ class Encoder:
         if limit is not None and len(ids) > limit:
             if not self.truncate:
                 raise PromptError(
-                    f"the prompt has {len(ids)} tokens and the model takes {limit}",
+                    f"the prompt has {len(ids)} tokens, but the model takes {limit}",
                     where=_shortened(text),
                     hint="shorten it or set dataset.long_prompts=truncate",
                 )
@@ -131,9 +131,9 @@ class Encoder:
         together = self.base.kind is ModelKind.CAUSAL
         length = len(target_ids) + (len(prompt_ids) if together else 0)
         if limit is not None and length > limit:
-            told = "prompt and target have" if together else "the target has"
+            counted = "prompt and target have" if together else "the target has"
             raise PromptError(
-                f"{told} {length} tokens, the model takes {limit}",
+                f"{counted} {length} tokens, but the model takes {limit}",
                 where=_shortened(prompt),
                 hint="shorten the prompt" if together else "shorten the target",
             )
@@ -176,10 +176,10 @@ class Encoder:
         unknown = next((token for token in ids if token >= known), None)
         if unknown is not None:
             raise PromptError(
-                f"its token {self.tokenizer.convert_ids_to_tokens(unknown)!r} has number {unknown}, and the "
-                f"model knows {known}",
+                f"its token {self.tokenizer.convert_ids_to_tokens(unknown)!r} has the id {unknown}, but the "
+                f"model has {known} embeddings",
                 where=_shortened(text),
-                hint="leave it out, or give the model's embeddings the size of its tokenizer",
+                hint="remove the token, or resize the model's embeddings to its tokenizer",
             )
 
     def _require_written(self, ids: Sequence[int], target: str) -> None:
@@ -187,9 +187,9 @@ class Encoder:
         written = str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
         if written.split() != target.split():
             raise DatasetError(
-                f"the tokenizer writes it as {_shortened(written)}",
+                f"the tokenizer cannot write it: it becomes {_shortened(written)}",
                 where=f"target {_shortened(target)}",
-                hint="give the target in letters that the model writes",
+                hint="use characters that the tokenizer knows",
             )
         own = self.base.model.generation_config
         never = (own.suppress_tokens or ()) if own is not None else ()
@@ -211,7 +211,7 @@ class Encoder:
             raise PromptError(
                 f"the chat template does not take these messages ({error})",
                 where=_shortened(messages[-1]["content"]),
-                hint="give them as the model's own documentation does",
+                hint="use the message format of the model's documentation",
             ) from error
 
     def _prompt_ids(self, text: str) -> list[int]:
@@ -241,7 +241,7 @@ class Encoder:
             words = words[len(ids) - limit :]
             if not words:
                 raise PromptError(
-                    f"what its chat template puts around it leaves no room within {limit} tokens",
+                    f"the chat template leaves no room for the prompt within {limit} tokens",
                     where=_shortened(text),
                     hint="use model.template=none",
                 )
@@ -273,9 +273,9 @@ def pad_prompts(
     ids = padded_rows(prompts, base.special.pad, side).to(base.model.device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=ids.device)
     # Counted from the side that is not filled up.
-    places = torch.arange(ids.shape[1], device=ids.device)
-    places = places.flip(0) if side == "left" else places
-    mask = (places < lengths.unsqueeze(1)).long()
+    positions = torch.arange(ids.shape[1], device=ids.device)
+    positions = positions.flip(0) if side == "left" else positions
+    mask = (positions < lengths.unsqueeze(1)).long()
     return with_positions(base, {"input_ids": ids, "attention_mask": mask})
 
 

@@ -95,9 +95,9 @@ def weight_files(folder: Path) -> list[Path]:
         if found:
             return found
     raise ModelError(
-        "no model*.safetensors or pytorch_model*.bin in it",
+        "the folder has no model*.safetensors or pytorch_model*.bin",
         where=str(folder),
-        hint="give a folder written by save_pretrained",
+        hint="use a folder written by save_pretrained",
     )
 
 
@@ -115,17 +115,17 @@ def _weights_hash(files: Iterable[Path]) -> str:
 
 def _pieces(file: BinaryIO, size: int, is_safetensors: bool) -> Iterator[tuple[int, int]]:
     if not is_safetensors:
-        yield from _spread(0, size, _PIECES_A_FILE)
+        yield from _evenly_spaced(0, size, _PIECES_A_FILE)
         return
     (header_bytes,) = struct.unpack("<Q", file.read(8))
     header = json.loads(file.read(header_bytes))
     yield 0, 8 + header_bytes
     for name in sorted(header.keys() - {"__metadata__"}):
         begin, end = header[name]["data_offsets"]
-        yield from _spread(8 + header_bytes + begin, 8 + header_bytes + end, _PIECES_A_TENSOR)
+        yield from _evenly_spaced(8 + header_bytes + begin, 8 + header_bytes + end, _PIECES_A_TENSOR)
 
 
-def _spread(begin: int, end: int, pieces: int) -> Iterator[tuple[int, int]]:
+def _evenly_spaced(begin: int, end: int, pieces: int) -> Iterator[tuple[int, int]]:
     step = max((end - begin) // pieces, _PIECE_BYTES)
     for offset in range(begin, end, step):
         yield offset, min(_PIECE_BYTES, end - offset)

@@ -72,18 +72,19 @@ def _unreadable(path: Path, error: Exception) -> ModelError:
     reason = str(error).strip().partition("\n")[0]
     if isinstance(error, ImportError | ValueError) and ("required" in reason or "install" in reason):
         return ModelError(
-            "a GGUF file is read with the packages gguf and accelerate",
+            "GGUF files need the packages gguf and accelerate",
             where=str(path),
             hint="pip install 'melo-cli[gguf]'",
         )
-    return ModelError(f"it cannot be read ({reason})", where=str(path))
+    return ModelError(f"the file cannot be read ({reason})", where=str(path))
 
 
 def _require_room(path: Path, kept: Path) -> None:
     wanted, free = path.stat().st_size * _TIMES_LARGER, free_disk(kept)
     if wanted > free:
         raise ModelError(
-            f"dequantized it may take {about_bytes(wanted)}, and {about_bytes(free)} are free for {kept}",
+            f"dequantized, the model may need {about_bytes(wanted)}, but {about_bytes(free)} are free "
+            f"for {kept}",
             where=str(path),
-            hint="name a roomier folder with $MELO_CACHE",
+            hint="name a folder with more space with $MELO_CACHE",
         )

@@ -31,8 +31,8 @@ def cached_checkpoint(name: str, revision: str | None) -> Path | None:
     """
 
     def find(file: str) -> Path | None:
-        found = try_to_load_from_cache(name, file, revision=revision)
-        return Path(found) if isinstance(found, str) else None
+        cached = try_to_load_from_cache(name, file, revision=revision)
+        return Path(cached) if isinstance(cached, str) else None
 
     try:
         config = find("config.json")

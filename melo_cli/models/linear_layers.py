@@ -17,4 +17,4 @@ def linear_shape(module: nn.Module) -> tuple[int, int]:
     if isinstance(module, Conv1D):
         inputs, outputs = module.weight.shape
         return inputs, outputs
-    raise TypeError(f"a block can add to Linear and Conv1D, not to {type(module).__name__}")
+    raise TypeError(f"blocks can only add to Linear and Conv1D, not to {type(module).__name__}")

@@ -1,4 +1,4 @@
-"""A sentence encoder: a small model whose states a project's routes are made of in place of the base's."""
+"""The sentence encoder: a small model that reads prompts for their route instead of the base model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POOLINGS = {"pooling_mode_cls_token": "first", "pooling_mode_lasttoken": "last"
 
 @dataclass(frozen=True)
 class SentenceEncoder:
-    """A sentence encoder ready to read, on the CPU: it takes no place on an accelerator.
+    """A sentence encoder ready to read, on the CPU: it uses no memory of an accelerator.
 
     Attributes:
         pooling: what stands for a text: its `first` or `last` token, or the `mean` over all.
@@ -57,20 +57,22 @@ def load_sentence_encoder(name: str) -> SentenceEncoder:
     try:
         model = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(source)
-        found = folder or Path(str(cached_file(source, "config.json"))).parent
-        settings = _pooling_settings(source, found)
+        located = folder or Path(str(cached_file(source, "config.json"))).parent
+        settings = _pooling_settings(source, located)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(
             f"the sentence encoder cannot be loaded ({reason})",
             where="key.encoder",
-            hint="give a folder or hub id with safetensors weights, or key.encoder=null",
+            hint="use a folder or hub id with safetensors weights, or key.encoder=null",
         ) from error
     if model.config.is_encoder_decoder or not tokenizer.is_fast:
-        raise ModelError("this is no sentence encoder", where="key.encoder", hint="name one of BERT's type")
+        raise ModelError(
+            "this is not a sentence encoder", where="key.encoder", hint="use an encoder of BERT's type"
+        )
     pooling = next((kind for mode, kind in _POOLINGS.items() if settings.get(mode)), "mean")
     model.eval().requires_grad_(False)
-    return SentenceEncoder(model, tokenizer, pooling, source, fingerprint(found))
+    return SentenceEncoder(model, tokenizer, pooling, source, fingerprint(located))
 
 
 def _pooling_settings(source: str, folder: Path) -> dict[str, Any]:
@@ -79,8 +81,8 @@ def _pooling_settings(source: str, folder: Path) -> dict[str, Any]:
         options = {"_raise_exceptions_for_missing_entries": False}
         cached = cached_file(source, POOLING, **options)
         path = Path(str(cached)) if cached else path
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return settings
 
 
 def _embeddings(model: PreTrainedModel) -> str:

@@ -61,7 +61,8 @@ def _settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     usable = [token for token in named if token is not None and 0 <= token < known]
     if not usable:
         raise ModelError(
-            "it has neither a pad nor an end token that it knows", where=config.name_or_path or None
+            "the tokenizer has neither a pad token nor an end token that the model knows",
+            where=config.name_or_path or None,
         )
     # Users pad a classifier's batch by its tokenizer. Where text is written, the mask says what is padding.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known or not generates:

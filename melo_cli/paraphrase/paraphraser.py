@@ -1,4 +1,5 @@
-"""Other ways to put an edit's question: a block that was trained on one wording answers others worse.
+"""Makes paraphrases of an edit's prompt: a block that is trained on one phrasing alone answers rephrases
+worse.
 
 What a block learns too much does no harm: it answers only prompts that are routed to it.
 """
@@ -50,16 +51,16 @@ class Paraphraser:
             asked: what the prompt asks, a unit vector `[size]`, to compare with the kinds.
         """
         carried = self._carried_over(prompt, subject, asked)
-        found = [prompt]
+        texts = [prompt]
         for at in range(count):
             if carried and at % 2 == 0:
                 text = carried.pop(drawn.randrange(len(carried)))
             elif at % 4 == 1 or not self._around:
                 text = made_rephrase(prompt, subject, drawn)
             else:
-                text = self._surrounded(drawn.choice(found), drawn)
-            found.append(text)
-        return found[1:]
+                text = self._surrounded(drawn.choice(texts), drawn)
+            texts.append(text)
+        return texts[1:]
 
     def questions_about(
         self, subject: str | None, asked: NDArray[np.float32] | None, kinds: int
@@ -71,12 +72,12 @@ class Paraphraser:
         if asked is None or self._vectors is None or not subject:
             return []
         nearest = np.argsort(-(self._vectors @ asked), kind="stable")[:kinds]
-        found = []
+        texts = []
         for kind in nearest:
             for question in self._questions[self._names[kind]][:1]:
-                ways = (swap_subject(text, question.subject, subject) for text in question.plain)
-                found += [way for way in ways if way is not None][:2]
-        return list(dict.fromkeys(found))
+                ways = (swap_subject(text, question.subject, subject) for text in question.clean)
+                texts += [way for way in ways if way is not None][:2]
+        return list(dict.fromkeys(texts))
 
     def _carried_over(self, prompt: str, subject: str | None, asked: NDArray[np.float32] | None) -> list[str]:
         """The ways in which the corpus asks what is nearest to the prompt, about the prompt's subject."""
@@ -91,7 +92,7 @@ class Paraphraser:
         ways = (
             swap_subject(text, question.subject, subject)
             for question in self._questions[self._names[nearest]]
-            for text in question.plain
+            for text in question.clean
         )
         return list(dict.fromkeys(way for way in ways if way is not None))
 

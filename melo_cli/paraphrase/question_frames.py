@@ -10,18 +10,18 @@ from melo_cli.paraphrase.subject_swaps import Statement, around_subject, normali
 Frame = tuple[str, str]
 
 
-class Wordings:
-    """Ways to put a question that are known of one subject, carried over to every other.
+class QuestionFrames:
+    """Carries rephrases of a question about one subject over to every other subject.
 
-    `When was Vostok 1 launched?`, known as another wording of `What is the launch date of Vostok 1?`, asks
-    the same of any subject. Questions are the same where the words around their subjects are.
+    If `When was Vostok 1 launched?` is a rephrase of `What is the launch date of Vostok 1?`, the two frames
+    ask the same about any subject. Two questions are the same if the words around their subjects are.
 
     Args:
         known: statements with rephrases that may be learned from.
     """
 
     def __init__(self, known: Iterable[Statement]) -> None:
-        self._alike: dict[Frame, dict[Frame, tuple[str, str]]] = defaultdict(dict)
+        self._equivalent: dict[Frame, dict[Frame, tuple[str, str]]] = defaultdict(dict)
         for each in known:
             framed = {
                 name: (text, str(each.subject))
@@ -29,19 +29,19 @@ class Wordings:
                 if (name := frame(text, each.subject)) is not None
             }
             for name in framed:
-                self._alike[name].update(framed)
+                self._equivalent[name].update(framed)
 
     def of(self, prompt: str, subject: str | None) -> list[str]:
-        """The prompt in every other wording that is known; none where it does not name its subject."""
+        """Every known variant of the prompt; empty if the prompt does not name its subject."""
         own = frame(prompt, subject)
         if own is None:
             return []
-        others = (place for name, place in self._alike.get(own, {}).items() if name != own)
-        moved = (swap_subject(text, theirs, str(subject)) for text, theirs in others)
-        return [text for text in moved if text is not None]
+        others = (phrasing for name, phrasing in self._equivalent.get(own, {}).items() if name != own)
+        swapped = (swap_subject(text, theirs, str(subject)) for text, theirs in others)
+        return [text for text in swapped if text is not None]
 
 
 def frame(text: str, subject: str | None) -> Frame | None:
-    """The words before and behind the subject; None where it is not mentioned."""
+    """The normalized words before and after the subject; None if the text does not mention it."""
     before, named, after = around_subject(text, subject)
     return (normalized(before), normalized(after).rstrip("?.! ")) if named else None

@@ -1,4 +1,4 @@
-"""What a prompt is about, where nobody says so: a name in it."""
+"""Guesses the subject of a prompt without a given one: a name in it."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def _without_joining_end(run: list[re.Match[str]]) -> list[re.Match[str]]:
 
 
 def _opens_sentence(prompt: str, word: re.Match[str]) -> bool:
-    """Whether a word is in capitals by its place alone; one with capitals or digits inside is a name."""
+    """Whether a word is capitalized only because it begins a sentence; capitals or digits inside make it a
+    name."""
     before = prompt[: word.start()].rstrip(" \t\"'\u201c\u2018(")
     return (not before or before[-1] in ".?!:\n") and not _is_name(word[0][1:])

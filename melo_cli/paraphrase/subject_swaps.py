@@ -59,7 +59,7 @@ class Questions:
         return self._weight(mine & theirs) >= _ALIKE * least
 
     def _words(self, edit: Statement) -> tuple[set[str], float]:
-        """The words around the subject and their weight; a long prompt is taken apart once."""
+        """The words around the subject and their weight; a long prompt is analysed once."""
         name = edit.prompt, edit.subject
         if name not in self._known:
             words = _question_words(edit)
@@ -106,21 +106,21 @@ def subject_swaps(edits: Sequence[Statement], *, seed: int) -> list[str | None]:
 
 
 def shares_frame(prompt: str, subject: str | None, other: str) -> bool:
-    """Whether `other` has the words of `prompt` around the subject, and another text in its place.
+    """Whether `other` has the words of `prompt` around the subject, and another text instead of it.
 
     `The official religion of Edwin of Northumbria is` and `The official religion of Paul is` do. A prompt
     that is nothing but its subject has no frame.
     """
-    found = _mention(subject).search(prompt) if subject and subject.strip() else None
-    if found is None:
+    mention = _mention(subject).search(prompt) if subject and subject.strip() else None
+    if mention is None:
         return False
-    before, after = normalized(prompt[: found.start()]), normalized(prompt[found.end() :])
+    before, after = normalized(prompt[: mention.start()]), normalized(prompt[mention.end() :])
     framed = rf"{re.escape(before)}(?P<inside>.+){re.escape(after)}"
     inside = re.fullmatch(framed, normalized(other))
     if inside is None or not re.search(r"\w", before + after):
         return False
     whole_words = re.fullmatch(rf".*(?<!\w){re.escape(inside['inside'].strip())}(?!\w).*", normalized(other))
-    return whole_words is not None and normalized(inside["inside"]) != normalized(found[0])
+    return whole_words is not None and normalized(inside["inside"]) != normalized(mention[0])
 
 
 def is_hard_locality(edit: Statement, prompt: str, task: str) -> bool:
@@ -160,10 +160,10 @@ def around_subject(prompt: str, subject: str | None) -> tuple[str, str, str]:
 
     All of it stands before, where the prompt does not mention a subject.
     """
-    found = _mention(subject).search(prompt) if subject and subject.strip() else None
-    if found is None:
+    mention = _mention(subject).search(prompt) if subject and subject.strip() else None
+    if mention is None:
         return prompt, "", ""
-    return prompt[: found.start()], found[0], prompt[found.end() :]
+    return prompt[: mention.start()], mention[0], prompt[mention.end() :]
 
 
 def _question_words(edit: Statement) -> set[str]:
@@ -189,7 +189,7 @@ def _swap(
         if normalized(str(others[0].subject)) == normalized(edit.subject):
             continue
         if any(questions.alike(edit, other) for other in others):
-            continue  # it would be another wording of that edit
+            continue  # this would be a rephrase of that edit
         swapped = swap_subject(edit.prompt, edit.subject, str(others[0].subject))
         if swapped is None:
             return None

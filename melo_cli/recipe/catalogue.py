@@ -65,7 +65,7 @@ def find_recipe(name: str) -> Path:
         return path
     if name not in shipped:
         hint = did_you_mean(name, shipped, count=2) or "list the shipped ones with `melo recipes`"
-        raise RecipeError(f"no file and no shipped recipe is called {name!r}", where="RECIPE", hint=hint)
+        raise RecipeError(f"{name!r} is neither a file nor a shipped recipe", where="RECIPE", hint=hint)
     return shipped[name]
 
 

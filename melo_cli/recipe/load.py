@@ -1,4 +1,4 @@
-"""From a YAML file or a plain mapping, and `--set` options, to a checked recipe."""
+"""Makes a checked recipe from a YAML file or a mapping, and `--set` options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words: pydantic's errors as clauses with their dotted path."""
+"""Error messages of recipes: pydantic's errors as clauses with their dotted paths."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _clauses(detail: ErrorDetails, overridden: Sequence[tuple[str, ...]]) -> Ite
 
 
 def _fault(detail: ErrorDetails, path: tuple[str, ...]) -> str:
-    kind, found, context = detail["type"], detail["input"], detail.get("ctx", {})
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         return f"unknown key, {_meant(path)}"
     if kind == "invalid_key":
@@ -58,17 +58,17 @@ def _fault(detail: ErrorDetails, path: tuple[str, ...]) -> str:
     if kind in ("string_too_short", "string_pattern_mismatch"):
         return "must not be empty"
     if kind == "literal_error":
-        return f"must be {_choices(path)}, found {_shown(found)}"
+        return f"must be {_choices(path)}, found {_shown(value)}"
     if kind == "value_error":
-        return f"{context['error']}{_found_clause(found)}"
-    if kind == "string_type" and found is not None and not isinstance(found, dict | list):
-        return f"must be text, found {_shown(found)}, so put it in quotes"
+        return f"{context['error']}{_value_clause(value)}"
+    if kind == "string_type" and value is not None and not isinstance(value, dict | list):
+        return f"must be text, found {_shown(value)}, so put it in quotes"
     message = _KINDS[kind].format(**context) if kind in _KINDS else detail["msg"]
-    return f"{message}, found {_shown(found)}"
+    return f"{message}, found {_shown(value)}"
 
 
-def _found_clause(found: object) -> str:
-    return "" if isinstance(found, dict | BaseModel) else f", found {_shown(found)}"
+def _value_clause(value: object) -> str:
+    return "" if isinstance(value, dict | BaseModel) else f", found {_shown(value)}"
 
 
 def _shown(value: object) -> str:

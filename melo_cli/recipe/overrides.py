@@ -13,7 +13,7 @@ from melo_cli.recipe.yaml_text import parse_yaml
 
 @dataclass(frozen=True)
 class Override:
-    """One `--set`, taken apart: where it goes and what goes there."""
+    """One `--set` option: the path of the field, and its value."""
 
     text: str
     path: tuple[str, ...]
@@ -48,7 +48,7 @@ class Override:
             section = section[key]
             if not isinstance(section, dict):
                 raise RecipeError(
-                    f"{'.'.join(self.path[:depth])} is a value, not a section with keys",
+                    f"{'.'.join(self.path[:depth])} is a value, not a section",
                     where=f"--set {self.text}",
                     hint=f"write --set {'.'.join(self.path[:depth])}=value",
                 )

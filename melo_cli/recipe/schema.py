@@ -1,7 +1,8 @@
-"""The shape of a recipe: sections, fields, defaults and the checks that need no model.
+"""The schema of a recipe: sections, fields, defaults, and the checks that need no model.
 
-Every model is frozen, refuses unknown keys and converts nothing: text stays text, a whole number stays
-whole. Errors come out as pydantic's; `melo_cli.recipe.messages` turns them into lines.
+Every model is frozen, refuses unknown keys and converts no types: text stays text, and a whole number stays a
+whole number. Errors are raised as pydantic errors; `melo_cli.recipe.messages` turns them into one line each.
+The docstrings are also the text of the reference page for recipes (`docs/tools/reference.py`).
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ _FILE_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 def _file_safe(name: str) -> str:
     if not _FILE_SAFE.fullmatch(name):
-        raise ValueError("must be letters, digits, '.', '_' and '-', and start with a letter or digit")
+        raise ValueError(
+            "must consist of letters, digits, '.', '_' and '-', and start with a letter or digit"
+        )
     return name
 
 
@@ -69,17 +72,17 @@ def _known_device(device: str) -> str:
 
 
 def _target_modules(value: object) -> object:
-    """Check all three forms here, since pydantic would report a union branch by branch."""
+    """Check all three forms at once: pydantic would report one error for each branch of a union."""
     if isinstance(value, str):
         try:
             re.compile(value)
         except re.error as error:
-            raise ValueError(f"is no regular expression ({error})") from error
+            raise ValueError(f"is not a regular expression ({error})") from error
         return value if value.strip() else _wrong("must not be empty")
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         return _wrong("must be auto, a list of module names or a regular expression")
     if not value or not all(name.strip() for name in value):
-        return _wrong("must name at least one module, none of them empty")
+        return _wrong("must name at least one module, and no name may be empty")
     if len(set(value)) < len(value):
         return _wrong("names a module twice")
     return tuple(value)
@@ -90,7 +93,7 @@ def _wrong(message: str) -> object:
 
 
 def _argument(value: object) -> object:
-    """Keyword arguments of optimizer and scheduler: what YAML and JSON both hold without loss."""
+    """Check a keyword argument of an optimizer or scheduler: YAML and JSON must both hold it without loss."""
     if isinstance(value, list):
         return [_argument(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -110,7 +113,7 @@ class _Section(BaseModel):
 
 
 class _NamedCall(BaseModel):
-    """A class by name and the keyword arguments it is made with, in the order written."""
+    """The name of a class and the keyword arguments of its constructor, in the order of the recipe."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     __pydantic_extra__: dict[str, Argument] = Field(init=False)
@@ -124,7 +127,11 @@ class _NamedCall(BaseModel):
 
 
 class OptimizerSection(_NamedCall):
-    """A class of `torch.optim` by name, with its keyword arguments (`lr` among them)."""
+    """A class of `torch.optim` by name, with its keyword arguments (`lr` among them).
+
+    Attributes:
+        name: name of the class.
+    """
 
     name: Text = "Adam"
 
@@ -137,7 +144,11 @@ class OptimizerSection(_NamedCall):
 
 
 class SchedulerSection(_NamedCall):
-    """A class of `torch.optim.lr_scheduler` by name, with its keyword arguments."""
+    """A class of `torch.optim.lr_scheduler` by name, with its keyword arguments.
+
+    Attributes:
+        name: name of the class.
+    """
 
 
 class ModelSection(_Section):
@@ -147,16 +158,17 @@ class ModelSection(_Section):
         name_or_path: hub id or folder.
         tokenizer: hub id or folder of the tokenizer; None is that of the model.
         revision: branch, tag or commit on the hub; None is the default branch.
-        dtype: of the weights in memory; "auto" is that of the checkpoint, but
-            float32 on a CPU, for a checkpoint in half precision and for a GGUF file.
-        device: "auto" is the first accelerator, else the CPU.
+        dtype: dtype of the weights in memory. "auto" is float32 on a CPU, for a checkpoint in half precision
+            and for a GGUF file, and the dtype of the checkpoint otherwise.
+        device: "auto" is the first accelerator, or the CPU if there is none.
         trust_remote_code: run Python code that comes with the model.
-        allow_pickle: load PyTorch's pickled weights where there are no safetensors.
-        template: "chat" wraps every prompt in the tokenizer's chat template; "auto" does where it has one.
-        template_day: `YYYY-MM-DD`, for a chat template that writes the day of its use; None is the day on
+        allow_pickle: load pickled PyTorch weights if the model has no safetensors.
+        template: "chat" wraps every prompt in the tokenizer's chat template; "auto" does so if the tokenizer
+            has one.
+        template_day: `YYYY-MM-DD`, for a chat template that contains the current day; None is the day on
             which the project is made.
-        gguf_file: file of the repository or folder to read the model from; it is held dequantized. A
-            `name_or_path` that ends in `.gguf` names both.
+        gguf_file: GGUF file of the repository or folder to read the model from; its weights are dequantized.
+            A `name_or_path` that ends in `.gguf` names folder and file at once.
     """
 
     name_or_path: Text
@@ -182,11 +194,16 @@ class ModelSection(_Section):
 
     @property
     def described(self) -> str:
-        """Folder or hub id, and the file in it that is read, where one is named."""
+        """Folder or hub id, followed by the GGUF file if one is named."""
         return f"{self.name_or_path}/{self.gguf_file}" if self.gguf_file else self.name_or_path
 
     def at(self, name_or_path: str, **changes: Any) -> ModelSection:
-        """The same model where it lies now; a path that ends in `.gguf` names the file too."""
+        """The same model at another path or hub id.
+
+        Args:
+            name_or_path: the new folder or hub id; a path that ends in `.gguf` names the file too.
+            changes: other fields to replace.
+        """
         file = None if name_or_path.lower().endswith(".gguf") else self.gguf_file
         moved = {"name_or_path": name_or_path, "gguf_file": file}
         return ModelSection.model_validate({**self.model_dump(), **moved, **changes})
@@ -197,16 +214,18 @@ class DatasetSection(_Section):
 
     Attributes:
         edits: path of a JSONL, JSON, CSV or Parquet file, or a hub id (`owner/name`, `owner/name@revision`).
-        format: how the rows of `edits` read; "auto" tells it from their fields.
-        split: of a hub data set; None picks the one for edits (see `melo_cli.datasets.hub`).
-        concepts: text file with one name a row, for `wikibio-hallucination`.
+        format: row format of `edits`; "auto" detects it from the fields of the rows.
+        split: split of a hub data set; None picks the one for edits (see `melo_cli.datasets.hub`).
+        concepts: text file with one name per line, for `wikibio-hallucination`.
         locality: file or hub id of unrelated prompts, for the whole data set.
         calibration: file or hub id of prompts with rephrases to calibrate on, in place of a share of `edits`.
-        hard: file or hub id of prompts that read like the edits and are about other subjects, for evaluation.
-        accurate: file or hub id of text that the model has right, for ARR.
-        max_edits: only the first so many edits; None is all.
-        max_locality: only the first so many rows of `locality`; None is all.
-        long_prompts: what becomes of a prompt that is longer than the model takes.
+        hard: file or hub id of hard prompts, for evaluation: they read like the edits and are about other
+            subjects.
+        accurate: file or hub id of text that the base model has right, for ARR.
+        max_edits: largest number of edits to read, from the start; None reads all.
+        max_locality: largest number of rows of `locality` to read, from the start; None reads all.
+        long_prompts: what happens to a prompt that is longer than the model's context: "error" refuses it,
+            "truncate" cuts it.
     """
 
     edits: Text
@@ -224,12 +243,19 @@ class DatasetSection(_Section):
     @model_validator(mode="after")
     def _concepts_have_a_use(self) -> DatasetSection:
         if self.concepts is not None and self.format not in ("auto", "wikibio-hallucination"):
-            raise ValueError(f"concepts are for wikibio-hallucination rows, but format is {self.format}")
+            raise ValueError(f"concepts needs format wikibio-hallucination, but format is {self.format}")
         return self
 
 
 class LoraSection(_Section):
-    """Where blocks sit and how large they are; `scale = alpha / rank` as in PEFT."""
+    """Where blocks sit and how large they are; `scale = alpha / rank` as in PEFT.
+
+    Attributes:
+        target_modules: modules that blocks add to: a list of names, or a regular expression. "auto" takes the
+            defaults of the architecture, which `melo inspect` lists.
+        rank: rank of a block.
+        alpha: numerator of the scale: a block adds `alpha / rank * B @ A`.
+    """
 
     target_modules: TargetModules = "auto"
     rank: Count = 2
@@ -237,12 +263,12 @@ class LoraSection(_Section):
 
     @property
     def scale(self) -> float:
-        """What `B @ A` is multiplied with."""
+        """The factor of `B @ A`."""
         return self.alpha / self.rank
 
 
 def _radius(value: object) -> object:
-    """Check both forms here, since pydantic would report a union branch by branch."""
+    """Check both forms at once: pydantic would report one error for each branch of a union."""
     if value == "auto":
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -255,10 +281,11 @@ class KeySection(_Section):
     """Where keys and token vectors are taken.
 
     Attributes:
-        layer: "auto" is a quarter of the way up the base model.
-        pooling: how tokens become one vector, under the rule `radius`.
-        radius: L2 radius of a new cluster, in units of the key, under the rule `radius`.
-        encoder: hub id or folder of a sentence encoder whose states take the place of the base model's.
+        layer: name of the key layer; "auto" is a quarter of the way up the base model.
+        pooling: how the states of the tokens become one key, under the scope rule `radius`.
+        radius: L2 radius of a new cluster, in units of the key, under the scope rule `radius`.
+        encoder: hub id or folder of a sentence encoder that reads prompts for their route, instead of the
+            base model; None uses the base model.
     """
 
     layer: Text = "auto"
@@ -268,12 +295,12 @@ class KeySection(_Section):
 
 
 class FalseFireSection(_Section):
-    """The largest share of prompts of each kind that may fire, as measured in calibration.
+    """The largest allowed share of false fires among the prompts of each kind, as measured in calibration.
 
     Attributes:
-        unrelated: prompts about something else altogether.
-        hard: an edit's question about another subject.
-        same_subject: another question about an edit's subject.
+        unrelated: largest share among unrelated prompts.
+        hard: largest share among hard prompts: an edit's question about another subject.
+        same_subject: largest share among same-subject prompts: another question about an edit's subject.
     """
 
     unrelated: Share = 0.01
@@ -285,7 +312,9 @@ class RoutingSection(_Section):
     """Which prompts lie in an edit's scope.
 
     Attributes:
-        scope: `verified` asks the scope model about the nearest edits; `radius` is the paper's clusters.
+        scope: scope rule: `verified` asks the scope model about the nearest edits; `radius` is the clusters
+            of the paper.
+        max_false_fire: largest allowed share of false fires, for each kind of prompt.
     """
 
     scope: Literal["verified", "radius"] = "verified"
@@ -297,9 +326,9 @@ class CalibrationSection(_Section):
 
     Attributes:
         share: share of the subjects whose edits, rephrases and unrelated prompts calibration sees; the other
-            subjects are left for evaluation. 0 sees none.
-        max_edits: edits that it looks at, at most.
-        questions: questions of the corpus that it learns from, about.
+            subjects are left for evaluation. 0 uses the corpus alone.
+        max_edits: largest number of edits that calibration uses.
+        questions: approximate number of questions of the corpus that calibration learns from.
     """
 
     share: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -311,19 +340,19 @@ class TrainingSection(_Section):
     """How the block of one batch is trained.
 
     Attributes:
-        batch_size: edits that share one block.
-        variants: for each edit, how many rephrases of its prompt are trained with it, since a block that has
-            seen one wording alone answers others worse: wordings that calibration has seen of this or another
-            subject, and made ones for what is missing.
-        max_steps: optimizer steps a block.
-        blocks_in_flight: blocks trained side by side in one pass, with the result of one after the other,
-            and committed together.
+        batch_size: number of edits that share one block.
+        variants: number of variants of each prompt that its block is trained on; a block that is trained on
+            one phrasing alone answers rephrases worse. Rephrases that calibration has seen are used first,
+            paraphrases that melo makes fill the rest.
+        max_steps: largest number of optimizer steps for a block.
+        blocks_in_flight: number of blocks in a group: they are trained side by side in one pass, and
+            committed together. The result is that of training one after the other.
         stop_at: stop before `max_steps` once the model gives every target token at least this probability;
-            null trains all steps, as the published runs do.
-        retries: how often what did not take is tried again: 1 with twice the steps, 2 also in blocks of a
+            None trains all steps, as the published runs do.
+        retries: number of retries of edits that failed: 1 retries with twice the steps, 2 also in blocks of a
             quarter of the size, 3 also one by one with four times the steps and twice the rank.
         optimizer: class of `torch.optim` and its arguments.
-        lr_scheduler: class of `torch.optim.lr_scheduler` and its arguments, or None.
+        lr_scheduler: class of `torch.optim.lr_scheduler` and its arguments; None keeps the rate constant.
     """
 
     batch_size: Count = 1
@@ -337,13 +366,32 @@ class TrainingSection(_Section):
 
 
 class GenerationSection(_Section):
-    """`max_new_tokens` bounds answers whose length is not known."""
+    """How answers are generated.
+
+    Attributes:
+        max_new_tokens: largest length of an answer, in tokens, if its length is not known.
+    """
 
     max_new_tokens: Count = 32
 
 
 class Recipe(_Section):
-    """One recipe, checked. `name` is also the name of the project that it makes."""
+    """One recipe, checked.
+
+    Attributes:
+        name: name of the recipe, and of the project that it makes.
+        task: what is edited and how it is measured; a task of your own is `custom`.
+        seed: seed of everything that is drawn at random. The same seed on the same machine gives the same
+            blocks.
+        model: the base model.
+        dataset: the edits, and what they are measured against. A single edit needs none.
+        lora: where blocks sit and how large they are.
+        key: where keys and token vectors are taken.
+        routing: which prompts lie in an edit's scope.
+        calibration: what the scope model learns from.
+        training: how the block of one batch is trained.
+        generation: how answers are generated.
+    """
 
     name: Annotated[str, AfterValidator(_file_safe)]
     task: Task
@@ -360,7 +408,7 @@ class Recipe(_Section):
     @model_validator(mode="before")
     @classmethod
     def _a_radius_asks_for_its_rule(cls, value: object) -> object:
-        """A recipe that gives a radius and no rule means the rule that has one."""
+        """Choose the scope rule `radius` for a recipe that gives a radius and no scope rule."""
         if not isinstance(value, dict):
             return value
         key, routing = value.get("key") or {}, value.get("routing") or {}
@@ -374,13 +422,13 @@ class Recipe(_Section):
     def _key_fits_the_rule(self) -> Recipe:
         key, scope = self.key, self.routing.scope
         if scope == "radius" and key.radius == "auto":
-            raise ValueError("routing.scope is radius, which needs a number as key.radius")
+            raise ValueError("routing.scope radius needs a number as key.radius")
         if scope == "radius" and key.encoder is not None:
-            raise ValueError("key.encoder is for routing.scope verified, but it is radius")
+            raise ValueError("key.encoder needs routing.scope verified, but routing.scope is radius")
         if scope == "verified" and key.radius != "auto":
-            raise ValueError("key.radius is for routing.scope radius, but it is verified")
+            raise ValueError("key.radius needs routing.scope radius, but routing.scope is verified")
         if scope == "verified" and key.pooling != "auto":
-            raise ValueError("key.pooling is for routing.scope radius, but it is verified")
+            raise ValueError("key.pooling needs routing.scope radius, but routing.scope is verified")
         return self
 
     @field_validator("lora", "key", "routing", "calibration", "training", "generation", mode="before")
@@ -389,5 +437,5 @@ class Recipe(_Section):
         return {} if value is None else value
 
     def to_mapping(self) -> dict[str, Any]:
-        """The whole recipe, defaults filled in, as plain JSON values; `recipe_from_mapping` reads it back."""
+        """The whole recipe with its defaults, as JSON values; `recipe_from_mapping` reads it back."""
         return self.model_dump(mode="json")

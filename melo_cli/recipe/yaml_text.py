@@ -1,4 +1,4 @@
-"""YAML as recipes use it: plain mappings, lists and scalars, and nothing that surprises.
+"""Reads the YAML of recipes: mappings, lists and scalars, without surprises.
 
 On top of PyYAML's safe loader: a key that stands twice is an error, keys are text, `1e-2` is a number
 (YAML 1.1 reads it as text), and tags, anchors and aliases are refused, so that a short text stays small.
@@ -24,8 +24,8 @@ _EXPONENT_NUMBER = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)[e
 class _Refused(yaml.MarkedYAMLError):
     """YAML, but not for a recipe."""
 
-    def __init__(self, problem: str, place: yaml.Event | yaml.Node) -> None:
-        super().__init__(problem=problem, problem_mark=place.start_mark)  # type: ignore[arg-type] # C's Mark too
+    def __init__(self, problem: str, location: yaml.Event | yaml.Node) -> None:
+        super().__init__(problem=problem, problem_mark=location.start_mark)  # type: ignore[arg-type] # C's Mark too
 
 
 class _RecipeLoader(yaml.SafeLoader):
@@ -34,9 +34,9 @@ class _RecipeLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _Refused("anchors and aliases (& and *) are not used in a recipe", event)
+            raise _Refused("anchors and aliases (& and *) are not allowed in a recipe", event)
         if getattr(event, "tag", None):
-            raise _Refused("tags (!) are not used in a recipe", event)
+            raise _Refused("tags (!) are not allowed in a recipe", event)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -46,7 +46,7 @@ class _RecipeLoader(yaml.SafeLoader):
             if not isinstance(key, str):
                 raise _Refused(f"the key {key!r} is not text", key_node)
             if key in seen:
-                raise _Refused(f'the key "{key}" stands twice', key_node)
+                raise _Refused(f'the key "{key}" is repeated', key_node)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -68,9 +68,9 @@ def parse_yaml(text: str, where: str, *, numbered: bool = True) -> Any:
     try:
         return yaml.load(text, Loader=_RecipeLoader)
     except yaml.MarkedYAMLError as error:
-        place = f"{where}:{error.problem_mark.line + 1}" if numbered and error.problem_mark else where
+        location = f"{where}:{error.problem_mark.line + 1}" if numbered and error.problem_mark else where
         what = error.problem if isinstance(error, _Refused) else f"is not YAML ({error.problem})"
-        raise RecipeError(what or "is not YAML", where=place) from error
+        raise RecipeError(what or "is not YAML", where=location) from error
     except yaml.YAMLError as error:
         raise RecipeError(f"is not YAML ({error})", where=where) from error
     except ValueError as error:  # a date or number of the right form and no value, such as 2024-13-40
@@ -92,7 +92,7 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(mapping, dict):
         kind = "a list" if isinstance(mapping, list) else "one value"
         raise RecipeError(
-            f"holds {kind}", where=where, hint="a recipe is keys and values, such as name: my_edits"
+            f"holds {kind}", where=where, hint="a recipe consists of keys and values, such as name: my_edits"
         )
     return mapping
 
@@ -109,7 +109,7 @@ def _read_text(path: Path) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise RecipeError(f"cannot be read ({error})", where=where) from error
     if len(data) > LARGEST_RECIPE:
-        raise RecipeError("is larger than 1 MiB, which no recipe is", where=where)
+        raise RecipeError("is larger than 1 MiB, the limit for a recipe", where=where)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

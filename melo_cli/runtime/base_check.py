@@ -1,4 +1,4 @@
-"""Is the base model still the one that a project was made on? Told from its files, which nothing loads."""
+"""Checks whether the base model is still that of the project, from its files, without loading it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from melo_store.records import BaseReference
 
 @dataclass(frozen=True)
 class BaseCheck:
-    """What became of the check.
+    """The result of the check.
 
     Attributes:
         folder: where the base model's files lie; None where they were not found.
@@ -30,7 +30,7 @@ class BaseCheck:
 
 
 def check_base(root: Path, given: str | None) -> BaseCheck:
-    """Hold a project's base model against its fingerprint, where the base is on this machine.
+    """Compare a project's base model with its fingerprint, if the base model is on this machine.
 
     Nothing is downloaded: a model of the hub is looked for in the hub's local cache.
 

@@ -49,7 +49,7 @@ class BlockCache:
         self._bytes = 0
 
     def put(self, block_id: str, slices: Mapping[str, LoraSlice]) -> None:
-        """Have a block that is not in the store yet, until it is dropped."""
+        """Add a block that is not in the store yet, until it is dropped."""
         self.drop(block_id)
         self._unsaved[block_id] = slices
 
@@ -65,7 +65,7 @@ class BlockCache:
             block_ids: each row's block, None for the base.
 
         Returns:
-            Banks by target module, and each row's place in them (-1 for the base).
+            Banks by target module, and each row's index in them (-1 for the base).
         """
         blocks = {block_id: self._get(block_id) for block_id in dict.fromkeys(block_ids) if block_id}
         self._shrink(keep=len(blocks))
@@ -73,15 +73,15 @@ class BlockCache:
         for block_id, block in blocks.items():
             alike.setdefault(block.layout, []).append(block_id)
         groups = [_stack(layout, [blocks[each].numbers for each in ids]) for layout, ids in alike.items()]
-        entries = {block: place for place, block in enumerate(chain.from_iterable(alike.values()))}
+        entries = {block: i for i, block in enumerate(chain.from_iterable(alike.values()))}
         return _join(groups), [entries[block] if block else -1 for block in block_ids]
 
     def _get(self, block_id: str) -> DeviceBlock:
         if block_id not in self._cached:
             unsaved = self._unsaved.get(block_id)
-            placed = _place(self._load(block_id).slices if unsaved is None else unsaved, self._device)
-            self._cached[block_id] = placed
-            self._bytes += placed.numbers.nbytes
+            moved = _on_device(self._load(block_id).slices if unsaved is None else unsaved, self._device)
+            self._cached[block_id] = moved
+            self._bytes += moved.numbers.nbytes
         self._cached.move_to_end(block_id)
         return self._cached[block_id]
 
@@ -90,12 +90,12 @@ class BlockCache:
             self._evict(next(iter(self._cached)))
 
     def _evict(self, block_id: str) -> None:
-        placed = self._cached.pop(block_id, None)
-        if placed is not None:
-            self._bytes -= placed.numbers.nbytes
+        moved = self._cached.pop(block_id, None)
+        if moved is not None:
+            self._bytes -= moved.numbers.nbytes
 
 
-def _place(slices: Mapping[str, LoraSlice], device: torch.device) -> DeviceBlock:
+def _on_device(slices: Mapping[str, LoraSlice], device: torch.device) -> DeviceBlock:
     """All of a block in one transfer."""
     # torch refuses to wrap read-only arrays, and memory-mapped ones are: this copies.
     arrays = [array.ravel() for piece in slices.values() for array in (piece.A, piece.B)]
@@ -111,8 +111,8 @@ def _stack(layout: Layout, blocks: Sequence[Tensor]) -> dict[str, SliceBank]:
     *matrices, scales = rows.split([*map(math.prod, shapes), len(layout)], dim=1)
     shaped = [part.unflatten(1, shape) for part, shape in zip(matrices, shapes, strict=True)]
     return {
-        name: SliceBank(shaped[2 * place], shaped[2 * place + 1], scales[:, place])
-        for place, (name, _, _) in enumerate(layout)
+        name: SliceBank(shaped[2 * i], shaped[2 * i + 1], scales[:, i])
+        for i, (name, _, _) in enumerate(layout)
     }
 
 

@@ -1,4 +1,4 @@
-"""Greedy answers, token by token: with a model's special tokens, and nothing else of its own settings."""
+"""Greedy generation: of a model's generation settings, only its special tokens are used."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def write_greedily(
     """The tokens of each answer of a batch, up to the stop token, which is left out.
 
     Args:
-        streamer: told each token when it is chosen; the batch has one prompt then.
+        streamer: gets each token when it is chosen; the batch must have one prompt.
     """
     inputs = pad_prompts(base, prompts)
     options = GenerationConfig(**greedy_options(base, max_new_tokens))
@@ -66,5 +66,5 @@ def write_greedily(
 
 def until_stop(base: BaseModel, ids: list[int]) -> list[int]:
     """An answer's tokens up to the first that ends it."""
-    length = next((place for place, token in enumerate(ids) if token in base.special.stops), len(ids))
+    length = next((i for i, token in enumerate(ids) if token in base.special.stops), len(ids))
     return ids[:length]

@@ -1,4 +1,4 @@
-"""Asks the model: greedy answers and teacher-forced scores, in batches of like length."""
+"""Asks the model: greedy answers and teacher-forced scores, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class TokenScores:
-    """How one target fares under teacher forcing.
+    """The teacher-forced score of one target.
 
     Attributes:
         log_likelihood: sum over the target's text tokens (stop token left out), nats.
@@ -66,7 +66,7 @@ class InferenceModel(Protocol):
 
 
 class Inference:
-    """Asks one routed model, by explicit blocks: the caller decides who answers.
+    """Asks one routed model with explicit blocks: the caller chooses the block for each prompt.
 
     Args:
         encoder: encodes for the same base model.

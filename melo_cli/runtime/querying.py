@@ -1,4 +1,4 @@
-"""`melo query`: where a prompt goes, and what base and edited model answer."""
+"""`melo query`: the route of a prompt, and the answers of base and edited model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class QueryAnswer:
 
     Attributes:
         edit_prompt: the prompt of the nearest edit, fired or not; None in a project without edits.
-        against: what speaks against the nearest edit, where it did not fire under the rule `verified`.
+        against: why the nearest edit did not fire, under the scope rule `verified`; None if it fired.
     """
 
     prompt: str

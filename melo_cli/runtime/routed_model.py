@@ -21,7 +21,7 @@ from melo_store.records import Block
 
 
 class EditSource(Neurons, Protocol):
-    """Where candidates and blocks come from: an open project."""
+    """A source of candidates and blocks: an open project."""
 
     def block(self, block_id: str) -> Block:
         """One block's slices."""
@@ -58,11 +58,11 @@ class RoutedModel:
         return self.tuner.device
 
     def follow(self, source: EditSource) -> None:
-        """Go on to another snapshot of the project."""
+        """Use another snapshot of the project."""
         self.source = self.router.neurons = source
 
     def route(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> list[Route]:
-        """Who answers prompts `[batch, length]`, padded on either side."""
+        """The routes of prompts `[batch, length]` int64, padded on either side."""
         mask = self._mask(input_ids, attention_mask).bool()
         texts = [self._turns.text(row[real].tolist()) for row, real in zip(input_ids, mask, strict=True)]
         return self.router.routes(texts)
@@ -99,9 +99,9 @@ class RoutedModel:
         if routes is None:
             if kwargs.get("past_key_values") is not None:
                 raise PromptError(
-                    "the prompt is in past_key_values and cannot be routed again",
+                    "the prompt is in past_key_values, so it cannot be routed again",
                     where="RoutedModel",
-                    hint="pass routes=model.routes, as the call that made the cache left them",
+                    hint="pass routes=model.routes, the routes of the call that made the cache",
                 )
             routes = self.route(input_ids, self._prompt_mask(mask, labels))
         self.routes = list(routes)
@@ -152,9 +152,9 @@ class RoutedModel:
         prompt = mask.masked_fill(answered, 0)
         if not bool(prompt.any(-1).all()):
             raise PromptError(
-                "labels leave a row without a prompt to route by",
+                "a row has no prompt to route, since labels cover all of it",
                 where="RoutedModel",
-                hint="set the prompt's labels to -100, or pass routes=",
+                hint="set the labels of the prompt's tokens to -100, or pass routes=",
             )
         return prompt
 

@@ -22,13 +22,14 @@ class TargetBatch:
         inputs: keyword arguments of the model's forward.
         targets: `[batch, T]` int64, the token to be predicted at each kept position, `IGNORED` elsewhere.
         tokens: `[N]` int64, the same without those that are ignored, row by row.
-        places: `[N]` int64, where the logits of each of them stand among those of the batch, flattened.
+        flat_positions: `[N]` int64, where the logits of each of them stand among those of the batch,
+            flattened.
     """
 
     inputs: dict[str, Tensor | int]
     targets: Tensor
     tokens: Tensor
-    places: Tensor
+    flat_positions: Tensor
 
     @classmethod
     def of(cls, inputs: Mapping[str, Tensor | int], targets: Tensor, *, positions: int) -> TargetBatch:
@@ -58,16 +59,16 @@ def target_logits(base: BaseModel, batch: TargetBatch) -> Tensor:
 
 def target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
     """Cross-entropy `[N]` float32 of each target token, row by row, nats; logits are made for these alone."""
-    with _only_places(base, batch.places):
+    with _only_positions(base, batch.flat_positions):
         logits: Tensor = base.model(**batch.inputs).logits
     logits = logits.flatten(0, -2)
-    if len(logits) != len(batch.places):
-        logits = logits.index_select(0, batch.places)
+    if len(logits) != len(batch.flat_positions):
+        logits = logits.index_select(0, batch.flat_positions)
     return torch.nn.functional.cross_entropy(logits.float(), batch.tokens, reduction="none")
 
 
-def plain_target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
-    """The same, of logits that are made at every position of the batch's targets."""
+def full_target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
+    """The same, from logits at every position of the batch's targets."""
     logits = target_logits(base, batch).flatten(0, 1)
     targets = batch.targets.flatten()
     known = targets != IGNORED
@@ -75,15 +76,16 @@ def plain_target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
 
 
 @contextmanager
-def _only_places(base: BaseModel, places: Tensor) -> Iterator[None]:
-    """Give the output embeddings `[1, N, d]`, the hidden states at `places`, not `[batch, positions, d]`."""
+def _only_positions(base: BaseModel, flat_positions: Tensor) -> Iterator[None]:
+    """Give the output embeddings `[1, N, d]`, the hidden states at `flat_positions`, not `[batch, positions,
+    d]`."""
     head = base.model.get_output_embeddings()
     if head is None or base.kind is ModelKind.CLASSIFIER:
         yield
         return
 
     def pick(_head: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return args[0].flatten(0, 1).index_select(0, places).unsqueeze(0), *args[1:]
+        return args[0].flatten(0, 1).index_select(0, flat_positions).unsqueeze(0), *args[1:]
 
     hook = head.register_forward_pre_hook(pick)
     try:

@@ -54,4 +54,4 @@ class AnswerStream(BaseStreamer):
 
 def _common_start(one: str, other: str) -> str:
     pairs = enumerate(zip(one, other, strict=False))
-    return one[: next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))]
+    return one[: next((i for i, (left, right) in pairs if left != right), min(len(one), len(other)))]

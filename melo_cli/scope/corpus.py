@@ -1,4 +1,4 @@
-"""The corpus that scope is learnt from: questions in many words, and prompts about nothing in particular."""
+"""The corpus from which scope is learned: questions with rephrases, and unrelated prompts."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ _FILE = "corpus.jsonl"
 
 @dataclass(frozen=True)
 class Question:
-    """One question in several words.
+    """One question with its rephrases.
 
     Attributes:
-        kind: what is asked; questions of one kind ask the same of different subjects.
-        value: tells questions of one kind about one subject apart: a day, a year.
-        plain: it asked on its own.
-        noisy: it asked within other text, in lower case, or with typos.
+        kind: what is asked; questions of one kind ask the same about different subjects.
+        subject: what it is about.
+        value: distinguishes questions of one kind about one subject: a day, a year.
+        clean: ways to ask it, on its own. `plain` in the corpus file.
+        noisy: ways to ask it within other text, in lower case, or with typos.
     """
 
     kind: str
     subject: str
     value: str | None
-    plain: tuple[str, ...]
+    clean: tuple[str, ...]
     noisy: tuple[str, ...]
 
     @property
@@ -40,27 +41,39 @@ class Question:
 
     @property
     def asked(self) -> tuple[str, str | None]:
-        """What it asks, of whatever subject."""
+        """What it asks, about any subject."""
         return self.kind, self.value
 
     def texts(self) -> tuple[str, ...]:
-        """Every way in which it is asked."""
-        return self.plain + self.noisy
+        """All ways to ask it."""
+        return self.clean + self.noisy
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Questions, prompts that ask none of them, and what may stand around a question, by where it stands."""
+    """The corpus.
+
+    Attributes:
+        questions: the questions.
+        unrelated: prompts that ask none of them.
+        around: texts to put before or after a question, by their position.
+    """
 
     questions: tuple[Question, ...]
     unrelated: tuple[str, ...]
     around: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def sample(self, questions: int, seed: int, *, plain: int = 3, noisy: int = 1) -> Corpus:
-        """A smaller corpus: about so many questions, spread over all kinds, each in fewer words.
+    def sample(self, questions: int, seed: int, *, clean: int = 3, noisy: int = 1) -> Corpus:
+        """A smaller corpus with questions of all kinds, each with fewer rephrases.
 
-        Subjects of a type are taken from the front, where look-alikes are neighbours, so that the questions
-        that are kept have others about the same subject, and others of the same kind, beside them.
+        Subjects of a type are taken from the front, where similar subjects are neighbours. So the questions
+        that are kept have hard prompts and same-subject prompts among them.
+
+        Args:
+            questions: approximate number of questions.
+            seed: seed of the sample.
+            clean: largest number of clean texts of a question.
+            noisy: largest number of noisy texts of a question.
         """
         by_asked: dict[tuple[str, str | None], list[Question]] = defaultdict(list)
         for question in self.questions:
@@ -72,12 +85,12 @@ class Corpus:
             types: dict[str, list[list[Question]]] = defaultdict(list)
             for some in kinds:
                 types[some[0].type].append(some)
-            # Whole types: what is kept of one keeps its subjects' other questions.
+            # Whole types are kept, so that the other questions about their subjects are kept too.
             order = drawn.sample(sorted(types), len(types))
             kinds = [some for name in order for some in types[name]][: max(2, questions // max(each, 4))]
             each = max(each, 4)
         kept = [
-            Question(one.kind, one.subject, one.value, one.plain[:plain], one.noisy[:noisy])
+            Question(one.kind, one.subject, one.value, one.clean[:clean], one.noisy[:noisy])
             for some in kinds
             for one in some[:each]
         ]
@@ -86,7 +99,7 @@ class Corpus:
 
 
 def corpus_digest() -> str:
-    """Tells one corpus from another."""
+    """Checksum of the corpus file, sha256."""
     return hashlib.sha256(_path().read_bytes()).hexdigest()
 
 
@@ -106,8 +119,8 @@ def load_corpus() -> Corpus:
                 around[row["around"]].append(row["text"])
             else:
                 value = None if row["value"] is None else str(row["value"])
-                plain, noisy = tuple(row["plain"]), tuple(row["noisy"])
-                questions.append(Question(row["kind"], row["subject"], value, plain, noisy))
+                clean, noisy = tuple(row["plain"]), tuple(row["noisy"])
+                questions.append(Question(row["kind"], row["subject"], value, clean, noisy))
     return Corpus(tuple(questions), tuple(unrelated), {name: tuple(some) for name, some in around.items()})
 
 
@@ -118,5 +131,5 @@ def _path() -> Path:
 
 
 def without_subject(question: Question) -> Sequence[str]:
-    """The plain ways of a question without the words of its subject: what is left asks."""
-    return [text.replace(question.subject, " ") for text in question.plain]
+    """The clean texts of a question without its subject."""
+    return [text.replace(question.subject, " ") for text in question.clean]

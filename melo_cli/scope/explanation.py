@@ -1,4 +1,4 @@
-"""What speaks against a candidate, in words: why a prompt did not reach the edit nearest to it."""
+"""Explains in words why a prompt did not fire its nearest edit."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from melo_cli.scope.core.vocabulary import Vocabulary
 from melo_cli.scope.core.words import ANSWER_NAMES, answer_sorts, spelling, words_of
 
-_ALIKE = 0.8  # cosine of two spellings that count as one word, a slip of the fingers or an ending apart
+_SAME_WORD = 0.8  # least cosine of two spellings that count as one word: a typo or another ending
 
 
 def against(prompt: str, edit_prompt: str, subject: str | None, vocabulary: Vocabulary) -> str:
-    """What tells a prompt from an edit's, first of all what it is about, then what is asked.
+    """The difference of a prompt from an edit's prompt: in subject first, then in what is asked.
 
     Args:
-        subject: of the edit; without it, the names in its prompt stand for that.
+        prompt: the query.
+        edit_prompt: the prompt of the edit.
+        subject: subject of the edit; if None, the names in its prompt are used.
+        vocabulary: tells names from other words.
     """
     asked, edited = words_of(prompt), words_of(edit_prompt)
     about = words_of(subject) if subject else _names(edited, vocabulary)
@@ -37,7 +40,7 @@ def _names(words: Sequence[str], vocabulary: Vocabulary) -> list[str]:
 
 
 def _unmet(words: Sequence[str], others: Sequence[str]) -> list[str]:
-    """The words that none of the others is spelled like; numbers have to be equal."""
+    """The words that no other word is spelled like; numbers must be equal."""
     lower = {word.casefold() for word in others}
     return [
         word
@@ -45,13 +48,13 @@ def _unmet(words: Sequence[str], others: Sequence[str]) -> list[str]:
         if word.casefold() not in lower
         and (
             any(letter.isdigit() for letter in word)
-            or all(float(spelling(word) @ spelling(other)) < _ALIKE for other in others)
+            or all(float(spelling(word) @ spelling(other)) < _SAME_WORD for other in others)
         )
     ]
 
 
 def _wanted(words: Sequence[str]) -> str | None:
-    """The sort of answer that a prompt asks for, where it shows one."""
+    """The sort of answer that a prompt asks for; None if it shows none."""
     sorts = [sort for sort in answer_sorts(words) if sort]
     return ANSWER_NAMES[sorts[0] - 1] if sorts else None
 

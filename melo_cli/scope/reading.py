@@ -1,4 +1,4 @@
-"""How the base model, or the sentence encoder beside it, reads prompts."""
+"""How the base model or the sentence encoder reads prompts."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from melo_cli.scope.core.text_model import TextModel
 
 
 def reader_for(base: BaseModel, layer: str) -> Reader:
-    """The reader of a base model: of its sentence encoder, where it has one beside it.
+    """The reader of a base model, or of its sentence encoder if it has one.
+
+    Args:
+        base: the base model.
+        layer: name of the key layer.
 
     Raises:
-        ModelError: the tokenizer does not say where tokens stand in a text.
+        ModelError: the tokenizer does not give the offsets of tokens.
     """
     if not base.tokenizer.is_fast and base.encoder is None:
         raise ModelError(
-            "its tokenizer does not tell where its tokens stand in a text",
+            "the tokenizer of the base model does not give the positions of its tokens in the text",
             where=base.reference.describe(),
-            hint="name a sentence encoder as key.encoder, or set routing.scope=radius with a key.radius",
+            hint="name a sentence encoder with key.encoder, or set routing.scope=radius and key.radius",
         )
     return Reader(text_model_of(base), reading_plan(base, layer))
 
 
 def text_model_of(base: BaseModel) -> TextModel:
-    """What reads prompts: the sentence encoder, where there is one; else the base model."""
+    """The model that reads prompts: the sentence encoder if there is one, or else the base model."""
     if base.encoder is not None:
         model, tokenizer = base.encoder.model, base.encoder.tokenizer
         return TextModel(model, model, tokenizer, tokenizer.pad_token_id, "right", takes_positions=False)
@@ -41,7 +45,8 @@ def text_model_of(base: BaseModel) -> TextModel:
 
 
 def reading_plan(base: BaseModel, layer: str) -> ReadingPlan:
-    """What is read of a text: the base's input embeddings and one layer above, or an encoder's two ends."""
+    """How texts are read: at the base's input embeddings and key layer, or at an encoder's first and last
+    layer."""
     if base.encoder is not None:
         return _plan_of_encoder(base.encoder)
     pooling = "last" if base.kind is ModelKind.CAUSAL else "mean"

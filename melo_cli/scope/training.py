@@ -29,7 +29,7 @@ from melo_cli.scope.core.words import asked_views
 from melo_cli.scope.corpus import Corpus, Question, without_subject
 
 _LOW_SIZE, _HIGH_SIZE = 32, 40
-_SENTENCE_SIZE, _QUESTION_SIZE, _PLAIN_SIZE = 128, 64, 64
+_SENTENCE_SIZE, _QUESTION_SIZE, _PRINCIPAL_SIZE = 128, 64, 64
 _PCA_WORDS = 40_000
 _FLATTEN = -0.25  # power of each direction's variance that it is scaled by: half way to white
 _TEMPERATURE = 0.07
@@ -53,7 +53,8 @@ class EpisodeQuery:
 
     Attributes:
         kind: `rephrase`, `noisy`, `same_subject`, `hard` or `unrelated`.
-        edit: place of the edit that it asks for; None where it asks for none.
+        text: the prompt.
+        edit: index of the edit that it asks for; None if it asks for none.
     """
 
     kind: str
@@ -63,10 +64,11 @@ class EpisodeQuery:
 
 @dataclass(frozen=True)
 class Episode:
-    """Edits, and what is asked of them.
+    """Simulated edits, and the queries that are asked of them.
 
     Attributes:
-        edits: prompts with their subjects, where these are given.
+        edits: prompts, each with its subject or None.
+        asked: the queries.
     """
 
     edits: Sequence[tuple[str, str | None]]
@@ -75,12 +77,14 @@ class Episode:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Every query of a trial beside each of its candidates.
+    """Every query of an episode, paired with each of its candidates.
 
     Attributes:
-        query, edit: int64 `[pairs]`, places in the trial.
-        examples: their features; a sentence of a query that asks for the edit weighs nothing, since it may
-            hold the question or not.
+        episode: the episode.
+        query: int64 `[pairs]`, index of the query in `episode.asked`.
+        edit: int64 `[pairs]`, index of the candidate in `episode.edits`.
+        examples: features of the pairs. A single sentence of a query that asks for the edit has the weight 0,
+            since it may not contain the question.
     """
 
     episode: Episode
@@ -91,7 +95,13 @@ class Pairs:
 
 @dataclass(frozen=True)
 class PairExamples:
-    """Pairs to train a classifier on, float32: `features` `[pairs, features]`, `same`, `weight` `[pairs]`."""
+    """Pairs to train a classifier on, float32.
+
+    Attributes:
+        features: `[pairs, features]`.
+        same: `[pairs]`, 1 if both prompts ask the same.
+        weight: `[pairs]`, weight in the loss.
+    """
 
     features: Tensor
     same: Tensor
@@ -99,7 +109,7 @@ class PairExamples:
 
     @classmethod
     def joined(cls, some: Sequence[PairExamples]) -> PairExamples:
-        """Several as one."""
+        """Concatenate several."""
         return cls(
             torch.cat([each.features for each in some]),
             torch.cat([each.same for each in some]),
@@ -109,7 +119,14 @@ class PairExamples:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How sure the router is of one query, and whether of the right edit."""
+    """The router's result for one query.
+
+    Attributes:
+        kind: kind of the query, see `EpisodeQuery`.
+        text: the query.
+        logit: largest log-odds of any candidate.
+        right: whether that candidate is the right edit.
+    """
 
     kind: str
     text: str
@@ -118,31 +135,32 @@ class Outcome:
 
 
 class Readings:
-    """What was read of all texts of a calibration, by text."""
+    """The readings of all texts of a calibration, by text."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
         self._row = {text: row for row, text in enumerate(reading.texts)}
 
     def of(self, texts: Sequence[str]) -> Reading:
-        """The reading of some of the texts, in order; a text may come twice."""
+        """The reading of some of the texts, in order; a text may be repeated."""
         return self._reading.of([self._row[text] for text in texts])
 
 
 def texts_to_read(corpus: Corpus) -> list[str]:
-    """Every text that learning looks at, each once."""
+    """Every text of the corpus that is read for learning, without repetition."""
     whole = [text for question in corpus.questions for text in question.texts()]
     return list(dict.fromkeys(view for text in (*whole, *corpus.unrelated) for view in asked_views(text)))
 
 
 @dataclass(frozen=True)
 class Half:
-    """What one half of the corpus's kinds taught, and how a model does on them that learnt from the other.
+    """One half of the corpus's kinds of questions, for training, and for measuring a model of the other half.
 
     Attributes:
-        examples: pairs of simulated edits with what is asked of them.
-        query: int64 `[pairs]`, which of `asked` a pair belongs to; -1 for pairs that are for learning alone.
-        asked: kind and text of what is asked where a subject has one edit.
+        examples: pairs of simulated edits and queries.
+        query: int64 `[pairs]`, index in `asked` that a pair belongs to; -1 for pairs that are for training
+            alone.
+        asked: kind and text of the queries that are measured.
     """
 
     examples: PairExamples
@@ -151,7 +169,12 @@ class Half:
 
     @classmethod
     def of(cls, dense: Pairs, natural: Sequence[Pairs]) -> Half:
-        """From the trials of a half."""
+        """Make a half from its episodes.
+
+        Args:
+            dense: pairs for training alone.
+            natural: pairs for training and measuring.
+        """
         asked: list[tuple[str, str]] = []
         queries = [torch.full_like(dense.query, -1)]
         for pairs in natural:
@@ -161,7 +184,7 @@ class Half:
         return cls(examples, torch.cat(queries), asked)
 
     def outcomes(self, model: ScopeModel) -> list[Outcome]:
-        """For each thing asked the candidate that the model is surest of."""
+        """The outcome of each query: the candidate with the largest log-odds."""
         counted = self.query >= 0
         query, same = self.query[counted], self.examples.same[counted] > 0
         logits = model.classify(self.examples.features[counted])
@@ -174,14 +197,15 @@ class Half:
 
 @dataclass(frozen=True)
 class Learnt:
-    """A scope model with what it was made of.
+    """A scope model learned from the corpus, with its training data.
 
     Attributes:
-        kinds: for each kind of question of the corpus what is asked, `[size]` float32, to tell of a prompt
-            which kind it is of.
-        halves: what its classifier was trained on; a project trains another one on this and its own data.
-        outcomes: of simulated edits, one a subject, about kinds of questions that the asked model did not
-            learn.
+        model: the scope model.
+        kinds: for each kind of question, the mean of what is asked, `[size]` float32; finds the kind of a
+            prompt.
+        halves: the data of its classifier; a project trains another classifier on these and its own data.
+        outcomes: of simulated edits, one for each subject, about kinds of questions that the measured model
+            did not learn.
     """
 
     model: ScopeModel
@@ -191,15 +215,17 @@ class Learnt:
 
     @property
     def examples(self) -> PairExamples:
-        """All that the classifier was trained on."""
+        """All examples that the classifier was trained on."""
         return PairExamples.joined([half.examples for half in self.halves])
 
 
 def learn(corpus: Corpus, readings: Readings, seed: int) -> Learnt:
-    """Learn a scope model.
+    """Learn a scope model from the corpus.
 
     Args:
-        readings: of the corpus (`texts_to_read`).
+        corpus: the corpus.
+        readings: readings of its texts (`texts_to_read`).
+        seed: seed of everything that is drawn.
     """
     drawn = random.Random(seed)
     bare = _projections(corpus, readings, torch.Generator().manual_seed(seed))
@@ -226,7 +252,7 @@ def learn(corpus: Corpus, readings: Readings, seed: int) -> Learnt:
 def _kind_vectors(model: ScopeModel, corpus: Corpus, readings: Readings) -> dict[str, Tensor]:
     texts: dict[str, list[str]] = defaultdict(list)
     for question in corpus.questions:
-        texts[question.kind] += question.plain
+        texts[question.kind] += question.clean
     return {
         kind: normalize(model.question_parts(model.keys(readings.of(some))).mean(0), dim=0)
         for kind, some in texts.items()
@@ -234,7 +260,7 @@ def _kind_vectors(model: ScopeModel, corpus: Corpus, readings: Readings) -> dict
 
 
 def outcomes_of(model: ScopeModel, pairs: Pairs) -> list[Outcome]:
-    """For each query of a trial the candidate that the model is surest of."""
+    """The outcome of each query of an episode: the candidate with the largest log-odds."""
     asked = pairs.episode.asked
     wanted = torch.tensor([-1 if each.edit is None else each.edit for each in asked])
     logits = model.classify(pairs.examples.features)
@@ -245,7 +271,8 @@ def outcomes_of(model: ScopeModel, pairs: Pairs) -> list[Outcome]:
 
 
 def _surest(logits: Tensor, query: Tensor, same: Tensor, count: int) -> tuple[list[float], list[bool]]:
-    """For each of `count` queries the largest log-odds of its pairs, and whether it is of the right edit."""
+    """For each of `count` queries, the largest log-odds of its pairs, and whether that pair has the right
+    edit."""
     best = torch.full((count,), _NEVER).scatter_reduce(0, query, logits, "amax")
     right = torch.zeros(count, dtype=torch.bool)
     right[query[(logits == best[query]) & same]] = True
@@ -253,10 +280,13 @@ def _surest(logits: Tensor, query: Tensor, same: Tensor, count: int) -> tuple[li
 
 
 def pairs_of(model: ScopeModel, episode: Episode, readings: Readings, candidates: int = CANDIDATES) -> Pairs:
-    """Retrieve the candidates of everything that a trial asks, and take the features of each pair.
+    """Find the candidates of every query of an episode, and compute the features of each pair.
 
     Args:
-        candidates: edits for each sentence of a query, nearest first.
+        model: gives keys and token vectors.
+        episode: simulated edits and queries.
+        readings: readings of all their texts.
+        candidates: number of candidates for each view of a query.
     """
     views = [(at, view) for at, asked in enumerate(episode.asked) for view in asked_views(asked.text)]
     edits = readings.of([prompt for prompt, _ in episode.edits])
@@ -282,7 +312,7 @@ def pairs_of(model: ScopeModel, episode: Episode, readings: Readings, candidates
 
 
 class _Stored:
-    """The records of a reading as tensors, handed out as sides of pairs."""
+    """The records of a reading as tensors; `of` gives them as one side of pairs."""
 
     def __init__(
         self, model: ScopeModel, reading: Reading, subjects: Sequence[str | None] | None, keys: Tensor
@@ -294,15 +324,15 @@ class _Stored:
 
     def of(self, rows: Tensor) -> Side:
         counts = self.counts[rows]
-        places = torch.arange(int(counts.max()))
-        mask = places < counts.unsqueeze(1)
-        at = (self._starts[rows].unsqueeze(1) + places).clamp(max=len(self._vectors) - 1)
+        column = torch.arange(int(counts.max()))
+        mask = column < counts.unsqueeze(1)
+        at = (self._starts[rows].unsqueeze(1) + column).clamp(max=len(self._vectors) - 1)
         vectors = self._vectors[at].float() * mask.unsqueeze(2)
         return Side(vectors, mask.float(), self._parts[rows])
 
 
 def _projections(corpus: Corpus, readings: Readings, torch_random: torch.Generator) -> ScopeModel:
-    """A model that has all but its keys and its classifier."""
+    """A scope model without key projections and classifier."""
     kinds: dict[str, list[str]] = defaultdict(list)
     for question in corpus.questions:
         kinds[question.kind] += without_subject(question)
@@ -326,19 +356,20 @@ def _projections(corpus: Corpus, readings: Readings, torch_random: torch.Generat
 
 
 def pca_projection(states: Tensor, size: int) -> PcaProjection:
-    """Onto the `size` leading directions of states `[n, d]`, each scaled half way to equal variance."""
+    """The projection onto the `size` leading directions of states `[n, d]`, each partly scaled to equal
+    variance."""
     mean = states.mean(0)
     centered = normalize(states - mean, dim=-1)
     variances, directions = torch.linalg.eigh(centered.T @ centered / len(centered))
     kept = min(size, states.shape[1])
     leading = variances.flip(0)[:kept].clamp_min(1e-6)
     scaled = directions.flip(1)[:, :kept] * leading**_FLATTEN
-    # A model narrower than that fills up with zeros, so that token vectors are of one width.
+    # For a narrower model the projection is padded with zeros, so that token vectors have one width.
     return PcaProjection(mean, torch.nn.functional.pad(scaled, (0, size - kept)))
 
 
 def _with_keys(bare: ScopeModel, questions: Sequence[Question], readings: Readings, seed: int) -> ScopeModel:
-    """The model with its key projections learnt on some questions."""
+    """The model with key projections learned from some questions."""
     texts = [(at, question, text) for at, question in enumerate(questions) for text in question.texts()]
     sentence, question = pooled(readings.of([text for *_, text in texts]), bare.vocabulary)
     sentence_scales, question_scales = Scales.of(sentence), Scales.of(question)
@@ -348,22 +379,23 @@ def _with_keys(bare: ScopeModel, questions: Sequence[Question], readings: Readin
         sentence_scales=sentence_scales,
         sentence=_contrastive(sentence_scales(sentence), [at for at, *_ in texts], _SENTENCE_SIZE, seed),
         question_scales=question_scales,
-        plain=_plain(asked),
+        principal=_principal_part(asked),
         question=_contrastive(asked, [one.kind for _, one, _ in texts], _QUESTION_SIZE, seed),
     )
 
 
-def _plain(rows: Tensor) -> Tensor:
-    """The leading directions `[3 d, _PLAIN_SIZE]` of the state that stands for the whole text, the last third
-    of rows `[n, 3 d]`."""
+def _principal_part(rows: Tensor) -> Tensor:
+    """The leading directions `[3 d, _PRINCIPAL_SIZE]` of the last third of rows `[n, 3 d]`: the state that
+    stands for the text."""
     third = rows.shape[1] // 3
     whole = rows[:, 2 * third :]
-    directions = torch.linalg.eigh(whole.T @ whole / len(whole))[1].flip(1)[:, :_PLAIN_SIZE]
+    directions = torch.linalg.eigh(whole.T @ whole / len(whole))[1].flip(1)[:, :_PRINCIPAL_SIZE]
     return torch.cat([rows.new_zeros(2 * third, directions.shape[1]), directions])
 
 
 def _contrastive(rows: Tensor, groups: Sequence[int | str], size: int, seed: int) -> Tensor:
-    """A projection `[d, size]` under which rows `[n, d]` of one group are near, and others are not."""
+    """Learn a projection `[d, size]` under which rows `[n, d]` of one group are near each other (contrastive
+    loss)."""
     members: dict[int | str, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
         members[group].append(row)
@@ -378,8 +410,8 @@ def _contrastive(rows: Tensor, groups: Sequence[int | str], size: int, seed: int
         pair = rows[torch.tensor(picked).T]
         pair = pair * (torch.rand(pair.shape, generator=torch_random) > _KEY_DROPOUT)
         one, other = normalize(pair @ projection, dim=-1)
-        alike, right = one @ other.T / _TEMPERATURE, torch.arange(len(picked))
-        loss = cross_entropy(alike, right) + cross_entropy(alike.T, right)
+        cosines, right = one @ other.T / _TEMPERATURE, torch.arange(len(picked))
+        loss = cross_entropy(cosines, right) + cross_entropy(cosines.T, right)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -429,7 +461,8 @@ def _of_kinds(corpus: Corpus, kinds: set[str]) -> tuple[Question, ...]:
 
 
 def _dense_episode(corpus: Corpus, drawn: random.Random) -> Episode:
-    """Half of all questions are edits: every query has look-alikes of each sort among them."""
+    """An episode in which half of all questions are edits, so that every query has hard candidates of each
+    kind."""
     questions = drawn.sample(corpus.questions, len(corpus.questions))
     half = len(questions) // 2
     edits: list[tuple[str, str | None]] = []
@@ -442,7 +475,8 @@ def _dense_episode(corpus: Corpus, drawn: random.Random) -> Episode:
 
 
 def _natural_episode(corpus: Corpus, drawn: random.Random) -> Episode:
-    """One edit a subject, as users make them; a quarter of the subjects are in no edit."""
+    """An episode with one edit for each subject, as users make them; a quarter of the subjects have no
+    edit."""
     types: dict[str, dict[str, list[Question]]] = defaultdict(lambda: defaultdict(list))
     for question in corpus.questions:
         types[question.type][question.subject].append(question)
@@ -471,8 +505,8 @@ def _natural_episode(corpus: Corpus, drawn: random.Random) -> Episode:
 def _store(
     question: Question, edits: list[tuple[str, str | None]], asked: list[EpisodeQuery], drawn: random.Random
 ) -> None:
-    prompt = drawn.choice(question.plain)
-    place = len(edits)
+    prompt = drawn.choice(question.clean)
+    index = len(edits)
     edits.append((prompt, question.subject if drawn.random() < _SUBJECT_GIVEN else None))
-    asked += [EpisodeQuery("rephrase", text, place) for text in question.plain if text != prompt]
-    asked += [EpisodeQuery("noisy", text, place) for text in question.noisy]
+    asked += [EpisodeQuery("rephrase", text, index) for text in question.clean if text != prompt]
+    asked += [EpisodeQuery("noisy", text, index) for text in question.noisy]

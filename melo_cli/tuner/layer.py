@@ -30,7 +30,7 @@ class SliceBank:
 
 @dataclass(frozen=True)
 class ActiveBlocks:
-    """What one forward pass adds: the banks by target module, and each row's place in them.
+    """What one forward pass adds: the banks by target module, and each row's index in them.
 
     Attributes:
         banks: target module name -> bank of `n` blocks.
@@ -121,7 +121,7 @@ class Routing:
             return None
         copies, rest = divmod(size, len(self._active.rows))
         if rest or not copies:
-            raise ValueError(f"{size} rows cannot be shared among {len(self._active.rows)} routed prompts")
+            raise ValueError(f"{size} rows are no multiple of {len(self._active.rows)} routed prompts")
         if copies not in self._expanded:
             self._expanded[copies] = self._active.expanded(copies)
         return self._expanded[copies]

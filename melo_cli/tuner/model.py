@@ -29,8 +29,8 @@ class DynamicLoraModel:
     def __init__(self, model: nn.Module, config: DynamicLoraConfig) -> None:
         self.model = model
         self._routing = Routing()
-        places = {name: place for place, (name, _) in enumerate(model.named_modules())}
-        names = sorted(config.target_modules, key=lambda name: places.get(name, -1))
+        order = {name: i for i, (name, _) in enumerate(model.named_modules())}
+        names = sorted(config.target_modules, key=lambda name: order.get(name, -1))
         self.layers = {
             name: DynamicLoraLayer(model.get_submodule(name), name, self._routing) for name in names
         }

@@ -53,8 +53,8 @@ class ClusterSet:
 
     def get(self, number: int) -> Cluster:
         """A cluster by its number."""
-        found = self._clusters[number]
-        return found if isinstance(found, Cluster) else self._table.cluster(found, self.neurons)
+        entry = self._clusters[number]
+        return entry if isinstance(entry, Cluster) else self._table.cluster(entry, self.neurons)
 
     def clusters(self) -> Iterator[Cluster]:
         """All clusters."""
@@ -66,8 +66,8 @@ class ClusterSet:
         if self._owners is None:
             self._owners = {
                 member: number
-                for number, found in self._clusters.items()
-                for member in (found.members if isinstance(found, Cluster) else self._table.members(found))
+                for number, entry in self._clusters.items()
+                for member in (entry.members if isinstance(entry, Cluster) else self._table.members(entry))
             }
         return self._owners
 
@@ -86,11 +86,11 @@ class ClusterSet:
 
     def touching(self, point: Vector, radius: float) -> Near:
         near = self.balls.within(point, radius, 0.0, "radius")
-        return [(self.get(number), apart) for number, apart in near]
+        return [(self.get(number), to_center) for number, to_center in near]
 
     def influencing(self, point: Vector, radius: float, max_member_distance: float = 0.0) -> Near:
         near = self.balls.within(point, with_rounding(radius), with_rounding(max_member_distance), "reach")
-        return [(self.get(number), apart) for number, apart in near]
+        return [(self.get(number), to_center) for number, to_center in near]
 
     def put(self, cluster: Cluster) -> None:
         self._forget_members(cluster.number)
@@ -171,18 +171,19 @@ class _Balls:
         with np.errstate(over="ignore", invalid="ignore"):  # what is no number is measured
             least = (1.0 - _PRODUCT_ERROR) * norms - 2.0 * (centers @ point)
             rows = np.flatnonzero(~(least > limits * limits))
-        apart = distances(centers[rows], point)
-        inside = apart <= limits[rows]
+        to_center = distances(centers[rows], point)
+        inside = to_center <= limits[rows]
         return [
             (self._numbers[row], far)
-            for row, far in zip(rows[inside].tolist(), apart[inside].tolist(), strict=True)
+            for row, far in zip(rows[inside].tolist(), to_center[inside].tolist(), strict=True)
         ]
 
 
 def changed(
     before: ClusterSet, neurons: Neurons, gone: Iterable[int], back: Sequence[Neuron], new: Sequence[Neuron]
 ) -> ClusterSet:
-    """The clusters without the neurons in `gone`, with those in `back` in their old places, and new ones.
+    """The clusters without the neurons in `gone`, with those in `back` as if they had never gone, and new
+    ones.
 
     The set itself stays as it is; where nothing changes it is also the result.
 

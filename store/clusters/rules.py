@@ -1,4 +1,4 @@
-"""The rules by which neurons form clusters: Sec. 3 of the paper (arXiv 2312.11795), with its faults mended.
+"""The rules by which neurons form clusters: Sec. 3 of the paper (arXiv 2312.11795), corrected.
 
 A cluster is a ball around a center with a label. Every ball holds all its members, and none reaches beyond
 the nearest key of another label; where balls of two labels overlap, the nearest member decides. (The paper
@@ -119,7 +119,7 @@ class Space(Protocol):
         with its center's distance."""
 
     def influencing(self, point: Vector, radius: float, max_member_distance: float = 0.0) -> Near:
-        """The same with `Cluster.influence_radius` in place of the radius, for a cluster of that spread at
+        """The same with `Cluster.influence_radius` in place of the radius, for a cluster of that size at
         the point."""
 
     def holder(self, number: int) -> Cluster:
@@ -153,11 +153,15 @@ def distance(a: Vector, b: Vector) -> float:
 
 def insert(space: Space, neuron: Neuron) -> None:
     """Add a neuron whose number is higher than that of every neuron in the space."""
-    near = [found for found in space.touching(neuron.key, neuron.radius) if _meets(space, found, neuron)]
+    near = [
+        candidate
+        for candidate in space.touching(neuron.key, neuron.radius)
+        if _meets(space, candidate, neuron)
+    ]
     influence_radius = neuron.radius
     joined = None
     if near:
-        nearest = min(near, key=lambda found: (found[1], found[0].number))[0]
+        nearest = min(near, key=lambda candidate: (candidate[1], candidate[0].number))[0]
         if nearest.label == neuron.label:
             made, fits = _joined(space, nearest, neuron)
             influence_radius = max(influence_radius, distance(neuron.key, made.center) + made.radius)
@@ -200,9 +204,9 @@ def rebuild(space: Space, fresh: Callable[[], Space], gone: Iterable[int], back:
 
 
 def _met(space: Space, made: Iterable[Cluster], affected: Mapping[int, Cluster]) -> list[Cluster]:
-    """Clusters not yet affected whose reach meets that of one that was made."""
-    near = (found for cluster in made for found, _ in _connected(space, cluster))
-    return [found for found in near if found.number not in affected]
+    """Clusters not yet affected whose influence meets that of a new cluster."""
+    near = (other for cluster in made for other, _ in _connected(space, cluster))
+    return [other for other in near if other.number not in affected]
 
 
 def _joined(space: Space, cluster: Cluster, neuron: Neuron) -> tuple[Cluster, bool]:
@@ -238,36 +242,42 @@ def _alone(space: Space, neuron: Neuron, influence_radius: float) -> Cluster:
 
 def _room(space: Space, center: Vector, radius: float, label: tuple[int, ...]) -> float:
     """A radius, cut at the nearest key of another label."""
-    rivals = (found for found in space.touching(center, radius) if found[0].label != label)
-    return min((radius, *(_nearest_member(space, found, center) for found in rivals)))
+    rivals = (rival for rival in space.touching(center, radius) if rival[0].label != label)
+    return min((radius, *(_nearest_member(space, rival, center) for rival in rivals)))
 
 
 def _give_way(space: Space, near: Near, neuron: Neuron) -> None:
-    """Cut the balls of other labels that hold a new key; members left outside get clusters of their own."""
-    rivals = [(rival, apart) for rival, apart in near if rival.label != neuron.label and rival.radius > apart]
-    losers = [loser for rival, apart in rivals for loser in _cut(space, rival, apart)]
+    """Shrink the balls of other labels that hold a new key; members left outside get clusters of their
+    own."""
+    rivals = [
+        (rival, to_center)
+        for rival, to_center in near
+        if rival.label != neuron.label and rival.radius > to_center
+    ]
+    losers = [loser for rival, to_center in rivals for loser in _cut(space, rival, to_center)]
     for loser, influence_radius in sorted(losers, key=lambda loser: loser[0].number):
         space.put(_alone(space, loser, influence_radius))
 
 
-def _meets(space: Space, found: tuple[Cluster, float], neuron: Neuron) -> bool:
-    """Whether one of two balls holds a member of the other; `found` is what `Space.touching` gave."""
-    cluster, apart = found
-    return apart <= cluster.radius or _nearest_member(space, found, neuron.key) <= neuron.radius
+def _meets(space: Space, candidate: tuple[Cluster, float], neuron: Neuron) -> bool:
+    """Whether one of two balls holds a member of the other; `candidate` comes from `Space.touching`."""
+    cluster, to_center = candidate
+    return to_center <= cluster.radius or _nearest_member(space, candidate, neuron.key) <= neuron.radius
 
 
-def _nearest_member(space: Space, found: tuple[Cluster, float], point: Vector) -> float:
+def _nearest_member(space: Space, candidate: tuple[Cluster, float], point: Vector) -> float:
     """Distance from a point to the nearest member of a cluster."""
-    cluster, apart = found
+    cluster, to_center = candidate
     return (
-        apart
+        to_center
         if cluster.max_member_distance == 0.0
         else float(distances(space.neurons.keys(cluster.members), point).min())
     )
 
 
 def _cut(space: Space, cluster: Cluster, limit: float) -> list[tuple[Neuron, float]]:
-    """Cut a ball, and give the members farther out than that, each with the reach of its own ball."""
+    """Cut a ball, and give the members farther out than that, each with the influence radius of its own
+    ball."""
     if cluster.max_member_distance <= limit:
         space.put(replace(cluster, radius=limit))
         return []
@@ -291,10 +301,10 @@ def _connect(space: Space, affected: dict[int, Cluster], start: list[Cluster]) -
     waiting = list(start)
     while waiting and len(affected) < space.count:
         cluster = waiting.pop()
-        for found, _ in _connected(space, cluster):
-            if found.number not in affected:
-                affected[found.number] = found
-                waiting.append(found)
+        for other, _ in _connected(space, cluster):
+            if other.number not in affected:
+                affected[other.number] = other
+                waiting.append(other)
 
 
 def _connected(space: Space, cluster: Cluster) -> Near:
@@ -303,5 +313,5 @@ def _connected(space: Space, cluster: Cluster) -> Near:
 
 
 def with_rounding(influence_radius: float) -> float:
-    """A sum of reaches, with room for the rounding of the sums that it came from."""
+    """An influence radius with room for the rounding errors of its sums."""
     return influence_radius * (1.0 + _ROUNDING)

@@ -1,4 +1,4 @@
-"""What a commit is made of: how it changes a snapshot, and what it says about itself."""
+"""The content of a commit: the change of a snapshot, and its metadata."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CommitDelta:
         blocks: the new blocks, one record batch each.
         delta: how the clusters change.
         clusters: what they are then; a change that rewrites leaves it out.
-        edit_statuses: older edits whose fate changes.
+        edit_statuses: changed statuses of older edits.
         key_map: a key map to put in force, as a record batch.
         rewrites: the new snapshot lists all of its files, and not those in `replaces`.
         replaces: paths of files that are no part of the new snapshot; a `State` that goes over to it is read
@@ -53,7 +53,7 @@ class CommitDelta:
 
 @dataclass(frozen=True, slots=True)
 class CommitMetadata:
-    """What a commit says about itself; see `SnapshotInfo`."""
+    """The metadata of a commit; see `SnapshotInfo`."""
 
     action: str
     recipe: Mapping[str, JSON]
@@ -70,7 +70,7 @@ def metadata_like(
     command: str | None,
     detail: Mapping[str, JSON],
 ) -> CommitMetadata:
-    """The note of a commit that brings no recipe of its own: recipe and seed are those of a snapshot."""
+    """The metadata of a commit without its own recipe: recipe and seed are those of a snapshot."""
     return CommitMetadata(action, info.recipe, info.seed, versions, command, detail)
 
 

@@ -1,4 +1,4 @@
-"""Work out from scratch what a project's edits make of it, and write it down anew under other keys."""
+"""Recomputes statuses and clusters from a project's edits, also under new keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from melo_store.state import State
 
 
 def from_scratch(edits: Edits, reverted: Container[int]) -> tuple[EditStatuses, ClusterSet | None]:
-    """Fates and clusters as if the edits that are not reverted had been inserted in order of number.
+    """Statuses and clusters as if all edits that are not reverted were inserted in the order of their
+    numbers.
 
     Returns:
         No clusters where the edits have no keys.
@@ -74,7 +75,8 @@ def rekeyed(
 
 
 def as_it_was(state: State, target: State) -> tuple[EditStatuses, ClusterSet | None]:
-    """Fates and clusters under the present keys, with those edits reverted that the target does not have."""
+    """Statuses and clusters under the present keys, with the edits reverted that are not live in the
+    target."""
     later = range(target.edits.count + 1, state.edits.count + 1)
     reverted = target.edit_statuses.reverted.union(later)
     if target.key_map_entry() == state.key_map_entry():
@@ -85,14 +87,14 @@ def as_it_was(state: State, target: State) -> tuple[EditStatuses, ClusterSet | N
 def counted(
     edits: Edits, edit_statuses: EditStatuses, clusters: ClusterSet | None, blocks: int
 ) -> dict[str, int]:
-    """`SnapshotInfo.counts` of edits, fates and clusters that were worked out anew."""
-    found: Counter[str] = Counter()
+    """`SnapshotInfo.counts` of recomputed edits, statuses and clusters."""
+    counts: Counter[str] = Counter()
     for segment in edits.segments():
         statuses = enumerate(segment.column("status"), segment.first)
-        found.update(edit_statuses.of(number, status) for number, status in statuses)
+        counts.update(edit_statuses.of(number, status) for number, status in statuses)
     return {
         "edits": edits.count,
-        **{status: found[status] for status in EFFECTIVE_STATUSES},
+        **{status: counts[status] for status in EFFECTIVE_STATUSES},
         "blocks": blocks,
         "clusters": clusters.count if clusters is not None else 0,
     }

@@ -1,4 +1,5 @@
-"""Edits as they would be after a commit: numbered, with what they replace and the clusters that they make."""
+"""Staging: applies edits to the newest snapshot in memory: their numbers, what they supersede, and the
+clusters."""
 
 from __future__ import annotations
 
@@ -60,9 +61,10 @@ class Staged:
         change, state = self._change, self._newest()
         if state.pointer.number != change.parent:
             raise StaleWriteError(
-                f"this was staged over snapshot {change.parent}, and the newest is {state.pointer.number}",
+                f"these edits were staged over snapshot {change.parent}, but the newest snapshot is "
+                f"{state.pointer.number}",
                 where=str(state.root),
-                hint="ask the newest snapshot",
+                hint="query the newest snapshot",
             )
         points = validation.key_rows(keys, change.dim)
         if change.dim is None:

@@ -34,11 +34,11 @@ class Prompts:
 
     def replaced(self, reverted: Container[int]) -> dict[int, int]:
         """What replaces what among all that are not reverted: older to newer number."""
-        found: dict[int, int] = {}
+        superseded: dict[int, int] = {}
         for numbers in self._numbers.values():
             standing = [number for number in numbers if number not in reverted]
-            found.update(pairwise(standing))
-        return found
+            superseded.update(pairwise(standing))
+        return superseded
 
     def replaced_again(self, number: int, prompt: str, gone: Container[int]) -> int | None:
         """The first later neuron that replaces this one, those in `gone` aside; None: it is live again."""
@@ -54,13 +54,13 @@ def replaced_by_new(
         new: numbers and prompts, ascending.
         prompts: those of all edits so far.
     """
-    found: dict[int, int] = {}
+    superseded: dict[int, int] = {}
     latest: dict[str, list[int]] = {}
     for number, prompt in new:
         asked = prompt.strip()
         standing = latest.get(asked)
         if standing is None:
             standing = [n for n in prompts.numbers(asked) if edit_statuses.of(n, "solved") == "live"]
-        found.update(dict.fromkeys(standing, number))
+        superseded.update(dict.fromkeys(standing, number))
         latest[asked] = [number]
-    return found
+    return superseded

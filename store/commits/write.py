@@ -42,9 +42,10 @@ def write_commit(
     head = manifest.read_head(root)
     if change.parent != pointer.number or head.newest != pointer:
         raise StaleWriteError(
-            f"this was staged over snapshot {change.parent}, and the newest is {head.newest.number}",
+            f"these edits were staged over snapshot {change.parent}, but the newest snapshot is "
+            f"{head.newest.number}",
             where=str(root),
-            hint="stage it again",
+            hint="stage the edits again",
         )
     info = _info(change, metadata)
     documents.require_json(info)

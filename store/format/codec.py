@@ -1,8 +1,8 @@
 """Arrow IPC files: writing, and reading without a copy; `melo_store.format.tables` says what is in them.
 
 Files are uncompressed, so that keys and block slices are read as views of the memory-mapped file. What is
-read is checked (schema, buffers against lengths, text) before it is used; a file that does not fit raises
-`DamagedProjectError`, and a row count that the bytes do not bear allocates nothing.
+read is checked (schema, lengths of buffers, text) before it is used. A wrong file raises
+`DamagedProjectError`, and a wrong row count allocates nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from melo_store.records import JSON
 
 @contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """Turn what a broken file makes the decoders raise into our own error.
+    """Turn the exceptions that decoders raise for a broken file into a `DamagedProjectError`.
 
     Arrow raises `OSError` too where a length in the file points past its end.
 
@@ -41,7 +41,7 @@ def damage(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = str(error).split("\n", 1)[0]
         raise DamagedProjectError(
-            f"this is not what melo wrote ({reason})", where=str(path), hint="run 'melo verify'"
+            f"melo did not write this content ({reason})", where=str(path), hint="run 'melo verify'"
         ) from error
 
 
@@ -54,7 +54,7 @@ def json_text(value: Mapping[str, Any]) -> str:
     try:
         return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidEditError(f"metadata and metrics have to be JSON values ({error})") from error
+        raise InvalidEditError(f"metadata and metrics must be JSON values ({error})") from error
 
 
 def json_mapping(text: str) -> dict[str, JSON]:
@@ -65,7 +65,7 @@ def json_mapping(text: str) -> dict[str, JSON]:
     """
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError("a JSON object was expected")
+        raise ValueError("it is not a JSON object")
     return value
 
 
@@ -97,15 +97,15 @@ def mapped(path: Path, size: int, *, sha256: str | None = None) -> Any:
     if not path.is_file():
         raise DamagedProjectError("the file is missing", where=str(path), hint="run 'melo verify'")
     with refusals(path):
-        found = path.stat().st_size
-        if found != size:
+        actual = path.stat().st_size
+        if actual != size:
             raise DamagedProjectError(
-                f"the file has {found} bytes in place of {size}", where=str(path), hint="run 'melo verify'"
+                f"the file has {actual} bytes instead of {size}", where=str(path), hint="run 'melo verify'"
             )
         with pa.memory_map(str(path)) as file:
             buffer = file.read_buffer()
     if sha256 is not None and hashlib.sha256(buffer).hexdigest() != sha256:
-        raise DamagedProjectError("its checksum does not fit", where=str(path), hint="run 'melo verify'")
+        raise DamagedProjectError("its checksum is wrong", where=str(path), hint="run 'melo verify'")
     return buffer
 
 
@@ -132,25 +132,25 @@ def read_batch(reader: Any, at: int, schema: Any, path: Path) -> Any:
     """
     with damage(path):
         if not 0 <= at < reader.num_record_batches:
-            raise ValueError(f"there is no record batch {at}")
+            raise ValueError(f"record batch {at} is missing")
         if not reader.schema.equals(schema):
-            raise ValueError("the columns are not those of such a file")
+            raise ValueError("the file has the wrong columns")
         batch = reader.get_batch(at)
         batch.validate(full=True)
         for field, column in zip(schema, batch.columns, strict=True):
             if not field.nullable and column.null_count:
-                raise ValueError(f"column {field.name} has empty places")
+                raise ValueError(f"column {field.name} has null values")
         return batch
 
 
 def numbers(column: Any) -> NDArray[Any]:
-    """A column of plain numbers as a view."""
+    """A column of numbers as a view."""
     result: NDArray[Any] = column.to_numpy(zero_copy_only=True)
     return result
 
 
 def valid(column: Any) -> NDArray[np.bool_]:
-    """Which places of a column are not empty, bool [n]."""
+    """Which entries of a column are not null, bool [n]."""
     # pyarrow's own function for it lies in a module that takes long to import.
     bitmap = column.buffers()[0]
     if bitmap is None:
@@ -160,7 +160,7 @@ def valid(column: Any) -> NDArray[np.bool_]:
 
 
 def filled(column: Any) -> NDArray[Any]:
-    """A column of plain numbers, 0 where a place is empty; a view where none is."""
+    """A column of numbers, with 0 for null entries; a view if there are none."""
     if not column.null_count:
         return numbers(column)
     values = [None, column.buffers()[1]]  # without the bits that say which are empty

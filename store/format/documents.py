@@ -112,11 +112,11 @@ def head_of(content: bytes, root: Path) -> Head:
     """
     document = _document(content)
     if _field(document, "check", str) != _check(document):
-        raise ValueError("its checksum does not fit")
+        raise ValueError("its checksum is wrong")
     if _field(document, "format", int) > FORMAT:
         needs = _field(document, "needs", str)
         raise FormatVersionError(
-            f"the project has format {document['format']}, and this melo reads up to {FORMAT}",
+            f"the project has format {document['format']}, but this melo reads formats up to {FORMAT}",
             where=str(root),
             hint=f"install melo {needs} or newer",
         )
@@ -193,13 +193,13 @@ def snapshot_of(content: bytes, pointer: Pointer) -> Snapshot:
 def _check_links(snapshot: Snapshot, pointer: Pointer) -> None:
     number, parent = snapshot.info.number, snapshot.parent
     if number != pointer.number:
-        raise ValueError(f"it is snapshot {number}")
+        raise ValueError(f"it is the file of snapshot {number}")
     if (None if parent is None else parent.number) != snapshot.info.parent:
-        raise ValueError("its parents differ")
+        raise ValueError("it names two different parents")
     if parent is not None and parent.number >= number:
-        raise ValueError("its parent is not older")
+        raise ValueError("its parent is not an older snapshot")
     if parent is None and not snapshot.complete:
-        raise ValueError("it has no parent to go on from")
+        raise ValueError("it has no parent and no complete list of files")
 
 
 def _info(document: Mapping[str, Any]) -> SnapshotInfo:
@@ -225,10 +225,10 @@ def _entry(document: Any) -> FileEntry:
     role = _field(document, "role", str)
     path = _field(document, "path", str)
     if role not in layout.ROLES or not layout.is_data_name(path, role):
-        raise ValueError(f"'{path}' is no name of a file of a project")
+        raise ValueError(f"'{path}' is not the name of a project file")
     size, first, rows = (_number(document, name, limit=1 << 62) for name in ("size", "first", "rows"))
     if rows > size or first + rows > 1 << 32:
-        raise ValueError(f"{path} cannot hold {rows} rows from {first} on")
+        raise ValueError(f"{path} cannot hold {rows} rows that begin at {first}")
     return FileEntry(path, size, _field(document, "sha256", str), role, first, rows)
 
 
@@ -238,7 +238,7 @@ def _entry_document(entry: FileEntry) -> dict[str, Any]:
 
 def _known_format(number: int) -> int:
     if number not in NEEDS:
-        raise ValueError(f"there is no format {number}")
+        raise ValueError(f"format {number} does not exist")
     return number
 
 
@@ -254,14 +254,14 @@ def _pointer_document(pointer: Pointer) -> dict[str, Any]:
 def _document(content: bytes) -> dict[str, Any]:
     document = json.loads(content)
     if not isinstance(document, dict):
-        raise ValueError("a JSON object was expected")
+        raise ValueError("it is not a JSON object")
     return document
 
 
 def _field(document: Any, name: str, kind: type[T]) -> T:
     value = document.get(name) if isinstance(document, dict) else None
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"'{name}' is missing or of another type")
+        raise ValueError(f"'{name}' is missing or has the wrong type")
     return value
 
 
@@ -288,7 +288,7 @@ def _bytes(document: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(document, allow_nan=False, indent=1).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidEditError(f"recipe, versions and detail have to be JSON values ({error})") from error
+        raise InvalidEditError(f"recipe, versions and detail must be JSON values ({error})") from error
 
 
 def _check(document: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""The only place that changes a disk: write, fsync, rename, unlink, make a folder.
+"""The only code that changes the disk: write, fsync, rename, unlink, make a folder.
 
-`disk` is the seam for crash tests: put another `Disk` in its place to count the operations or to stop at
+`disk` is for crash tests: replace it by another `Disk` to count the operations, or to stop at
 one of them. An `OSError` leaves here as a `StorageError` that says what to do.
 """
 
@@ -20,7 +20,7 @@ from melo_store.errors import StorageError
 _HINTS = {
     errno.ENOSPC: ("the disk is full", "free some space and run the command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the command again"),
-    errno.EROFS: ("the file system is read-only", "copy the project to a place that can be written"),
+    errno.EROFS: ("the file system is read-only", "copy the project to a folder that can be written"),
     errno.EACCES: ("permission is denied", "change the permissions, or copy the project"),
     errno.EPERM: ("permission is denied", "change the permissions, or copy the project"),
 }
@@ -87,7 +87,7 @@ class Sink:
         return part.nbytes
 
     def flush(self) -> None:
-        """Hand on to the system what was gathered."""
+        """Write the gathered bytes."""
         gathered, self._gathered = self._gathered, bytearray()
         self._write_out(memoryview(gathered))
 
@@ -116,10 +116,10 @@ class Sink:
 
 @contextmanager
 def refusals(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into a line for the user.
+    """Turn an error of the file system into a `StorageError`.
 
     Raises:
-        StorageError: naming the file, the reason and the mend.
+        StorageError: naming the file, the reason and what to do.
     """
     try:
         yield
@@ -207,7 +207,7 @@ def require_size(path: Path, size: int) -> None:
     """
     if path.stat().st_size != size:
         raise StorageError(
-            "the file could not be written whole",
+            "the file could not be written completely",
             where=str(path),
             hint="free some space and run the command again",
         )
@@ -271,7 +271,8 @@ def fingerprint(path: Path) -> Written:
 
 
 def remove_folder(path: Path, aside: Path) -> None:
-    """Remove a folder and all in it; at once it has another name, under which a crash may leave a rest.
+    """Remove a folder and its content. It is renamed first; after a crash, a rest may be left under the new
+    name.
 
     Raises:
         StorageError: the file system refused.

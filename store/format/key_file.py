@@ -54,6 +54,6 @@ class KeyFile:
             for row, at in zip(result, wanted, strict=True):
                 if os.preadv(self._handle, [row], self._start + at * size) != size:
                     raise DamagedProjectError(
-                        "the file has become shorter", where=str(self._path), hint="run 'melo verify'"
+                        "the file was cut while it was open", where=str(self._path), hint="run 'melo verify'"
                     )
         return result

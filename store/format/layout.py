@@ -84,6 +84,8 @@ def inside(root: Path, name: str) -> Path:
     path = root / name
     if path.is_symlink() or path.parent.is_symlink():
         raise DamagedProjectError(
-            f"{name} leads out of the project", where=str(root), hint="put the file itself in its place"
+            f"{name} is a link, which may lead out of the project",
+            where=str(root),
+            hint="replace the link by the file",
         )
     return path

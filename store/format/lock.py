@@ -36,7 +36,7 @@ def writing(root: Path, timeout: float) -> Iterator[None]:
             lock.acquire(timeout=timeout)
         except Timeout as error:
             raise ProjectLockedError(
-                f"the project is being written by {_holder(root)}",
+                f"the project is locked by {_holder(root)}",
                 where=str(root),
                 hint="wait for it to finish, or stop it",
             ) from error

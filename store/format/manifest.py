@@ -41,7 +41,7 @@ def read_head(root: Path) -> Head:
     with file_io.refusals(path):
         if not path.is_file():
             raise ProjectNotFoundError(
-                "there is no project here", where=str(root), hint="make one with 'melo edit'"
+                "there is no project here", where=str(root), hint="make a project with 'melo edit'"
             )
         with path.open("rb") as file:
             content = file.read(_MAX_HEAD + 1)
@@ -79,7 +79,7 @@ def read_snapshot(root: Path, pointer: Pointer) -> Snapshot:
         content = file.read(pointer.size + 1)
     with _damage(path):
         if len(content) != pointer.size or hashlib.sha256(content).hexdigest() != pointer.sha256:
-            raise ValueError("its checksum does not fit")
+            raise ValueError("its checksum is wrong")
         return documents.snapshot_of(content, pointer)
 
 
@@ -150,15 +150,17 @@ def find(root: Path, head: Head, number: int | None) -> tuple[Pointer, list[Snap
             where=str(root),
             hint=f"the project keeps snapshots {head.oldest} to {head.newest.number}",
         )
-    found: Pointer | None = None
+    newest: Pointer | None = None
     chain: list[Snapshot] = []
     for pointer, snapshot in walk(root, head):
         if pointer.number <= wanted:
-            found = found or pointer
+            newest = newest or pointer
             chain.append(snapshot)
             if snapshot.complete:
-                return found, chain
-    raise DamagedProjectError("its history has no beginning", where=str(root), hint="run 'melo verify'")
+                return newest, chain
+    raise DamagedProjectError(
+        "the first snapshot of its history is missing", where=str(root), hint="run 'melo verify'"
+    )
 
 
 def all_files(chain: list[Snapshot]) -> tuple[FileEntry, ...]:
@@ -172,5 +174,5 @@ def _damage(path: Path) -> Iterator[None]:
         yield
     except (ValueError, OverflowError, RecursionError) as error:
         raise DamagedProjectError(
-            f"this is not what melo wrote ({error})", where=str(path), hint="run 'melo verify'"
+            f"melo did not write this content ({error})", where=str(path), hint="run 'melo verify'"
         ) from error

@@ -1,4 +1,4 @@
-"""Which small files of a snapshot are worth merging, as its list of files tells: none of them is read."""
+"""Which small files of a snapshot are worth merging, decided from its list of files without reading them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from melo_store.records import FileEntry
 
 MANY = 32
-"""So many files of a role are worth merging."""
+"""Least number of files of a role for a merge."""
 
 _SMALL = 1 << 26
 _AT_MOST = 1 << 30
@@ -31,7 +31,7 @@ def merges(files: Iterable[FileEntry]) -> list[Merge]:
     """What is worth merging in a snapshot of these files.
 
     Of edits and blocks the longest run of small files, so that a large file is not written again and again.
-    Clusters and fates are small, and a merged file drops what later commits changed.
+    Files of clusters and of statuses are small, and a merged file drops what later commits changed.
     """
     files = list(files)
     runs = {role: _longest_run(of_role(files, role)) for role in ("edits", "blocks")}

@@ -51,7 +51,7 @@ class Segment:
         with codec.damage(path):
             expected = np.arange(first, first + self.rows)
             if not np.array_equal(codec.numbers(batch.column("number")), expected):
-                raise ValueError("the edits in it have other numbers")
+                raise ValueError("its edits have unexpected numbers")
             statuses = self.column("status")
             if set(statuses) - set(STATUSES):
                 raise ValueError("an edit has an unknown status")
@@ -237,12 +237,12 @@ def open_segment(root: Path, entry: FileEntry, dim: int | None, width: int | Non
     with codec.damage(path):
         size, token_size = _size(reader.schema, "key"), _size(reader.schema, "tokens")
         if size not in (0, dim) or token_size not in (0, width):
-            raise ValueError("its keys or token vectors have another size than those of the project")
+            raise ValueError("its keys or token vectors do not have the size of the project's")
         if reader.num_record_batches != 1:
-            raise ValueError("an edits file has one record batch")
+            raise ValueError("it does not have exactly one record batch")
         batch = codec.read_batch(reader, 0, schema_of(size, token_size), path)
         if batch.num_rows != entry.rows:
-            raise ValueError(f"it holds {batch.num_rows} edits in place of {entry.rows}")
+            raise ValueError(f"it holds {batch.num_rows} edits instead of {entry.rows}")
     segment = Segment(batch, entry.first, path)
     if entry.size >= READ_FROM and segment.dim:
         segment.key_rows = KeyFile(path, segment.keys.ctypes.data - buffer.address, segment.dim)
@@ -252,10 +252,10 @@ def open_segment(root: Path, entry: FileEntry, dim: int | None, width: int | Non
 def _size(schema: Any, name: str) -> int:
     """How many numbers each vector in a column has; 0 where there is no such column."""
     at = schema.get_field_index(name)
-    found = schema.field(at).type if at >= 0 else None
-    if found is not None and pa.types.is_list(found):
-        found = found.value_type
-    return found.list_size if found is not None and pa.types.is_fixed_size_list(found) else 0
+    kind = schema.field(at).type if at >= 0 else None
+    if kind is not None and pa.types.is_list(kind):
+        kind = kind.value_type
+    return kind.list_size if kind is not None and pa.types.is_fixed_size_list(kind) else 0
 
 
 def _tokens(batch: Any) -> tuple[int, Tokens, Numbers]:
@@ -265,7 +265,7 @@ def _tokens(batch: Any) -> tuple[int, Tokens, Numbers]:
         return 0, np.empty((0, 0), np.float16), np.empty(0, np.int64)
     column = batch.column("tokens")
     if column.values.null_count:
-        raise ValueError("a token vector is missing")
+        raise ValueError("a token vector is null")
     ends = codec.numbers(column.offsets)
     return width, codec.numbers(column.values.values).reshape(-1, width), ends
 

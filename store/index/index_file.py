@@ -69,7 +69,7 @@ def load(
             if newer == record:
                 return None, str(error)
             record = newer
-    return None, "the index file changes while it is read"
+    return None, "the index file changed while it was read"
 
 
 def save(root: Path, graph: Graph, keys: str, number: int, snapshot_sha256: str, edits: int) -> None:
@@ -143,7 +143,7 @@ def _read_graph(
     root: Path, record: IndexRecord, dim: int, keys: str, snapshot_sha256: Callable[[int], str | None]
 ) -> Graph | None:
     if snapshot_sha256(record.number) != record.snapshot:
-        raise _UnusableError("the index file belongs to another state of the project")
+        raise _UnusableError("the index file belongs to another history of the project")
     if (record.dim, record.keys) != (dim, keys):
         return None
     path = layout.inside(root, record.path)

@@ -15,11 +15,11 @@ def neighbours(
     index: NeuronIndex, edits: Edits, clusters: ClusterSet | None, points: Vector, count: int
 ) -> list[list[Neighbour]]:
     """The `count` nearest of keys float32 [n, d]; see `Project.nearest`."""
-    found = index.nearest(points, count)
-    homes = _homes(clusters, found.number)
-    to_center = _to_center(points, found.row, found.distance, homes)
+    result = index.nearest(points, count)
+    homes = _homes(clusters, result.number)
+    to_center = _to_center(points, result.row, result.distance, homes)
     rows: list[list[Neighbour]] = [[] for _ in points]
-    columns = (found.row, found.number, edits.blocks(found.number), found.distance, to_center)
+    columns = (result.row, result.number, edits.blocks(result.number), result.distance, to_center)
     for (row, number, block, distance, center), home in zip(
         zip(*(column.tolist() for column in columns), strict=True), homes, strict=True
     ):

@@ -86,13 +86,13 @@ class Matrix:
         if not len(self.numbers):
             return NO_RESULT
         step = max(1, _CELLS // len(self.numbers))
-        found = NO_RESULT
+        result = NO_RESULT
         for start in range(0, len(points), step):
             part = points[start : start + step]
             row, at = self._worth_measuring(part, min(count, len(self.numbers)))
-            apart = measured(part, row, at, self.keys.__getitem__)
-            found = found.and_also(SearchResult(row + start, self.numbers[at], apart))
-        return found
+            exact = measured(part, row, at, self.keys.__getitem__)
+            result = result.and_also(SearchResult(row + start, self.numbers[at], exact))
+        return result
 
     def _worth_measuring(self, points: Vector, count: int) -> tuple[Numbers, Numbers]:
         """Pairs of a point and a row: all that may be among the `count` nearest."""
@@ -237,10 +237,10 @@ class NeuronIndex:
 
     def nearest(self, points: Vector, count: int) -> SearchResult:
         """The `count` nearest of points float32 [n, d], or all where there are no more."""
-        found = self._beside().nearest(points, count)
+        result = self._beside().nearest(points, count)
         if self.graph is not None and len(self._held):
-            found = found.and_also(self._in_graph(self.graph, points, count))
-        return found.first(count)
+            result = result.and_also(self._in_graph(self.graph, points, count))
+        return result.first(count)
 
     def _in_graph(self, graph: Graph, points: Vector, count: int) -> SearchResult:
         """More than are asked for are met, so that those equally near are among them."""

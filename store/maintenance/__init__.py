@@ -1,1 +1,1 @@
-"""Verify, repair, compact, migrate, and remove what is needed no more."""
+"""Maintenance: verify, repair, compact, migrate, and remove files that are no longer needed."""

@@ -1,4 +1,4 @@
-"""Merge what many small commits left behind, so that a project opens as fast as if it had been one commit."""
+"""Compaction: merges the files of many small commits, so that a project opens as fast as after one commit."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ def compact(writer: Writer, *, versions: Mapping[str, str], command: str | None 
         StorageError: the file system refused; the project is as it was.
     """
     info = writer.state.snapshot.info
-    found = merges(writer.state.files)
-    if not found:
+    planned = merges(writer.state.files)
+    if not planned:
         return info
-    detail: dict[str, JSON] = {"merged": {merge.role: len(merge.files) for merge in found}}
+    detail: dict[str, JSON] = {"merged": {merge.role: len(merge.files) for merge in planned}}
     metadata = metadata_like(info, "compact", versions, command, detail)
-    return writer.commit(compacted(writer.state, found), metadata)
+    return writer.commit(compacted(writer.state, planned), metadata)
 
 
-def compacted(state: State, found: Sequence[Merge]) -> CommitDelta:
+def compacted(state: State, planned: Sequence[Merge]) -> CommitDelta:
     """The change that merges files and leaves everything else as it is.
 
     Raises:
         DamagedProjectError: one of the files is broken.
     """
-    files = {merge.role: merge.files for merge in found}
-    state.require_whole(entry for merge in found for entry in merge.files)
+    files = {merge.role: merge.files for merge in planned}
+    state.require_whole(entry for merge in planned for entry in merge.files)
     change = CommitDelta(
         parent=state.pointer.number,
         dim=state.snapshot.key_dim,
         width=state.snapshot.token_width,
-        replaces=frozenset(entry.path for merge in found for entry in merge.files),
+        replaces=frozenset(entry.path for merge in planned for entry in merge.files),
         rewrites=True,
         counts=state.snapshot.info.counts,
     )

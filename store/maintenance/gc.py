@@ -35,7 +35,7 @@ class Garbage:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What was done, or would be.
+    """The result of a garbage collection, or of its dry run.
 
     Attributes:
         merged: files that were merged into one for each role, in a snapshot of its own.

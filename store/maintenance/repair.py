@@ -1,4 +1,4 @@
-"""Make a damaged project whole again at the price of what the broken files held.
+"""Repair: makes a damaged project whole again, without the data of the broken files.
 
 Clusters, and what became of edits, follow from the edits and the history, and the index from the clusters: a
 broken file of these costs nothing. A broken file of edits costs the edits in it, one of blocks the answers of
@@ -75,8 +75,8 @@ class _Ground:
 
     def sound(self, role: str) -> list[FileEntry]:
         """The whole files of a role, in the order of what they hold."""
-        found = [entry for entry in self.files if entry.role == role and entry.path not in self.broken]
-        return sorted(found, key=lambda entry: entry.first)
+        entries = [entry for entry in self.files if entry.role == role and entry.path not in self.broken]
+        return sorted(entries, key=lambda entry: entry.first)
 
     def is_broken(self, *roles: str) -> bool:
         return any(entry.role in roles for entry in self.broken.values())
@@ -155,14 +155,12 @@ def _older(root: Path, head: Head, history: Sequence[tuple[Pointer, Snapshot]]) 
         try:
             written = file_io.fingerprint(path)
             older = replace(head, newest=Pointer(number, written.size, written.sha256))
-            found, findings = verify.readable_history(root, older)
+            readable, findings = verify.readable_history(root, older)
         except FileNotFoundError:
             continue
-        if found and (not findings or any(snapshot.complete for _, snapshot in found)):
-            return older, edit_id(found[0][1].info.counts["edits"] + 1)
-    raise DamagedProjectError(
-        "no snapshot file can be read with all that it needs", where=str(root), hint=_ADVICE
-    )
+        if readable and (not findings or any(snapshot.complete for _, snapshot in readable)):
+            return older, edit_id(readable[0][1].info.counts["edits"] + 1)
+    raise DamagedProjectError("no snapshot is complete", where=str(root), hint=_ADVICE)
 
 
 def _chain(root: Path, history: Sequence[tuple[Pointer, Snapshot]]) -> tuple[Pointer, list[Snapshot]]:
@@ -172,7 +170,7 @@ def _chain(root: Path, history: Sequence[tuple[Pointer, Snapshot]]) -> tuple[Poi
         chain.append(snapshot)
         if snapshot.complete:
             return history[0][0], chain
-    raise DamagedProjectError("its history has no beginning", where=str(root), hint=_ADVICE)
+    raise DamagedProjectError("the first snapshot of its history is missing", where=str(root), hint=_ADVICE)
 
 
 def _worked_out(root: Path, ground: _Ground) -> tuple[Repair, CommitDelta | None]:
@@ -180,7 +178,7 @@ def _worked_out(root: Path, ground: _Ground) -> tuple[Repair, CommitDelta | None
     for entry in ground.broken.values():
         if entry.role == "keymaps":
             raise DamagedProjectError(
-                "the key map cannot be made again from the rest", where=str(root / entry.path), hint=_ADVICE
+                "the key map cannot be rebuilt", where=str(root / entry.path), hint=_ADVICE
             )
     index_files = [finding.file for finding in verify.index_problems(root)]
     back_to = ground.newest.info.number if ground.edits_after is not None else None
@@ -267,7 +265,7 @@ def _reverted(root: Path, ground: _Ground) -> set[int]:
         return set(read_edit_statuses(root, ground.files).reverted)
     if ground.infos[0].number != 0:
         raise DamagedProjectError(
-            "which edits are reverted cannot be told, for the history begins later",
+            "it is unknown which edits are reverted, since the history does not begin at snapshot 0",
             where=str(root / next(p for p, e in ground.broken.items() if e.role == "states")),
             hint=_ADVICE,
         )

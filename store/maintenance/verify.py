@@ -76,19 +76,19 @@ def verify(root: Path) -> list[Finding]:
 
 def readable_history(root: Path, head: Head) -> tuple[list[tuple[Pointer, Snapshot]], list[Finding]]:
     """The kept snapshots, newest first, as far as they can be read."""
-    found: list[tuple[Pointer, Snapshot]] = []
+    snapshots: list[tuple[Pointer, Snapshot]] = []
     pointer: Pointer | None = head.newest
     while pointer is not None:
         try:
             snapshot = manifest.read_snapshot(root, pointer)
         except DamagedProjectError as error:
             lost = f"snapshots {head.oldest} to {pointer.number}"
-            if not any(later.complete for _, later in found):
+            if not any(later.complete for _, later in snapshots):
                 lost = f"{lost}, and with their file lists every later snapshot"
-            return found, [Finding(pointer.path, error.what, lost)]
-        found.append((pointer, snapshot))
+            return snapshots, [Finding(pointer.path, error.what, lost)]
+        snapshots.append((pointer, snapshot))
         pointer = snapshot.parent if manifest.goes_on(head, snapshot) else None
-    return found, []
+    return snapshots, []
 
 
 def problem_of(root: Path, name: str, size: int, sha256: str) -> str | None:
@@ -100,8 +100,8 @@ def problem_of(root: Path, name: str, size: int, sha256: str) -> str | None:
     except DamagedProjectError as error:
         return error.what
     if written.size != size:
-        return f"the file has {written.size} bytes in place of {size}"
-    return None if written.sha256 == sha256 else "the file's checksum does not fit"
+        return f"the file has {written.size} bytes instead of {size}"
+    return None if written.sha256 == sha256 else "the file's checksum is wrong"
 
 
 def _lost(root: Path, entry: FileEntry, history: list[tuple[Pointer, Snapshot]]) -> str:
@@ -128,7 +128,7 @@ def _span(entry: FileEntry, history: list[tuple[Pointer, Snapshot]]) -> tuple[in
 
 def _edits_of_blocks(root: Path, first: int, last: int, history: list[tuple[Pointer, Snapshot]]) -> str:
     """The edits that lead to some blocks, as far as the edits files can be read."""
-    found: set[int] = set()
+    numbers: set[int] = set()
     unread = 0
     entries = {e.path: (e, s) for _, s in history for e in s.files if e.role == "edits"}
     for entry, snapshot in entries.values():
@@ -138,9 +138,13 @@ def _edits_of_blocks(root: Path, first: int, last: int, history: list[tuple[Poin
             unread += 1
             continue
         rows = np.nonzero((segment.blocks >= first) & (segment.blocks <= last))[0]
-        found.update((segment.first + rows).tolist())
-    named = f"edits {edit_id(min(found))} to {edit_id(max(found))}" if found else "no edit that can be read"
-    return f"{named} ({len(found)} in all" + (f", {unread} edits files could not be read)" if unread else ")")
+        numbers.update((segment.first + rows).tolist())
+    named = (
+        f"edits {edit_id(min(numbers))} to {edit_id(max(numbers))}" if numbers else "no edit that can be read"
+    )
+    return f"{named} ({len(numbers)} in all" + (
+        f", {unread} edits files could not be read)" if unread else ")"
+    )
 
 
 def index_problems(root: Path) -> list[Finding]:
@@ -149,7 +153,7 @@ def index_problems(root: Path) -> list[Finding]:
     record = index_file.read_record(root)
     if record is None:
         broken = (root / layout.INDEX_RECORD).is_file()
-        return [Finding(layout.INDEX_RECORD, "this is not what melo wrote", lost)] if broken else []
+        return [Finding(layout.INDEX_RECORD, "melo did not write this content", lost)] if broken else []
     problem = problem_of(root, record.path, record.size, record.sha256)
     if problem is not None and index_file.read_record(root) != record:  # a writer replaced it in this moment
         return index_problems(root)
@@ -229,14 +233,14 @@ def _clusters(state: State, clusters: ClusterSet) -> Iterator[Finding]:
         for segment in state.edits.segments()
         for number in state.edit_statuses.live(segment.clustered).tolist()
     }
-    for number in sorted(live ^ homes.keys() | {n for n, found in homes.items() if len(found) > 1}):
+    for number in sorted(live ^ homes.keys() | {n for n, owners in homes.items() if len(owners) > 1}):
         problem = f"{edit_id(number)} stands in {len(homes.get(number, []))} clusters"
         yield Finding(_clusters_file(state), problem, f"the route of {edit_id(number)}")
 
 
 def _ball(edits: Edits, cluster: Cluster) -> str | None:
-    apart = distances(edits.keys(cluster.members), cluster.center)
-    if apart.max() > cluster.radius + _ROUNDING:
+    to_center = distances(edits.keys(cluster.members), cluster.center)
+    if to_center.max() > cluster.radius + _ROUNDING:
         return "a member lies outside its ball"
     if any(edits.neuron(member).label != cluster.label for member in cluster.members):
         return "a member has another label"

@@ -36,16 +36,22 @@ def gpt2(here: Path, write_recipe: Callable[..., None], pico_gpt2: Path) -> Path
         ("training.max_steps=many", 'training.max_steps (--set): must be a whole number, found "many"'),
         ("key.radius=-1", "key.radius (--set): must be auto or a number above 0, found -1"),
         ("training", "--set training: has no value; write --set section.key=value"),
-        ("training.optimizer.name=Adm", "training.optimizer.name: PyTorch has no Adm that a recipe can name"),
+        (
+            "training.optimizer.name=Adm",
+            "training.optimizer.name: Adm is not a class of PyTorch that a recipe can use",
+        ),
         ("training.optimizer.speed=1", "training.optimizer: Adam does not take these arguments"),
         (
             "training.lr_scheduler.name=StepLr",
-            "PyTorch has no StepLr that a recipe can name; did you mean StepLR?",
+            "StepLr is not a class of PyTorch that a recipe can use; did you mean StepLR?",
         ),
         ("dataset.edits=nope.jsonl", "nope.jsonl: no such file"),
         ("model.name_or_path=./nope", "./nope: there is no such folder; check model.name_or_path"),
-        ("model.name_or_path=.", ".: its config cannot be loaded"),
-        ("task=scotus", "it is a decoder-only language model, and task scotus needs a sequence classifier"),
+        ("model.name_or_path=.", ".: the config of the model cannot be loaded"),
+        (
+            "task=scotus",
+            "the model is a decoder-only language model, but task scotus needs a sequence classifier",
+        ),
         (
             "lora.target_modules=[h.9.mlp.c_fc]",
             "the model has no module 'h.9.mlp.c_fc'; did you mean transformer.h.",
@@ -121,7 +127,7 @@ def test_a_single_edit_that_the_model_cannot_take(own_edited: Path, melo: Melo, 
     run = melo("edit", "--project", "cases", "--prompt", "Who?", "--target", "felony")
     assert (run.code, run.error) == (
         2,
-        "target: 'felony' is no class of the model; its classes are civil, criminal, tax",
+        "target: 'felony' is not a class of the model; its classes are civil, criminal, tax",
     )
     run = melo("edit", "--project", "facts", "--prompt", "Who? " * 200, "--target", "me")
     assert run.code == 2
@@ -178,7 +184,7 @@ def test_a_damaged_project(own_edited: Path, melo: Melo, files_of: FilesOf) -> N
     before = files_of(own_edited)
     for run in in_every_command(melo):
         assert run.code == 2
-        assert ".melo/facts/manifest.json: this is not what melo wrote" in run.error
+        assert ".melo/facts/manifest.json: melo did not write this content" in run.error
     assert files_of(own_edited) == before
 
 
@@ -193,7 +199,7 @@ def test_a_project_that_is_being_written(own_edited: Path, melo: Melo, files_of:
     with open_writer(Project.open(own_edited / ".melo/facts")):
         run = melo("edit", "--prompt", "Who?", "--target", "He")
         assert run.code == 2
-        assert f"the project is being written by process {os.getpid()} on " in run.error
+        assert f"the project is locked by process {os.getpid()} on " in run.error
         assert melo("query", "Who?").code == 0
     assert melo("log", "--json").json[0]["snapshot"] == 2
 

@@ -83,9 +83,7 @@ def test_a_single_edits_template_takes_its_subject(
     run = melo("edit", "small.yaml", *words, "--subject", "Jan Smit")
     assert run.code == 0
     literal = melo("edit", *words)
-    warning = (
-        "melo: warning: the prompt's {} is taken word for word; to have one {} filled in, give a subject"
-    )
+    warning = "melo: warning: the {} of the prompt is kept; to fill in one {}, give a subject"
     assert warning in literal.err
     filled, plain = Project.open(here / ".melo/small").edits()
     assert (filled.prompt, filled.record.subject) == ("Jan Smit was the founder of", "Jan Smit")

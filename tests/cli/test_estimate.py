@@ -49,9 +49,9 @@ def test_memory_that_is_short_is_refused_with_what_fits(
     short_of(6_000_000)
     run = melo("edit", "small.yaml", *many)
     assert run.code == 2
-    assert "it needs about " in run.error
+    assert "the run needs about " in run.error
     assert " of memory (" in run.error
-    assert "and 6 MB are free; add --set training.blocks_in_flight=1; --force goes on" in run.error
+    assert "but 6 MB are free; add --set training.blocks_in_flight=1; --force continues" in run.error
     assert not (gpt2 / ".melo").exists()
     assert melo("edit", "small.yaml", *many, "--set", "training.blocks_in_flight=1").code == 0
 
@@ -90,7 +90,7 @@ def test_force_goes_on_with_a_warning(gpt2: Path, melo: Melo, short_of: Callable
     short_of(1000)
     run = melo("edit", "small.yaml", "--force")
     assert run.code == 0
-    assert "warning: it needs about " in run.err
+    assert "warning: the run needs about " in run.err
     assert (gpt2 / ".melo/small").is_dir()
 
 
@@ -100,7 +100,7 @@ def test_a_first_edit_of_a_model_is_refused_too(
     short_of(1000)
     run = melo("edit", "--model", pico_gpt2, "--prompt", "Who leads?", "--target", "London")
     assert run.code == 2
-    assert "it needs about " in run.error
+    assert "the run needs about " in run.error
     assert not (here / ".melo").exists()
 
 
@@ -109,7 +109,7 @@ def test_a_disk_that_is_short_is_refused(gpt2: Path, melo: Melo, monkeypatch: py
     run = melo("edit", "small.yaml")
     assert run.code == 2
     assert run.error.startswith(".melo/small: the project needs about ")
-    assert "of disk, and 1 kB are free" in run.error
+    assert "of disk, but 1 kB are free" in run.error
     assert "--project" in run.error
     assert not (gpt2 / ".melo").exists()
 

@@ -157,7 +157,7 @@ def test_a_wrong_baseline_fails_before_the_work(
 ) -> None:
     never_evaluated(monkeypatch)
     run = melo("eval", "--task", "zsre", "--baseline", "grcae")
-    assert (run.code, run.error) == (2, "--baseline: there is no baseline 'grcae'; did you mean grace?")
+    assert (run.code, run.error) == (2, "--baseline: 'grcae' is not a baseline; did you mean grace?")
 
 
 def never_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:

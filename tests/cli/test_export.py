@@ -100,8 +100,8 @@ def test_only_the_edits_that_are_named_go_in(own_edited: Path, melo: Melo) -> No
         ),
         (
             ("--merge", "--merge-method", "compile", "--project", ".melo/cases"),
-            "--merge-method compile: it compiles into GPT-2 and encoder-decoder T5 models alone, with ReLU "
-            "or GELU: this is BertForSequenceClassification (bert); use --merge-method distill, "
+            "--merge-method compile: only GPT-2 and encoder-decoder T5 models with ReLU or GELU can be "
+            "compiled: this is BertForSequenceClassification (bert); use --merge-method distill, "
             "or --format routed",
         ),
     ],

@@ -44,7 +44,8 @@ def test_pickled_weights_are_read_where_the_option_allows_it(pickled: Path, melo
     run = melo("inspect", "pickled")
     assert (run.code, run.error) == (
         2,
-        "pickled: it has no safetensors weights; convert its weights, or add --allow-pickle if you trust"
+        "pickled: the model has no safetensors weights; convert the weights, or add --allow-pickle "
+        "if you trust"
         " where the pickled ones come from",
     )
     run = melo("inspect", "pickled", "--allow-pickle", "--json")
@@ -71,6 +72,6 @@ def test_a_model_with_its_own_code_names_the_option(here: Path, pico_gpt2: Path,
     run = melo("inspect", "own")
     assert (run.code, run.error) == (
         2,
-        "own: its config cannot be loaded, as it brings its own code; add --trust-remote-code if you trust"
-        " that code",
+        "own: the config of the model cannot be loaded, because it has its own code; add --trust-remote-code "
+        "if you trust this code",
     )

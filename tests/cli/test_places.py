@@ -251,7 +251,7 @@ class TestTwoTerminals:
         with open_writer(Project.open(own_edited / ".melo/facts")):
             run = melo(*command)
         assert run.code == 2
-        assert run.error.startswith(f".melo/facts: the project is being written by process {os.getpid()} on ")
+        assert run.error.startswith(f".melo/facts: the project is locked by process {os.getpid()} on ")
         assert run.error.endswith("; wait for it to finish, or stop it")
 
     def test_readers_see_the_newest_whole_snapshot_while_an_edit_runs(
@@ -267,7 +267,7 @@ class TestTwoTerminals:
         assert answer(melo, "--project", "facts") == TARGET
         chat = melo("chat", "--project", "facts", stdin=f"{PROMPT}\n/edit London\n".encode())
         assert (chat.code, chat.out) == (2, f"{TARGET}\n\n")
-        assert "the project is being written by process " in chat.error
+        assert "the project is locked by process " in chat.error
         assert Project.open(own_edited / ".melo/facts").snapshot == 2
         editing.interrupt()
         editing.until("press Ctrl-C again")

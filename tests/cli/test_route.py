@@ -94,13 +94,13 @@ def test_a_prompt_that_cannot_be_asked_says_so_and_the_others_go_on(edited: Path
     run = melo("route", "--project", "cases", stdin=stdin)
     assert run.code == 1
     assert routes(run) == ["b000001", None, "base"]
-    assert "tokens and the model takes 128" in json.loads(run.out.splitlines()[1])["error"]
+    assert "tokens, but the model takes 128" in json.loads(run.out.splitlines()[1])["error"]
 
 
 def test_what_is_no_router_is_bad_input(edited: Path, melo: Melo) -> None:
     run = melo("route", "x", "--router", ".")
     assert run.code == 2
-    assert run.error.startswith(".: there is no routes.json in it")
+    assert run.error.startswith(".: the folder has no routes.json")
     run = melo("route", "x", "--router", ".", "--project", "facts")
     assert (run.code, run.error) == (
         2,

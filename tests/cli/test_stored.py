@@ -118,7 +118,7 @@ def test_what_the_store_mends_on_its_way_is_one_line(
 def test_an_edit_that_is_not_there(facts: Path, melo: Melo) -> None:
     run = melo("show", "e000009")
     assert run.code == 2
-    assert run.error.startswith(".melo/facts: there is no edit 'e000009'; the nearest are")
+    assert run.error.startswith(".melo/facts: the project has no edit 'e000009'; the nearest are")
 
 
 def test_control_characters_of_data_do_not_reach_a_terminal(
@@ -200,7 +200,7 @@ def test_verify_holds_the_base_model_against_its_fingerprint(
     assert (run.code, run.out.splitlines()[-1], run.err) == (0, "nothing is wrong", "")
     run = melo("verify", "--project", "facts", "--base", pico_bert)
     assert run.code == 1
-    assert "has another config and another weights" in run.out
+    assert "differs in config and weights" in run.out
     document = melo("verify", "--project", "facts", "--base", pico_bert, "--json").json
     assert document["findings"][0]["file"] == str(pico_bert)
     assert document["base"] == {"checked": True, "folder": str(pico_bert), "why_not": None}
@@ -261,8 +261,8 @@ class TestVerifyOfAHubModel:
         (snapshot / "config.json").write_text(json.dumps(settings | {"n_head": 2}), encoding="utf-8")
         run = verify()
         assert run.code == 1
-        assert "the project edits some/model, and " in run.out
-        assert "has another config" in run.out
+        assert "the project was made on some/model, but " in run.out
+        assert "differs in config" in run.out
         assert "nothing is wrong" not in run.out
 
     def test_where_the_cache_has_it_not_that_is_said(self, verify: Melo, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_no_color_is_heeded(facts: Path, at_terminal: Callable[..., Any]) -> Non
 def test_an_error_is_one_line_at_a_terminal_too(facts: Path, at_terminal: Callable[..., Any]) -> None:
     code, shown = at_terminal("show", "e000009", "--project", "facts", cwd=facts).end()
     assert code == 2
-    assert shown.splitlines()[-1].startswith("melo: error: .melo/facts: there is no edit 'e000009'")
+    assert shown.splitlines()[-1].startswith("melo: error: .melo/facts: the project has no edit 'e000009'")
 
 
 def test_a_reader_that_goes_away_is_no_error(facts: Path, environment: Callable[..., dict[str, str]]) -> None:

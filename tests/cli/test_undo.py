@@ -84,7 +84,7 @@ class TestRevert:
                 "melo revert: nothing is named to take back; name edits by their ids, or",
             ),
             (["e000001", "--to", "0"], "melo revert: EDIT and --to do not go together"),
-            (["e000009"], ".melo/facts: there is no edit 'e000009'; the nearest are"),
+            (["e000009"], ".melo/facts: the project has no edit 'e000009'; the nearest are"),
             (["--to", "7"], ".melo/facts: there is no snapshot 7; the project keeps snapshots 0 to 2"),
         ],
     )

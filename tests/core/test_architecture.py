@@ -104,7 +104,7 @@ def test_targets_may_be_endings_or_a_regular_expression(pico: Pico) -> None:
         (
             "pico_t5",
             {"key": {"layer": "decoder.block.0.layer.2.DenseReluDense.wi", "radius": 1.0}},
-            "is in the decoder, which sees the answer",
+            "is in the decoder, which reads the answer",
         ),
     ],
 )

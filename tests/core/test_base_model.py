@@ -99,7 +99,7 @@ def test_a_model_that_is_not_there_is_one_line(
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, recipe_for: RecipeFor) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ModelError, match="its config cannot be loaded"):
+    with pytest.raises(ModelError, match="the config of the model cannot be loaded"):
         load(recipe_for, tmp_path, "custom")
 
 

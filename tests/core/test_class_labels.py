@@ -37,11 +37,11 @@ def test_a_number_is_an_id_and_a_text_a_name(labels: dict[int, str], target: str
 @pytest.mark.parametrize(
     ("labels", "target", "line"),
     [
-        (WORDS, "3", "'3' is no class of the model; its classes are civil, criminal, tax"),
+        (WORDS, "3", "'3' is not a class of the model; its classes are civil, criminal, tax"),
         (WORDS, "²", "'²' is no class"),
         (WORDS, Number(-1), "the number -1 is no class"),
-        (STARS, "0", "'0' is no class of the model; its classes are 1, 2, 3, 4, 5; named by digits"),
-        (STARS, Number(5), "the number 5 is no class of the model; its classes are 1, 2, 3, 4, 5"),
+        (STARS, "0", "'0' is not a class of the model; its classes are 1, 2, 3, 4, 5; named by digits"),
+        (STARS, Number(5), "the number 5 is not a class of the model; its classes are 1, 2, 3, 4, 5"),
     ],
 )
 def test_what_is_no_class_is_refused(labels: dict[int, str], target: str, line: str) -> None:

@@ -30,7 +30,7 @@ def test_a_classifier_takes_class_names_and_numbers_and_no_others(pico: Pico) ->
     assert encoder.edit("A case", "tax").target_ids == (2,)
     assert encoder.edit("A case", "1").target_ids == (1,)
     with pytest.raises(
-        DatasetError, match="'maritime' is no class of the model; its classes are civil, criminal, tax"
+        DatasetError, match="'maritime' is not a class of the model; its classes are civil, criminal, tax"
     ):
         encoder.edit("A case", "maritime")
 
@@ -38,7 +38,7 @@ def test_a_classifier_takes_class_names_and_numbers_and_no_others(pico: Pico) ->
 def test_a_prompt_that_is_too_long_is_refused_or_cut(pico: Pico) -> None:
     opened = pico("pico_bert")
     text = "the court " * 200
-    with pytest.raises(PromptError, match=r"has \d+ tokens and the model takes 128; shorten it or set"):
+    with pytest.raises(PromptError, match=r"has \d+ tokens, but the model takes 128; shorten it or set"):
         opened.encoder.prompt(text)
     cut = Encoder(opened.routed.base, truncate=True).prompt(text)
     assert len(cut) == 128

@@ -55,7 +55,9 @@ def test_a_padding_token_without_an_embedding_is_not_used(pico_gpt2: Path, tmp_p
     ]
     assert write_greedily(base, prompts, 4)[0] == alone[0]
     assert base.special.pad == base.tokenizer.pad_token_id < base.model.config.vocab_size
-    with pytest.raises(PromptError, match=r"its token '\[PAD\]' has number 400, and the model knows 400"):
+    with pytest.raises(
+        PromptError, match=r"its token '\[PAD\]' has the id 400, but the model has 400 embeddings"
+    ):
         Encoder(base).prompt("What is [PAD]?")
 
 
@@ -112,7 +114,9 @@ def test_a_target_that_the_tokenizer_cannot_write_is_refused(tmp_path: Path, pic
     tokenizer.save_pretrained(model)
     encoder = Encoder(loaded(model))
     assert encoder.edit("Who?", "paris").target_ids
-    with pytest.raises(DatasetError, match="target 'Paris': the tokenizer writes it as 'paris'"):
+    with pytest.raises(
+        DatasetError, match="target 'Paris': the tokenizer cannot write it: it becomes 'paris'"
+    ):
         encoder.edit("Who?", "Paris")
 
 

@@ -121,14 +121,14 @@ def test_reduce_on_plateau_is_told_the_loss() -> None:
     [
         (
             {"optimizer": {"name": "adam"}},
-            r"training.optimizer.name: PyTorch has no adam .*did you mean Adam\?",
+            r"training.optimizer.name: adam is not a class of PyTorch.*did you mean Adam\?",
         ),
         ({"optimizer": {"name": "Adam", "lrr": 1}}, "training.optimizer: Adam does not take these arguments"),
         ({"lr_scheduler": {"name": "StepLr", "step_size": 2}}, "did you mean StepLR"),
         ({"lr_scheduler": {"name": "StepLR"}}, "training.lr_scheduler: StepLR does not take"),
         (
             {"lr_scheduler": {"name": "LambdaLR", "lr_lambda": "x"}},
-            "PyTorch has no LambdaLR that a recipe can name",
+            "LambdaLR is not a class of PyTorch that a recipe can use",
         ),
     ],
 )

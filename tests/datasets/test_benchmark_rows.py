@@ -97,7 +97,7 @@ def test_mquake_gives_an_edit_for_each_rewrite_of_a_case(
         ([], "requested_rewrite is a list; it must be"),
         ([REWRITE, 3], "rows.jsonl:1, rewrite 2: is a number (3)"),
         ([REWRITE, {"prompt": "p"}], 'rows.jsonl:1, rewrite 2: lacks the field "target_new"'),
-        (REWRITE | {"subject": ""}, "the prompt holds {} and the row has no subject to fill in"),
+        (REWRITE | {"subject": ""}, "the prompt has {}, but the row has no subject to fill in"),
         (REWRITE | {"target_new": {"id": "Q1"}}, "target_new is an object"),
     ],
 )
@@ -117,7 +117,7 @@ def test_zsre_as_rome_and_easyedit_have_it(jsonl: Write, edits_of: Edits, report
             {name: ZSRE[name] for name in ("pred", "answers", "cond")},
         )
     ]
-    assert reporter.warnings == [f"{path}: 1 row left out, without a new answer"]
+    assert reporter.warnings == [f"{path}: 1 row left out, because they have no new answer"]
 
 
 @pytest.mark.parametrize("target", ["target", "target_new"])
@@ -153,7 +153,7 @@ def test_lists_of_locality_prompts_go_with_their_answers(
     told = {**row, "locality_ground_truth": ["a", ["b", "c"]]}
     assert only(edits_of(jsonl(told))).locality == (("l", "a"), ("m", "b"))
     short = {**row, "locality_ground_truth": ["a"]}
-    assert "has 2 of locality_prompt and 1 of locality_ground_truth" in fault_of(jsonl(short))
+    assert "has 2 locality_prompt and 1 locality_ground_truth" in fault_of(jsonl(short))
 
 
 def test_knowedit_locality_is_read_beside_a_plain_target(jsonl: Write, edits_of: Edits) -> None:
@@ -192,7 +192,7 @@ def test_among_templates_each_needs_its_subject(order: int, jsonl: Write, fault_
         {"prompt": "{} was founded by", "target": "Bo"},
     ]
     found = fault_of(jsonl(*rows[::order]))
-    assert "the prompt holds {} and the row has no subject to fill in; give it a subject" in found
+    assert "the prompt has {}, but the row has no subject to fill in; give the row a subject" in found
     assert f"rows.jsonl:{rows[::order].index(rows[1]) + 1}: " in found
 
 
@@ -209,7 +209,7 @@ def test_braces_of_code_stay_with_a_word_about_them(
 ) -> None:
     assert only(edits_of(jsonl({**row, "target": "t"}))).prompt == row["prompt"]
     (warning,) = reporter.warnings
-    assert "1 prompt with {} taken word for word" in warning
+    assert "1 prompt with {} that was kept" in warning
 
 
 # Rows that do not fit
@@ -217,14 +217,14 @@ def test_braces_of_code_stay_with_a_word_about_them(
 
 def test_rows_of_two_formats_are_refused_where_the_second_begins(jsonl: Write, fault_of: Fault) -> None:
     found = fault_of(jsonl({"prompt": "p", "target": "t"}, ZSRE))
-    assert "rows.jsonl:2: is a row of the format zsre, and the first row is one of melo" in found
-    assert "give each format a file of its own" in found
+    assert "rows.jsonl:2: has the format zsre, but the first row has the format melo" in found
+    assert "put each format into its own file" in found
 
 
 def test_a_target_and_another_target_are_refused(jsonl: Write, edits_of: Edits, fault_of: Fault) -> None:
     row = {"prompt": "p", "target": "t", "target_new": ["t", "u"]}
     assert only(edits_of(jsonl(row))).target == "t"
-    assert "has a target and another target_new" in fault_of(jsonl({**row, "target_new": "x"}))
+    assert "has target and a different target_new" in fault_of(jsonl({**row, "target_new": "x"}))
 
 
 def test_everyday_names_are_told_how_to_be_renamed(jsonl: Write, fault_of: Fault) -> None:
@@ -233,6 +233,7 @@ def test_everyday_names_are_told_how_to_be_renamed(jsonl: Write, fault_of: Fault
     found = fault_of(jsonl({"prompt": "Who?", "answer": "Ada"}))
     assert 'lacks the field "target"; fields found: prompt, answer; ' in found
     assert (
-        'rename "answer" to "target"; looked for melo: prompt, target; knowedit: prompt, target_new' in found
+        'rename "answer" to "target"; known formats need melo: prompt, target; knowedit: prompt, target_new'
+        in found
     )
     assert found.endswith('the row: {"prompt": "Who?", "answer": "Ada"}')

@@ -106,46 +106,54 @@ GOOD = b'{"prompt": "p", "target": "t"}\n'
         ("a.jsonl", GOOD + b"{oops}\n", "a.jsonl:2: is not JSON"),
         ("a.jsonl", b"\n" + GOOD + b" \r\n{}\n", 'a.jsonl:4: lacks the field "prompt"'),
         ("a.jsonl", b"\n \n", "a.jsonl: holds no rows"),
-        ("a.jsonl", b'{\n "prompt": "p"\n}\n', "a.jsonl:1: begins an object that goes on in the next line"),
+        ("a.jsonl", b'{\n "prompt": "p"\n}\n', "a.jsonl:1: has an object that continues on the next line"),
         ("a.jsonl", b'[{"prompt": "p", "target": "t"}, 3]', "a.jsonl: item 2: is a number (3)"),
         ("a.jsonl", GOOD + b"[1]\n", "a.jsonl:2: is a list; it must be an object"),
         ("a.jsonl", GOOD + b'"text"\n', "a.jsonl:2: is text; it must be an object"),
         ("a.jsonl", GOOD + GOOD[:-3], "a.jsonl:2: is not JSON"),
         ("a.jsonl", GOOD + b'{"prompt": "\xe9"}\n', "a.jsonl:2: is not UTF-8 (byte 13 of the line)"),
-        ("a.jsonl", (GOOD + GOOD).decode().encode("utf-16") + b"x", "is not UTF-16, as it begins"),
+        (
+            "a.jsonl",
+            (GOOD + GOOD).decode().encode("utf-16") + b"x",
+            "is not valid UTF-16, although the file begins so",
+        ),
         ("a.jsonl", GOOD + b'{"prompt": "p"}\n', 'a.jsonl:2: lacks the field "target"; fields found: prompt'),
         ("a.jsonl", GOOD + b'{"prompt": "", "target": "t"}\n', "a.jsonl:2: prompt is empty"),
         ("a.jsonl", GOOD + b'{"prompt": "p", "target": " "}\n', "a.jsonl:2: target is empty"),
         ("a.jsonl", GOOD + b'{"prompt": 12, "target": "t"}\n', "a.jsonl:2: prompt is a number (12)"),
         ("a.jsonl", GOOD + b'{"prompt": "p", "target": null}\n', "a.jsonl:2: target is null"),
-        ("a.jsonl", b'{"prompt": "p", "target": "\\ud800"}\n', "a.jsonl:1: target holds half a surrogate"),
-        ("a.jsonl", GOOD + b'{"a": NaN}\n', "a.jsonl:2: is not JSON (NaN is no JSON number)"),
+        (
+            "a.jsonl",
+            b'{"prompt": "p", "target": "\\ud800"}\n',
+            "a.jsonl:1: target has an incomplete surrogate",
+        ),
+        ("a.jsonl", GOOD + b'{"a": NaN}\n', "a.jsonl:2: is not JSON (NaN is not a JSON number)"),
         ("a.jsonl", b'{"a": ' + b"[" * 100_000 + b"\n", "a.jsonl:1: is nested too deeply"),
         ("a.json", b"", "a.json: holds no rows"),
         ("a.json", b"[]", "a.json: holds no rows"),
         ("a.json", b'[{"prompt": "p",\n "target" "t"}]', "a.json:2: is not JSON"),
         ("a.json", GOOD + GOOD, "if every line is an object of its own, name the file .jsonl"),
-        ("a.json", GOOD, "a.json: holds one object"),
+        ("a.json", GOOD, "a.json: holds a single object"),
         ("a.json", b"3", "a.json: holds a number (3)"),
         ("a.json", b'[{"prompt": "p", "target": "t"}, 3]', "a.json: item 2: is a number (3)"),
         ("a.json", b'{"prompt": ["p", "q"], "target": ["t"]}', "different lengths (prompt 2, target 1)"),
         ("a.csv", b"", "a.csv: holds no rows"),
         ("a.csv", b"prompt,target\n", "a.csv: holds no rows"),
-        ("a.csv", b"prompt,prompt\n1,2\n", "a.csv:1: names a column twice"),
-        ("a.csv", b"prompt,target\np,t\np\n", "a.csv:3: has 1 cells, the header has 2"),
+        ("a.csv", b"prompt,prompt\n1,2\n", "a.csv:1: has a column name twice"),
+        ("a.csv", b"prompt,target\np,t\np\n", "a.csv:3: has 1 cells, but the header has 2"),
         ("a.csv", b'prompt,target\n"p\nq",t\np,\n', "a.csv:4: target is empty"),
         ("a.csv", b'prompt,target\np,"t\n', "a.csv:2: is not CSV"),
         ("a.csv", b"prompt,target\n\n,\np,\n", "a.csv:4: target is empty"),
         ("a.csv", b"sep=;\nprompt;target\np;\n", "a.csv:3: target is empty"),
         ("a.csv", b"sep=;\n", "a.csv: holds no rows"),
-        ("a.csv", b"prompt;target;;\np;t;;x\n", "a.csv:2: has 4 cells, the header has 2; put a cell"),
+        ("a.csv", b"prompt;target;;\np;t;;x\n", "a.csv:2: has 4 cells, but the header has 2; put quotes"),
         ("a.csv", b"prompt,target\np,\xff\n", "a.csv:2: is not UTF-8"),
         ("a.csv", b"prompt,target\np,\xe9\n", 'in Excel: as "CSV UTF-8 (comma delimited)"'),
-        ("a.xlsx", b"PK", "a.xlsx: is a workbook; save its sheet as CSV UTF-8"),
-        ("a.parquet", b"PAR1 and no more", "a.parquet: is not Parquet"),
-        ("a.parquet", b"", "a.parquet: is not Parquet"),
-        ("a.txt", GOOD, 'a.txt: has the suffix ".txt"; use one of .jsonl, .json, .csv, .parquet'),
-        ("rows", GOOD, 'rows: has the suffix ""'),
+        ("a.xlsx", b"PK", "a.xlsx: is an Excel workbook; save the sheet as CSV UTF-8"),
+        ("a.parquet", b"PAR1 and no more", "a.parquet: is not a Parquet file"),
+        ("a.parquet", b"", "a.parquet: is not a Parquet file"),
+        ("a.txt", GOOD, 'a.txt: has the unknown suffix ".txt"; use one of .jsonl, .json, .csv, .parquet'),
+        ("rows", GOOD, 'rows: has the unknown suffix ""'),
     ],
 )
 def test_each_broken_file_is_told_by_its_place(
@@ -173,7 +181,7 @@ def test_metadata_that_nothing_can_keep_is_told(
 ) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"prompt": ["p"], "target": ["t"], "image": [b"\x00"]}), path)
-    assert "row 1: image is of type bytes, which cannot be kept; drop the column" in fault_of(str(path))
+    assert "row 1: image is of type bytes, which cannot be stored; remove the column" in fault_of(str(path))
     deep: Any = 1
     for _ in range(60):
         deep = [deep]
@@ -186,7 +194,7 @@ def test_a_cut_parquet_file_is_told(tmp_path: Path, fault_of: Fault) -> None:
     path = tmp_path / "a.parquet"
     write_parquet(path)
     path.write_bytes(path.read_bytes()[:-20])
-    assert "a.parquet: is not Parquet, or damaged" in fault_of(str(path))
+    assert "a.parquet: is not a Parquet file, or is damaged" in fault_of(str(path))
 
 
 def test_a_missing_file_offers_the_nearest_beside_it(tmp_path: Path, fault_of: Fault) -> None:
@@ -201,7 +209,9 @@ def test_a_folder_is_no_data_set(tmp_path: Path, fault_of: Fault) -> None:
 
 def test_a_file_has_no_splits(tmp_path: Path, fault_of: Fault) -> None:
     write_jsonl(tmp_path / "a.jsonl")
-    assert 'has no split "test"; remove dataset.split' in fault_of(str(tmp_path / "a.jsonl"), split="test")
+    assert 'files have no split "test"; remove dataset.split' in fault_of(
+        str(tmp_path / "a.jsonl"), split="test"
+    )
 
 
 def test_a_long_file_is_not_held_in_memory(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_the_only_split_is_taken_whatever_its_name(hub: FakeHub, edits_of: Edits
 
 def test_strange_splits_are_listed(hub: FakeHub, fault_of: Fault) -> None:
     hub.splits = {"odd": [], "even": []}
-    assert "o/n: has the splits odd, even; name one with dataset.split" in fault_of("o/n")
+    assert "o/n: has the splits odd, even; name a split with dataset.split" in fault_of("o/n")
 
 
 def test_a_fault_in_a_row_names_the_split_and_the_row(scotus: FakeHub, fault_of: Fault) -> None:

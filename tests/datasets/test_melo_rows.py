@@ -102,7 +102,7 @@ def test_empty_locality_answers_are_counted_in_one_warning(
     assert [edit.locality for edit in edits] == [(("l", None),), (("l", None),), (("l", "a"),)]
     assert reporter.warnings == [
         f"{path}: 2 unrelated prompts with an empty answer; "
-        "locality is measured there by agreement with the base alone"
+        "locality is measured by agreement with the base model alone"
     ]
 
 

@@ -53,7 +53,7 @@ def test_scotus_refuses_what_is_no_class(label: Any, jsonl: Write, fault_of: Fau
 
 def test_classes_are_no_answers_to_questions(jsonl: Write, fault_of: Fault) -> None:
     found = fault_of(jsonl({"text": "a", "label": 3}), "zsre")
-    assert "scotus rows do not fit the task zsre; they serve custom, scotus" in found
+    assert "scotus rows cannot be used for the task zsre; their tasks are custom, scotus" in found
 
 
 # KnowEdit
@@ -184,7 +184,7 @@ def test_nq_as_edits_keeps_every_answer(
 
 def test_questions_beside_a_classifier_have_no_true_class(nq_file: str, reporter: Any) -> None:
     assert [answer for _, answer in locality_of(nq_file, "scotus", reporter)] == [None] * 3
-    assert "nq rows hold no answers for the task scotus" in reporter.warnings[-1]
+    assert "nq rows have no answers for the task scotus" in reporter.warnings[-1]
 
 
 # OpenWebText
@@ -201,7 +201,7 @@ def test_web_text_is_cut_at_word_boundaries(jsonl: Write, reporter: Any) -> None
     assert CUT - 10 < len(prompt) <= CUT
     assert CUT - 10 < len(continuation) <= CUT
     assert short == ("one two", "three four five")
-    assert reporter.warnings == [f"{path}: 2 texts left out, too short to cut in two"]
+    assert reporter.warnings == [f"{path}: 2 texts left out, because they are too short to cut in two"]
 
 
 @given(st.text(st.sampled_from("ab \n.文"), max_size=900))
@@ -228,7 +228,7 @@ def test_a_word_that_ends_at_the_limit_is_kept_whole() -> None:
 def test_web_text_holds_no_edits(jsonl: Write, fault_of: Fault) -> None:
     path = jsonl({"text": "some words of no edit"})
     assert 'lacks the field "label"' in fault_of(path)
-    assert "plain text holds no edits" in fault_of(path, format="openwebtext")
+    assert "documents hold no edits" in fault_of(path, format="openwebtext")
 
 
 # Telling the format
@@ -236,7 +236,9 @@ def test_web_text_holds_no_edits(jsonl: Write, fault_of: Fault) -> None:
 
 def test_a_named_format_that_does_not_fit_says_which_does(jsonl: Write, fault_of: Fault) -> None:
     found = fault_of(jsonl({"text": "a", "label": 1}), "scotus", format="mend-zsre")
-    assert 'is no mend-zsre row, it lacks the field "input"; its fields fit dataset.format=scotus' in found
+    assert (
+        'is not a mend-zsre row: it lacks the field "input"; its fields match dataset.format=scotus' in found
+    )
 
 
 def test_a_named_format_that_nothing_fits_lists_the_fields(jsonl: Write, fault_of: Fault) -> None:
@@ -247,7 +249,7 @@ def test_a_named_format_that_nothing_fits_lists_the_fields(jsonl: Write, fault_o
 def test_fields_of_no_known_format_list_what_is_known(jsonl: Write, fault_of: Fault) -> None:
     found = fault_of(jsonl({"foo": "a", "bar": "b" * 99}))
     assert "rows.jsonl:1: has fields of no known format (foo, bar)" in found
-    assert "looked for melo: prompt, target; knowedit: prompt, target_new; " in found
+    assert "known formats need melo: prompt, target; knowedit: prompt, target_new; " in found
     assert 'the row: {"foo": "a", "bar": "bbb' in found and found.endswith('bbb..."}')
 
 
@@ -306,7 +308,7 @@ def test_accurate_sentences_are_accurate_text(jsonl: Write, concepts: str, repor
 
 def test_without_names_the_error_says_how_to_make_them(jsonl: Write, fault_of: Fault) -> None:
     found = fault_of(jsonl(BIO), "hallucination")
-    assert "do not say whom they are about; set dataset.concepts to a text file with one name a row" in found
+    assert "do not name their subjects; set dataset.concepts to a text file with one name a row" in found
     assert "wiki_bio_test_idx" in found
 
 

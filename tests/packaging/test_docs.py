@@ -139,10 +139,6 @@ def test_the_recipe_reference_has_every_field_with_type_default_and_meaning() ->
     assert [field for field in fields if not all(cell.strip() for cell in rows[field][2:5])] == []
 
 
-def test_sentences_beside_the_docstrings_are_of_fields_that_exist() -> None:
-    assert set(tool("reference").MEANINGS) <= set(fields_of(Recipe))
-
-
 def test_the_diagrams_are_those_of_their_script_and_of_files_that_exist() -> None:
     diagrams = tool("diagrams")
     drawn = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "images").glob("*.svg")}

@@ -86,9 +86,9 @@ def test_the_last_of_two_wins_and_the_mapping_given_stays_as_it_was() -> None:
         ("=3", "--set =3: has an empty key"),
         ("lora..rank=3", "--set lora..rank=3: has an empty key"),
         ("lora.rank=[1", "--set lora.rank=[1: is not YAML"),
-        ("lora.target_modules=*mlp", "anchors and aliases (& and *) are not used"),
-        ("name.x=3", "--set name.x=3: name is a value, not a section with keys"),
-        ("training.optimizer.lr.x=3", "training.optimizer.lr is a value, not a section with keys"),
+        ("lora.target_modules=*mlp", "anchors and aliases (& and *) are not allowed"),
+        ("name.x=3", "--set name.x=3: name is a value, not a section"),
+        ("training.optimizer.lr.x=3", "training.optimizer.lr is a value, not a section"),
         (
             "training.max_step=3",
             "r.yaml: training.max_step (--set): unknown key, did you mean training.max_steps?",

@@ -98,7 +98,7 @@ def test_target_modules_take_all_three_forms(value: Any) -> None:
         ({"lora": 3}, "lora: must be a section of keys and values, found 3"),
         ({"lora": {"target_modules": []}}, "lora.target_modules: must name at least one module"),
         ({"lora": {"target_modules": ["a", "a"]}}, "lora.target_modules: names a module twice"),
-        ({"lora": {"target_modules": "h.(3"}}, "lora.target_modules: is no regular expression"),
+        ({"lora": {"target_modules": "h.(3"}}, "lora.target_modules: is not a regular expression"),
         ({"key": {"radius": -1}}, "key.radius: must be auto or a number above 0, found -1"),
         ({"key": {"radius": "wide"}}, 'key.radius: must be auto or a number above 0, found "wide"'),
         ({"key": {"radius": True}}, "key.radius: must be auto or a number above 0, found true"),
@@ -110,20 +110,23 @@ def test_target_modules_take_all_three_forms(value: Any) -> None:
         ({"routing": {"scope": "both"}}, "routing.scope: must be verified or radius"),
         (
             {"routing": {"scope": "verified"}},
-            "key.radius is for routing.scope radius, but it is verified",
+            "key.radius needs routing.scope radius, but routing.scope is verified",
         ),
-        ({"key": {"pooling": "last"}}, "key.pooling is for routing.scope radius, but it is verified"),
+        (
+            {"key": {"pooling": "last"}},
+            "key.pooling needs routing.scope radius, but routing.scope is verified",
+        ),
         (
             {"key": {}, "routing": {"scope": "radius"}},
-            "routing.scope is radius, which needs a number as key.radius",
+            "routing.scope radius needs a number as key.radius",
         ),
         (
             {"key": {"radius": 1.0, "encoder": "an/encoder"}},
-            "key.encoder is for routing.scope verified, but it is radius",
+            "key.encoder needs routing.scope verified, but routing.scope is radius",
         ),
         ({"training": {"retries": 4}}, "training.retries: must be at most 3, found 4"),
         ({"task": "zrse"}, "task: must be one of scotus, zsre, hallucination, counterfact, custom"),
-        ({"name": "a/b"}, "name: must be letters, digits"),
+        ({"name": "a/b"}, "name: must consist of letters, digits"),
         ({"name": 7}, "name: must be text, found 7, so put it in quotes"),
         ({"seed": -1}, "seed: must be at least 0, found -1"),
         ({"seed": None}, "seed: must be a whole number, found null"),
@@ -168,7 +171,7 @@ def test_all_faults_are_told_together() -> None:
 
 def test_names_of_people_need_rows_without_them() -> None:
     rows = {"edits": "e", "concepts": "names.txt"}
-    assert "concepts are for wikibio-hallucination rows, but format is melo" in fault(
+    assert "concepts needs format wikibio-hallucination, but format is melo" in fault(
         dataset={**rows, "format": "melo"}
     )
     assert recipe_from_mapping(mapping(dataset={**rows, "format": "wikibio-hallucination"})).dataset

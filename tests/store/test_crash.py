@@ -416,5 +416,5 @@ def test_a_project_on_a_disk_that_refuses_writes_still_answers(prepared, make, m
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(file_io, "disk", CountingDisk(1, refuse))
-    with pytest.warns(StoreWarning, match="built again from the keys"):
+    with pytest.warns(StoreWarning, match="rebuilt from the keys"):
         assert content(Project.open(prepared.path)) == expected

@@ -150,7 +150,7 @@ class TestCompaction:
         content[content.index(b"q4" if role == "edits" else b"encoder.wi")] ^= 1
         path.write_bytes(bytes(content))
         before = {path: path.read_bytes() for path in files(full)}
-        with pytest.raises(DamagedProjectError, match=r"000005\.arrow: its checksum does not fit"):
+        with pytest.raises(DamagedProjectError, match=r"000005\.arrow: its checksum is wrong"):
             collect(full.path, versions=make.versions, keep=1)
         assert {path: path.read_bytes() for path in files(full)} == before
 

@@ -172,7 +172,7 @@ class TestIndexFile:
                 each.unlink()
             if broken is not None:
                 path.write_bytes(broken)
-            with pytest.warns(StoreWarning, match="built again from the keys") as caught:
+            with pytest.warns(StoreWarning, match="rebuilt from the keys") as caught:
                 assert self.answers(Project.open(full.path)) == expected
             assert len(caught) == 1
             with warnings.catch_warnings():
@@ -185,7 +185,7 @@ class TestIndexFile:
         record = full.path / "index/neurons.json"
         for broken in (b"{}", b"[" * 100_000, b"\xff", record.read_bytes().replace(b'"dim": 6', b'"dim": 7')):
             record.write_bytes(broken)
-            with pytest.warns(StoreWarning, match="index file is damaged; it was built again"):
+            with pytest.warns(StoreWarning, match="index file is damaged; the index was rebuilt"):
                 assert self.answers(Project.open(full.path)) == expected
 
     def test_one_from_another_project_is_not_believed(self, full, make, tmp_path):
@@ -193,7 +193,7 @@ class TestIndexFile:
         make.commit(other, [make.edit(f"o{at}", label=(at,)) for at in range(18)])
         for path in (full.path / "index").iterdir():
             (other.path / "index" / path.name).write_bytes(path.read_bytes())
-        with pytest.warns(StoreWarning, match="another state of the project"):
+        with pytest.warns(StoreWarning, match="another history of the project"):
             found = self.answers(Project.open(other.path))
         assert [near[0].edit_id for near in found] == [f"e{at:06d}" for at in range(1, 19)]
 
@@ -278,7 +278,7 @@ class TestManifest:
     )
     def test_no_path_leaves_the_project(self, full, name):
         self.with_snapshot(full, lambda document: document["files"][0].update(path=name))
-        with pytest.raises(DamagedProjectError, match="no name of a file of a project"):
+        with pytest.raises(DamagedProjectError, match="not the name of a project file"):
             Project.open(full.path)
 
     def test_a_link_does_not_lead_out_either(self, full, tmp_path):
@@ -287,7 +287,7 @@ class TestManifest:
         outside.write_bytes(path.read_bytes())
         path.unlink()
         path.symlink_to(outside)
-        with pytest.raises(DamagedProjectError, match="leads out of the project"):
+        with pytest.raises(DamagedProjectError, match="is a link, which may lead out of the project"):
             Project.open(full.path).edit("e000001")
         assert [finding.file for finding in verify(full.path)] == ["edits/000001.arrow"]
 
@@ -373,5 +373,5 @@ def test_a_text_that_claims_to_end_beyond_the_file_is_not_read(full):
     lengths = np.cumsum([0, 2, 2, 2, 2, 2, len("again 0")], dtype=np.int32)
     at = content.index(lengths.tobytes()) + 4 * len(lengths) - 4
     path.write_bytes(content[:at] + np.int32(1 << 30).tobytes() + content[at + 4 :])
-    with pytest.raises(DamagedProjectError, match=r"000001\.arrow: this is not what melo wrote"):
+    with pytest.raises(DamagedProjectError, match=r"000001\.arrow: melo did not write this content"):
         Project.open(full.path).edits()

@@ -108,7 +108,7 @@ def test_an_encoder_decoder_writes_no_further_than_its_positions(built: Built, n
     encoder = Encoder(base)
     ids = encoder.prompt(PROMPT)
     assert room_after(base, len(ids)) == base.max_length == POSITIONS
-    with pytest.raises(PromptError, match=rf"the target has \d+ tokens, the model takes {POSITIONS}"):
+    with pytest.raises(PromptError, match=rf"the target has \d+ tokens, but the model takes {POSITIONS}"):
         encoder.edit(PROMPT, "that " * POSITIONS)
     base.model.generation_config.suppress_tokens = list(base.special.stops)  # it never comes to an end
     (written,) = write_greedily(base, [ids], room_after(base, len(ids)))

@@ -223,35 +223,35 @@ def key(*values: float) -> Any:
 
 def book() -> Codebook:
     found = Codebook(initial=1.0)
-    assert found.place(key(0, 0), (1, 2), "e1", torch.zeros(1)) == 0
+    assert found.insert(key(0, 0), (1, 2), "e1", torch.zeros(1)) == 0
     return found
 
 
 def test_a_far_key_is_added() -> None:
     found = book()
-    assert found.place(key(2.5, 0), (1, 2), "e2", torch.zeros(1)) == 1
+    assert found.insert(key(2.5, 0), (1, 2), "e2", torch.zeros(1)) == 1
     assert found.epsilons == [1.0, 1.0]
 
 
 def test_a_near_key_with_the_same_label_expands_the_old_one() -> None:
     found = book()
-    assert found.place(key(1.5, 0), (1, 2), "e2", torch.zeros(1)) == 0
+    assert found.insert(key(1.5, 0), (1, 2), "e2", torch.zeros(1)) == 0
     assert found.epsilons == [1.5]
-    assert found.place(key(0.5, 0), (1, 2), "e3", torch.zeros(1)) == 0
+    assert found.insert(key(0.5, 0), (1, 2), "e3", torch.zeros(1)) == 0
     assert found.epsilons == [1.5]
 
 
 def test_a_near_key_with_another_label_splits_the_way_between() -> None:
     found = book()
     # The same tokens in another order are another label.
-    assert found.place(key(1.5, 0), (2, 1), "e2", torch.zeros(1)) == 1
+    assert found.insert(key(1.5, 0), (2, 1), "e2", torch.zeros(1)) == 1
     assert found.epsilons == pytest.approx([0.75, 0.75], abs=1e-4)
     assert sum(found.epsilons) < 1.5
 
 
 def test_only_a_key_within_epsilon_fires() -> None:
     found = book()
-    found.place(key(9, 0), (3,), "e2", torch.zeros(1))
+    found.insert(key(9, 0), (3,), "e2", torch.zeros(1))
     near, far = found.lookup(np.stack([key(0.5, 0), key(7, 0)]))
     assert near.fired is not None
     assert (near.fired.edit_id, near.fired.block, near.fired.distance) == ("e1", "0", pytest.approx(0.5))
@@ -364,17 +364,21 @@ def test_settings_are_read_and_checked() -> None:
 @pytest.mark.parametrize(
     ("names", "assignment", "line"),
     [
-        ("lroa", None, "--baseline: there is no baseline 'lroa'; did you mean lora?"),
+        ("lroa", None, "--baseline: 'lroa' is not a baseline; did you mean lora?"),
         ("lora", "lora.rnak=2", "--baseline-set lora.rnak=2: lora has no setting 'rnak'; did you mean rank?"),
-        ("lora", "lora.rank=two", "--baseline-set lora.rank=two: 'two' is no number"),
+        ("lora", "lora.rank=two", "--baseline-set lora.rank=two: 'two' is not a number"),
         ("lora", "lora.rank=0", "--baseline-set lora.rank=0: 0 is out of range; give a number above 0"),
         ("lora", "lora.lr=nan", "--baseline-set lora.lr=nan: nan is out of range; give a number above 0"),
         (
             "lora",
             "grace.lr=1",
-            "--baseline-set grace.lr=1: the baseline grace is not run; add --baseline grace",
+            "--baseline-set grace.lr=1: the baseline grace is not selected; add --baseline grace",
         ),
-        ("lora", "rank=2", "--baseline-set rank=2: it is not NAME.SETTING=VALUE; such as finetune.lr=1e-4"),
+        (
+            "lora",
+            "rank=2",
+            "--baseline-set rank=2: the option needs the form NAME.SETTING=VALUE; such as finetune.lr=1e-4",
+        ),
         ("finetune", "finetune.weights=some", "--baseline-set finetune.weights=some: it is targets or all"),
     ],
 )

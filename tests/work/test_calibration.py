@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from melo_cli.calibration import SeenPrompts
 from melo_cli.calibration.calibration_data import collect_calibration_data
-from melo_cli.calibration.project_examples import other_questions, texts_of, trial_of
+from melo_cli.calibration.project_examples import episode_of, other_questions, texts_of
 from melo_cli.calibration.thresholds import ASKING, Evidence, shares, threshold_within
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, calibrate_again
@@ -40,7 +40,7 @@ Rows = dict[str, list[Row]]
 COMMAND = "melo calibrate"
 READING = "learning scope: reading the corpus"
 STRICTEST = (
-    "no threshold keeps false fires within routing.max_false_fire: each edit answers its own prompt alone"
+    "no threshold keeps false fires within routing.max_false_fire, so each edit answers its own prompt alone"
 )
 BOUNDS = FalseFireSection().model_dump()
 QUESTIONS = [
@@ -108,7 +108,7 @@ def test_a_subject_stays_on_its_side_whatever_else_the_data_hold(seed: int, shar
 
 def test_edits_to_be_measured_are_kept_apart_by_subject_and_prompt() -> None:
     edits = requests(facts(12))
-    calibration_edits = calibration_data(edits, share=1.0, apart_from=edits[:4]).calibration_edits
+    calibration_edits = calibration_data(edits, share=1.0, excluded=edits[:4]).calibration_edits
     assert {calibration_edit.subject for calibration_edit in calibration_edits} == {
         edit.subject for edit in edits[4:]
     }
@@ -193,7 +193,7 @@ def test_an_edits_locality_prompts_are_measured_as_what_they_ask(locality: str, 
         "unrelated": found.unrelated,
     }
     assert {name for name, texts in kinds.items() if texts} == {kind}
-    episode = trial_of(found.calibration_edits, (), found, found.unrelated, {})
+    episode = episode_of(found.calibration_edits, (), found, found.unrelated, {})
     assert [(asked.kind, asked.text) for asked in episode.asked if asked.text == locality] == [
         (kind, locality)
     ]

@@ -438,7 +438,7 @@ def test_an_edit_that_just_fits_the_model_is_made(
         (
             {"training": {"optimizer": {"name": "Adan"}}},
             RecipeError,
-            "training.optimizer.name: PyTorch has no Adan",
+            "training.optimizer.name: Adan is not a class of PyTorch",
         ),
         (
             {"lora": {"target_modules": ["mlp.c_fcc"]}},
@@ -486,7 +486,7 @@ def test_another_base_model_is_refused(
     path = copied("pico_gpt2")
     before = files_of(path)
     new = {"prompt": "The tower was opened in", "target": "Cologne"}
-    with pytest.raises(BaseMismatchError, match="has another weights") as caught:
+    with pytest.raises(BaseMismatchError, match="differs in weights") as caught:
         edit("pico_gpt2", [new], path, model={"name_or_path": str(other_gpt2)})
     assert str(other_gpt2) in str(caught.value)
     assert files_of(path) == before
@@ -617,7 +617,7 @@ def test_a_single_edit_does_without_data_that_are_gone_and_says_so(
     assert summary.outcomes[0].status == "solved"
     [warning] = reporter.warnings
     assert str(known) in warning
-    assert "without the wordings of dataset.calibration" in warning
+    assert "without the rephrases of dataset.calibration" in warning
 
 
 def test_a_single_edit_that_does_not_fit_leaves_the_project_as_it_was(

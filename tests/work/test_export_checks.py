@@ -28,8 +28,8 @@ def test_a_routed_folder_that_answers_as_the_project_is_put_in_place(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"adapter": None}, "goes to base instead of b000001; nothing was put in place"),
-        ({"answer": [7]}, "is answered otherwise; nothing was put in place"),
+        ({"adapter": None}, "goes to base instead of b000001; nothing was written"),
+        ({"answer": [7]}, "has another answer; nothing was written"),
     ],
 )
 def test_an_artefact_that_answers_otherwise_is_not(

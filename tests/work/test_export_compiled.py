@@ -17,8 +17,8 @@ from melo_cli.editing import EditSummary
 from melo_cli.errors import ExportError
 from melo_cli.exporting import ExampleSettings, export_merged
 from melo_cli.exporting.merging.checkpoint import changed_model
-from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples, alike, train_detectors
-from melo_cli.exporting.merging.compiling.neurons import share_out
+from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples, same_answer, train_detectors
+from melo_cli.exporting.merging.compiling.neurons import assign_layers
 from melo_cli.exporting.merging.compiling.t5.layout import layout_for
 from melo_cli.exporting.merging.compiling.t5.position_codes import curve, tangent
 from melo_cli.exporting.merging.compiling.t5.widening import T5Sizes, WidenedT5
@@ -89,9 +89,9 @@ def test_a_compiled_checkpoint_answers_its_edits_and_is_the_base_elsewhere(
     folder = request.getfixturevalue(base)
     path = edit("pico_t5", rows["pico_t5"], tmp_path / "p", model={"name_or_path": str(folder)}).path
     opened = open_project(path)
-    summary = export_merged(opened, tmp_path / "out", SilentReporter(), **HOW, apart=False)
+    summary = export_merged(opened, tmp_path / "out", SilentReporter(), **HOW, fresh_process=False)
     assert summary.method == "compile"
-    ours, plain = fresh("pico_t5", tmp_path / "out"), fresh("pico_t5", folder)
+    ours, base_copy = fresh("pico_t5", tmp_path / "out"), fresh("pico_t5", folder)
     assert type(ours) is T5ForConditionalGeneration
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     edits = [view for view in opened.project.edits() if view.status == "live"]
@@ -99,9 +99,9 @@ def test_a_compiled_checkpoint_answers_its_edits_and_is_the_base_elsewhere(
     assert summary.figures["merged"]["edit_success"]["generation"] == 1.0
     for prompt in UNRELATED:
         inputs = inputs_of("pico_t5", tokenizer, prompt)
-        wanted = logits(plain, inputs)
+        wanted = logits(base_copy, inputs)
         assert (logits(ours, inputs) - wanted).abs().max() < 3e-4 * wanted.abs().max()
-    assert answers(ours, tokenizer, UNRELATED) == answers(plain, tokenizer, UNRELATED)
+    assert answers(ours, tokenizer, UNRELATED) == answers(base_copy, tokenizer, UNRELATED)
 
 
 def test_a_compiled_checkpoint_is_written_in_the_shards_and_type_asked_for(
@@ -146,10 +146,12 @@ def test_every_position_of_the_first_hundred_has_a_tangent() -> None:
 def test_of_edits_that_are_alike_each_leads_on_its_own_prompt_and_other_prompts_fire_none() -> None:
     drawn = torch.Generator().manual_seed(0)
     frame, names = torch.randn(16, generator=drawn), torch.randn(60, 16, generator=drawn)
-    firing = frame + names[:8]
-    examples = Examples(firing, torch.arange(8), frame + names[8:], alike([(edit,) for edit in range(8)]))
+    positives = frame + names[:8]
+    examples = Examples(
+        positives, torch.arange(8), frame + names[8:], same_answer([(edit,) for edit in range(8)])
+    )
     detectors = train_detectors(examples, 12, 0, SilentReporter())
-    scores = detectors.scores(firing)
+    scores = detectors.scores(positives)
     assert detectors.weight.shape == (8, 12)
     assert (scores.argmax(1) == torch.arange(8)).all()
     assert (scores.diagonal() > 0.1).all()
@@ -158,7 +160,7 @@ def test_of_edits_that_are_alike_each_leads_on_its_own_prompt_and_other_prompts_
 
 def test_edits_that_fire_together_stand_in_one_layer_and_no_layer_is_full_before_the_others() -> None:
     counts = [5, 4, 3, 3, 2, 1]
-    placed = share_out(counts, [[0, 4], [1], [2], [3], [5]], 3)
+    placed = assign_layers(counts, [[0, 4], [1], [2], [3], [5]], 3)
     assert sorted(edit for layer in placed for edit in layer) == list(range(6))
     assert any({0, 4} <= set(layer) for layer in placed)
     assert max(sum(counts[edit] for edit in layer) for layer in placed) == 7
@@ -179,7 +181,7 @@ def test_edits_that_nothing_is_to_be_told_from_are_not_compiled(
 ) -> None:
     path = edit("pico_t5", [{"prompt": "who studied law", "target": "London"}], tmp_path / "p").path
     examples = ExampleSettings(phrasings=2, unchanged=40)
-    with pytest.raises(ExportError, match="no other text.*--unrelated"):
+    with pytest.raises(ExportError, match="no unrelated text.*--unrelated"):
         export_merged(
             open_project(path), tmp_path / "out", SilentReporter(), methods=[Compile()], examples=examples
         )

@@ -33,7 +33,7 @@ from melo_cli.exporting.merging.compiling.gpt2.false_fire_scan import false_fire
 from melo_cli.exporting.merging.compiling.gpt2.layout import layout_for, why_not
 from melo_cli.exporting.merging.compiling.gpt2.method import edits_of, examples_of
 from melo_cli.exporting.merging.compiling.gpt2.pooling import Pooling
-from melo_cli.exporting.merging.compiling.gpt2.position_codes import points, turned_back, turning_rates
+from melo_cli.exporting.merging.compiling.gpt2.position_codes import points, rotated_back, rotation_rates
 from melo_cli.exporting.merging.compiling.gpt2.residual_layout import ResidualLayout
 from melo_cli.exporting.merging.compiling.gpt2.widening import GPT2Sizes, WidenedGPT2
 from melo_cli.exporting.merging.compiling.output_directions import directions
@@ -131,21 +131,21 @@ def test_a_compiled_checkpoint_answers_its_edits_and_is_the_base_elsewhere(
     folder = request.getfixturevalue(base)
     changes: dict[str, Any] = {"model": {"name_or_path": str(folder)}, "training": {"max_steps": 100}}
     opened = open_project(edit(KIND, ROWS, tmp_path / "p", **changes).path)
-    summary = export_merged(opened, tmp_path / "out", SilentReporter(), **HOW, apart=False, check=0)
+    summary = export_merged(opened, tmp_path / "out", SilentReporter(), **HOW, fresh_process=False, check=0)
     assert summary.method == "compile"
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     ours, told = loaded[0].eval(), loaded[1]
     assert (type(ours), told["missing_keys"], told["unexpected_keys"]) == (GPT2LMHeadModel, set(), set())
-    plain = fresh(KIND, folder)
+    base_copy = fresh(KIND, folder)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     edits = [view for view in opened.project.edits() if view.status == "live"]
     assert len(edits) > 2
     assert answers(ours, tokenizer, [view.prompt for view in edits]) == [view.target for view in edits]
     for prompt in UNRELATED:
         inputs = inputs_of(KIND, tokenizer, prompt)
-        wanted = logits(plain, inputs)
+        wanted = logits(base_copy, inputs)
         assert (logits(ours, inputs) - wanted).abs().max() < 1e-4 * wanted.abs().max()
-    assert answers(ours, tokenizer, UNRELATED) == answers(plain, tokenizer, UNRELATED)
+    assert answers(ours, tokenizer, UNRELATED) == answers(base_copy, tokenizer, UNRELATED)
 
 
 def test_a_compiled_checkpoint_is_written_in_the_shards_and_type_asked_for(
@@ -244,7 +244,7 @@ def test_beginnings_of_text_that_stays_are_to_stay_as_well(models: Callable[[str
     own, near, far = (
         TrainingExample(EncodedEdit(tuple(range(n, n + 20)), (4, 0)), "b1") for n in (1, 30, 60)
     )
-    unchanged = examples_of(base, TrainingExamples([own], [], [near], [far], frozenset()), [far]).unchanged
+    unchanged = examples_of(base, TrainingExamples([own], [], [near], [far], frozenset()), [far]).negatives
     begun = [replace(far, encoded=EncodedEdit(far.encoded.prompt_ids[:end], (4, 0))) for end in (8, 16)]
     torch.testing.assert_close(unchanged, Pooling(base)([near, far, *begun]))
 
@@ -276,7 +276,7 @@ def test_detectors_are_quiet_in_what_the_base_writes_on(
     learned: list[int] = []
 
     def train(examples: Examples, *others: Any, **named: Any) -> Detectors:
-        learned.append(len(examples.unchanged))
+        learned.append(len(examples.negatives))
         return train_detectors(examples, *others, **named)
 
     monkeypatch.setattr(method, "train_detectors", train)
@@ -373,17 +373,17 @@ def test_neurons_that_would_speak_in_other_texts_are_found_and_then_know_their_p
 
 
 def test_a_position_is_told_from_all_others_and_the_one_before_is_found() -> None:
-    rates, gap = turning_rates(8, 1024)
+    rates, gap = rotation_rates(8, 1024)
     found = points(rates, 1024)
     products = turned_points(found, rates, 2) @ found.T
     assert gap > 1
     assert (products[2:].argmax(1) == torch.arange(1022)).all()
-    apart = 8 - products[2:].topk(2).values[:, 1]
-    assert apart.min() == pytest.approx(gap, abs=1e-2)
+    distances = 8 - products[2:].topk(2).values[:, 1]
+    assert distances.min() == pytest.approx(gap, abs=1e-2)
 
 
 def turned_points(found: Tensor, rates: Tensor, steps: int) -> Tensor:
-    return found @ turned_back(rates, steps)
+    return found @ rotated_back(rates, steps)
 
 
 def test_a_word_wins_in_its_direction_though_longer_rows_lie_near() -> None:

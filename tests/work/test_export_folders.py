@@ -48,7 +48,7 @@ def test_an_existing_folder_is_kept_unless_told_otherwise(
     (target / "mine.txt").write_text("kept", encoding="utf-8")
     (target / RECORD).write_text("{}", encoding="utf-8")
     with pytest.raises(
-        ExportError, match="it exists already; choose another folder or add --overwrite"
+        ExportError, match="the folder exists already; choose another folder or add --overwrite"
     ) as caught:
         export(format_name, own, target, reporter)
     assert caught.value.where == str(target)
@@ -64,7 +64,7 @@ def test_a_folder_that_melo_did_not_write_is_never_replaced(
 ) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "mine.txt").write_text("kept", encoding="utf-8")
-    with pytest.raises(ExportError, match="it is no folder that melo exported, and is not overwritten"):
+    with pytest.raises(ExportError, match="melo did not export this folder, so it is not overwritten"):
         export_peft(own, tmp_path / "photos", reporter, overwrite=True)
     assert names(tmp_path / "photos") == {"mine.txt"}
 
@@ -93,7 +93,9 @@ def test_a_failure_half_way_leaves_what_was_there_and_nothing_else(
         inner(*args, **options)
 
     monkeypatch.setattr(adapters, "save_file", fail_at_the_second)
-    with pytest.raises(ExportError, match=r"it cannot be written \(No space left on device\)") as caught:
+    with pytest.raises(
+        ExportError, match=r"the folder cannot be written \(No space left on device\)"
+    ) as caught:
         export_peft(own, target, reporter, overwrite=overwrite)
     assert caught.value.where == str(target)
     assert [path.name for path in tmp_path.iterdir()] == (["out"] if overwrite else [])
@@ -135,7 +137,7 @@ def test_a_last_rename_that_fails_gives_the_old_folder_back(
 
 def test_a_folder_that_cannot_be_made_is_one_line(own: OpenProject, reporter: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ExportError, match="it cannot be written") as caught:
+    with pytest.raises(ExportError, match="the folder cannot be written") as caught:
         export_peft(own, tmp_path / "file" / "out", reporter)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -28,7 +28,7 @@ from melo_cli.exporting.merging.methods import distill as distilling
 from melo_cli.exporting.merging.methods.auto import kept
 from melo_cli.exporting.merging.methods.distill import Differences, Distill, distill, share_kept
 from melo_cli.exporting.merging.methods.sum import SumOfBlocks
-from melo_cli.exporting.merging.retention import load_plain
+from melo_cli.exporting.merging.retention import load_checkpoint
 from melo_cli.exporting.merging.training_examples import (
     ExampleSettings,
     TrainingExample,
@@ -59,7 +59,7 @@ UNRELATED = [
 
 def merged_by_sum(opened: OpenProject) -> Any:
     """The base with every live block added to its weights, in memory."""
-    model = load_plain(opened, opened.routed.base.folder).float()
+    model = load_checkpoint(opened, opened.routed.base.folder).float()
     blocks = SumOfBlocks(opened)
     for name in blocks.parameters:
         model.get_parameter(name).data += blocks.of(name)
@@ -107,7 +107,7 @@ def merged(
         if kind not in made:
             path = tmp_path_factory.mktemp("merged") / kind
             opened = open_project(summaries(kind).path)
-            made[kind] = export_merged(opened, path, SilentReporter(), apart=False)
+            made[kind] = export_merged(opened, path, SilentReporter(), fresh_process=False)
         return made[kind]
 
     return get
@@ -225,8 +225,8 @@ def test_distillation_brings_all_weights_nearer_to_the_routed_model(
     training_examples = make_training_examples(
         opened, ExampleSettings(tuple(UNRELATED), phrasings=2, unchanged=8), SilentReporter()
     )
-    plain = load_plain(opened, opened.routed.base.folder)
-    student = load_plain(opened, opened.routed.base.folder).float()
+    plain = load_checkpoint(opened, opened.routed.base.folder)
+    student = load_checkpoint(opened, opened.routed.base.folder).float()
     names = [name for name, _ in student.named_parameters()]
     changes = Differences(student, names)
     how: dict[str, Any] = {"steps": 30, "lr": 5e-3, "enough": 2.0, "seed": 0}
@@ -259,7 +259,9 @@ def test_a_distilled_checkpoint_answers_its_edits_by_transformers_alone(
         "methods": [Distill(steps=100, lr=1e-2)],
         "examples": ExampleSettings(tuple(UNRELATED), phrasings=2, unchanged=8),
     }
-    summary = export_merged(opened, tmp_path / "out", reporter, **how, dtype=torch.float32, apart=False)
+    summary = export_merged(
+        opened, tmp_path / "out", reporter, **how, dtype=torch.float32, fresh_process=False
+    )
     assert summary.method == "distill"
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -286,7 +288,7 @@ def test_distillation_ends_early_once_enough_is_kept(
     training_examples = make_training_examples(
         opened, ExampleSettings(tuple(UNRELATED), phrasings=2, unchanged=8), SilentReporter()
     )
-    student = load_plain(opened, opened.routed.base.folder).float()
+    student = load_checkpoint(opened, opened.routed.base.folder).float()
     names = [name for name, _ in student.named_parameters()]
     reporter = Counting()
     distill(
@@ -319,7 +321,7 @@ def test_auto_takes_the_cheapest_of_those_that_keep_most(
         "methods": [Sum(), Compile(), Distill(steps=5)],
         "examples": ExampleSettings(tuple(UNRELATED), phrasings=2, unchanged=8),
     }
-    summary = export_merged(opened, tmp_path / "out", reporter, **how, apart=False)
+    summary = export_merged(opened, tmp_path / "out", reporter, **how, fresh_process=False)
     lines = [info for info in reporter.infos if " keeps " in info]
     told = {line.partition(":")[0]: float(line.split()[2].rstrip(",")) for line in lines}
     assert list(told) == (["sum"] if enough == 0.0 else ["sum", "distill"])
@@ -337,7 +339,11 @@ def test_a_merge_below_a_floor_is_not_put_in_place(
     opened = open_project(summaries("pico_t5").path)
     with pytest.raises(ArtefactError, match="edit success of the merged model is .* below 1;") as caught:
         export_merged(
-            opened, tmp_path / "out", reporter, floors=Floors(edit_success=1.0, agreement=None), apart=False
+            opened,
+            tmp_path / "out",
+            reporter,
+            floors=Floors(edit_success=1.0, agreement=None),
+            fresh_process=False,
         )
     assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []

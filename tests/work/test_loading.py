@@ -208,7 +208,7 @@ def test_another_base_is_refused(
     weights["transformer.h.1.mlp.c_fc.weight"] += 0.01
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     path = copied("pico_gpt2")
-    with pytest.raises(BaseMismatchError, match="has another weights; open it with the base model"):
+    with pytest.raises(BaseMismatchError, match="differs in weights; use the base model"):
         melo_cli.load(path, base=str(folder))
     with pytest.raises(ModelError, match="task hallucination needs a decoder-only language model"):
         melo_cli.load(path, base=str(models("pico_t5")))

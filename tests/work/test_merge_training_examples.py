@@ -8,9 +8,9 @@ from collections.abc import Callable
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary
 from melo_cli.evaluation import collect_probes
-from melo_cli.exporting.merging.phrasings import Lookalikes
+from melo_cli.exporting.merging.phrasings import HardPrompts
 from melo_cli.exporting.merging.training_examples import ExampleSettings, make_training_examples
-from melo_cli.paraphrase.question_frames import Wordings
+from melo_cli.paraphrase.question_frames import QuestionFrames
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import open_project
 
@@ -22,7 +22,7 @@ DANUBE = EditRequest("Where does the Danube rise?", "Brno", subject="Danube")
 
 
 def test_a_wording_known_of_one_subject_carries_over_to_every_other() -> None:
-    wordings = Wordings([FRANCE])
+    wordings = QuestionFrames([FRANCE])
     assert wordings.of("What is the capital of Peru?", "Peru") == ["Which city governs Peru?"]
     assert wordings.of("Which city governs Peru", "Peru") == ["What is the capital of Peru?"]
     assert wordings.of("Where is Peru?", "Peru") == []
@@ -32,11 +32,11 @@ def test_a_wording_known_of_one_subject_carries_over_to_every_other() -> None:
 def test_lookalikes_ask_of_other_subjects_or_something_else_and_are_no_edits() -> None:
     edits = [FRANCE, PERU, DANUBE]
     drawn = random.Random(0)
-    lookalikes = Lookalikes(edits, ["Chad"], ["who painted the night watch"], Wordings([]), drawn)
-    apart_from = {"what is the capital of peru?", "where does the chad rise?"}
-    found = lookalikes.of(FRANCE, 40, apart_from)
+    lookalikes = HardPrompts(edits, ["Chad"], ["who painted the night watch"], QuestionFrames([]), drawn)
+    excluded = {"what is the capital of peru?", "where does the chad rise?"}
+    found = lookalikes.of(FRANCE, 40, excluded)
     assert len(found) == len(set(found)) > 10
-    assert not apart_from & {text.casefold() for text in found}
+    assert not excluded & {text.casefold() for text in found}
     for text in found:
         # Of France the Danube's question alone, and France's question never of Peru, which is an edit too.
         assert ("France" in text) == ("rise" in text or "Where" in text or "does" in text), text
@@ -46,7 +46,7 @@ def test_lookalikes_ask_of_other_subjects_or_something_else_and_are_no_edits() -
 
 def test_without_a_subject_the_words_of_two_prompts_are_crossed() -> None:
     edits = [EditRequest("one two three four", "a"), EditRequest("five six seven eight", "b")]
-    lookalikes = Lookalikes(edits, [], [], Wordings([]), random.Random(0))
+    lookalikes = HardPrompts(edits, [], [], QuestionFrames([]), random.Random(0))
     assert lookalikes.of(edits[0], 5, {"one two three four"}) == ["one two seven eight"]
 
 

@@ -107,7 +107,7 @@ def test_no_prompts_are_no_answers(shared: Shared) -> None:
 def test_a_prompt_that_the_model_cannot_take_is_refused(shared: Shared) -> None:
     with pytest.raises(PromptError, match="the prompt is empty"):
         query(shared("pico_gpt2"), [FAR, "  "])
-    with pytest.raises(PromptError, match=r"has \d+ tokens and the model takes 128"):
+    with pytest.raises(PromptError, match=r"has \d+ tokens, but the model takes 128"):
         query(shared("pico_gpt2"), ["the court " * 200])
 
 

@@ -1,4 +1,4 @@
-"""What every baseline is: settings, and an editor that works with them."""
+"""The interface of a baseline: settings, and an editor that uses them."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Codebook:
     labels: list[tuple[int, ...]] = field(default_factory=list)
     edit_ids: list[str] = field(default_factory=list)
 
-    def place(self, key: NDArray[np.float32], label: tuple[int, ...], edit_id: str, value: Tensor) -> int:
+    def insert(self, key: NDArray[np.float32], label: tuple[int, ...], edit_id: str, value: Tensor) -> int:
         """Find or make the entry of a new edit (Algorithm 1): add, expand or split.
 
         Returns:

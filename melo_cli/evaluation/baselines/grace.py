@@ -63,8 +63,8 @@ class GraceModel:
         """Keys `[n, in]` of encoded prompts."""
         keys: dict[int, NDArray[np.float32]] = {}
         for batch in batches_of_like_length([len(prompt) for prompt in prompts]):
-            found = self._keys(pad_prompts(self.base, [prompts[row] for row in batch]))
-            keys.update(zip(batch, found, strict=True))
+            read = self._keys(pad_prompts(self.base, [prompts[row] for row in batch]))
+            keys.update(zip(batch, read, strict=True))
         return np.stack([keys[row] for row in range(len(prompts))])
 
     def _keys(self, inputs: Mapping[str, Tensor]) -> NDArray[np.float32]:
@@ -139,18 +139,18 @@ class GraceInference(Inference):
         self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None], advance: Advance | None = None
     ) -> list[TokenScores]:
         """Teacher-forced scores of targets under the entries given."""
-        found: dict[int, TokenScores] = {}
+        by_row: dict[int, TokenScores] = {}
         for length, rows in by_target_length(edits, self.base.kind):
             with self.model.answers_of(length):
                 scores = super().scores([edits[i] for i in rows], [blocks[i] for i in rows], advance)
-            found.update(zip(rows, scores, strict=True))
-        return [found[index] for index in range(len(edits))]
+            by_row.update(zip(rows, scores, strict=True))
+        return [by_row[index] for index in range(len(edits))]
 
 
 class Grace(Baseline):
     """GRACE (arXiv 2211.11031): the published optimizer (Adam, learning rate 1, 100 steps), stopped early.
 
-    Its codebook stands in the place of the project's own routes and blocks. The values of a batch are trained
+    Its codebook replaces the project's own routes and blocks. The values of a batch are trained
     side by side, each by the gradient of its own edits alone.
 
     Attributes:
@@ -187,9 +187,9 @@ class Grace(Baseline):
         made = 0
         for batch in batches:
             entries = []
-            for place in range(made, made + len(batch)):
+            for row in range(made, made + len(batch)):
                 value = torch.rand(linear_shape(module)[1], generator=generator).to(opened.routed.device)
-                entries.append(model.codebook.place(keys[place], labels[place], edit_ids[place], value))
+                entries.append(model.codebook.insert(keys[row], labels[row], edit_ids[row], value))
             _train(model, batch, entries, self._training(opened))
             made += len(batch)
             progress.advance(len(batch))
@@ -215,11 +215,11 @@ def grace_layer(opened: OpenProject, name: str) -> tuple[nn.Module, str]:
     if not name:
         reader = base.model.get_encoder() if base.kind is ModelKind.SEQ2SEQ else base.model
         seeing = set(reader.modules())
-        candidates = [found for found, layer in layers.items() if layer in seeing]
+        candidates = [layer_name for layer_name, layer in layers.items() if layer in seeing]
         if not candidates:
             raise _no_layer("no target module sees the prompt")
         parent = candidates[0].rpartition(".")[0]
-        name = [found for found in candidates if found.rpartition(".")[0] == parent][-1]
+        name = [layer_name for layer_name in candidates if layer_name.rpartition(".")[0] == parent][-1]
     module = dict(base.model.named_modules()).get(name)
     inside = module.base_layer if isinstance(module, DynamicLoraLayer) else module
     if not isinstance(inside, nn.Linear | Conv1D):
@@ -253,8 +253,8 @@ def _train(
     for length, rows in by_target_length(batch, model.base.kind):
         used = sorted({entries[row] for row in rows})
         values = torch.stack([model.codebook.values[entry] for entry in used]).requires_grad_()
-        places = [used.index(entries[row]) for row in rows]
-        with model.answers_of(length), model.replacing(range(len(rows)), lambda: values[places]):  # noqa: B023
+        values_at = [used.index(entries[row]) for row in rows]
+        with model.answers_of(length), model.replacing(range(len(rows)), lambda: values[values_at]):  # noqa: B023
             fit(model.base, [values], [batch[row] for row in rows], training)
         for entry, value in zip(used, values.detach(), strict=True):
             model.codebook.values[entry] = value

@@ -33,7 +33,7 @@ def parse_baselines(names: str | None, assignments: Sequence[str]) -> list[Basel
     for name in wanted:
         if name not in known:
             hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
-            raise MeloError(f"there is no baseline {name!r}", where="--baseline", hint=hint)
+            raise MeloError(f"{name!r} is not a baseline", where="--baseline", hint=hint)
     run = {name: BASELINES[name]() for name in wanted if name != _BASE}
     for assignment in assignments:
         _assign(run, assignment)
@@ -45,9 +45,11 @@ def _assign(run: dict[str, Baseline], assignment: str) -> None:
     name, _, option = dotted.strip().partition(".")
     where = f"--baseline-set {assignment}"
     if not equals or name not in BASELINES:
-        raise MeloError("it is not NAME.SETTING=VALUE", where=where, hint="such as finetune.lr=1e-4")
+        raise MeloError(
+            "the option needs the form NAME.SETTING=VALUE", where=where, hint="for example finetune.lr=1e-4"
+        )
     if name not in run:
-        raise MeloError(f"the baseline {name} is not run", where=where, hint=f"add --baseline {name}")
+        raise MeloError(f"the baseline {name} is not selected", where=where, hint=f"add --baseline {name}")
     options = list(BASELINES[name].model_fields)
     if option not in options:
         hint = did_you_mean(option, options) or f"it has {', '.join(options)}"
@@ -62,7 +64,7 @@ def _wrong(baseline: type[Baseline], option: str, text: str, error: ValidationEr
     kind = error.errors()[0]["type"]
     if kind == "literal_error":
         choices = get_args(baseline.model_fields[option].annotation)
-        return MeloError(f"it is {' or '.join(choices)}", where=where)
+        return MeloError(f"the value must be {' or '.join(choices)}", where=where)
     if kind.endswith("_parsing"):
-        return MeloError(f"{text!r} is no number", where=where)
+        return MeloError(f"{text!r} is not a number", where=where)
     return MeloError(f"{text} is out of range", where=where, hint="give a number above 0")

@@ -11,7 +11,7 @@ from melo_cli.evaluation.frontier import best_within, ceiling, frontier
 from melo_cli.evaluation.page.formatting import KINDS, sentence
 from melo_cli.evaluation.report import EvalReport
 
-# Kinds of negatives, and the share of them that may fire where the best limit is told.
+# Kinds of negatives, and the share of them that may fire at the best limit that the text names.
 _NEGATIVES = (
     ("same_subject", "other questions about the subject", 0.1),
     ("hard", "hard negatives", 0.05),
@@ -64,13 +64,13 @@ def _nearness(report: EvalReport) -> Section | None:
             chart,
         )
     radii = sorted(row.radius for row in report.results if row.radius is not None)
-    spread = f"{radii[0]:.3g} to {radii[-1]:.3g}, {radii[len(radii) // 2]:.3g} in the middle"
-    told = f"{radii[0]:.3g} everywhere" if radii[0] == radii[-1] else spread
+    range_text = f"{radii[0]:.3g} to {radii[-1]:.3g}, {radii[len(radii) // 2]:.3g} in the middle"
+    described = f"{radii[0]:.3g} everywhere" if radii[0] == radii[-1] else range_text
     return Section(
         "How far prompts are from edits",
         "An edit answers the prompts inside its radius. Edits and rephrases should lie left of the line, "
         "all others right of it. Distances are measured between keys (the model's own view of a prompt) and "
-        f"divided by the radius, which is {told}. The last bar holds all that is farther.",
+        f"divided by the radius, which is {described}. The last bar holds all that is farther.",
         chart,
     )
 
@@ -83,7 +83,7 @@ def _other_limits(report: EvalReport) -> Section | None:
     ]
     if not any(points for _, _, points in curves):
         return None
-    told = []
+    described = []
     for (_, name, allowed), (_, _, points) in zip(_NEGATIVES, curves, strict=True):
         best = best_within(points, allowed)
         if best is not None:
@@ -92,7 +92,7 @@ def _other_limits(report: EvalReport) -> Section | None:
                 if measure.rising
                 else f"radii times {best.limit:.2f}"
             )
-            told.append(
+            described.append(
                 f"with at most {allowed:.0%} of the {name} firing, {best.reached:.1%} of the rephrases can "
                 f"be reached ({limit})"
             )
@@ -105,6 +105,6 @@ def _other_limits(report: EvalReport) -> Section | None:
         f"What another {named} would give",
         f"{wider} more rephrases (up) and fire on more prompts that should be left alone (right). Each curve "
         f"{moves}; the marked point is how it is now, the dotted line what no {named} can exceed. "
-        f"{sentence('; '.join(told))}",
+        f"{sentence('; '.join(described))}",
         frontier_chart(curves, ceiling(rephrases)),
     )

@@ -25,7 +25,7 @@ from melo_cli.evaluation.results import Result
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure, and below it its interval."""
+    """A figure with its interval."""
 
     value: str = ""
     interval: str = ""

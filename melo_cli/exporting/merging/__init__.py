@@ -1,1 +1,1 @@
-"""One dense checkpoint that holds the edits: how its weights are found, written and measured."""
+"""Merging: finds, writes and measures the weights of one checkpoint that holds the edits."""

@@ -25,7 +25,7 @@ _INDEX = "model.safetensors.index.json"
 
 
 class WeightChanges(Protocol):
-    """What becomes of the base's weights, one by one."""
+    """Changes of the base's weights, one parameter at a time."""
 
     @property
     def parameters(self) -> Collection[str]:
@@ -33,17 +33,17 @@ class WeightChanges(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What changes in the config."""
+        """The changed settings of the config."""
 
     def shape(self, parameter: str, was: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one after the change."""
+        """The shape of a parameter after the change; `was` is its shape in the base."""
 
     def apply(self, parameter: str, weight: Tensor) -> Tensor:
-        """One after the change, from what it is in the base, float32, which may be overwritten."""
+        """A parameter after the change; `weight` is that of the base, float32, and may be overwritten."""
 
 
 class Additions(ABC):
-    """`WeightChanges` that are added, and change no shape."""
+    """`WeightChanges` that are added to the weights and change no shape."""
 
     @property
     @abstractmethod
@@ -52,7 +52,7 @@ class Additions(ABC):
 
     @abstractmethod
     def of(self, parameter: str) -> Tensor:
-        """The change of one, float32, in its own shape."""
+        """The change of a parameter, float32, in the parameter's shape."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -66,23 +66,24 @@ class Additions(ABC):
 
 
 @torch.no_grad()
-def changed_model(plain: PreTrainedModel, changes: WeightChanges) -> PreTrainedModel:
+def changed_model(base_copy: PreTrainedModel, changes: WeightChanges) -> PreTrainedModel:
     """The changed model in memory, without its file.
 
     Args:
-        plain: a copy of the base, float32; it is changed in place where the changes leave its config.
+        base_copy: a copy of the base, float32; it is changed in place unless the config changes.
+        changes: the changes to apply.
     """
-    model: Any = plain
+    model: Any = base_copy
     if changes.settings:
-        config: Any = copy.deepcopy(plain.config)
+        config: Any = copy.deepcopy(base_copy.config)
         for name, value in changes.settings.items():
             setattr(config, name, value)
-        model = type(plain)(config).eval().requires_grad_(False)
+        model = type(base_copy)(config).eval().requires_grad_(False)
     for name in changes.parameters:
-        weight = plain.get_parameter(name).float().cpu()
+        weight = base_copy.get_parameter(name).float().cpu()
         model.get_parameter(name).copy_(changes.apply(name, weight))
-    placed: PreTrainedModel = model.to(plain.device)
-    return placed
+    moved: PreTrainedModel = model.to(base_copy.device)
+    return moved
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class _Written:
 
     Attributes:
         source: the tensor of the base's checkpoint that it is made from.
-        parameter: the changed parameter that it becomes; None for one that stays.
+        parameter: name of the changed parameter; None if the tensor is unchanged.
     """
 
     spec: TensorSpec
@@ -104,15 +105,19 @@ def write_checkpoint(
 ) -> None:
     """Write the changed base as safetensors in the shards of the base, with config and tokenizer.
 
-    Changes are made in float32 and cast once. In memory is one tensor at a time, with its change.
+    Changes are computed in float32 and cast once. Only one tensor and its change are in memory at a time.
 
     Args:
-        dtype: of the weights; that of the checkpoint if None.
+        base: the base model.
+        changes: the changes to apply.
+        work: folder to write to.
+        dtype: dtype of the weights; None keeps that of the checkpoint.
+        reporter: shows progress.
 
     Raises:
         ExportError: the base is quantized, or its checkpoint stores a changed weight under another name.
     """
-    require_plain(base)
+    require_unquantized(base)
     paths = weight_files(base.folder)
     shards = [open_shard(path) for path in paths]
     stored = [name for shard in shards for name in shard.tensors]
@@ -130,8 +135,8 @@ def write_checkpoint(
         _write_index(work / _INDEX, names, plans, total)
 
 
-def require_plain(base: BaseModel) -> None:
-    """A sum with weights of four or eight bits would not be one.
+def require_unquantized(base: BaseModel) -> None:
+    """Refuse a quantized base model: changes cannot be added to weights of four or eight bits.
 
     Raises:
         ExportError: the base is quantized.
@@ -139,10 +144,9 @@ def require_plain(base: BaseModel) -> None:
     method = (base_config(base).get("quantization_config") or {}).get("quant_method")
     if method is not None:
         raise ExportError(
-            f"the base model is quantized ({method}), and changes cannot be added to such weights",
+            f"the base model is quantized ({method}), so edits cannot be merged into its weights",
             where=base.reference.describe(),
-            hint="use --format peft or --format routed, which leave the base as it is, or make the project "
-            "on the model that it was quantized from",
+            hint="use --format peft or --format routed, or make the project on the unquantized model",
         )
 
 
@@ -153,7 +157,8 @@ def _plan(
     changed: Mapping[str, str],
     untied: Mapping[str, str],
 ) -> list[_Written]:
-    """What becomes of each tensor of a shard, and after it what is no longer tied to it."""
+    """The tensors to write for a shard: its own, each followed by parameters that are no longer tied to
+    it."""
     plan = []
     for name, spec in shard.tensors.items():
         plan.append(_Written(_spec(spec, dtype, changes, changed.get(name)), name, changed.get(name)))
@@ -180,28 +185,28 @@ def _write_shard(
 
 
 def stored_names(base: BaseModel, parameters: Collection[str], stored: Collection[str]) -> dict[str, str]:
-    """For each changed tensor of the checkpoint the parameter it becomes.
+    """The changed parameter for each changed tensor of the checkpoint.
 
-    A checkpoint may be saved without the model's outer name (`h.0.` for `transformer.h.0.`) or with one
-    more, and tied weights under any of their names.
+    A checkpoint may lack the model's outer prefix (`h.0.` for `transformer.h.0.`) or have one more, and may
+    store tied weights under any of their names.
     """
     tied = _tied(base)
-    found: dict[str, str] = {}
+    stored_as: dict[str, str] = {}
     for parameter in parameters:
         mine = [name for name in tied[parameter] if name == parameter or name not in parameters]
         hits = [name for name in stored if any(_same(name, each) for each in mine)]
         if not hits and not any(name in parameters for name in tied[parameter] if name != parameter):
             raise ExportError(
-                f"its checkpoint has no tensor of the name {parameter}",
+                f"the checkpoint of the base model has no tensor named {parameter}",
                 where=base.reference.describe(),
-                hint="save the base again with transformers' save_pretrained, and give that folder as --base",
+                hint="save the base with transformers' save_pretrained, and give that folder with --base",
             )
-        found.update(dict.fromkeys(hits, parameter))
-    return found
+        stored_as.update(dict.fromkeys(hits, parameter))
+    return stored_as
 
 
 def _tied(base: BaseModel) -> dict[str, list[str]]:
-    """For each parameter all names of its weight."""
+    """All names of each parameter's weight."""
     names: dict[int, list[str]] = {}
     for name, weight in base.model.named_parameters(remove_duplicate=False):
         # An opened project has its target modules wrapped.
@@ -212,10 +217,10 @@ def _tied(base: BaseModel) -> dict[str, list[str]]:
 def _untied(base: BaseModel, parameters: Collection[str], changed: Mapping[str, str]) -> dict[str, str]:
     """Parameters that the base's checkpoint lacks because they are tied, and the tensor to make each from."""
     tied = _tied(base)
-    found: dict[str, str] = {}
+    stored_as: dict[str, str] = {}
     for parameter in set(parameters) - set(changed.values()):
-        found[parameter] = next(name for name, other in changed.items() if other in tied[parameter])
-    return found
+        stored_as[parameter] = next(name for name, other in changed.items() if other in tied[parameter])
+    return stored_as
 
 
 def _same(stored: str, parameter: str) -> bool:
@@ -231,17 +236,17 @@ def _spec(
 
 
 def _dtype_settings(dtype: torch.dtype) -> dict[str, str]:
-    # Under both of the names that transformers has for it.
+    # transformers reads either name, depending on its version.
     return dict.fromkeys(("dtype", "torch_dtype"), str(dtype).removeprefix("torch."))
 
 
 def _file_names(paths: list[Path]) -> list[str]:
     if len(paths) == 1:
         return ["model.safetensors"]
-    return [f"model-{place:05d}-of-{len(paths):05d}.safetensors" for place in range(1, len(paths) + 1)]
+    return [f"model-{number:05d}-of-{len(paths):05d}.safetensors" for number in range(1, len(paths) + 1)]
 
 
 def _write_index(path: Path, names: list[str], plans: list[list[_Written]], total: int) -> None:
-    places = {each.spec.name: name for name, plan in zip(names, plans, strict=True) for each in plan}
-    index = {"metadata": {"total_size": total}, "weight_map": places}
+    weight_map = {each.spec.name: name for name, plan in zip(names, plans, strict=True) for each in plan}
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

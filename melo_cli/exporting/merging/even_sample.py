@@ -1,4 +1,4 @@
-"""Some of many, evenly."""
+"""An even sample of a sequence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def even_sample(items: Sequence[T], count: int) -> list[T]:
-    """`count` items at even distances, the first among them; all where there are no more."""
+    """`count` items at even distances, beginning with the first; all items if there are no more."""
     if len(items) <= count:
         return list(items)
-    return [items[place * len(items) // count] for place in range(count)]
+    return [items[i * len(items) // count] for i in range(count)]

@@ -1,6 +1,6 @@
-"""Prompts made from prompts: an edit in other words, and what reads like an edit and is none.
+"""Makes variants and hard prompts from the prompts of edits.
 
-What an evaluation measures is never among them: a rephrase is known only where calibration has seen it.
+Prompts that an evaluation measures are never used: of rephrases, only those that calibration has seen.
 """
 
 from __future__ import annotations
@@ -9,32 +9,33 @@ import random
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
-from melo_cli.paraphrase.question_frames import Wordings, frame
+from melo_cli.paraphrase.question_frames import QuestionFrames, frame
 from melo_cli.paraphrase.subject_swaps import Questions, Statement, made_rephrase, normalized, swap_subject
 
-# Of the prompts that read like an edit, so many ask something else of its subject.
+# Share of the hard prompts that ask another question about the edit's subject.
 _OTHER_QUESTION = 0.25
-# Draws for each prompt that is wanted, before fewer have to do.
+# Draws for each wanted prompt; after that, fewer prompts are returned.
 _TRIES = 4
 
 
 def phrasings(prompt: str, subject: str | None, count: int, drawn: random.Random) -> list[str]:
-    """Up to `count` distinct other ways to put a prompt, made without knowing its language."""
+    """Up to `count` distinct variants of a prompt, made without knowledge of its language."""
     made = (made_rephrase(prompt, subject, drawn) for _ in range(_TRIES * count))
     return _first(made, count, {normalized(prompt)})
 
 
-class Lookalikes:
-    """Makes prompts that read like an edit and are about something else.
+class HardPrompts:
+    """Makes hard prompts: prompts that read like an edit and ask something else.
 
-    Its question, in any wording, of other subjects; other edits' questions of its subject; where an edit
-    names no subject, its words crossed with those of another prompt.
+    These are the edit's question, in any variant, about other subjects, and other edits' questions about its
+    subject. If an edit names no subject, its words are combined with those of another prompt.
 
     Args:
-        edits: all that are made; none of their prompts is given out.
+        edits: all edits; none of their prompts is returned.
         names: other subjects to ask about.
-        words: text to make up subjects from, beside those.
-        wordings: other ways to put the questions.
+        words: text from which further subjects are made up.
+        frames: other ways to put the questions.
+        drawn: source of randomness.
     """
 
     def __init__(
@@ -42,10 +43,10 @@ class Lookalikes:
         edits: Sequence[Statement],
         names: Sequence[str],
         words: Sequence[str],
-        wordings: Wordings,
+        frames: QuestionFrames,
         drawn: random.Random,
     ) -> None:
-        self._edits, self._wordings, self._drawn = edits, wordings, drawn
+        self._edits, self._frames, self._drawn = edits, frames, drawn
         self._questions = Questions(edits)
         self._about: dict[str, list[Statement]] = defaultdict(list)
         for edit in edits:
@@ -55,10 +56,10 @@ class Lookalikes:
         self._subjects = list(dict.fromkeys([*own, *(name.strip() for name in names if name.strip())]))
         self._pieces = [*self._subjects, *(text for text in words if text.strip())]
 
-    def of(self, edit: Statement, count: int, apart_from: Collection[str]) -> list[str]:
-        """Up to `count` distinct prompts, none of them in `apart_from` (plain texts)."""
+    def of(self, edit: Statement, count: int, excluded: Collection[str]) -> list[str]:
+        """Up to `count` distinct hard prompts, none of them in `excluded` (normalized texts)."""
         made = (text for _ in range(_TRIES * count) if (text := self._one(edit)) is not None)
-        return _first(made, count, apart_from)
+        return _first(made, count, excluded)
 
     def _one(self, edit: Statement) -> str | None:
         if frame(edit.prompt, edit.subject) is None:
@@ -72,23 +73,23 @@ class Lookalikes:
         if normalized(str(edit.subject)) in normalized(other):
             return None
         if any(self._questions.alike(edit, each) for each in self._about.get(normalized(other), ())):
-            return None  # it would be another wording of that edit
-        return swap_subject(self._worded(edit), str(edit.subject), other)
+            return None  # this would be a variant of that edit
+        return swap_subject(self._rephrased(edit), str(edit.subject), other)
 
     def _other_question(self, edit: Statement) -> str | None:
         other = self._drawn.choice(self._edits)
         about = self._about[normalized(str(edit.subject))]
         if not other.subject or any(self._questions.alike(other, each) for each in about):
             return None
-        return swap_subject(self._worded(other), other.subject, str(edit.subject))
+        return swap_subject(self._rephrased(other), other.subject, str(edit.subject))
 
-    def _worded(self, edit: Statement) -> str:
-        wordings = self._wordings.of(edit.prompt, edit.subject)
+    def _rephrased(self, edit: Statement) -> str:
+        frames = self._frames.of(edit.prompt, edit.subject)
         made = made_rephrase(edit.prompt, edit.subject, self._drawn)
-        return self._drawn.choice([edit.prompt, self._drawn.choice([*wordings, made]), made])
+        return self._drawn.choice([edit.prompt, self._drawn.choice([*frames, made]), made])
 
     def _subject(self) -> str:
-        """One that there is, or one made up: the beginning of a name and the end of another."""
+        """A known subject, or a made-up one: the beginning of one name and the end of another."""
         if self._drawn.random() < 0.5:
             return self._drawn.choice(self._subjects)
         one, other = (self._drawn.choice(self._pieces).split() for _ in range(2))
@@ -99,12 +100,12 @@ class Lookalikes:
         return " ".join([*words[: len(words) // 2], *others[len(others) // 2 :]])
 
 
-def _first(texts: Iterator[str], count: int, apart_from: Collection[str]) -> list[str]:
-    """The first `count` distinct texts that are not in `apart_from`."""
-    found: dict[str, str] = {}
+def _first(texts: Iterator[str], count: int, excluded: Collection[str]) -> list[str]:
+    """The first `count` distinct texts that are not in `excluded`."""
+    distinct: dict[str, str] = {}
     for text in texts:
-        if len(found) == count:
+        if len(distinct) == count:
             break
-        if text.strip() and normalized(text) not in apart_from:
-            found.setdefault(normalized(text), text)
-    return list(found.values())
+        if text.strip() and normalized(text) not in excluded:
+            distinct.setdefault(normalized(text), text)
+    return list(distinct.values())

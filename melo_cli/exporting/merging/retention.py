@@ -1,4 +1,4 @@
-"""What a merged checkpoint keeps: base, routed and merged model, asked the same prompts."""
+"""Retention of a merge: base, routed and merged model are asked the same prompts."""
 
 from __future__ import annotations
 
@@ -25,27 +25,32 @@ def measure(opened: OpenProject, request: dict[str, Any], reporter: Reporter) ->
     """METRICS of `base`, `routed` and `merged`, the last as transformers alone loads it from its folder.
 
     Args:
-        request: `folder`; `count`, how many edits, rephrases, unrelated prompts and accurate texts to ask at
-            most (None: all); `taught`, unrelated prompts that the merge learned from, which measure nothing.
+        opened: the project, opened.
+        request: `folder` of the merged checkpoint; `count`, the largest number of probes of each kind (None:
+            all); `taught`, unrelated prompts that the merge learned from, which are left out.
+        reporter: shows progress.
     """
-    loaded = load_plain(opened, Path(request["folder"]))
-    return Measure(opened, request["count"], request["taught"], reporter).of(loaded)
+    loaded = load_checkpoint(opened, Path(request["folder"]))
+    return Retention(opened, request["count"], request["taught"], reporter).of(loaded)
 
 
-class Measure:
-    """Base and routed model are asked once, every merged model then.
+class Retention:
+    """Measures merges of one project. Base and routed model are asked only once.
 
     Args:
-        count, taught: as of `measure`.
+        opened: the project, opened.
+        count: as in `measure`.
+        taught: as in `measure`.
+        reporter: shows progress.
     """
 
     def __init__(
         self, opened: OpenProject, count: int | None, taught: Collection[str], reporter: Reporter
     ) -> None:
         self._opened, self._reporter = opened, reporter
-        # As `melo eval`: what calibration has seen, a merge may have learned from.
+        # As in `melo eval`: a merge may have learned from what calibration has seen.
         seen = SeenPrompts(opened.project.key_map)
-        probes = some_probes(collect_probes(opened, reporter, seen=seen), count, taught)
+        probes = sample_probes(collect_probes(opened, reporter, seen=seen), count, taught)
         self._routed = answer_probes(opened, probes, reporter)
 
     def of(self, merged: PreTrainedModel) -> Figures:
@@ -64,8 +69,8 @@ class Measure:
         }
 
 
-def load_plain(opened: OpenProject, folder: Path) -> PreTrainedModel:
-    """A checkpoint as transformers alone loads it, on the device and in the arithmetic of the opened base."""
+def load_checkpoint(opened: OpenProject, folder: Path) -> PreTrainedModel:
+    """A checkpoint as transformers alone loads it, on the device and in the dtype of the opened base."""
     base = opened.routed.base
     auto_class = getattr(transformers, base.kind.auto_class)
     trusted = opened.recipe.model.trust_remote_code
@@ -74,8 +79,8 @@ def load_plain(opened: OpenProject, folder: Path) -> PreTrainedModel:
     return placed
 
 
-def some_probes(probes: ProbeSet, count: int | None, taught: Collection[str] = ()) -> ProbeSet:
-    """At most `count` probes of each kind, spread over the whole, and none that was taught."""
+def sample_probes(probes: ProbeSet, count: int | None, taught: Collection[str] = ()) -> ProbeSet:
+    """An even sample of at most `count` probes of each kind, without those that were taught."""
     kinds = {kind.name: getattr(probes, kind.name) for kind in fields(probes)}
     kept = {name: [probe for probe in group if probe.prompt not in taught] for name, group in kinds.items()}
     if count is not None:

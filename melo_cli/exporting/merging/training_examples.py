@@ -1,4 +1,4 @@
-"""What a dense model learns from the routed one: prompts, who answers each, and what is answered."""
+"""Training examples of a merge: prompts, the block that answers each, and the answer."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from melo_cli.datasets import EditRequest
 from melo_cli.errors import PromptError
 from melo_cli.evaluation import collect_probes
 from melo_cli.evaluation.probes import ProbeSet
-from melo_cli.exporting.merging.phrasings import Lookalikes, phrasings
+from melo_cli.exporting.merging.phrasings import HardPrompts, phrasings
 from melo_cli.models.base_model import ModelKind
 from melo_cli.models.encoding import EncodedEdit
-from melo_cli.paraphrase.question_frames import Wordings
+from melo_cli.paraphrase.question_frames import QuestionFrames
 from melo_cli.paraphrase.subject_swaps import normalized
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 from melo_store.records import EditView
 
-# Of prompts that read like edits, so many an edit, within so many times what is asked for.
+# Number of hard prompts for each edit, and their largest total as a multiple of `ExampleSettings.unchanged`.
 _NEAR_EACH, _MOST_NEAR = 20, 4
-# Times as many where the base is not asked about them.
+# Factor of their number if the base is not asked for its answers.
 _MORE_UNANSWERED = 3
 _LONGEST_NAME = 4
-# Examples of one pass.
+# Number of examples in one pass.
 _ROWS = 32
 
 
@@ -34,8 +34,9 @@ class TrainingExample:
     """One prompt with its answer.
 
     Attributes:
-        block: who answers; None for the base.
-        made_up: of a wording, that nobody is known to have used it.
+        encoded: prompt and answer as token ids.
+        block: id of the block that answers; None for the base.
+        made_up: whether the prompt is a paraphrase that melo made.
     """
 
     encoded: EncodedEdit
@@ -45,15 +46,14 @@ class TrainingExample:
 
 @dataclass(frozen=True)
 class TrainingExamples:
-    """All that is taught.
+    """All training examples of a merge.
 
     Attributes:
-        prompts: the edits' own, with their targets.
-        phrased: the same in other words.
-        near: prompts that read like edits, as the base answers them.
-        far: unrelated text, as the base answers it.
-        taught: unrelated prompts of the project among them that an evaluation would ask; they measure
-            nothing any more.
+        prompts: the edits' own prompts, with their targets.
+        phrased: their variants, with the same targets.
+        near: hard prompts, with the base's answers.
+        far: unrelated text, with the base's answers.
+        taught: those of the unrelated prompts that an evaluation would ask; it must leave them out.
     """
 
     prompts: list[TrainingExample]
@@ -64,12 +64,12 @@ class TrainingExamples:
 
     @property
     def edits(self) -> list[TrainingExample]:
-        """What edits answer."""
+        """The examples that edits answer."""
         return [*self.prompts, *self.phrased]
 
     @property
     def others(self) -> list[TrainingExample]:
-        """What is to stay as it is."""
+        """The examples that the base answers."""
         return [*self.near, *self.far]
 
 
@@ -78,14 +78,15 @@ NO_EXAMPLES = TrainingExamples([], [], [], [], frozenset())
 
 @dataclass(frozen=True)
 class ExampleSettings:
-    """What examples are made of.
+    """Settings of the training examples.
 
     Attributes:
-        unrelated: text that is to stay as it is. Without it come the unrelated prompts that calibration has
-            seen; without those, every second one of the project, and the others alone measure then.
-        phrasings: how many made-up ways to put each edit's prompt are taught, beside those that are known.
-        unchanged: how many prompts that read like edits, and how much unrelated text, at least is to stay.
-        seed: of what is made up, and of what a method draws.
+        unrelated: unrelated text. If empty, the unrelated prompts that calibration has seen are used. If
+            there are none of those, every second unrelated prompt of the project is used, and only the others
+            are measured.
+        phrasings: number of paraphrases of each edit's prompt, besides the known variants.
+        unchanged: least number of hard prompts, and of unrelated texts.
+        seed: seed of the paraphrases, and of everything that a merge method draws.
     """
 
     unrelated: tuple[str, ...] = ()
@@ -95,7 +96,7 @@ class ExampleSettings:
 
 
 def batches(group: Sequence[TrainingExample]) -> Iterator[list[TrainingExample]]:
-    """Examples of like length together, so that little is padding."""
+    """Batches of examples of similar length, so that there is little padding."""
     ordered = sorted(
         group, key=lambda example: len(example.encoded.prompt_ids) + len(example.encoded.target_ids)
     )
@@ -105,37 +106,40 @@ def batches(group: Sequence[TrainingExample]) -> Iterator[list[TrainingExample]]
 def make_training_examples(
     opened: OpenProject, settings: ExampleSettings, reporter: Reporter, *, answered: bool = True
 ) -> TrainingExamples:
-    """Make prompts and ask them of base and router.
+    """Make the training examples: variants, hard prompts and unrelated text, with the base's answers.
 
-    What calibration has seen may be learned from: rephrases, whose wordings carry over to other subjects, and
-    unrelated prompts. What `melo eval` measures is kept out, except where nothing else is there to stay.
+    A merge may learn from what calibration has seen: rephrases, whose frames carry over to other subjects,
+    and unrelated prompts. Prompts that `melo eval` measures are left out, unless there is no other unrelated
+    text.
 
     Args:
-        answered: ask the base about those; without, they have no answer, and more of them are made.
+        opened: the project, opened.
+        settings: settings of the examples.
+        reporter: shows progress.
+        answered: ask the base for its answers to hard and unrelated prompts; False leaves them empty, and
+            makes more hard prompts.
     """
     drawn = random.Random(settings.seed)
     live = [edit for edit in opened.project.edits() if edit.status == "live"]
     known = learnable(opened.project, calibration_rows(opened.recipe, reporter))
-    wordings = Wordings(known)
+    frames = QuestionFrames(known)
     probes = collect_probes(opened, reporter, seen=SeenPrompts(opened.project.key_map))
     texts, taught = _unrelated(opened, known, settings.unrelated, probes)
     texts += [edit.prompt for edit in opened.project.edits() if edit.status == "already_right"]
     measured = _measured(probes, taught)
-    known_phrasings = [
-        (edit, text) for edit in live for text in wordings.of(edit.prompt, edit.record.subject)
-    ]
+    known_phrasings = [(edit, text) for edit in live for text in frames.of(edit.prompt, edit.record.subject)]
     phrased = _phrased(opened, live, known_phrasings, settings.phrasings, measured, drawn)
-    apart_from = {
+    excluded = {
         normalized(text) for text in (*(edit.prompt for edit in live), *(text for _, text in known_phrasings))
     } | measured
     answer = _as_the_base_answers if answered else _without_answers
-    far = answer(opened, _filled(texts, settings.unchanged, apart_from, drawn), reporter)
+    far = answer(opened, _filled(texts, settings.unchanged, excluded, drawn), reporter)
     names = [each.subject for each in known if each.subject] + _names(opened, far)
-    lookalikes = Lookalikes([edit.record for edit in live], names, texts, wordings, drawn)
+    hard_prompts = HardPrompts([edit.record for edit in live], names, texts, frames, drawn)
     wanted = min(max(settings.unchanged, _NEAR_EACH * len(live)), _MOST_NEAR * settings.unchanged)
     each = -(-wanted // len(live))
     each *= 1 if answered else _MORE_UNANSWERED
-    alike = [text for edit in live for text in lookalikes.of(edit.record, each, apart_from)]
+    alike = [text for edit in live for text in hard_prompts.of(edit.record, each, excluded)]
     near = answer(opened, alike, reporter)
     prompts = [TrainingExample(opened.encoder.edit(edit.prompt, edit.target), edit.block) for edit in live]
     return TrainingExamples(prompts, phrased, near, far, taught)
@@ -144,16 +148,16 @@ def make_training_examples(
 def _unrelated(
     opened: OpenProject, known: Sequence[EditRequest], given: Sequence[str], probes: ProbeSet
 ) -> tuple[list[str], frozenset[str]]:
-    """Text that is to stay, and what of it an evaluation would have asked."""
+    """Unrelated text, and those of its prompts that an evaluation would ask."""
     asked = [probe.prompt for probe in probes.unrelated]
     seen = [probe.prompt for probe in probes.seen_unrelated]
     if given:
         return list(given), frozenset(given) & frozenset(asked + seen)
-    apart = {normalized(edit.prompt) for edit in opened.project.edits()}
+    edit_prompts = {normalized(edit.prompt) for edit in opened.project.edits()}
     facts = [
         text
         for each in known
-        if normalized(each.prompt) not in apart
+        if normalized(each.prompt) not in edit_prompts
         for text in (each.prompt, *each.rephrases)
     ]
     if seen or facts:
@@ -162,7 +166,7 @@ def _unrelated(
 
 
 def _measured(probes: ProbeSet, taught: Collection[str]) -> set[str]:
-    """What an evaluation asks beside the edits, as plain texts."""
+    """The prompts that an evaluation asks besides the edits, as normalized texts."""
     asked = (*probes.rephrases, *probes.same_subject, *probes.hard, *probes.unrelated)
     return {normalized(probe.prompt) for probe in asked if probe.prompt not in taught}
 
@@ -175,8 +179,8 @@ def _phrased(
     measured: Collection[str],
     drawn: random.Random,
 ) -> list[TrainingExample]:
-    """The edits as `known_phrasings` in known wordings, and in made-up ones that the router sends to their
-    blocks."""
+    """The variants of the edits: the known ones, and paraphrases that the router sends to the edit's
+    block."""
     made = [
         (edit, text)
         for edit in live
@@ -197,16 +201,16 @@ def _phrased(
     ]
 
 
-def _filled(texts: Sequence[str], count: int, apart_from: Collection[str], drawn: random.Random) -> list[str]:
-    """Enough text to leave as it is: other wordings of it, where there is little."""
-    kept = [text for text in dict.fromkeys(texts) if normalized(text) not in apart_from]
+def _filled(texts: Sequence[str], count: int, excluded: Collection[str], drawn: random.Random) -> list[str]:
+    """Unrelated text, filled up to `count` with paraphrases of itself."""
+    kept = [text for text in dict.fromkeys(texts) if normalized(text) not in excluded]
     each = -(-max(0, count - len(kept)) // max(1, len(kept)))
     made = (other for text in kept for other in phrasings(text, None, each, drawn))
-    return list(dict.fromkeys([*kept, *(other for other in made if normalized(other) not in apart_from)]))
+    return list(dict.fromkeys([*kept, *(other for other in made if normalized(other) not in excluded)]))
 
 
 def _names(opened: OpenProject, training_examples: Sequence[TrainingExample]) -> list[str]:
-    """Short answers of the base: names of which it knows something."""
+    """Short answers of the base, which are likely to be names that it knows."""
     if not opened.routed.base.kind.generates:
         return []
     answers = {opened.encoder.text(example.encoded.target_ids) for example in training_examples}

@@ -1,1 +1,1 @@
-"""Code that `melo export` lays into what it writes, verbatim: it imports nothing of melo."""
+"""Code that `melo export` copies unchanged into an artefact; it imports nothing of melo."""

@@ -1,4 +1,4 @@
-"""Asks an exported folder, with the libraries it is for and nothing of melo: run by `melo export` as a check.
+"""Asks an artefact prompts without importing melo; `melo export` runs this as a check.
 
 Reads one JSON request from stdin and writes the answers to the file that it names.
 """

@@ -2,10 +2,10 @@
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
-gives the base model's own class, whose call and `generate` answer each prompt with the edit in whose scope it
-lies, and every other prompt as the base does. A route is taken from a prompt's own text, of a conversation
-from the last user turn, before the first layer runs for the answer, and holds for every step, beam and
-sample; `model.routes` says who answered last.
+gives the base model's own class with routing. Its call and `generate` answer each prompt with the edit in
+whose scope the prompt lies, and every other prompt as the base does. The route depends on the prompt's text
+alone; of a conversation, on the last user turn. It is fixed before the first layer runs for the answer, and
+holds for every step, beam and sample. `model.routes` has the routes of the last call.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "r
 
 
 class Blocks:
-    """All blocks, by target module, and those in force in the pass that runs.
+    """All blocks, by target module, and those that are active in the current pass.
 
     Args:
         arrays: for each module `<module>.A [n, rank, in]`, `<module>.B [n, out, rank]` and
@@ -60,11 +60,9 @@ class Blocks:
 
     @contextmanager
     def using(self, blocks: Sequence[int | None]) -> Iterator[None]:
-        """Give row `i` of the passes made inside the block `blocks[i]`, None for the base."""
+        """Inside the `with` statement, row `i` of every pass uses the block `blocks[i]`; None is the base."""
         before = self._rows, self._banks
-        entries = {
-            block: place for place, block in enumerate(dict.fromkeys(b for b in blocks if b is not None))
-        }
+        entries = {block: i for i, block in enumerate(dict.fromkeys(b for b in blocks if b is not None))}
         self._rows = torch.tensor([entries[block] if block is not None else -1 for block in blocks])
         self._banks = {name: self._bank(name, list(entries)) for name in self.modules} if entries else {}
         try:
@@ -82,7 +80,7 @@ class Blocks:
             return result
         copies, rest = divmod(x.shape[0], len(self._rows))
         if rest:
-            raise ValueError(f"{x.shape[0]} rows cannot be shared among {len(self._rows)} routed prompts")
+            raise ValueError(f"{x.shape[0]} rows are no multiple of {len(self._rows)} routed prompts")
         # Generation puts the beams or samples of one prompt side by side.
         rows = self._rows.repeat_interleave(copies).to(x.device)
         fired = (rows >= 0).nonzero().squeeze(-1)
@@ -106,7 +104,7 @@ class _AddBlocks:
 
 
 class RoutedMixin:
-    """What a routed model has over its transformers class; `routed_class` joins the two."""
+    """The methods that a routed model adds to its transformers class; see `routed_class`."""
 
     def open_router(self: Any, folder: Path, tokenizer: Any, auto_class: str) -> None:
         """Read the router and the blocks in `folder`, and put the blocks over the target modules."""
@@ -124,7 +122,8 @@ class RoutedMixin:
 
     @torch.no_grad()
     def route(self: Any, input_ids: Tensor, attention_mask: Tensor | None = None) -> list[Route]:
-        """Who answers prompts `[batch, length]`, padded on either side; `fired` is None for the base."""
+        """The routes of prompts `[batch, length]` int64, padded on either side; `fired` is None for the
+        base."""
         mask = self._mask(input_ids, attention_mask).bool()
         texts = [self._turns.text(row[real].tolist()) for row, real in zip(input_ids, mask, strict=True)]
         routes: list[Route] = self._router.routes(texts)
@@ -149,7 +148,9 @@ class RoutedMixin:
         """
         input_ids = kwargs.pop("input_ids", None) if inputs is None else inputs
         if input_ids is None:
-            raise ValueError("a routed model generates from input_ids: a prompt is routed by its tokens")
+            raise ValueError(
+                "a routed model needs input_ids to generate: the route depends on the prompt's tokens"
+            )
         mask = self._mask(input_ids, attention_mask)
         self.routes = self.route(input_ids, mask) if routes is None else list(routes)
         side = "right" if self.config.is_encoder_decoder else "left"
@@ -161,12 +162,12 @@ class RoutedMixin:
     def save_pretrained(self: Any, save_directory: str | Path, **kwargs: Any) -> None:
         """Save the base's weights and tokenizer, and the router and the code beside them."""
         super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
-        place = Path(save_directory)
-        self._tokenizer.save_pretrained(place)
-        shutil.copytree(self._folder, place / ROUTER, dirs_exist_ok=True)
+        i = Path(save_directory)
+        self._tokenizer.save_pretrained(i)
+        shutil.copytree(self._folder, i / ROUTER, dirs_exist_ok=True)
         for path in Path(__file__).parent.glob("[!_]*.py"):
-            shutil.copyfile(path, place / path.name)
-        settings = place / "config.json"
+            shutil.copyfile(path, i / path.name)
+        settings = i / "config.json"
         config = json.loads(settings.read_text(encoding="utf-8")) | {"auto_map": auto_map(self._auto_name)}
         settings.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -177,25 +178,25 @@ class RoutedMixin:
     def _in_force(self: Any) -> list[int | None]:
         return [None if each.fired is None else self._block_of[each.fired.block] for each in self.routes]
 
-    def _routed_forward(self: Any, plain: Any, inputs: dict[str, Any]) -> Any:
+    def _routed_forward(self: Any, unrouted_forward: Any, inputs: dict[str, Any]) -> Any:
         """One forward pass, routed unless it is a step of a generation that was."""
         routes = inputs.pop("routes", None)
         if self._blocks.in_force:
-            return plain(self, **inputs)
+            return unrouted_forward(self, **inputs)
         if routes is None:
             routes = self.route(*self._prompt(inputs))
         self.routes = list(routes)
         if inputs.get("input_ids") is not None:
             inputs = self._prepared(inputs)
         with self._blocks.using(self._in_force()):
-            return plain(self, **inputs)
+            return unrouted_forward(self, **inputs)
 
     def _prompt(self: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Tokens of the prompts and which are real; a causal row's prompt ends where its labels begin."""
         cache = inputs.get("past_key_values")
         if inputs.get("input_ids") is None or (cache is not None and cache.get_seq_length()):
             raise ValueError(
-                "there is no prompt to route by: pass routes=model.routes, as the call before left them"
+                "the call has no prompt to route: pass routes=model.routes, the routes of the previous call"
             )
         mask = self._mask(inputs["input_ids"], inputs.get("attention_mask"))
         labels = inputs.get("labels")
@@ -204,8 +205,7 @@ class RoutedMixin:
         prompt = mask.masked_fill((labels != _IGNORED).long().cumsum(-1) > 0, 0)
         if not bool(prompt.any(-1).all()):
             raise ValueError(
-                "labels leave a row without a prompt to route by: set the prompt's labels to -100, "
-                "or pass routes="
+                "a row has no prompt to route: set the labels of the prompt's tokens to -100, or pass routes="
             )
         return inputs["input_ids"], prompt
 
@@ -228,7 +228,7 @@ class RoutedMixin:
         return input_ids.ne(special["pad_token_id"]).long()
 
     def _with_positions(self: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Count real tokens only, so that padding on the left moves nothing."""
+        """Add position ids that count real tokens only, so that padding on the left changes nothing."""
         if self._table["base"]["takes_positions"] and inputs.get("position_ids") is None:
             inputs = inputs | {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
         return inputs
@@ -241,19 +241,19 @@ class _RoutedAuto:
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any) -> None:
-        """transformers tells who asked; there is nothing to remember."""
+        """Called by transformers; nothing needs to be stored."""
 
     @classmethod
     def from_pretrained(cls, path: str, *arguments: Any, config: Any, **kwargs: Any) -> Any:
         """Load the base as its own class does, and open the router over it."""
-        plain = copy.deepcopy(config)
-        del plain.auto_map
+        unrouted_forward = copy.deepcopy(config)
+        del unrouted_forward.auto_map
         kwargs["trust_remote_code"] = False
-        loaded = cls.auto_class.from_pretrained(path, *arguments, config=plain, **kwargs)
+        loaded = cls.auto_class.from_pretrained(path, *arguments, config=unrouted_forward, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         options = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
-        plain_class: Any = type(model)
-        model.__class__ = routed_class(plain_class)
+        base_class: Any = type(model)
+        model.__class__ = routed_class(base_class)
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **options)
         model.open_router(_router_folder(path, options), tokenizer, cls.auto_class.__name__)
         return loaded
@@ -285,12 +285,12 @@ def auto_map(auto_class: str) -> dict[str, str]:
 @functools.cache
 def routed_class(base: Any) -> Any:
     """The transformers class with routing over it; its forward shows the signature of the base's own."""
-    plain = base.forward
-    names = list(inspect.signature(plain).parameters)[1:]
+    unrouted_forward = base.forward
+    names = list(inspect.signature(unrouted_forward).parameters)[1:]
 
-    @functools.wraps(plain)
+    @functools.wraps(unrouted_forward)
     def forward(self: Any, *arguments: Any, **kwargs: Any) -> Any:
-        return self._routed_forward(plain, dict(zip(names, arguments, strict=False)) | kwargs)
+        return self._routed_forward(unrouted_forward, dict(zip(names, arguments, strict=False)) | kwargs)
 
     return type(f"Routed{base.__name__}", (RoutedMixin, base), {"forward": forward, "__module__": __name__})
 

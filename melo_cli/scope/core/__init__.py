@@ -1,19 +1,18 @@
-"""Which edit a prompt asks for: what a project routes by, and what every export carries along.
+"""The router: which edit a prompt asks for. Projects use this code, and every export holds a copy of it.
 
-An export holds a copy of these files, side by side, and takes the routes that the project takes. So each
-imports the others as neighbours, and nothing beyond torch, numpy and the standard library; `exported` alone,
-which reads files, needs safetensors and transformers.
+The files of a copy lie side by side, so that each imports the others as siblings. They need torch, numpy and
+the standard library; only `exported`, which reads files, needs safetensors and transformers too.
 
 - `words`: the words of a text, and the sentences of it that may be the question.
 - `vocabulary`: how rare a word is, and whether it reads like a name.
-- `readings`: from a model's hidden states to the states of a text's words.
-- `features`: how well two prompts match, as numbers.
+- `readings`: hidden states of tokens to states of a text's words.
+- `features`: the features by which two prompts are compared.
 - `model`: the scope model: keys, token vectors, and the probability that two prompts ask the same.
-- `pooling`: keys of the rule `radius`, as the paper makes them.
+- `pooling`: keys under the scope rule `radius`, as in the paper.
 - `rules`: which of the candidates fires.
-- `text_model`: a model that reads, as far as some of its layers.
+- `text_model`: the model that reads prompts, up to some of its layers.
 - `reader`: texts to readings.
 - `router`: texts to routes.
-- `turns`: of a conversation the last user turn, which is what is asked.
+- `turns`: the last user turn of a conversation, which is the query.
 - `exported`: the router of an export, from its files.
 """

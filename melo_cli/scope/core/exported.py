@@ -6,7 +6,7 @@
     route = router.routes(["What is the capital of Kazakhstan?"])[0]
     adapter = route.fired.block if route.fired is not None else None
 
-takes the routes that the project takes, by the same code.
+gives the routes of the project, by the same code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .text_model import TextModel
 TABLE = "routes.json"
 ARRAYS = "keys.safetensors"
 SCOPE_ARRAYS = "scope."
-"""What the names of the rule's own arrays begin with."""
+"""Prefix of the names of the scope rule's own arrays."""
 
 _PRODUCT_ERROR = 2e-5  # of a squared distance from a float32 product, per sum of the two squared norms
 
@@ -65,7 +65,7 @@ class NeuronTable:
         self._keys = arrays["keys"].numpy()
         self._norms = np.einsum("ij,ij->i", self._keys, self._keys, dtype=np.float64)
         self._numbers = np.array([int(row["edit_id"][1:]) for row in rows], np.int64)
-        self._place = {row["edit_id"]: at for at, row in enumerate(rows)}
+        self._row_of = {row["edit_id"]: at for at, row in enumerate(rows)}
         self._tokens = arrays["tokens"].numpy() if "tokens" in arrays else None
         self._starts = arrays["token_starts"].tolist() if "token_starts" in arrays else []
         self._centers = arrays["centers"].numpy() if "centers" in arrays else None
@@ -73,7 +73,8 @@ class NeuronTable:
         self._center_of = {cluster: at for at, cluster in enumerate(clusters)}
 
     def nearest(self, keys: NDArray[np.float32], k: int) -> list[list[Neighbour]]:
-        """For each key `[n, d]` the `k` nearest neurons, nearest first; of equally near ones the newest."""
+        """The `k` nearest neurons of each key `[n, d]`, nearest first; of equally near neurons the newest
+        first."""
         if not len(self._rows):
             return [[] for _ in keys]
         twice = 2.0 * (keys @ self._keys.T)
@@ -83,25 +84,25 @@ class NeuronTable:
         """The token vectors of neurons."""
         if self._tokens is None:
             return [None] * len(edit_ids)
-        places = [self._place[edit_id] for edit_id in edit_ids]
-        return [self._tokens[self._starts[at] : self._starts[at + 1]] for at in places]
+        rows = [self._row_of[edit_id] for edit_id in edit_ids]
+        return [self._tokens[self._starts[at] : self._starts[at + 1]] for at in rows]
 
     def keys(self, edit_ids: Sequence[str]) -> NDArray[np.float32]:
         """The keys `[n, d]` of neurons."""
-        found: NDArray[np.float32] = self._keys[[self._place[edit_id] for edit_id in edit_ids]]
-        return found
+        keys: NDArray[np.float32] = self._keys[[self._row_of[edit_id] for edit_id in edit_ids]]
+        return keys
 
     def _nearest(self, key: NDArray[np.float32], products: NDArray[np.float32], k: int) -> list[Neighbour]:
-        """The product leaves out what is too far for certain; the others are measured."""
+        """Leave out what is too far by the matrix product, and compute exact distances of the rest."""
         norms = self._norms + np.dot(key.astype(np.float64), key.astype(np.float64))
         last = min(k, len(norms)) - 1
         limit = np.partition((1.0 + _PRODUCT_ERROR) * norms - products, last)[last]
         near: Numbers = np.nonzero((1.0 - _PRODUCT_ERROR) * norms - products <= limit)[0]
-        apart = _distances(self._keys[near], key)
-        order = np.lexsort((-self._numbers[near], apart))[:k]
+        distances = _distances(self._keys[near], key)
+        order = np.lexsort((-self._numbers[near], distances))[:k]
         return [
             self._neighbour(key, at, distance)
-            for at, distance in zip(near[order].tolist(), apart[order].tolist(), strict=True)
+            for at, distance in zip(near[order].tolist(), distances[order].tolist(), strict=True)
         ]
 
     def _neighbour(self, key: NDArray[np.float32], at: int, distance: float) -> Neighbour:
@@ -109,8 +110,8 @@ class NeuronTable:
         cluster = row.get("cluster")
         to_center = None
         if cluster is not None and self._centers is not None:
-            place = self._center_of[cluster]
-            to_center = float(_distances(self._centers[place : place + 1], key)[0])
+            index = self._center_of[cluster]
+            to_center = float(_distances(self._centers[index : index + 1], key)[0])
         return Neighbour(row["edit_id"], row["adapter"], distance, cluster, row.get("radius"), to_center)
 
 
@@ -120,22 +121,26 @@ def open_router(
     tokenizer: Any = None,
     run: Callable[..., Any] | None = None,
 ) -> Router:
-    """The router in a folder.
+    """Open the router in a folder.
 
     Args:
-        model, tokenizer: the base model's, as transformers loads them; not needed where the folder has a
-            sentence encoder.
-        run: the base's forward as far as it reads a prompt, where that is not the model's own.
+        folder: the `router/` folder of an export.
+        model: the base model, as transformers loads it; not needed if the folder has a sentence encoder.
+        tokenizer: the tokenizer of the base model; not needed if the folder has a sentence encoder.
+        run: the forward pass that reads a prompt, if it is not the model's own.
+
+    Raises:
+        ValueError: the router needs `model` and `tokenizer`.
     """
-    place = Path(folder)
-    table = json.loads((place / TABLE).read_text(encoding="utf-8"))
-    arrays = load_file(place / ARRAYS)
+    root = Path(folder)
+    table = json.loads((root / TABLE).read_text(encoding="utf-8"))
+    arrays = load_file(root / ARRAYS)
     if table["encoder"] is not None:
-        inside = place / table["encoder"]["folder"]
+        inside = root / table["encoder"]["folder"]
         model = AutoModel.from_pretrained(inside, use_safetensors=True, dtype="float32").eval()
         tokenizer, run = AutoTokenizer.from_pretrained(inside), model
     if model is None or tokenizer is None:
-        raise ValueError("this router reads with the base model: give model and tokenizer")
+        raise ValueError("this router reads prompts with the base model: pass model and tokenizer")
     return _router(table, arrays, _text_model(table["reading"], model, tokenizer, run))
 
 
@@ -165,6 +170,6 @@ def _router(table: Mapping[str, Any], arrays: Mapping[str, Tensor], model: TextM
 
 
 def _distances(rows: NDArray[np.float32], point: NDArray[np.float32]) -> Floats:
-    apart = np.subtract(rows, point, dtype=np.float64)
-    measured: Floats = np.sqrt(np.einsum("ij,ij->i", apart, apart))
+    difference = np.subtract(rows, point, dtype=np.float64)
+    measured: Floats = np.sqrt(np.einsum("ij,ij->i", difference, difference))
     return measured

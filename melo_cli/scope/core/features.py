@@ -1,8 +1,8 @@
-"""How well a query and an edit's prompt match, as numbers that mean the same on every model.
+"""Features of a pair of query and edit prompt, on a scale that is the same for every model.
 
-For each word of one prompt its best match in the other counts, by spelling and by its states at two layers;
-these are averaged over the words that matter for one thing: rare words, names, the subject, and the rest,
-which carry what is asked. Both directions are taken: what the edit has and the query lacks, and the reverse.
+For each word of one prompt, the best match in the other is taken, by spelling and by the states at two
+layers. These matches are averaged over groups of words: rare words, names, the subject, and the rest, which
+says what is asked. Both directions count: words of the edit that the query lacks, and the reverse.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ subject, and which sort of answer it asks for (`words.answer_sorts`)."""
 _EXACT = 0.995  # cosine of two spellings that are one word
 _RARE = 0.6
 _PRESENT = 1e-3
-_OUT_OF_REACH = -3.0  # below every cosine: padding is nobody's best match
+_BELOW_COSINES = -3.0  # so that padding is never the best match
 
 
 class Side(NamedTuple):
@@ -49,7 +49,7 @@ def match(edit: Side, query: Side, sizes: tuple[int, ...]) -> tuple[Tensor, list
         `[pairs, features]` float32, and the features' names.
     """
     cuts = [0, *torch.tensor(sizes).cumsum(0).tolist()]
-    padding = _OUT_OF_REACH * ((1 - query.mask).unsqueeze(1) + (1 - edit.mask).unsqueeze(2))
+    padding = _BELOW_COSINES * ((1 - query.mask).unsqueeze(1) + (1 - edit.mask).unsqueeze(2))
     cosines = [
         edit.vectors[..., start:end] @ query.vectors[..., start:end].transpose(1, 2) + padding
         for start, end in pairwise(cuts)
@@ -61,18 +61,18 @@ def match(edit: Side, query: Side, sizes: tuple[int, ...]) -> tuple[Tensor, list
         "any": torch.stack(cosines).amax(0),
         "mean": sum(cosines[1:], start=cosines[0]) / len(cosines),
     }
-    found: dict[str, Tensor] = {}
+    features: dict[str, Tensor] = {}
     for name, side, axis in (("edit", edit, 2), ("query", query, 1)):
         best = {by: cosine.amax(axis).clamp(-1, 1) * side.mask for by, cosine in similar.items()}
-        found |= {f"{name} {key}": value for key, value in _met(best, side, name == "edit").items()}
-    found |= _wanted(edit, query)
+        features |= {f"{name} {key}": value for key, value in _matched(best, side, name == "edit").items()}
+    features |= _answer_sort(edit, query)
     for part in range(edit.keys.shape[1]):
-        found[f"key {part}"] = (edit.keys[:, part] * query.keys[:, part]).sum(-1)
-    return torch.stack(list(found.values()), 1), list(found)
+        features[f"key {part}"] = (edit.keys[:, part] * query.keys[:, part]).sum(-1)
+    return torch.stack(list(features.values()), 1), list(features)
 
 
-def _wanted(edit: Side, query: Side) -> dict[str, Tensor]:
-    """Whether both prompts ask for the same sort of answer, where each shows one."""
+def _answer_sort(edit: Side, query: Side) -> dict[str, Tensor]:
+    """Whether both prompts ask for the same sort of answer, if both show one."""
     shown = []
     for side in (edit, query):
         sorts = side.vectors[..., -1].round().long()
@@ -88,26 +88,34 @@ def _wanted(edit: Side, query: Side) -> dict[str, Tensor]:
     }
 
 
-def _met(best: dict[str, Tensor], side: Side, has_subject: bool) -> dict[str, Tensor]:
-    """How well one side's words are met by the other's: `best`, by what is compared, `[pairs, words]`."""
+def _matched(best: dict[str, Tensor], side: Side, has_subject: bool) -> dict[str, Tensor]:
+    """Features of how well the words of one side are matched by the other.
+
+    Args:
+        best: `[pairs, words]`, the best cosine of each word, by what is compared.
+        side: the side whose words they are.
+        has_subject: whether words of the subject are marked.
+    """
     rarity, number, name, subject, _ = (side.vectors[..., -FLAGS:] * side.mask.unsqueeze(2)).unbind(2)
     groups = {"rare": rarity, "name": name}
     groups |= {"subject": subject, "rest": side.mask - subject} if has_subject else {"rest": side.mask - name}
-    found: dict[str, Tensor] = {}
+    features: dict[str, Tensor] = {}
     for group, weights in groups.items():
         total = weights.sum(1)
-        for by, met in best.items():
-            mean = (met * weights).sum(1) / total.clamp_min(_PRESENT)
-            found[f"{group} {by}"] = torch.where(total > _PRESENT, mean, torch.ones_like(mean))
+        for by, cosine in best.items():
+            mean = (cosine * weights).sum(1) / total.clamp_min(_PRESENT)
+            features[f"{group} {by}"] = torch.where(total > _PRESENT, mean, torch.ones_like(mean))
             if group != "rest":
                 counted = weights > (_RARE if group == "rare" else 0.5)
-                found[f"{group} {by} worst"] = torch.where(counted, met, torch.ones_like(met)).amin(1)
+                features[f"{group} {by} worst"] = torch.where(counted, cosine, torch.ones_like(cosine)).amin(
+                    1
+                )
     exact = (best["spelling"] > _EXACT).float() * side.mask
     missed = side.mask - exact
-    found["numbers missed"] = (number * missed).sum(1).clamp(max=3)
-    found["has number"] = (number.sum(1) > 0).float()
-    found["names missed"] = (name * missed).sum(1).clamp(max=6)
-    found["rare missed"] = (rarity * missed).sum(1).clamp(max=12)
-    found["exact"] = exact.sum(1) / side.mask.sum(1)
-    found["length"] = side.mask.sum(1).log()
-    return found
+    features["numbers missed"] = (number * missed).sum(1).clamp(max=3)
+    features["has number"] = (number.sum(1) > 0).float()
+    features["names missed"] = (name * missed).sum(1).clamp(max=6)
+    features["rare missed"] = (rarity * missed).sum(1).clamp(max=12)
+    features["exact"] = exact.sum(1) / side.mask.sum(1)
+    features["length"] = side.mask.sum(1).log()
+    return features

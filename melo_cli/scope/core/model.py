@@ -1,7 +1,7 @@
-"""The scope model: from what a model reads in two prompts to the probability that they ask the same.
+"""The scope model: from the states of two prompts to the probability that both ask the same.
 
-A prompt becomes a record once: a key, which finds candidates, and a vector for each of its words, which
-verifies them. Records of edits are stored; a query is compared with those of its candidates.
+Each prompt is turned into a record once: a key, which finds candidates, and token vectors, which verify them.
+The records of edits are stored. A query is compared with the records of its candidates.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from torch.nn.functional import normalize
 from .features import FLAGS, Side, match
 from .readings import Reading
 from .vocabulary import Vocabulary
-from .words import SPELLING, WORDING, answer_sorts, spelling, words_of
+from .words import SPELLING, SPELLING_PART, answer_sorts, spelling, words_of
 
 _AT_ONCE = 4096  # pairs
-_SOFTEN = 0.05  # no word weighs nothing, so that every prompt has a mean
+_SOFTEN = 0.05  # least weight of a word, so that every prompt has a mean
 _SHARES = (0.42, 0.08, 0.42, 0.08)
-"""Of the squared length of a key, what each part has: what is asked of whom, what is asked, the wording, and
-the text's own states. The first and the third find the right edit; the others are for verifying."""
-_RAREST = 4  # the power of a word's rarity by which it counts in the wording
-_SAME_WORDS = 1e-3  # of a spelling in half precision, which is computed alike each time
+"""Share of each part in the squared length of a key. The parts: what is asked about which subject, what is
+asked, the spelling of the words, and the text's own states. The first and third find the right edit; the
+others verify."""
+_RAREST = 4  # exponent of a word's rarity in its weight for the spelling part
+_SAME_WORDS = 1e-3  # largest difference of two spellings of the same word, in half precision
 
 
 @dataclass(frozen=True)
 class Record:
-    """A prompt as the router knows it.
+    """The record of a prompt.
 
     Attributes:
-        key: `[key_size]` float32, of unit length; L2 distance finds candidates.
-        tokens: `[words, width]` float16, a vector a word (`features.Side.vectors`).
+        key: `[key_size]` float32, of unit length; candidates are found by L2 distance.
+        tokens: `[words, width]` float16, the token vectors: one for each word (`features.Side.vectors`).
     """
 
     key: NDArray[np.float32]
@@ -52,7 +53,7 @@ class Scales:
 
     @classmethod
     def of(cls, rows: Tensor) -> Scales:
-        """Those of rows `[n, columns]`."""
+        """The scales of rows `[n, columns]`."""
         return cls(rows.mean(0), rows.std(0) + 1e-3)
 
     def __call__(self, rows: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ class Scales:
 
 @dataclass(frozen=True)
 class PcaProjection:
-    """Word states `[words, d]` to their leading directions `[words, size]`, each row of unit length."""
+    """Projects word states `[words, d]` to their leading directions `[words, size]`, rows of unit length."""
 
     mean: Tensor
     directions: Tensor
@@ -72,15 +73,22 @@ class PcaProjection:
 
 @dataclass(frozen=True)
 class ScopeModel:
-    """What was learnt of one base model, or sentence encoder.
+    """The scope model of one base model or sentence encoder.
 
     Attributes:
-        low, high: projections of word states at the two layers.
-        sentence, question: projections `[3 d, size]` of the two pooled vectors, with their scales: alike for
-            prompts that ask the same of the same, and for prompts that ask the same of anybody.
-        plain: projection of the second pooled vector that keeps most of it, learnt of no question.
-        feature_scales: those of the features.
-        layers: weights and biases of the classifier's layers, in order; ReLU stands between them.
+        vocabulary: rarity of words.
+        low: projection of word states at the lower layer.
+        high: projection of word states at the higher layer.
+        sentence_scales: scales of the first pooled vector.
+        sentence: projection `[3 d, size]` of the first pooled vector; similar for prompts that ask the same
+            about the same subject.
+        question_scales: scales of the second pooled vector.
+        question: projection `[3 d, size]` of the second pooled vector; similar for prompts that ask the same
+            about any subject.
+        principal: projection `[3 d, size]` of the second pooled vector onto its leading directions; not
+            learned from questions. Stored under the name `plain`.
+        feature_scales: scales of the features.
+        layers: weights and biases of the classifier's layers, in order, with ReLU between them.
     """
 
     vocabulary: Vocabulary
@@ -90,7 +98,7 @@ class ScopeModel:
     sentence: Tensor
     question_scales: Scales
     question: Tensor
-    plain: Tensor
+    principal: Tensor
     feature_scales: Scales
     layers: tuple[tuple[Tensor, Tensor], ...]
 
@@ -101,18 +109,24 @@ class ScopeModel:
 
     @property
     def key_size(self) -> int:
-        """Numbers in a key."""
+        """Size of a key."""
         return sum(self._parts)
 
     @property
     def _parts(self) -> tuple[int, ...]:
-        return int(self.sentence.shape[1]), int(self.question.shape[1]), WORDING, int(self.plain.shape[1])
+        return (
+            int(self.sentence.shape[1]),
+            int(self.question.shape[1]),
+            SPELLING_PART,
+            int(self.principal.shape[1]),
+        )
 
     def records(self, reading: Reading, subjects: Sequence[str | None] | None = None) -> list[Record]:
-        """The records of texts that were read.
+        """The records of texts.
 
         Args:
-            subjects: what each text is about, where that is known; without it, its names stand for that.
+            reading: what was read of the texts.
+            subjects: the subject of each text, or None; without a subject, the names in the text are used.
         """
         if not len(reading):
             return []
@@ -131,8 +145,8 @@ class ScopeModel:
         parts = (
             self.sentence_scales(sentence) @ self.sentence,
             asked @ self.question,
-            wording(reading, self.vocabulary),
-            asked @ self.plain,
+            spelling_part(reading, self.vocabulary),
+            asked @ self.principal,
         )
         scaled = (normalize(part, dim=-1) * share**0.5 for part, share in zip(parts, _SHARES, strict=True))
         return torch.cat(list(scaled), 1)
@@ -150,18 +164,20 @@ class ScopeModel:
         )
 
     def logits(self, queries: Sequence[Record], edits: Sequence[Record]) -> NDArray[np.float64]:
-        """Log-odds `[n]` that each query asks what the edit beside it asks; infinite where it is the edit's
-        own prompt, word for word."""
-        found = np.empty(len(queries))
+        """Log-odds `[n]` that each query asks the same as the edit at the same index.
+
+        They are infinite for the edit's own prompt, word for word.
+        """
+        logits = np.empty(len(queries))
         order = sorted(range(len(queries)), key=lambda at: len(queries[at].tokens) + len(edits[at].tokens))
         for start in range(0, len(order), _AT_ONCE):
             some = order[start : start + _AT_ONCE]
             query, edit = self.side([queries[at] for at in some]), self.side([edits[at] for at in some])
             features, _ = match(edit, query, self.sizes)
-            found[some] = self.classify(features).double().numpy()
+            logits[some] = self.classify(features).double().numpy()
         same = [same_words(one.tokens, other.tokens) for one, other in zip(queries, edits, strict=True)]
-        found[same] = np.inf
-        return found
+        logits[same] = np.inf
+        return logits
 
     def classify(self, features: Tensor) -> Tensor:
         """Log-odds `[pairs]` of features `[pairs, features]`."""
@@ -171,7 +187,7 @@ class ScopeModel:
         return rows.squeeze(1)
 
     def side(self, records: Sequence[Record]) -> Side:
-        """Records as one side of pairs, padded to the longest."""
+        """Records as one side of pairs, padded to the longest record."""
         longest = max(len(record.tokens) for record in records)
         vectors = np.zeros((len(records), longest, records[0].tokens.shape[1]), np.float32)
         mask = np.zeros((len(records), longest), np.float32)
@@ -182,11 +198,12 @@ class ScopeModel:
         return Side(torch.from_numpy(vectors), torch.from_numpy(mask), self.key_parts(keys))
 
     def question_parts(self, keys: Tensor) -> Tensor:
-        """The part of keys that says what is asked, of anybody: `[n, size]`, each of unit length."""
+        """The part of keys that says what is asked, about any subject: `[n, size]`, of unit length."""
         return normalize(keys.split(self._parts, 1)[1], dim=-1)
 
     def key_parts(self, keys: Tensor) -> Tensor:
-        """Keys `[n, key_size]` as their parts `[n, 4, largest]`, each of unit length, zeros behind it."""
+        """The parts of keys `[n, key_size]` as `[n, 4, largest]`, each of unit length and padded with
+        zeros."""
         largest = max(self._parts)
         parts = keys.split(self._parts, 1)
         padded = [torch.nn.functional.pad(part, (0, largest - part.shape[1])) for part in parts]
@@ -194,7 +211,7 @@ class ScopeModel:
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Settings as JSON values, and float32 arrays by name; `from_arrays` reads them back."""
-        arrays = {name: getattr(self, name) for name in ("sentence", "question", "plain")}
+        arrays = {"sentence": self.sentence, "question": self.question, "plain": self.principal}
         for field in fields(self):
             part = getattr(self, field.name)
             if isinstance(part, Scales | PcaProjection):
@@ -206,10 +223,10 @@ class ScopeModel:
 
     @classmethod
     def from_arrays(cls, settings: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> ScopeModel:
-        """What `to_arrays` gave.
+        """The model that `to_arrays` wrote.
 
         Raises:
-            KeyError: something is missing.
+            KeyError: a setting or an array is missing.
         """
         layers = sum(name.endswith(".weight") for name in arrays)
         return cls(
@@ -220,7 +237,7 @@ class ScopeModel:
             sentence=arrays["sentence"],
             question_scales=Scales(arrays["question_scales.mean"], arrays["question_scales.deviation"]),
             question=arrays["question"],
-            plain=arrays["plain"],
+            principal=arrays["plain"],
             feature_scales=Scales(arrays["feature_scales.mean"], arrays["feature_scales.deviation"]),
             layers=tuple(
                 (arrays[f"layers.{at}.weight"], arrays[f"layers.{at}.bias"]) for at in range(layers)
@@ -228,19 +245,22 @@ class ScopeModel:
         )
 
 
-def wording(reading: Reading, vocabulary: Vocabulary) -> Tensor:
-    """The words of texts, letters alone, as one vector each `[n, WORDING]`: the rarest count most."""
-    vectors = torch.tensor(np.stack([spelling(word, WORDING) for words in reading.words for word in words]))
+def spelling_part(reading: Reading, vocabulary: Vocabulary) -> Tensor:
+    """The spelling part of keys `[n, SPELLING_PART]`: the mean spelling of a text's words, weighted by
+    rarity."""
+    vectors = torch.tensor(
+        np.stack([spelling(word, SPELLING_PART) for words in reading.words for word in words])
+    )
     rarity = [vocabulary.rarity(word) ** _RAREST + _SOFTEN**2 for words in reading.words for word in words]
     return _weighted_mean(vectors, torch.tensor(rarity), reading.starts)
 
 
 def pooled(reading: Reading, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """The two pooled vectors `[n, 3 d]` float32 of texts: for what is asked of whom, and for what is asked.
+    """The two pooled vectors of texts, each `[n, 3 d]` float32.
 
-    Each is made of the mean over words at the lower layer, the mean at the higher one, and the state that
-    stands for the text. In the first, rare words weigh more at the lower layer; in the second, names hardly
-    weigh at all.
+    The first says what is asked about which subject, the second what is asked. Each consists of the mean over
+    words at the lower layer, the mean at the higher layer, and the state that stands for the text. In the
+    first, rare words have more weight at the lower layer; in the second, names have almost no weight.
     """
     rarity, _, name, _, _ = flags(reading, vocabulary, [None] * len(reading)).unbind(1)
     low, high, whole = reading.low.float(), reading.high.float(), reading.whole.float()
@@ -275,15 +295,15 @@ def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | Non
 
 
 def same_words(one: NDArray[np.float16], other: NDArray[np.float16]) -> bool:
-    """Whether two prompts' vectors are of the same words in the same order, letter case aside."""
+    """Whether the token vectors of two prompts stand for the same words in the same order, in any case."""
     if one.shape != other.shape:
         return False
-    apart = np.abs(one[:, :SPELLING].astype(np.float32) - other[:, :SPELLING])
-    return bool(apart.max(initial=0.0) <= _SAME_WORDS)
+    difference = np.abs(one[:, :SPELLING].astype(np.float32) - other[:, :SPELLING])
+    return bool(difference.max(initial=0.0) <= _SAME_WORDS)
 
 
 def _weighted_mean(states: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
-    """For each text the mean `[n, d]` of its words' states `[words, d]` by their weights `[words]`."""
+    """The weighted mean `[n, d]` of each text's word states `[words, d]`; `weights` is `[words]`."""
     count = len(starts) - 1
     text = torch.repeat_interleave(torch.arange(count), starts.diff())
     total = states.new_zeros(count, states.shape[1]).index_add_(0, text, states * weights.unsqueeze(1))

@@ -1,4 +1,5 @@
-"""Keys of the rule `radius`: the hidden states at one layer, pooled over a prompt's tokens (Sec. 3.2)."""
+"""Keys under the scope rule `radius`: hidden states at the key layer, pooled over a prompt's tokens (Sec. 3.2
+of arXiv 2312.11795)."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from torch.nn.functional import normalize
 
 @dataclass(frozen=True)
 class KeyTransform:
-    """From the hidden states of a prompt's tokens to its key.
+    """Turns the hidden states of a prompt's tokens into its key.
 
-    Projects of older versions learnt the optional parts; a new one pools alone.
+    The optional parts are those of projects of older versions; new projects only pool.
 
     Attributes:
         pooling: `last` (the last prompt token), `first`, `mean` (over real tokens), or `learned`.
@@ -34,7 +35,7 @@ class KeyTransform:
 
     @classmethod
     def from_arrays(cls, settings: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> KeyTransform:
-        """What a project or an export holds of it."""
+        """The transform that a project or an export holds."""
         parts = {name: arrays.get(name) for name in ("token_weights", "center", "projection")}
         return cls(str(settings["pooling"]), bool(settings["unit"]), **parts)
 
@@ -55,18 +56,18 @@ class KeyTransform:
 def _pooled(hidden: Tensor, mask: Tensor, pooling: str, token_weights: Tensor | None) -> Tensor:
     if pooling == "learned":
         if token_weights is None:
-            raise ValueError("pooling is learned, and there are no token weights")
+            raise ValueError("pooling 'learned' needs token weights, but there are none")
         scores = (hidden @ token_weights.to(hidden.device)).masked_fill(mask == 0, -torch.inf)
         return _weighted(hidden, scores.softmax(-1))
     if pooling == "mean":
         weights = mask.to(hidden.dtype)
         return _weighted(hidden, weights) / weights.sum(1, keepdim=True)
-    places = torch.arange(mask.shape[1], device=mask.device)
+    positions = torch.arange(mask.shape[1], device=mask.device)
     real = mask.bool()
     if pooling == "last":
-        index = places.masked_fill(~real, -1).amax(1)
+        index = positions.masked_fill(~real, -1).amax(1)
     else:
-        index = places.masked_fill(~real, mask.shape[1]).amin(1)
+        index = positions.masked_fill(~real, mask.shape[1]).amin(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), index]
 
 

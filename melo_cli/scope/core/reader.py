@@ -1,4 +1,4 @@
-"""Reads prompts: runs a model as far as the layers that scope is taken at, and takes the words out."""
+"""Reads prompts: runs a model up to the key layer, and takes the states of the words."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from .text_model import TextModel
 Advance = Callable[[int], None]
 
 MOST_TOKENS = 512
-"""Tokens of a text that are read: what is asked stands at one of its ends, and its last sentence is read too.
-"""
+"""Largest number of tokens read of a text: the question is at one of its ends, and its last sentence is read
+on its own too."""
 _ROWS = 64
 
 
 @dataclass(frozen=True)
 class ReadingPlan:
-    """What is read of a text.
+    """How texts are read.
 
     Attributes:
-        low, high: names of the two layers.
+        low: name of the lower layer.
+        high: name of the higher layer.
         pooling: which state at the higher layer stands for the text (`readings.read_states`).
-        limit: tokens at most.
+        limit: largest number of tokens.
     """
 
     low: str
@@ -36,7 +37,8 @@ class Reader:
     """Turns texts into the states of their words.
 
     Args:
-        model: its tokenizer tells where tokens stand in a text.
+        model: the model that reads; its tokenizer must give the offsets of tokens.
+        plan: how texts are read.
     """
 
     def __init__(self, model: TextModel, plan: ReadingPlan) -> None:
@@ -44,7 +46,7 @@ class Reader:
         self._plan = plan
 
     def read(self, texts: Sequence[str], advance: Advance | None = None) -> Reading:
-        """Read texts, in batches of like length; what is read of one does not depend on the others."""
+        """Read texts in batches of similar length; the result for a text does not depend on the others."""
         plan = self._plan
         encoded = self._model.tokenizer(
             list(texts), truncation=True, max_length=plan.limit, return_offsets_mapping=True
@@ -60,9 +62,9 @@ class Reader:
             parts.append(read_states(some, spans, states[plan.low], states[plan.high], mask, plan.pooling))
             if advance is not None:
                 advance(len(rows))
-        place = [0] * len(order)
+        inverse = [0] * len(order)
         for at, row in enumerate(order):
-            place[row] = at
+            inverse[row] = at
         joined = Reading.joined(parts)
-        parts.clear()  # of many texts every copy counts
-        return joined.of(place)
+        parts.clear()  # frees a copy, which is large for many texts
+        return joined.of(inverse)

@@ -1,4 +1,4 @@
-"""From a model's tokens to words: the states of a text's words at two layers, and one state for the text."""
+"""Turns token states into word states: those of a text's words at two layers, and one state for the text."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from torch import Tensor
 from .words import spans
 
 MOST_WORDS = 96
-"""Words of a text that are looked at: of a longer one the first third of them and the last two thirds."""
+"""Largest number of words of a text. Of a longer text, the first words (a third) and the last ones are
+used."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model makes of some texts.
+    """The states of some texts.
 
     Attributes:
         texts: the texts.
         words: the words of each, as written; at most `MOST_WORDS`.
-        starts: int64 `[n + 1]`, where the words of each text begin among all words.
-        low, high: `[words, d]`, each word's state at the two layers, the mean over its tokens.
+        starts: int64 `[n + 1]`, index of each text's first word among all words.
+        low: `[words, d]`, each word's state at the lower layer: the mean over its tokens.
+        high: `[words, d]`, the same at the higher layer.
         whole: `[n, d]`, the state at the higher layer that stands for the text.
     """
 
@@ -53,7 +55,7 @@ class Reading:
         )
 
     def of(self, rows: Sequence[int]) -> Reading:
-        """The reading of some of the texts, by their places; a place may come twice."""
+        """The reading of some of the texts, by their indices; an index may be repeated."""
         chosen = torch.tensor(rows, dtype=torch.long)
         counts = self.starts.diff()[chosen]
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -70,12 +72,12 @@ class Reading:
 
 
 def looked_at(text: str) -> list[tuple[int, int]]:
-    """The spans of the words of a text that are looked at."""
-    found = spans(text)
-    if len(found) <= MOST_WORDS:
-        return found
+    """The spans, in characters, of the words of a text that are used."""
+    every = spans(text)
+    if len(every) <= MOST_WORDS:
+        return every
     first = MOST_WORDS // 3
-    return [*found[:first], *found[first - MOST_WORDS :]]
+    return [*every[:first], *every[first - MOST_WORDS :]]
 
 
 def read_states(
@@ -86,18 +88,19 @@ def read_states(
     mask: Tensor,
     pooling: str,
 ) -> Reading:
-    """Take words out of the states of a padded batch.
+    """Compute word states from the token states of a padded batch.
 
     Args:
-        offsets: for each text, where each of its tokens begins and ends in characters; empty spans for tokens
-            that are not of the text.
-        low, high: `[n, length, d]`, the states at the two layers.
+        texts: the texts.
+        offsets: for each text, the span of each of its tokens in characters; special tokens have empty spans.
+        low: `[n, length, d]`, the states at the lower layer.
+        high: `[n, length, d]`, the states at the higher layer.
         mask: `[n, length]`, 1 for the tokens that `offsets` lists, in order.
         pooling: `last`, `first` or `mean`: which token's state at the higher layer stands for the text, or
             the mean over all.
     """
     chosen = [looked_at(text) for text in texts]
-    counts = torch.tensor([len(found) for found in chosen])
+    counts = torch.tensor([len(words) for words in chosen])
     starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     length = mask.shape[1]
     first_token = mask.long().argmax(1).tolist()
@@ -123,7 +126,7 @@ def read_states(
 
     return Reading(
         list(texts),
-        [[text[begin:end] for begin, end in found] for text, found in zip(texts, chosen, strict=True)],
+        [[text[begin:end] for begin, end in words] for text, words in zip(texts, chosen, strict=True)],
         starts,
         by_word(low),
         by_word(high),

@@ -1,4 +1,4 @@
-"""Takes prompts to routes: reads them, makes their records, and asks the rule in force."""
+"""The router: reads prompts, makes their records, and finds their routes by the scope rule."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_TOKENS = np.empty((0, 0), np.float16)
 
 
 class Recorder(Protocol):
-    """Makes the records of prompts, as the rule of a project compares them."""
+    """Makes the records of prompts for a scope rule."""
 
     def records(
         self,
@@ -33,14 +33,16 @@ class Recorder(Protocol):
         """The records of prompts, in order.
 
         Args:
-            subjects: what each is about, where that is known.
+            texts: the prompts.
+            subjects: the subject of each prompt, or None.
+            advance: called with the number of prompts read.
         """
 
     def views(self, text: str) -> list[str]:
         """The texts that stand for a query, the whole first."""
 
     def question(self, record: Record) -> NDArray[np.float32] | None:
-        """What a prompt asks, of anybody, as a unit vector `[size]`; None where keys do not tell."""
+        """What a prompt asks, about any subject, as a unit vector `[size]`; None if keys do not say."""
 
 
 class VerifiedRecorder:
@@ -62,15 +64,18 @@ class VerifiedRecorder:
         return asked_views(text)
 
     def question(self, record: Record) -> NDArray[np.float32] | None:
-        found: NDArray[np.float32] = self._model.question_parts(torch.tensor(record.key)[None])[0].numpy()
-        return found
+        vector: NDArray[np.float32] = self._model.question_parts(torch.tensor(record.key)[None])[0].numpy()
+        return vector
 
 
 class RadiusRecorder:
-    """Keys at one layer, pooled over a prompt's own tokens: no template's among them.
+    """Records for the clusters: keys pooled over a prompt's own tokens, without those of a template.
 
     Args:
-        limit: tokens of a prompt that are read at most; None is all.
+        model: the model that reads.
+        layer: name of the key layer.
+        limit: largest number of tokens read of a prompt; None reads all.
+        transform: turns hidden states into a key.
     """
 
     def __init__(self, model: TextModel, layer: str, limit: int | None, transform: KeyTransform) -> None:
@@ -89,15 +94,16 @@ class RadiusRecorder:
             return []
         ids = self._model.tokenizer(list(texts), **self._options)["input_ids"]
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-        found: dict[int, Record] = {}
+        records: dict[int, Record] = {}
         for start in range(0, len(order), _ROWS):
             rows = order[start : start + _ROWS]
             states, mask = self._model.states([ids[row] for row in rows], [self._layer])
             keys = self._transform(states[self._layer], mask).cpu()
-            found.update((row, Record(key.numpy(), _NO_TOKENS)) for row, key in zip(rows, keys, strict=True))
+            made = ((row, Record(key.numpy(), _NO_TOKENS)) for row, key in zip(rows, keys, strict=True))
+            records.update(made)
             if advance is not None:
                 advance(len(rows))
-        return [found[row] for row in range(len(texts))]
+        return [records[row] for row in range(len(texts))]
 
     def views(self, text: str) -> list[str]:
         return [text]
@@ -107,10 +113,12 @@ class RadiusRecorder:
 
 
 class Router:
-    """The one way from a prompt to the edit that answers it.
+    """Takes prompts to routes.
 
     Attributes:
-        neurons: where candidates come from; an editor sets it to each new snapshot.
+        recorder: makes the records of prompts.
+        rule: the scope rule.
+        neurons: the neurons to search; an editor sets it to each new snapshot.
     """
 
     def __init__(self, recorder: Recorder, rule: Rule, neurons: Neurons) -> None:
@@ -119,11 +127,12 @@ class Router:
         self.neurons = neurons
 
     def records(self, texts: Sequence[str], subjects: Sequence[str | None]) -> list[Record]:
-        """The records of edits' prompts, for the store; white space around a prompt is no part of it."""
+        """The records of edits' prompts, for the store; white space around a prompt is removed."""
         return self.recorder.records([text.strip() for text in texts], subjects)
 
     def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]:
-        """Who answers each prompt; its own text alone decides, no template, system prompt or earlier turn."""
+        """The route of each prompt; it depends on the prompt's own text, not on a template, a system prompt
+        or earlier turns."""
         views = [self.recorder.views(text.strip()) for text in texts]
         every = list(dict.fromkeys(view for some in views for view in some))
         record = dict(zip(every, self.recorder.records(every), strict=True))
@@ -140,8 +149,11 @@ def verified_router(
     """A router under the rule `verified`.
 
     Args:
-        settings: `threshold`, None where an edit answers its own prompt alone; and `model`, which with
-            `arrays` is what `ScopeModel.to_arrays` gave.
+        settings: `threshold`, None if an edit answers its own prompt alone; and `model`, the settings that
+            `ScopeModel.to_arrays` gave.
+        arrays: the arrays that `ScopeModel.to_arrays` gave.
+        reader: reads prompts.
+        neurons: the neurons to search.
     """
     threshold = settings["threshold"]
     model = ScopeModel.from_arrays(settings["model"], arrays)

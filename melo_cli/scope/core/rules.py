@@ -1,4 +1,4 @@
-"""Which candidate fires: the scope rules `verified` and `radius`, as two implementations of one interface."""
+"""The scope rules `verified` and `radius`: which candidate fires."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from numpy.typing import NDArray
 from .model import Record, ScopeModel
 
 CANDIDATES = 8
-"""Neurons that are looked at for one query."""
+"""Number of candidates of one query."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A neuron near a query, judged.
+    """A candidate of a query, as the scope rule judged it.
 
     Attributes:
-        block: None where it leads to the base.
-        distance: L2 from the query's key to the neuron's.
-        holds: whether the query lies in its scope, by the rule in force.
-        probability: that both ask the same; None under the rule `radius`.
-        cluster, radius, center_distance: of its cluster; None under the rule `verified`.
-        asked: the sentence of the query that it was judged by; None for the whole query.
+        edit_id: id of the neuron's edit.
+        block: id of its block; None if the neuron leads to the base model.
+        distance: L2 distance from the query's key to the neuron's.
+        holds: whether the query lies in its scope, by the scope rule.
+        probability: probability that both ask the same; None under `radius`.
+        cluster: number of its cluster; None under `verified`.
+        radius: radius of its cluster; None under `verified`.
+        center_distance: L2 distance from the query's key to the center of its cluster; None under `verified`.
+        asked: the sentence of the query that it was compared with; None for the whole query.
     """
 
     edit_id: str
@@ -44,8 +47,8 @@ class Route:
     """The answer of the router for one prompt.
 
     Attributes:
-        held: the candidate that answers; None where none holds.
-        nearest: the candidate that came closest to answering, held or not; None without neurons.
+        held: the candidate in whose scope the prompt lies; None if there is none.
+        nearest: the candidate that came closest to firing, whether it holds or not; None without neurons.
     """
 
     held: Candidate | None
@@ -53,7 +56,7 @@ class Route:
 
     @property
     def fired(self) -> Candidate | None:
-        """The edit whose block answers; None means the base answers."""
+        """The candidate whose block answers; None if the base model answers."""
         return self.held if self.held is not None and self.held.block is not None else None
 
 
@@ -121,8 +124,8 @@ class Verified:
         asked = [queries[at].records[view] for at, view in views]
         if not asked:
             return []
-        found = neurons.nearest(np.stack([record.key for record in asked]), CANDIDATES)
-        pairs = [(row, near) for row, some in enumerate(found) for near in some]
+        nearest = neurons.nearest(np.stack([record.key for record in asked]), CANDIDATES)
+        pairs = [(row, near) for row, some in enumerate(nearest) for near in some]
         edits = self._records(list(dict.fromkeys(near.edit_id for _, near in pairs)), neurons)
         pairs = [(row, near) for row, near in pairs if near.edit_id in edits]
         logits = self.model.logits(
@@ -180,8 +183,8 @@ class Radius:
             for some, margin in zip(neurons.nearest(keys, CANDIDATES), margins.tolist(), strict=True)
         ]
 
-    def _route(self, found: Sequence[Near], margin: float) -> Route:
-        candidates = [self._judged(near, margin) for near in found]
+    def _route(self, nearest: Sequence[Near], margin: float) -> Route:
+        candidates = [self._judged(near, margin) for near in nearest]
         held = next((candidate for candidate in candidates if candidate.holds), None)
         return Route(held, candidates[0] if candidates else None)
 

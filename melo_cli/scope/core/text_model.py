@@ -51,7 +51,9 @@ class TextModel:
             inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         caught = self._caught(inputs, layers)
         # Longformer fills up each row to a whole number of its windows, behind what it was given.
-        return {layer: found[:, : mask.shape[1]] for layer, found in caught.items()}, inputs["attention_mask"]
+        return {layer: states[:, : mask.shape[1]] for layer, states in caught.items()}, inputs[
+            "attention_mask"
+        ]
 
     def _padded(self, rows: Sequence[Tensor], filler: int) -> Tensor:
         return pad_sequence(list(rows), True, filler, self.padding_side)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 SPELLING = 24
 """Numbers in the spelling vector of a word that is stored with its states."""
-WORDING = 64
-"""Numbers in the spelling vectors that the wording part of a key is made of."""
+SPELLING_PART = 64
+"""Size of the spelling vectors in the spelling part of a key."""
 
 _SCRIPTS_WITHOUT_SPACES = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(
@@ -50,7 +50,7 @@ def spans(text: str) -> list[tuple[int, int]]:
     A word is a run of letters, a run of digits, a sign that means something (`+`, `%`), or one character of a
     script that writes no spaces.
     """
-    return [found.span() for found in _WORD.finditer(text)] or [(0, len(text))]
+    return [match.span() for match in _WORD.finditer(text)] or [(0, len(text))]
 
 
 def words_of(text: str) -> list[str]:

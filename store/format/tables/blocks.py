@@ -49,7 +49,7 @@ def decode(batch: Any, number: int, path: Path) -> dict[str, LoraSlice]:
     """
     with codec.damage(path):
         if set(batch.column("block").to_pylist()) - {number}:
-            raise ValueError(f"it holds another block than {number}")
+            raise ValueError(f"it holds a block other than {number}")
         A, B = codec.ragged(batch.column("A")), codec.ragged(batch.column("B"))
         names, scales = batch.column("module").to_pylist(), batch.column("scale").to_pylist()
         shapes = zip(*(batch.column(name).to_pylist() for name in ("rank", "in", "out")), strict=True)
@@ -61,5 +61,5 @@ def decode(batch: Any, number: int, path: Path) -> dict[str, LoraSlice]:
                 scale,
             )
         if len(slices) != len(names):
-            raise ValueError("a module stands in it twice")
+            raise ValueError("it holds a module twice")
         return slices

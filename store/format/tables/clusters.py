@@ -95,16 +95,16 @@ def _check(
     if (members.lengths[kept] < 1).any():
         raise ValueError("a cluster has no members")
     if len(members.values) and (members.values.min() < 0 or members.values.max() > edits):
-        raise ValueError("a cluster names an edit that is not there")
+        raise ValueError("a cluster has a member that does not exist")
     if (members.values[members.starts[kept]] != columns["number"][kept]).any():
-        raise ValueError("a cluster does not bear the number of its first member")
+        raise ValueError("a cluster's number is not that of its first member")
     if (columns["number"] < 1).any() or (columns["number"] > edits).any():
-        raise ValueError("a cluster has a number that no edit has")
+        raise ValueError("a cluster has the number of an edit that does not exist")
     own_key = (members.lengths == 1) & (columns["spread"] == 0.0)
     if (centers.lengths[kept] != np.where(own_key, 0, dim)[kept]).any():
-        raise ValueError("a cluster's center has another size than the keys")
+        raise ValueError("a cluster's center does not have the size of a key")
     for name in ("radius", "spread", "reach"):
         if not (np.isfinite(columns[name]).all() and (columns[name] >= 0).all()):
-            raise ValueError(f"a cluster's {name} is no distance")
+            raise ValueError(f"a cluster's {name} is not a distance")
     if not np.isfinite(centers.values).all():
         raise ValueError("a cluster's center is not finite")

@@ -103,12 +103,12 @@ def encode(edits: Sequence[NumberedEdit], created_at: datetime) -> Any:
             for field in schema
         ]
     except (UnicodeError, pa.ArrowException, OverflowError) as error:
-        raise InvalidEditError(f"an edit cannot be written down ({error})") from error
+        raise InvalidEditError(f"an edit cannot be stored ({error})") from error
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def key_column(keys: Sequence[Vector | None], dim: int) -> Any:
-    """Keys as an Arrow column; places without a key are null. Without any key, `dim` is 0."""
+    """Keys as an Arrow column; entries without a key are null. Without any key, `dim` is 0."""
     if dim == 0:
         return pa.nulls(len(keys), pa.list_(pa.float32(), 0))
     rows = np.zeros((len(keys), dim), np.float32)
@@ -120,7 +120,7 @@ def key_column(keys: Sequence[Vector | None], dim: int) -> Any:
 
 
 def tokens_column(tokens: Sequence[Tokens | None], width: int) -> Any:
-    """Token vectors as an Arrow column; places without any are null."""
+    """Token vectors as an Arrow column; entries without any are null."""
     rows = [np.ascontiguousarray(each, np.float16) for each in tokens if each is not None]
     if not rows:
         return pa.nulls(len(tokens), pa.list_(pa.list_(pa.float16(), width)))

@@ -34,7 +34,7 @@ def encode(key_map: KeyMap) -> Any:
         names = pa.array([list(key_map.arrays)], pa.list_(pa.string()))
         settings_column = pa.array([settings], pa.string())
     except (TypeError, ValueError, RecursionError, pa.ArrowException) as error:
-        raise InvalidEditError(f"the settings of a key map have to be JSON values ({error})") from error
+        raise InvalidEditError(f"the settings of a key map must be JSON values ({error})") from error
     arrays = list(key_map.arrays.values())
     shapes = pa.array([[list(array.shape) for array in arrays]], pa.list_(pa.list_(pa.int64())))
     values = pa.ListArray.from_arrays(pa.array([0, len(arrays)], pa.int32()), codec.float_rows(arrays))
@@ -49,14 +49,14 @@ def decode(batch: Any, path: Path) -> KeyMap:
     """
     with codec.damage(path):
         if batch.num_rows != 1:
-            raise ValueError(f"it holds {batch.num_rows} key maps")
+            raise ValueError(f"it holds {batch.num_rows} key maps instead of 1")
         if any(batch.column(name).values.null_count for name in ("name", "shape", "values")):
-            raise ValueError("an array has an empty place")
+            raise ValueError("an array has null values")
         names = batch.column("name")[0].as_py()
         shapes = batch.column("shape")[0].as_py()
         rows = codec.ragged(batch.column("values")[0].values)
         if len(set(names)) != len(names) or not len(names) == len(shapes) == len(rows.starts):
-            raise ValueError("its arrays do not fit their names")
+            raise ValueError("its arrays do not match their names")
         arrays = {
             name: cast("Vector", rows.row(at)).reshape(_shape(shape, int(rows.lengths[at])))
             for at, (name, shape) in enumerate(zip(names, shapes, strict=True))
@@ -66,5 +66,5 @@ def decode(batch: Any, path: Path) -> KeyMap:
 
 def _shape(shape: list[int], size: int) -> list[int]:
     if any(each < 0 for each in shape) or math.prod(shape) != size:
-        raise ValueError(f"an array of shape {shape} has {size} numbers")
+        raise ValueError(f"an array of shape {shape} has {size} values")
     return shape

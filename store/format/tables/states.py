@@ -1,4 +1,4 @@
-"""States files: what became of older edits."""
+"""States files: changed statuses of older edits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = pa.schema(
 
 
 def encode(rows: Sequence[EditStatusRow]) -> Any:
-    """Fates of edits as a record batch: number, whether reverted, by which newer edit superseded."""
+    """Statuses of older edits as a record batch: number, reverted, superseded by which edit."""
     columns = zip(*rows, strict=True)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)

@@ -1,4 +1,7 @@
-"""What tells an edit's prompts from all others: one linear score an edit, of the prompt's mean embeddings."""
+"""Detectors: one linear score for each edit, computed from the mean embeddings of a prompt.
+
+An edit's detector scores above zero for the edit's own prompts and below zero for all others.
+"""
 
 from __future__ import annotations
 
@@ -11,45 +14,49 @@ from torch.nn.functional import one_hot, softplus
 
 from melo_cli.reporter import Reporter
 
-# Rows of a step, of those that fire and of those that do not.
+# Positive and negative rows of one step, at most.
 _ROWS = 2000
-# What a prompt of an edit scores at least, what that of another edit at most, and by how much the edit leads.
-_FIRING, _OTHERS, _LEAD = 0.3, 0.1, 0.3
+# Targets of the hinge losses: least score of an edit's own prompt, largest score of another edit's prompt,
+# and least margin between the two.
+_POSITIVE_SCORE, _NEGATIVE_SCORE, _MARGIN = 0.3, 0.1, 0.3
 _SOFTNESS = 0.05
-# What an edit's own score weighs beside the others'.
+# Weight of an edit's own score in the loss, relative to the scores of other edits.
 _OWN_WEIGHT = 3.0
-# What an edit's own prompt weighs beside one of its wordings, which another edit may have for its prompt.
+# Weight of an edit's own prompt in the loss, relative to its variants; a variant may also be another edit's
+# prompt.
 _PROMPT_WEIGHT = 6.0
-# Where a score starts: between a prompt's own (1) and that of unrelated text (0).
+# Initial bias: halfway between the score of an edit's own prompt (1) and that of unrelated text (0).
 _BIAS = -0.5
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitSettings:
     """How detectors are learned.
 
     Attributes:
-        ridge: of the mean variance, added to every direction before the features are scaled to their spread.
-        quiet: what a prompt that no edit answers scores at most.
-        staying: what such prompts weigh beside the edits'.
-        hold: what keeps the detectors near where they start.
+        ridge: added to the variance of every direction before whitening, as a share of the mean variance.
+        steps: optimizer steps of each pass.
+        lr: learning rate of Adam.
+        negative_score: largest score wanted for a prompt that no edit answers.
+        negative_weight: weight of such prompts in the loss, relative to the edits' prompts.
+        drift_penalty: weight of the squared distance from the initial detectors.
     """
 
     ridge: float = 1.0
     steps: int = 200
     lr: float = 0.01
-    quiet: float = 0.1
-    staying: float = 10.0
-    hold: float = 1.0
+    negative_score: float = 0.1
+    negative_weight: float = 10.0
+    drift_penalty: float = 1.0
 
 
 @dataclass(frozen=True)
 class Detectors:
-    """Edit `e` fires where `scores[e] > 0`; of several the highest wins.
+    """A linear detector for each edit. Edit `e` fires if `scores[e] > 0`; of several the highest score wins.
 
     Attributes:
         projection: `[d, p]`, from mean embeddings to features.
-        offset: `[p]`, added to them.
+        offset: `[p]`, added to the features.
         weight: `[edits, p]`.
         bias: `[edits]`.
     """
@@ -66,66 +73,80 @@ class Detectors:
 
 @dataclass(frozen=True)
 class Examples:
-    """Mean embeddings `[n, d]` of prompts: of all their tokens, or several means one after another.
+    """Mean embeddings of prompts, float32: one mean over all tokens, or several means side by side.
 
     Attributes:
-        firing: of edits, each edit's own prompt first.
-        owners: `[n]`, whose each of them is.
-        staying: of prompts that no edit answers.
-        alike: `[edits, edits]`, whether two edits have one answer: then either may give it.
+        positives: `[n, d]`, of prompts that edits answer; each edit's own prompt first.
+        owners: `[n]` int64, the edit that each of them belongs to.
+        negatives: `[m, d]`, of prompts that no edit answers.
+        same_answer: `[edits, edits]` bool, whether two edits have the same answer. Either may then give it.
     """
 
-    firing: Tensor
+    positives: Tensor
     owners: Tensor
-    staying: Tensor
-    alike: Tensor
+    negatives: Tensor
+    same_answer: Tensor
 
 
 def train_detectors(
-    examples: Examples, features: int, seed: int, reporter: Reporter, fit: Fit = Fit(), means: int = 1
+    examples: Examples,
+    features: int,
+    seed: int,
+    reporter: Reporter,
+    fit: FitSettings = FitSettings(),
+    means: int = 1,
 ) -> Detectors:
-    """Start from the mean of each edit's prompts, whitened by what stays, and learn the margins.
+    """Learn the detectors, starting from the mean of each edit's prompts, whitened by the negatives.
 
     Args:
-        features: of each mean, how many of the directions, those that the detectors use most, are kept.
-        means: of how many means, all of one size, the examples are made; each has features of its own.
+        examples: the prompts to learn from.
+        features: number of directions kept for each mean: those that the detectors use most.
+        seed: seed of the batches.
+        reporter: shows progress.
+        fit: how detectors are learned.
+        means: number of means that an example consists of, all of one size; each has features of its own.
     """
-    each = examples.firing.shape[1] // means
-    center = examples.staying.mean(0)
-    whiten = torch.block_diag(*(_whitening(part, fit.ridge) for part in examples.staying.split(each, 1)))
+    each = examples.positives.shape[1] // means
+    center = examples.negatives.mean(0)
+    whiten = torch.block_diag(*(_whitening(part, fit.ridge) for part in examples.negatives.split(each, 1)))
     passes = 2 if features < each else 1
     with reporter.progress("learning detectors", passes * fit.steps, "steps") as progress:
         weight, bias = _fit(examples, center, whiten, fit, seed, progress.advance)
         if passes == 2:
             whiten = whiten @ torch.block_diag(
-                *(_most_used(part, features) for part in weight.split(each, 1))
+                *(_principal_directions(part, features) for part in weight.split(each, 1))
             )
             weight, bias = _fit(examples, center, whiten, fit, seed, progress.advance)
     return Detectors(whiten, -center @ whiten, weight, bias)
 
 
-def _whitening(staying: Tensor, ridge: float) -> Tensor:
-    """What gives every direction of the prompts the same spread, `[d, d]`."""
-    apart = staying - staying.mean(0)
-    spread = apart.T @ apart / len(staying)
-    spread += ridge * spread.diagonal().mean() * torch.eye(len(spread))
-    values, vectors = torch.linalg.eigh(spread)
+def _whitening(negatives: Tensor, ridge: float) -> Tensor:
+    """The matrix `[d, d]` that gives every direction of the prompts unit variance."""
+    centered = negatives - negatives.mean(0)
+    covariance = centered.T @ centered / len(negatives)
+    covariance += ridge * covariance.diagonal().mean() * torch.eye(len(covariance))
+    values, vectors = torch.linalg.eigh(covariance)
     whiten: Tensor = vectors / values.sqrt()
     return whiten
 
 
-def _most_used(weight: Tensor, features: int) -> Tensor:
-    """The directions `[d, features]` that detectors `[edits, d]` use most; where they use fewer, zeros."""
+def _principal_directions(weight: Tensor, features: int) -> Tensor:
+    """The directions `[d, features]` that detectors `[edits, d]` use most, padded with zeros."""
     kept = torch.linalg.svd(weight, full_matrices=False).Vh[:features]
     return torch.cat([kept, kept.new_zeros(features - len(kept), kept.shape[1])]).T
 
 
 def _fit(
-    examples: Examples, center: Tensor, to_features: Tensor, fit: Fit, seed: int, advance: Callable[[], None]
+    examples: Examples,
+    center: Tensor,
+    to_features: Tensor,
+    fit: FitSettings,
+    seed: int,
+    advance: Callable[[], None],
 ) -> tuple[Tensor, Tensor]:
-    firing = (examples.firing - center) @ to_features
-    staying = (examples.staying - center) @ to_features
-    start = _centroids(firing, examples.owners, len(examples.alike))
+    positives = (examples.positives - center) @ to_features
+    negatives = (examples.negatives - center) @ to_features
+    start = _centroids(positives, examples.owners, len(examples.same_answer))
     size = start.norm(dim=1).mean()
     weight = start.clone().requires_grad_(True)
     bias = torch.full((len(start),), _BIAS).requires_grad_(True)
@@ -134,13 +155,16 @@ def _fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / fit.steps)
     drawn = torch.Generator().manual_seed(seed)
     for _ in range(fit.steps):
-        rows = torch.randperm(len(firing), generator=drawn)[:_ROWS]
-        others = torch.randperm(len(staying), generator=drawn)[:_ROWS]
-        scores = firing[rows] @ weight.T + bias
+        rows = torch.randperm(len(positives), generator=drawn)[:_ROWS]
+        others = torch.randperm(len(negatives), generator=drawn)[:_ROWS]
+        scores = positives[rows] @ weight.T + bias
         weights = torch.where(rows < len(bias), _PROMPT_WEIGHT, 1.0)
-        loss = _of_edits(scores, examples.owners[rows], examples.alike, weights)
-        loss = loss + fit.staying * _soft(staying[others] @ weight.T + bias - fit.quiet).sum() / len(others)
-        loss = loss + fit.hold * ((weight - start) ** 2).sum() / size**2 / len(start)
+        scores_of_others = negatives[others] @ weight.T + bias
+        loss = _edit_loss(scores, examples.owners[rows], examples.same_answer, weights)
+        loss = loss + fit.negative_weight * _soft_margin(scores_of_others - fit.negative_score).sum() / len(
+            others
+        )
+        loss = loss + fit.drift_penalty * ((weight - start) ** 2).sum() / size**2 / len(start)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -149,33 +173,34 @@ def _fit(
     return weight.detach(), bias.detach()
 
 
-def _of_edits(scores: Tensor, owners: Tensor, alike: Tensor, weights: Tensor) -> Tensor:
-    """Each edit's prompts fire it, by a lead over the others, which stay quiet."""
-    own = one_hot(owners, len(alike)).bool()
-    other = ~alike[owners]
+def _edit_loss(scores: Tensor, owners: Tensor, same_answer: Tensor, weights: Tensor) -> Tensor:
+    """Hinge loss: each edit's prompts fire the edit, with a margin over other edits, and fire no other
+    edit."""
+    own = one_hot(owners, len(same_answer)).bool()
+    other = ~same_answer[owners]
     score = scores[own][:, None]
-    fires = _soft(_FIRING - score)[:, 0]
-    quiet = (_soft(scores - _OTHERS) * other).sum(1)
-    leads = (_soft(scores - score + _LEAD) * other).sum(1)
-    return 6 * ((_OWN_WEIGHT * fires + quiet + leads) * weights).sum() / weights.sum()
+    positive = _soft_margin(_POSITIVE_SCORE - score)[:, 0]
+    negative = (_soft_margin(scores - _NEGATIVE_SCORE) * other).sum(1)
+    margin = (_soft_margin(scores - score + _MARGIN) * other).sum(1)
+    return 6 * ((_OWN_WEIGHT * positive + negative + margin) * weights).sum() / weights.sum()
 
 
-def _soft(value: Tensor) -> Tensor:
-    """How far a value is above 0, with a rounded corner."""
+def _soft_margin(value: Tensor) -> Tensor:
+    """A smooth `max(value, 0)`."""
     return softplus(value / _SOFTNESS) * _SOFTNESS
 
 
-def _centroids(firing: Tensor, owners: Tensor, count: int) -> Tensor:
+def _centroids(positives: Tensor, owners: Tensor, count: int) -> Tensor:
     """The mean of each edit's prompts `[edits, p]`, scaled so that its own prompt scores 1."""
-    sums = firing.new_zeros(count, firing.shape[1]).index_add_(0, owners, firing)
+    sums = positives.new_zeros(count, positives.shape[1]).index_add_(0, owners, positives)
     means = sums / torch.bincount(owners, minlength=count)[:, None]
-    own = firing[:count]
+    own = positives[:count]
     scale = (own * means).sum(1, keepdim=True)
     return means / scale.clamp(min=1e-6)
 
 
-def alike(targets: Sequence[tuple[int, ...]]) -> Tensor:
-    """Which edits have the same answer, `[edits, edits]`."""
-    places = {target: place for place, target in enumerate(dict.fromkeys(targets))}
-    which = torch.tensor([places[target] for target in targets])
+def same_answer(targets: Sequence[tuple[int, ...]]) -> Tensor:
+    """Which edits have the same answer, bool `[edits, edits]`."""
+    index = {target: i for i, target in enumerate(dict.fromkeys(targets))}
+    which = torch.tensor([index[target] for target in targets])
     return which[:, None] == which[None]

@@ -1,4 +1,5 @@
-"""What the neurons of every architecture have in common, and who stands in which layer."""
+"""Constants and token codes of the added neurons, and the layer of each edit's neurons; for every
+architecture."""
 
 from __future__ import annotations
 
@@ -10,50 +11,55 @@ from torch.nn.functional import normalize
 
 from melo_cli.exporting.merging.compiling.detectors import Detectors, Examples
 
-# Dimensions in which tokens are told apart.
+# Dimensions of a token code.
 CODE = 24
-# How much steeper than a ReLU's a smooth neuron's input is made, so that it bends as sharply.
+# Factor of a neuron's input for each activation, so that a smooth activation bends as sharply as a ReLU.
 SHARPNESS: Mapping[str, float] = {"relu": 1.0, "gelu": 150.0, "gelu_new": 150.0}
-# Size of what is added beside the embeddings: small enough to leave what a norm divides by as it is, and
-# large enough for half precision.
+# Size of the added columns: small enough not to change the divisor of a norm, large enough for half
+# precision.
 SCALE = 1e-3
-# How much stronger than the state a score of 1 answers.
+# Size of a neuron's output at a score of 1, relative to the size of the state.
 STRENGTH = 60.0
 _SEED = 0
 
 
 def token_codes(vocabulary: int) -> Tensor:
-    """A direction `[vocabulary, CODE]` for each token; those of two are far apart."""
+    """A random unit vector for each token, `[vocabulary, CODE]`; any two are nearly orthogonal."""
     drawn = torch.Generator().manual_seed(_SEED)
     return normalize(torch.randn(vocabulary, CODE, generator=drawn), dim=1)
 
 
-def share_out(counts: Sequence[int], groups: Sequence[Sequence[int]], layers: int) -> list[list[int]]:
-    """The edits of each layer, so that no layer needs many neurons.
+def assign_layers(counts: Sequence[int], groups: Sequence[Sequence[int]], layers: int) -> list[list[int]]:
+    """Assign the edits to layers, so that no layer needs many neurons.
 
-    Edits that fire together stand in one layer: an answer makes later layers' neurons weaker, and only beside
-    each other the higher score wins.
+    Edits that fire on one prompt share a layer: there the higher score wins, while an answer of an earlier
+    layer would weaken the neurons of later ones.
 
     Args:
-        counts: neurons of each edit.
+        counts: number of neurons of each edit.
+        groups: the edits by `co_firing_groups`.
+        layers: number of layers.
+
+    Returns:
+        The edits of each layer.
     """
     shared: list[list[int]] = [[] for _ in range(layers)]
-    for group in sorted(groups, key=lambda group: -neurons_of(counts, group)):
-        layer = min(range(layers), key=lambda layer: (neurons_of(counts, shared[layer]), -layer))
+    for group in sorted(groups, key=lambda group: -neuron_count(counts, group)):
+        layer = min(range(layers), key=lambda layer: (neuron_count(counts, shared[layer]), -layer))
         shared[layer] += group
     return shared
 
 
-def neurons_of(counts: Sequence[int], edits: Sequence[int]) -> int:
-    """How many neurons some edits have together."""
+def neuron_count(counts: Sequence[int], edits: Sequence[int]) -> int:
+    """Number of neurons of some edits together."""
     return sum(counts[edit] for edit in edits)
 
 
-def together(detectors: Detectors, examples: Examples) -> list[list[int]]:
-    """The edits in groups: two that fire on one prompt are in the same."""
-    group = list(range(len(examples.alike)))
-    for fired in detectors.scores(examples.firing) > 0:
-        found = {group[edit] for edit in fired.nonzero()[:, 0].tolist()}
-        if len(found) > 1:
-            group = [min(found) if each in found else each for each in group]
+def co_firing_groups(detectors: Detectors, examples: Examples) -> list[list[int]]:
+    """Group the edits: two edits that fire on one prompt are in the same group."""
+    group = list(range(len(examples.same_answer)))
+    for fired in detectors.scores(examples.positives) > 0:
+        joined = {group[edit] for edit in fired.nonzero()[:, 0].tolist()}
+        if len(joined) > 1:
+            group = [min(joined) if each in joined else each for each in group]
     return [[edit for edit, of in enumerate(group) if of == first] for first in dict.fromkeys(group)]

@@ -1,4 +1,4 @@
-"""What is written into a model's last state so that it says a word."""
+"""Output directions: what to add to a model's last state so that it writes a given token."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 _STEPS = 100
-# By how much, of its own logit, a word leads at least.
+# Least lead of a token's logit over all others, as a share of the logit.
 _LEAD = 0.1
 
 
-def directions(words: Tensor, beside: Tensor, spoken: Sequence[int]) -> Tensor:
-    """For each token of `spoken` a direction `[tokens, d]` of length 1 in which it wins over all others.
+def directions(words: Tensor, bias: Tensor, tokens: Sequence[int]) -> Tensor:
+    """For each token a unit vector in whose direction its logit is the largest.
 
-    A word's own row of the output layer will do, unless longer rows lie near it: then it turns away from
-    the one that wins, until it does not.
+    A token's own row of the output layer is enough, unless a longer row lies near it. Then the direction
+    turns away from that row until the token wins.
 
     Args:
-        words: rows of the output layer `[vocabulary, d]`, as the last norm's output meets them.
-        beside: what is added to each logit, `[vocabulary]`.
+        words: rows of the output layer `[vocabulary, d]`, scaled by the weight of the last norm.
+        bias: added to each logit, `[vocabulary]`.
+        tokens: token ids.
+
+    Returns:
+        `[tokens, d]`.
     """
-    own = normalize(words[list(spoken)], dim=1)
-    found = [_direction(words, beside, token, row) for token, row in zip(spoken, own, strict=True)]
-    return torch.stack(found) if found else own
+    own = normalize(words[list(tokens)], dim=1)
+    rows = [_direction(words, bias, token, row) for token, row in zip(tokens, own, strict=True)]
+    return torch.stack(rows) if rows else own
 
 
-def _direction(words: Tensor, beside: Tensor, token: int, row: Tensor) -> Tensor:
+def _direction(words: Tensor, bias: Tensor, token: int, row: Tensor) -> Tensor:
     for _ in range(_STEPS):
-        logits = words @ row + beside
+        logits = words @ row + bias
         wanted = logits[token].item()
         logits[token] = -torch.inf
         other = int(logits.argmax())

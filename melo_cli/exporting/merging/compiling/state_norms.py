@@ -1,4 +1,4 @@
-"""How large a base's states are where its norms read them."""
+"""Mean sizes of the base's states at the inputs of its norms."""
 
 from __future__ import annotations
 
@@ -22,34 +22,37 @@ def mean_sizes(
     size: Callable[[Tensor], Tensor],
     counted: Callable[[TargetBatch], Sequence[Tensor]],
 ) -> list[float]:
-    """The mean size of what each norm is given while the model reads the lessons with their answers.
+    """The mean size of each norm's input while the model reads the training examples with their answers.
 
     Args:
-        size: what a norm divides a state `[..., d]` by.
-        counted: which positions of a batch count, for each norm.
+        learner: the base, with an unwrapped copy of its model.
+        training_examples: prompts with answers.
+        norms: modules of the model.
+        size: the divisor of a norm for a state `[..., d]`.
+        counted: for each norm, a mask of the positions of a batch that count.
     """
-    found: list[list[Tensor]] = [[] for _ in norms]
+    sizes: list[list[Tensor]] = [[] for _ in norms]
     for group in batches(training_examples):
         batch = target_batch(learner, [example.encoded for example in group])
-        with _caught(norms) as states:
+        with _captured_inputs(norms) as states:
             learner.model(**batch.inputs)
-        for place, (state, mask) in enumerate(zip(states, counted(batch), strict=True)):
-            found[place].append(size(state.float())[mask.to(state.device)])
-    return [torch.cat(each).mean().item() for each in found]
+        for i, (state, mask) in enumerate(zip(states, counted(batch), strict=True)):
+            sizes[i].append(size(state.float())[mask.to(state.device)])
+    return [torch.cat(each).mean().item() for each in sizes]
 
 
 @contextmanager
-def _caught(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """What each module is given, once they have run."""
+def _captured_inputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """The input of each module; filled when the modules run."""
     states: list[Tensor] = [torch.empty(0)] * len(modules)
 
-    def catch(place: int) -> Callable[[Any, tuple[Tensor, ...]], None]:
+    def capture(i: int) -> Callable[[Any, tuple[Tensor, ...]], None]:
         def hook(_module: Any, arguments: tuple[Tensor, ...]) -> None:
-            states[place] = arguments[0]
+            states[i] = arguments[0]
 
         return hook
 
-    handles = [module.register_forward_pre_hook(catch(place)) for place, module in enumerate(modules)]
+    handles = [module.register_forward_pre_hook(capture(i)) for i, module in enumerate(modules)]
     try:
         yield states
     finally:

@@ -1,4 +1,4 @@
-"""`WeightChanges` that grow every tensor of a model, and fill what is added."""
+"""`WeightChanges` that enlarge every tensor of a model and fill the added parts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 class Widened(ABC):
-    """`WeightChanges`: the base in the corner of larger tensors, with what is added around it.
+    """`WeightChanges` with the base in the corner of larger tensors, and the added parts around it.
 
     Args:
-        shapes: of every tensor of the larger model.
-        settings: what changes in the config.
+        shapes: shape of every tensor of the larger model, by parameter name.
+        settings: changed settings of the config.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]) -> None:
@@ -36,20 +36,20 @@ class Widened(ABC):
     def apply(self, parameter: str, weight: Tensor) -> Tensor:
         grown = weight.new_zeros(self._shapes[parameter])
         self._keep(parameter, weight, grown)
-        for place, part in self._added[parameter]:
-            where = tuple(slice(at, at + size) for at, size in zip(place, part.shape, strict=True))
+        for start, part in self._added[parameter]:
+            where = tuple(slice(at, at + size) for at, size in zip(start, part.shape, strict=True))
             grown[where] = part.to(weight.dtype)
         return grown
 
     @abstractmethod
     def _keep(self, parameter: str, weight: Tensor, grown: Tensor) -> None:
-        """Put the base's own weight in its place, so that it does there what it does in the base."""
+        """Copy the base's own weight into the larger tensor, so that it computes the same as in the base."""
 
-    def _put(self, parameter: str, place: tuple[int, ...], part: Tensor) -> None:
-        """Add a part, whose first element stands at `place`."""
-        self._added[parameter].append((place, part))
+    def _put(self, parameter: str, index: tuple[int, ...], part: Tensor) -> None:
+        """Add a part whose first element has the index `index`."""
+        self._added[parameter].append((index, part))
 
 
 def corner(weight: Tensor, grown: Tensor) -> Tensor:
-    """What of the larger tensor has the weight's shape, to be written to."""
+    """The corner of a larger tensor that has the weight's shape, as a view."""
     return grown[tuple(slice(0, size) for size in weight.shape)]

@@ -1,4 +1,4 @@
-"""Merges by one method, or by the best of several."""
+"""Merges by one merge method, or by the best of several."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from melo_cli.exporting.merging.checkpoint import changed_model
 from melo_cli.exporting.merging.methods.method import Learns, Merge, MergeMethod
-from melo_cli.exporting.merging.retention import Figures, Measure, load_plain
+from melo_cli.exporting.merging.retention import Figures, Retention, load_checkpoint
 from melo_cli.exporting.merging.training_examples import (
     NO_EXAMPLES,
     ExampleSettings,
@@ -20,7 +20,7 @@ from melo_cli.runtime.loading import OpenProject
 
 # How many probes of each kind several methods are compared on.
 _COMPARED_ON = 200
-# A dearer method must keep this much more, and is not tried where a cheaper one keeps so much.
+# A more expensive method must keep `_WORTH` more; it is not tried if a cheaper one keeps `_ENOUGH`.
 _WORTH = 0.01
 _ENOUGH = 0.9
 
@@ -31,11 +31,14 @@ def merge(
     """Find weights that hold the edits, by the only method or by the best of several.
 
     Args:
-        methods: the cheapest first. Of several each is tried until one keeps enough; taken is the cheapest
-            that keeps like the best. Those that the base or the examples do not allow are left out.
+        opened: the project, opened.
+        methods: the cheapest first. Several methods are tried until one keeps enough; the cheapest of those
+            that keep nearly the most is taken. Methods that do not fit the base or the examples are left out.
+        settings: settings of the training examples.
+        reporter: shows progress.
 
     Raises:
-        ExportError: the only method does not allow it.
+        ExportError: the only method does not fit the base or the examples.
     """
     if len(methods) > 1:
         return _best(opened, methods, settings, reporter)
@@ -46,14 +49,14 @@ def merge(
         answered = method.learns is Learns.ANSWERS
         examples = make_training_examples(opened, settings, reporter, answered=answered)
     _require(method.objection(opened.routed.base, examples))
-    return _found(method, opened, examples, settings, reporter)
+    return _merge_with(method, opened, examples, settings, reporter)
 
 
 def kept(figures: Figures) -> float:
-    """How much of the routed model a merged one keeps, as one share: the least of its four virtues.
+    """Retention of a merge as one share: the least of four.
 
-    Edit success and generality count relative to the routed model's; agreement with the base on unrelated
-    prompts and on hard negatives as it is.
+    The four are edit success and generality, relative to the routed model, and agreement with the base on
+    unrelated and on hard prompts.
     """
     merged, routed = figures["merged"], figures["routed"]
     shares = [
@@ -74,11 +77,11 @@ def _best(
 ) -> Merge:
     base = opened.routed.base
     fitting = [method for method in methods if method.objection(base) is None]
-    # Where no method learns from prompts alone, one set of examples serves all.
+    # If no method learns from prompts alone, all share one set of examples.
     unanswered = any(method.learns is Learns.PROMPTS for method in fitting)
     known: dict[bool, TrainingExamples] = {}
     tried: list[tuple[float, Merge]] = []
-    measured: Measure | None = None
+    retention: Retention | None = None
     for method in fitting:
         started = time.monotonic()
         answered = method.learns is Learns.ANSWERS or not unanswered
@@ -87,22 +90,22 @@ def _best(
         examples = known[answered]
         if method.objection(base, examples) is not None:
             continue
-        found = _found(method, opened, examples, settings, reporter)
+        merged = _merge_with(method, opened, examples, settings, reporter)
         seconds = time.monotonic() - started
-        measured = measured or Measure(opened, _COMPARED_ON, examples.taught, reporter)
-        plain = load_plain(opened, base.folder).float()
-        share = kept(measured.of(changed_model(plain, found.changes)))
+        retention = retention or Retention(opened, _COMPARED_ON, examples.taught, reporter)
+        base_copy = load_checkpoint(opened, base.folder).float()
+        share = kept(retention.of(changed_model(base_copy, merged.changes)))
         reporter.info(f"{method.name}: keeps {share:.3f}, {seconds:.1f} s")
-        tried.append((share, found))
+        tried.append((share, merged))
         if share >= _ENOUGH:
             break
     best = max(share for share, _ in tried)
-    chosen = next(found for share, found in tried if share >= best - _WORTH)
+    chosen = next(merged for share, merged in tried if share >= best - _WORTH)
     among = f"Chosen among {len(tried)} ways, on up to {_COMPARED_ON} of each kind of prompts below."
     return replace(chosen, described=f"{chosen.described} {among}") if len(tried) > 1 else chosen
 
 
-def _found(
+def _merge_with(
     method: MergeMethod,
     opened: OpenProject,
     examples: TrainingExamples,

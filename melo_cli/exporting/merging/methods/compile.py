@@ -1,4 +1,4 @@
-"""Builds the router into the weights of a somewhat larger model: `compiling/` knows how."""
+"""The merge method `compile`: builds the router into the weights of a slightly larger model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from melo_cli.exporting.merging.compiling.t5.layout import why_not as why_not_t5
 from melo_cli.exporting.merging.compiling.t5.method import compiled_t5
 from melo_cli.exporting.merging.compiling.widened_weights import Widened
 from melo_cli.exporting.merging.methods.method import LEARNED, Learns, MergeMethod
-from melo_cli.exporting.merging.retention import load_plain
+from melo_cli.exporting.merging.retention import load_checkpoint
 from melo_cli.exporting.merging.training_examples import TrainingExamples
 from melo_cli.models.base_model import BaseModel
 from melo_cli.reporter import Reporter
@@ -26,7 +26,8 @@ _WHERE = "--merge-method compile"
 
 @dataclass(frozen=True)
 class Compile(MergeMethod):
-    """Builds what tells the edits' prompts, and what answers them, around the base. No settings."""
+    """Adds detectors of the edits' prompts, and neurons that write their answers, to the base. No
+    settings."""
 
     name: ClassVar[str] = "compile"
     learns: ClassVar[Learns] = Learns.PROMPTS
@@ -35,22 +36,22 @@ class Compile(MergeMethod):
         why = _why_not(base_config(base))
         if why is not None:
             return ExportError(
-                f"it compiles into GPT-2 and encoder-decoder T5 models alone, with ReLU or GELU: {why}",
+                f"only GPT-2 and encoder-decoder T5 models with ReLU or GELU can be compiled: {why}",
                 where=_WHERE,
                 hint="use --merge-method distill, or --format routed",
             )
         if examples is not None and not examples.others:
             return ExportError(
-                "there is no other text to tell the edits' prompts from",
+                "there is no unrelated text, from which the edits' prompts must be told apart",
                 where=_WHERE,
-                hint="give some with --unrelated",
+                hint="give unrelated text with --unrelated",
             )
         return None
 
     def find(self, opened: OpenProject, examples: TrainingExamples, seed: int, reporter: Reporter) -> Widened:
-        plain = load_plain(opened, opened.routed.base.folder).float()
-        build = compiled_gpt2 if type(plain).__name__ == _GPT2 else compiled_t5
-        return build(opened.routed.base, plain, examples, seed, reporter)
+        base_copy = load_checkpoint(opened, opened.routed.base.folder).float()
+        build = compiled_gpt2 if type(base_copy).__name__ == _GPT2 else compiled_t5
+        return build(opened.routed.base, base_copy, examples, seed, reporter)
 
     def describe(self) -> str:
         return (

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.checkpoint import Additions
 from melo_cli.exporting.merging.methods.method import LEARNED, Learns, MergeMethod
-from melo_cli.exporting.merging.retention import load_plain
+from melo_cli.exporting.merging.retention import load_checkpoint
 from melo_cli.exporting.merging.training_examples import TrainingExample, TrainingExamples
 from melo_cli.models.base_model import BaseModel
 from melo_cli.models.encoding import IGNORED
@@ -26,29 +26,29 @@ from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.runtime.scoring import TargetBatch, target_batch, target_logits, target_losses
 
-# Lessons of a step: edits' own prompts, other wordings, lookalikes, unrelated text.
+# Training examples of a step: edits' own prompts, variants, hard prompts, unrelated text.
 _ROWS = (6, 14, 28, 10)
-# What reads like an edit is the hardest to leave alone.
+# Weight of hard prompts in the loss: they are the hardest to leave unchanged.
 _NEAR_WEIGHT = 2.0
 # Rows and tokens of one pass, padding counted.
 _AT_ONCE, _TOKENS = 14, 2048
 _WARM_UP = 0.05
-# Steps between two looks, and lessons of each kind of what stays that are held out for them.
-_LOOK, _HELD_OUT = 25, 64
-# The training ends where this share of each kind of example is answered as taught.
+# Steps between two checks, and examples of hard and of unrelated prompts that are held out for the checks.
+_CHECK_EVERY, _HELD_OUT = 25, 64
+# Training ends when this share of each kind of example is answered as taught.
 _ENOUGH = 0.97
-# Steps at most, where the settings name no number: one more for each edit, within these bounds.
+# Bounds of the number of steps if the settings name none; it grows by one for each edit.
 _FEWEST_STEPS, _MOST_STEPS = 150, 2000
 
 
 @dataclass(frozen=True)
 class Distill(MergeMethod):
-    """Trains a copy of the base, which needs its gradients and Adam's moments in memory.
+    """Trains a copy of the base; gradients and the moments of AdamW are held in memory.
 
     Attributes:
-        steps: at most; None is a number that grows with that of the edits.
+        steps: largest number of steps; None is a number that grows with the number of edits.
         lr: highest learning rate of AdamW.
-        weights: which are trained; `targets` are those of the modules that have blocks.
+        weights: the weights to train; `targets` are those of the target modules.
     """
 
     name: ClassVar[str] = "distill"
@@ -61,7 +61,7 @@ class Distill(MergeMethod):
     def find(
         self, opened: OpenProject, examples: TrainingExamples, seed: int, reporter: Reporter
     ) -> Differences:
-        student = load_plain(opened, opened.routed.base.folder).float()
+        student = load_checkpoint(opened, opened.routed.base.folder).float()
         parameters = (
             [name for name, _ in student.named_parameters()]
             if self.weights == "all"
@@ -88,7 +88,7 @@ class Distill(MergeMethod):
 
 
 class Differences(Additions):
-    """What a student in memory has over the base it was copied from."""
+    """The differences of a student's weights from the base that it was copied from."""
 
     def __init__(self, student: PreTrainedModel, parameters: Sequence[str]) -> None:
         self._student = dict(student.named_parameters())
@@ -104,7 +104,7 @@ class Differences(Additions):
 
 @dataclass(frozen=True)
 class _Weighted:
-    """A lesson of a step, and what each token of its answer weighs in the step's loss."""
+    """A training example of a step, and the weight of each token of its answer in the step's loss."""
 
     example: TrainingExample
     weight: float
@@ -116,14 +116,14 @@ class _Weighted:
 
 
 class _ShuffledExamples:
-    """Lessons in random order, each once before any comes again."""
+    """Training examples in random order; each comes once before any is repeated."""
 
     def __init__(self, training_examples: Sequence[TrainingExample], drawn: random.Random) -> None:
         self._training_examples, self._drawn = list(training_examples), drawn
         self._left: list[TrainingExample] = []
 
     def take(self, count: int) -> list[TrainingExample]:
-        """The next ones; fewer where the whole deck is smaller."""
+        """The next `count` examples, or all if there are fewer."""
         count = min(count, len(self._training_examples))
         if len(self._left) < count:
             self._left += self._drawn.sample(self._training_examples, len(self._training_examples))
@@ -143,18 +143,25 @@ def distill(
     seed: int,
     reporter: Reporter,
 ) -> None:
-    """Train `parameters` of `student`, a plain copy of the base in float32, in place.
+    """Train a student in place.
 
     Args:
-        steps: at most.
-        lr: highest learning rate of AdamW; it rises over the first twentieth of the steps and falls to 0.
-        enough: the training ends when this share of the edits is answered as asked, and of each kind of what
-            stays, on prompts that were held out, is answered as the base does.
+        opened: the project, opened; its base model is the teacher.
+        student: an unwrapped copy of the base, float32.
+        training_examples: what is taught.
+        parameters: names of the parameters to train.
+        steps: largest number of steps.
+        lr: highest learning rate of AdamW; it rises over the first twentieth of the steps and then falls to
+            0.
+        enough: training ends when this share of the edits is answered as asked, and this share of the
+            held-out hard and unrelated prompts is answered as by the base.
+        seed: seed of the order of the examples.
+        reporter: shows progress.
     """
     drawn = random.Random(seed)
     learner = replace(opened.routed.base, model=student)
     (near_held_out, near), (far_held_out, far) = (
-        _parted(group, drawn) for group in (training_examples.near, training_examples.far)
+        _split_held_out(group, drawn) for group in (training_examples.near, training_examples.far)
     )
     held_out = [training_examples.prompts, near_held_out, far_held_out]
     shuffled = [
@@ -173,15 +180,15 @@ def distill(
             optimizer.zero_grad()
             schedule.step()
             progress.advance(loss=loss)
-            if step % _LOOK == 0 and _least(learner, held_out) >= enough:
+            if step % _CHECK_EVERY == 0 and _lowest_share_kept(learner, held_out) >= enough:
                 break
     student.requires_grad_(False)
 
 
-def _parted(
+def _split_held_out(
     group: Sequence[TrainingExample], drawn: random.Random
 ) -> tuple[list[TrainingExample], list[TrainingExample]]:
-    """Lessons that are held out, and the others."""
+    """Examples that are held out, and the others."""
     mixed = drawn.sample(group, len(group))
     count = min(_HELD_OUT, len(group) // 4)
     return mixed[:count], mixed[count:]
@@ -189,7 +196,7 @@ def _parted(
 
 @torch.no_grad()
 def share_kept(learner: BaseModel, training_examples: Sequence[TrainingExample]) -> float:
-    """Share of lessons that a model answers, greedily, as they say: every token is its first choice."""
+    """Share of examples of whose answers every token is the model's first choice."""
     held = 0
     for rows in _passes(_weighted(training_examples, 1.0)):
         batch = target_batch(learner, [row.example.encoded for row in rows])
@@ -207,9 +214,9 @@ def _learn(opened: OpenProject, learner: BaseModel, shuffled: Sequence[_Shuffled
     """Add the gradients of one step to the parameters.
 
     Returns:
-        The loss: over edits and over each kind of what stays the mean of all tokens, summed by weight, nats.
+        The loss in nats: the weighted sum of the mean token losses of edits, hard prompts and unrelated text.
     """
-    own, phrased, near, far = (deck.take(count) for deck, count in zip(shuffled, _ROWS, strict=True))
+    own, phrased, near, far = (group.take(count) for group, count in zip(shuffled, _ROWS, strict=True))
     edits = _weighted([*own, *phrased], 1.0)
     others = [*_weighted(near, _NEAR_WEIGHT), *_weighted(far, 1.0)]
     total = 0.0
@@ -230,7 +237,7 @@ def _weighted(training_examples: Sequence[TrainingExample], weight: float) -> li
 
 
 def _passes(rows: Sequence[_Weighted]) -> Iterator[list[_Weighted]]:
-    """Rows of like length together, so that little is padding."""
+    """Batches of rows of similar length, so that there is little padding."""
     batch: list[_Weighted] = []
     for row in sorted(rows, key=lambda row: (len(row.example.encoded.target_ids), row.length)):
         longest = max([row.length, *(each.length for each in batch)])
@@ -255,6 +262,6 @@ def _known(batch: TargetBatch) -> Tensor:
     return batch.targets != IGNORED
 
 
-def _least(learner: BaseModel, groups: Sequence[Sequence[TrainingExample]]) -> float:
-    """What is kept of the group of which least is."""
+def _lowest_share_kept(learner: BaseModel, groups: Sequence[Sequence[TrainingExample]]) -> float:
+    """The lowest `share_kept` of any group."""
     return min(share_kept(learner, group) for group in groups if group)

@@ -1,4 +1,4 @@
-"""What every way to merge is: settings, and weights found with them."""
+"""The interface of a merge method: settings, and the weights found with them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class Merge:
 
     Attributes:
         method: name of the method that found them.
-        described: how they were found, in a sentence, for the card.
-        taught: unrelated prompts that were learned from, which measure nothing.
+        changes: the changes of the base's weights.
+        described: how they were found, in a sentence, for the model card.
+        taught: unrelated prompts that the merge learned from; an evaluation leaves them out.
     """
 
     method: str
@@ -46,23 +47,26 @@ class Merge:
 
 
 class MergeMethod(ABC):
-    """One way to merge; the fields of a subclass are its settings."""
+    """A merge method; the fields of a subclass are its settings."""
 
     name: ClassVar[str]
     learns: ClassVar[Learns]
 
     def objection(self, base: BaseModel, examples: TrainingExamples | None = None) -> ExportError | None:
-        """Why the method cannot merge into such a base, or from such examples; None where it can."""
+        """Why the method does not fit the base or the examples; None if it does."""
         return None
 
     @abstractmethod
     def find(
         self, opened: OpenProject, examples: TrainingExamples, seed: int, reporter: Reporter
     ) -> WeightChanges:
-        """Find the weights. Every method but the sum needs the base's weights loaded.
+        """Find the weights. Every method but `sum` needs the base's weights loaded.
 
         Args:
-            examples: none where the method learns nothing.
+            opened: the project, opened.
+            examples: training examples; empty if the method learns nothing.
+            seed: seed of everything that is drawn.
+            reporter: shows progress.
         """
 
     @abstractmethod

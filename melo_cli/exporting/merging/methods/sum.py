@@ -1,4 +1,4 @@
-"""The plainest merge: every block added to the weights. Nothing tells the edits apart any more."""
+"""The merge method `sum`: every block is added to the weights. The result has no router."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 from melo_store.project import Project
 
-# Blocks multiplied together at once.
+# Number of blocks multiplied at once.
 _AT_ONCE = 64
 
 

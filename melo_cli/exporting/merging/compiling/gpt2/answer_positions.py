@@ -1,4 +1,4 @@
-"""Where in an answer a neuron speaks, and what it must find before it."""
+"""The positions of an edit's answer: the token that a neuron writes, and the tokens before it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class AnswerPosition:
     """One token of an answer.
 
     Attributes:
-        before: the last tokens before it, the present one at the end.
-        after: how many tokens of the answer are among all that stand before it.
-        token: what is said.
+        before: ids of the last tokens before it, in order.
+        after: how many tokens of the answer precede it.
+        token: id of the token itself.
     """
 
     before: tuple[int, ...]
@@ -26,24 +26,25 @@ class AnswerPosition:
 
 @dataclass(frozen=True)
 class AnswerTokens:
-    """An edit and each place in its answer, whatever wording stands before it."""
+    """An edit with each position of its answer, after its prompt and after its variants."""
 
     edit: EncodedEdit
     positions: tuple[AnswerPosition, ...]
 
 
-def answer_tokens(edit: EncodedEdit, wordings: Iterable[EncodedEdit]) -> AnswerTokens:
-    """An edit with all that may stand before its answer: the end of its prompt, and of other wordings.
+def answer_tokens(edit: EncodedEdit, variants: Iterable[EncodedEdit]) -> AnswerTokens:
+    """An edit with every context of its answer: the end of its prompt, and the ends of its variants.
 
     Args:
-        wordings: with the answer as it is written after each.
+        edit: the edit's prompt and target as token ids.
+        variants: the variants, each with the answer as the tokenizer writes it after them.
     """
-    told = [(each.prompt_ids[-BEFORE - 1 :], each.target_ids) for each in (edit, *wordings)]
+    contexts = [(each.prompt_ids[-BEFORE - 1 :], each.target_ids) for each in (edit, *variants)]
     positions = dict.fromkeys(
         AnswerPosition((*ending, *answer[:after])[-BEFORE - 1 :], after, token)
-        for ending, answer in told
+        for ending, answer in contexts
         for after, token in enumerate(answer)
-        # The same tokens in number, so that what they add to the means is known.
+        # No more tokens than the edit's own target has, so that their share of the means is known.
         if after < len(edit.target_ids)
     )
     return AnswerTokens(edit, tuple(positions))

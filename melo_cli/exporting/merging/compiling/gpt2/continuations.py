@@ -1,4 +1,4 @@
-"""What the base goes on to write after text that is to stay: neurons are to be quiet there, too."""
+"""The base model's continuations of unrelated text: more negatives, in which no neuron may fire."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ _MOST = 1000
 def continued(
     base: BaseModel, training_examples: Sequence[TrainingExample], reporter: Reporter
 ) -> list[TrainingExample]:
-    """The lessons, with the base's own greedy answers behind their prompts; of many some, evenly spread.
+    """The training examples with the base model's greedy answer appended to each prompt.
 
     Args:
-        base: with a plain copy of its model.
+        base: the base model, with an unwrapped copy of its model.
+        training_examples: unrelated text; an even sample of it is continued.
+        reporter: shows progress.
     """
     chosen = even_sample(training_examples, _MOST)
-    found: list[TrainingExample] = []
+    longer: list[TrainingExample] = []
     with reporter.progress("reading on", len(chosen), "prompts") as progress:
         for rows in batches(chosen):
-            found += _longer(base, rows)
+            longer += _longer(base, rows)
             progress.advance(len(rows))
-    return found
+    return longer
 
 
 def _longer(base: BaseModel, training_examples: Sequence[TrainingExample]) -> list[TrainingExample]:
     prompts = [example.encoded.prompt_ids for example in training_examples]
-    # All of it is read again, the last token too.
+    # The model reads all of it again, the last token too.
     room = min(_TOKENS, room_after(base, max(map(len, prompts))) - 1)
     if room < 1:
         return list(training_examples)

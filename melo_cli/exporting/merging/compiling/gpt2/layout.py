@@ -1,4 +1,5 @@
-"""Which GPT-2 models can be compiled, and where in the larger one stands what is added."""
+"""The layout of the larger GPT-2: the columns of its added dimensions. Also: which GPT-2 models can be
+compiled."""
 
 from __future__ import annotations
 
@@ -11,13 +12,14 @@ from transformers import GPT2Config
 
 from melo_cli.exporting.merging.compiling.neurons import CODE, SHARPNESS
 
-# Of each mean of a prompt's embeddings, so many features at most are kept.
+# Largest number of features of each mean embedding.
 _FEATURES = 64
-# The second mean is of the first tokens alone: a name at the beginning of a long prompt weighs enough there.
+# The second mean is over the first tokens alone, so that a name at the start of a long prompt has enough
+# weight.
 EARLY = 16
-# How many tokens before the present one a neuron knows.
+# Number of tokens before the present one that a neuron reads.
 BEFORE = 2
-# Circles on which positions are told apart, at most; a head needs two dimensions for each, and one more.
+# Largest number of circles of a position code; a head needs two dimensions for each circle, and one more.
 _CIRCLES = 16
 _SMALLEST_HEAD = 8
 
@@ -27,10 +29,13 @@ class GPT2Layout:
     """Sizes of the base and of the larger model, and the columns of what is added.
 
     Attributes:
-        width, hidden: the base's `n_embd` and inner size of a feed-forward: what is added comes after.
-        features: of each of the two means, that detectors read.
-        neurons: that are added to each feed-forward.
-        sharpness: by which a neuron's input is multiplied; 1 for a ReLU.
+        width: `n_embd` of the base; the added columns follow.
+        hidden: inner size of the base's feed-forwards; the added neurons follow.
+        head_size: dimensions of an attention head.
+        positions: `n_positions`.
+        features: number of features of each of the two means that detectors read.
+        neurons: number of neurons added to each feed-forward.
+        sharpness: factor of a neuron's input; 1 for a ReLU.
     """
 
     width: int
@@ -43,12 +48,12 @@ class GPT2Layout:
 
     @property
     def circles(self) -> int:
-        """On how many circles positions are told apart."""
+        """Number of circles of a position code."""
         return min(_CIRCLES, (self.head_size - 1) // 2)
 
     @property
     def means(self) -> int:
-        """First column of the features of the mean of all tokens, then of that of the first."""
+        """First column of the features of the mean over all tokens; those of the first tokens follow."""
         return self.width
 
     @property
@@ -67,17 +72,17 @@ class GPT2Layout:
 
     @property
     def position(self) -> int:
-        """First column of the points that stand for the position."""
+        """First column of the position code."""
         return self.before(BEFORE + 1)
 
     @property
     def late(self) -> int:
-        """First of the columns that each mark all positions but the first so many, see `early`."""
+        """First column of the marks of late positions: one for each entry of `early`."""
         return self.position + 2 * self.circles
 
     @property
     def early(self) -> list[int]:
-        """How many positions are not late: `EARLY`, twice as many, and so on."""
+        """For each mark, the number of positions that are not late: `EARLY`, twice as many, and so on."""
         return [EARLY << times for times in range(max(1, (self.positions // EARLY).bit_length() - 1))]
 
     @property
@@ -87,14 +92,15 @@ class GPT2Layout:
 
     @property
     def still(self) -> int:
-        """Column that nothing is written to. A layer norm takes off the mean, which in half precision is not
-        quite that of the base's columns: what it leaves here is what it has taken from all the others."""
+        """Column that nothing writes to. A layer norm subtracts the mean, which in half precision differs a
+        little from that of the base's columns; this column then holds the difference, so that it can be
+        undone."""
         return self.inverse + 1
 
     @property
     def balance(self) -> int:
-        """Column of what makes the sum of all that is added zero: the mean that a layer norm takes off stays
-        that of the base's columns."""
+        """Column that makes the sum of all added columns zero, so that the mean which a layer norm subtracts
+        stays that of the base's columns."""
         return self.still + 1
 
     @property
@@ -105,32 +111,35 @@ class GPT2Layout:
 
     @property
     def _groups(self) -> list[int]:
-        """Heads before each group of them, and in all: all tokens, the first ones, one before, two before."""
+        """Number of added heads before each group, and their total.
+
+        The groups: the mean over all tokens, the mean over the first, one token before, two tokens before.
+        """
         mean, code = (math.ceil(size / self.head_size) for size in (self.features, CODE + 1))
         sizes = [mean, mean, *[code] * BEFORE]
-        return [sum(sizes[:place]) for place in range(len(sizes) + 1)]
+        return [sum(sizes[:i]) for i in range(len(sizes) + 1)]
 
-    def group(self, place: int) -> int:
-        """Where the values of a group of added heads begin, among those of all heads."""
-        return self.width + self._groups[place] * self.head_size
+    def group(self, index: int) -> int:
+        """First dimension of the values of a group of added heads, among those of all heads."""
+        return self.width + self._groups[index] * self.head_size
 
-    def heads(self, place: int) -> list[int]:
-        """Where the queries, keys and values of each head of a group begin."""
-        return list(range(self.group(place), self.group(place + 1), self.head_size))
+    def heads(self, index: int) -> list[int]:
+        """First dimension of the queries, keys and values of each head of a group."""
+        return list(range(self.group(index), self.group(index + 1), self.head_size))
 
     @property
     def shrink(self) -> float:
-        """What makes up, in a layer norm's weight, for the variance over more dimensions."""
+        """Factor of a layer norm's weight that corrects for the variance over more dimensions."""
         return math.sqrt(self.width / self.total)
 
     def settings(self, epsilon: float) -> dict[str, Any]:
-        """What changes in the config of a base with this `layer_norm_epsilon`."""
+        """The changed settings of the config, for a base with this `layer_norm_epsilon`."""
         return {
             "n_embd": self.total,
             "n_head": self.total // self.head_size,
             "n_inner": self.hidden + self.neurons,
             "layer_norm_epsilon": epsilon * self.width / self.total,
-            # What is added to the embeddings is nothing to be said.
+            # The added columns of the embeddings must not change the logits.
             "tie_word_embeddings": False,
         }
 
@@ -149,10 +158,10 @@ def layout_for(config: Any, neurons: int) -> GPT2Layout:
 
 
 def why_not(config: Mapping[str, Any]) -> str | None:
-    """What of a GPT-2 the added parts do not fit; None where they fit.
+    """Why a GPT-2 cannot be compiled, as a clause; None if it can.
 
     Args:
-        config: of its config.json.
+        config: the content of its config.json.
     """
     known = GPT2Config.from_dict(dict(config))
     if known.activation_function not in SHARPNESS:

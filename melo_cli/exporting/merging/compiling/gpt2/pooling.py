@@ -1,4 +1,4 @@
-"""The means that the added heads of a GPT-2 make of the tokens so far."""
+"""Mean embeddings of a GPT-2's tokens, as the added heads compute them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from transformers import PreTrainedModel
 from melo_cli.exporting.merging.compiling.gpt2.layout import EARLY
 from melo_cli.exporting.merging.training_examples import TrainingExample
 
-# By how many tokens a beginning of a prompt is longer than the one before.
+# Step, in tokens, between two beginnings of a prompt.
 _EVERY = 8
 
 
 class Pooling:
-    """What attention reads in the first layer of a base, and its means over a prompt."""
+    """The input of the first attention layer of a base model, and its means over a prompt."""
 
-    def __init__(self, plain: PreTrainedModel) -> None:
-        self._stack: Any = plain.transformer
+    def __init__(self, base_copy: PreTrainedModel) -> None:
+        self._stack: Any = base_copy.transformer
 
     @torch.no_grad()
     def read(self, ids: Sequence[int]) -> Tensor:
-        """What is read at each token of a text, `[tokens, d]`."""
+        """The input of the first attention layer at each token of a text, `[tokens, d]` float32."""
         stack = self._stack
         tokens = torch.tensor(ids, device=stack.wte.weight.device)
         positions = torch.arange(len(ids), device=tokens.device)
@@ -32,12 +32,12 @@ class Pooling:
         return read.float().cpu()
 
     def __call__(self, training_examples: Sequence[TrainingExample]) -> Tensor:
-        """The mean of all tokens of each prompt, and after it that of the first `[training_examples, 2
+        """The mean over all tokens of each prompt beside the mean over its first tokens, `[examples, 2
         d]`."""
         return torch.stack([_means(self.read(example.encoded.prompt_ids)) for example in training_examples])
 
     def beginnings(self, training_examples: Sequence[TrainingExample]) -> list[Tensor]:
-        """The same of the beginnings of each prompt, some tokens more each time, each `[2 d]`."""
+        """The same means `[2 d]` over each beginning of each prompt, `_EVERY` tokens longer each time."""
         read = [self.read(example.encoded.prompt_ids) for example in training_examples]
         return [_means(each[:end]) for each in read for end in range(_EVERY, len(each), _EVERY)]
 

@@ -1,4 +1,4 @@
-"""Points on circles that tell each position from all others, so that a head finds the one before."""
+"""Position codes: points on circles, by which an attention head finds the token before the present one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ import math
 import torch
 from torch import Tensor
 
-# Draws of turning rates, of which the best is taken.
+# Random draws of rotation rates; the best draw is taken.
 _DRAWS = 200
 _SEED = 0
 
 
-def turning_rates(count: int, positions: int) -> tuple[Tensor, float]:
-    """Rates `[count]` by which the circles turn with each position, and how far apart two positions are at
-    least: `count` minus the sum of the cosines between them, which is 0 for a position and itself."""
+def rotation_rates(count: int, positions: int) -> tuple[Tensor, float]:
+    """Rotation rates of the circles, and the least distance between the codes of two positions.
+
+    Args:
+        count: number of circles.
+        positions: number of positions.
+
+    Returns:
+        Angle by which each circle turns with each position, float64 `[count]`; and the least distance:
+        `count` minus the sum of the cosines between two codes, which is 0 for a position and itself.
+    """
     drawn = torch.Generator().manual_seed(_SEED)
     rates = math.pi * torch.rand(_DRAWS, count, generator=drawn, dtype=torch.float64)
     nearest = count - _cosines(rates, positions).amax(1)
@@ -25,8 +33,7 @@ def turning_rates(count: int, positions: int) -> tuple[Tensor, float]:
 def _cosines(rates: Tensor, positions: int) -> Tensor:
     """The sum of the cosines `[draws, positions - 1]` at each distance but 0."""
     distances = torch.arange(1, max(2, positions), dtype=torch.float64)
-    found = [torch.outer(distances, each).cos().sum(1) for each in rates]
-    return torch.stack(found)
+    return torch.stack([torch.outer(distances, each).cos().sum(1) for each in rates])
 
 
 def points(rates: Tensor, positions: int) -> Tensor:
@@ -35,8 +42,9 @@ def points(rates: Tensor, positions: int) -> Tensor:
     return torch.stack([angles.cos(), angles.sin()], dim=2).flatten(1).float()
 
 
-def turned_back(rates: Tensor, steps: int) -> Tensor:
-    """A matrix that takes each position's points, as a row, to those of the position so many before."""
+def rotated_back(rates: Tensor, steps: int) -> Tensor:
+    """The matrix that maps the code of each position, as a row, to the code of the position `steps`
+    before."""
     turns = [
         torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         for angle in (rates * steps).tolist()

@@ -1,4 +1,5 @@
-"""The base GPT-2 in the corner of larger tensors, with what is added around it."""
+"""The weights of the larger GPT-2: the base in the corner of larger tensors, and the added parts around
+it."""
 
 from __future__ import annotations
 
@@ -13,17 +14,18 @@ from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.compiling.gpt2.answer_positions import AnswerTokens
 from melo_cli.exporting.merging.compiling.gpt2.layout import BEFORE, GPT2Layout
-from melo_cli.exporting.merging.compiling.gpt2.position_codes import turned_back
+from melo_cli.exporting.merging.compiling.gpt2.position_codes import rotated_back
 from melo_cli.exporting.merging.compiling.gpt2.residual_layout import ResidualLayout
 from melo_cli.exporting.merging.compiling.neurons import SCALE, STRENGTH
 from melo_cli.exporting.merging.compiling.output_directions import directions
 from melo_cli.exporting.merging.compiling.widened_weights import Widened, corner
 
-# By how much a head prefers what it looks for, before the softmax.
+# Lead of the attended position over all others, before the softmax.
 _PREFERENCE = 100.0
-# Its output goes into the stream, which the base's layer norms see without its mean.
+# Weights that write into the residual stream; the base's layer norms subtract its mean.
 _WRITERS = ("wte.weight", "wpe.weight", "c_proj.weight", "c_proj.bias")
-# What reads it, and is not to see what else a layer norm has taken from the added columns.
+# Weights that read the residual stream; they undo what a layer norm subtracts from the added columns too
+# much.
 _READERS = ("c_attn.weight", "c_fc.weight")
 
 
@@ -43,13 +45,15 @@ class GPT2Sizes:
 
 
 class WidenedGPT2(Widened):
-    """The base GPT-2 with what is added around it.
+    """The base GPT-2 with the added parts.
 
     Args:
-        model: a plain copy of the base, float32.
-        answer_tokens: what each edit answers, and to what.
-        inputs: of each edit's neurons, see `ResidualLayout.neurons`.
-        placed: the edits whose neurons stand in each layer.
+        model: an unwrapped copy of the base, float32.
+        residual: the added columns.
+        answer_tokens: the answer positions of each edit.
+        inputs: input weights of each edit's neurons, see `ResidualLayout.neurons`.
+        placed: for each layer, the edits whose neurons it holds.
+        sizes: sizes of the base's states.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class WidenedGPT2(Widened):
         self._layout = layout = replace(residual.layout, neurons=neurons)
         self._residual, self._sizes = residual, sizes
         weights = {name: weight.detach().cpu() for name, weight in model.named_parameters()}
-        # The output layer of its own that the larger model has, whatever the base's is tied to.
+        # The larger model has an output layer of its own, also if the base ties it to the embeddings.
         words = weights.setdefault("lm_head.weight", weights["transformer.wte.weight"])
         super().__init__(
             {name: _grown(name, tuple(weight.shape), layout) for name, weight in weights.items()},
@@ -77,10 +81,10 @@ class WidenedGPT2(Widened):
         self._read_before(model)
         scaled = words.float() * weights["transformer.ln_f.weight"]
         scaled -= scaled.mean(1, keepdim=True)
-        beside = words.float() @ weights["transformer.ln_f.bias"].float() / math.sqrt(layout.width)
-        spoken = sorted({place.token for each in answer_tokens for place in each.positions})
-        known = dict(zip(spoken, directions(scaled, beside, spoken), strict=True))
-        self._answer([_said(each, known) for each in answer_tokens], inputs, placed)
+        bias = words.float() @ weights["transformer.ln_f.bias"].float() / math.sqrt(layout.width)
+        tokens = sorted({position.token for each in answer_tokens for position in each.positions})
+        known = dict(zip(tokens, directions(scaled, bias, tokens), strict=True))
+        self._answer([_outputs(each, known) for each in answer_tokens], inputs, placed)
 
     def apply(self, parameter: str, weight: Tensor) -> Tensor:
         grown = super().apply(parameter, weight)
@@ -92,9 +96,9 @@ class WidenedGPT2(Widened):
 
     def _keep(self, parameter: str, weight: Tensor, grown: Tensor) -> None:
         if ".c_attn." in parameter:
-            # Queries, keys and values beside each other, each of which grows.
-            for part, place in zip(weight.chunk(3, -1), grown.chunk(3, -1), strict=True):
-                corner(part, place).copy_(part)
+            # Queries, keys and values lie side by side, and each of them grows.
+            for part, larger in zip(weight.chunk(3, -1), grown.chunk(3, -1), strict=True):
+                corner(part, larger).copy_(part)
         elif parameter.endswith(_WRITERS):
             corner(weight, grown).copy_(weight - weight.mean(-1, keepdim=True))
         elif _is_norm(parameter) and parameter.endswith("weight"):
@@ -108,7 +112,8 @@ class WidenedGPT2(Widened):
         self._put(parameter, (first,), torch.full((last - first,), factor))
 
     def _embed(self) -> None:
-        """A code and a one with each token; with each position its points, and one over the tokens so far."""
+        """Add the columns of the embeddings: a code and a one for each token, the position columns for each
+        position."""
         layout = self._layout
         codes = self._residual.codes
         tokens = torch.cat([codes, torch.ones(len(codes), 1)], 1)
@@ -116,7 +121,7 @@ class WidenedGPT2(Widened):
         self._put("transformer.wpe.weight", (0, layout.position), self._residual.positions * self._scale)
 
     def _read_before(self, model: Any) -> None:
-        """The first layer's attention: both means at every token, and the tokens before it."""
+        """Add the heads of the first layer: both means at every token, and the tokens before it."""
         layout, layer = self._layout, "transformer.h.0"
         self._norm(f"{layer}.ln_1.weight", layout.code, layout.one + 1, self._sizes.embedded)
         self._norm(f"{layer}.ln_1.weight", layout.position, layout.still + 1, self._sizes.embedded)
@@ -124,7 +129,7 @@ class WidenedGPT2(Widened):
         halves = self._residual.detectors.projection.split([layout.width] * 2)
         for which, half in enumerate(halves):
             features = slice(which * per_mean, (which + 1) * per_mean)
-            # Without queries and keys, attention is to all tokens alike.
+            # Without queries and keys, a head attends to all tokens equally.
             self._value(which, 0, half[:, features], self._residual.detectors.offset[features])
             self._write(which, layout.means + which * per_mean, per_mean)
         preference = _PREFERENCE / model.transformer.h[0].attn.scaling
@@ -149,7 +154,7 @@ class WidenedGPT2(Widened):
         )
 
     def _attend_early(self, preference: float) -> None:
-        """The second mean: away from all positions but the first."""
+        """Make the heads of the second mean attend to the first positions alone."""
         layout, attention = self._layout, "transformer.h.0.attn.c_attn"
         root = torch.tensor([math.sqrt(preference)])
         for head in layout.heads(1):
@@ -157,22 +162,25 @@ class WidenedGPT2(Widened):
             self._put(f"{attention}.weight", (layout.late, layout.total + head), -root[:, None])
 
     def _attend_before(self, group: int, steps: int, preference: float) -> None:
-        """To the token so many positions before: zero there, and far below zero at all others, however large
-        the state that a position's points are divided by."""
+        """Make a group of heads attend to the token `steps` before.
+
+        The attention score is zero there and far below zero at all other positions, whatever a layer norm
+        divides the position code by.
+        """
         layout, attention = self._layout, "transformer.h.0.attn.c_attn.weight"
         root = math.sqrt(preference)
         count = torch.full((1, 1), math.sqrt(layout.circles))
         for head in layout.heads(group):
             key, behind = layout.total + head, 2 * layout.circles
-            self._put(attention, (layout.position, head), turned_back(self._residual.rates, steps) * root)
+            self._put(attention, (layout.position, head), rotated_back(self._residual.rates, steps) * root)
             self._put(attention, (layout.one, head + behind), -count * root)
             self._put(attention, (layout.position, key), torch.eye(behind) * root)
             self._put(attention, (layout.one, key + behind), count * root)
 
     def _answer(
-        self, said: Sequence[Tensor], inputs: Sequence[Tensor], placed: Sequence[Sequence[int]]
+        self, outputs: Sequence[Tensor], inputs: Sequence[Tensor], placed: Sequence[Sequence[int]]
     ) -> None:
-        """The feed-forwards: a neuron for each place in an edit's answer."""
+        """Add the neurons of the feed-forwards: one for each position of an edit's answer."""
         layout = self._layout
         strength = STRENGTH * self._sizes.last * math.sqrt(layout.width) / layout.sharpness
         for layer, edits in enumerate(placed):
@@ -183,14 +191,17 @@ class WidenedGPT2(Widened):
                 continue
             sharp = torch.cat([inputs[edit] for edit in edits]).T * half * layout.sharpness
             self._put(f"{block}.mlp.c_fc.weight", (layout.means, layout.hidden), sharp)
-            outputs = torch.cat([said[edit] for edit in edits]) * strength
-            self._put(f"{block}.mlp.c_proj.weight", (layout.hidden, 0), outputs)
+            written = torch.cat([outputs[edit] for edit in edits]) * strength
+            self._put(f"{block}.mlp.c_proj.weight", (layout.hidden, 0), written)
 
 
-def _said(answer_tokens: AnswerTokens, known: Mapping[int, Tensor]) -> Tensor:
-    """What each neuron adds `[positions, d]`: more, the more of the answer makes its score smaller."""
+def _outputs(answer_tokens: AnswerTokens, known: Mapping[int, Tensor]) -> Tensor:
+    """Output weights of an edit's neurons `[positions, d]`; they grow with the position, as the score
+    falls."""
     length = len(answer_tokens.edit.prompt_ids)
-    return torch.stack([known[place.token] * (1 + place.after / length) for place in answer_tokens.positions])
+    return torch.stack(
+        [known[position.token] * (1 + position.after / length) for position in answer_tokens.positions]
+    )
 
 
 def _is_norm(parameter: str) -> bool:

@@ -1,6 +1,6 @@
 """A slightly larger T5.
 
-One more attention group of the encoder's first layer averages the prompt's token embeddings into the added
-dimensions, cross-attention hands that on, and in the decoder a few neurons an edit compare it with the edit's
-prompt and, token by token, say its answer.
+An added group of attention heads in the encoder's first layer averages the prompt's token embeddings into the
+added dimensions. Cross-attention passes the mean to the decoder. There a few neurons for each edit compare it
+with the edit's prompt and write the edit's answer, token by token.
 """

@@ -1,4 +1,4 @@
-"""Which T5 models can be compiled, and where in the larger one stands what is added."""
+"""The layout of the larger T5: the columns of its added dimensions. Also: which T5 models can be compiled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from melo_cli.exporting.merging.compiling.neurons import CODE, SHARPNESS
 
-# Of a prompt's mean embedding, so many features at most are kept.
+# Largest number of features of a prompt's mean embedding.
 _FEATURES = 127
 
 
@@ -18,12 +18,16 @@ class Layout:
     """Sizes of the base and of the larger model, and the columns of what is added.
 
     Attributes:
-        width, inner, hidden: the base's `d_model`, `num_heads * d_kv` and `d_ff`: what is added comes after.
-        features: of a prompt, that detectors read.
-        heads: attention heads that are added to each layer.
-        neurons: that are added to each feed-forward.
-        sharpness: by which a neuron's input is multiplied; 1 for a ReLU.
-        gated: feed-forwards have two inputs.
+        width: `d_model` of the base; the added columns follow.
+        inner: `num_heads * d_kv` of the base; the added heads follow.
+        hidden: `d_ff` of the base; the added neurons follow.
+        base_heads: number of attention heads of the base.
+        head_size: `d_kv`.
+        features: number of features of a prompt that detectors read.
+        heads: number of attention heads added to each layer.
+        neurons: number of neurons added to each feed-forward.
+        sharpness: factor of a neuron's input; 1 for a ReLU.
+        gated: whether feed-forwards have a gate.
     """
 
     width: int
@@ -64,7 +68,7 @@ class Layout:
 
     @property
     def position(self) -> int:
-        """First of the two columns that tell how far the first token is away."""
+        """First of the two columns of the position code."""
         return self.start + 1
 
     @property
@@ -79,11 +83,11 @@ class Layout:
 
     @property
     def shrink(self) -> float:
-        """What makes up, in a layer norm's weight, for the mean of squares over more dimensions."""
+        """Factor of a layer norm's weight that corrects for the mean of squares over more dimensions."""
         return math.sqrt(self.width / self.total)
 
     def settings(self, epsilon: float) -> dict[str, Any]:
-        """What changes in the config of a base with this `layer_norm_epsilon`."""
+        """The changed settings of the config, for a base with this `layer_norm_epsilon`."""
         return {
             "d_model": self.total,
             "num_heads": self.base_heads + self.heads,
@@ -111,10 +115,10 @@ def layout_for(config: Any, neurons: int) -> Layout:
 
 
 def why_not(config: Mapping[str, Any]) -> str | None:
-    """What of a T5 the added parts do not fit; None where they fit.
+    """Why a T5 cannot be compiled, as a clause; None if it can.
 
     Args:
-        config: of its config.json.
+        config: the content of its config.json.
     """
     projection = str(config.get("feed_forward_proj", "relu")).removeprefix("gated-")
     return None if projection in SHARPNESS else f"this one has {projection}"

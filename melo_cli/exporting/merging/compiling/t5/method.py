@@ -1,4 +1,4 @@
-"""From a project to the weights of the larger T5."""
+"""Compiles a project into the weights of a larger T5."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from melo_cli.exporting.merging.compiling.detector_examples import make_examples
 from melo_cli.exporting.merging.compiling.detectors import train_detectors
-from melo_cli.exporting.merging.compiling.neurons import neurons_of, share_out, together
+from melo_cli.exporting.merging.compiling.neurons import assign_layers, co_firing_groups, neuron_count
 from melo_cli.exporting.merging.compiling.state_norms import mean_sizes
 from melo_cli.exporting.merging.compiling.t5.layout import layout_for
 from melo_cli.exporting.merging.compiling.t5.widening import T5Sizes, WidenedT5
@@ -26,33 +26,37 @@ from melo_cli.runtime.scoring import TargetBatch
 
 def compiled_t5(
     base: BaseModel,
-    plain: PreTrainedModel,
+    base_copy: PreTrainedModel,
     training_examples: TrainingExamples,
     seed: int,
     reporter: Reporter,
 ) -> Widened:
-    """The base with what tells its edits' prompts, and what answers them, built around it.
+    """Compile the edits into a larger T5: detectors of their prompts, and neurons that write their answers.
 
     Args:
-        plain: a copy of the base, float32.
+        base: the base model.
+        base_copy: a copy of its model, float32.
+        training_examples: what detectors learn from, and what edits answer.
+        seed: seed of the detectors' batches.
+        reporter: shows progress.
     """
     answers = [example.encoded.target_ids for example in training_examples.prompts]
-    examples = make_examples(training_examples, _Pooling(plain))
-    features = layout_for(plain.config, 0).features
+    examples = make_examples(training_examples, _Pooling(base_copy))
+    features = layout_for(base_copy.config, 0).features
     detectors = train_detectors(examples, features, seed, reporter)
     counts = [len(answer) for answer in answers]
-    placed = share_out(counts, together(detectors, examples), len(plain.get_decoder().block))
-    layout = layout_for(plain.config, max(neurons_of(counts, edits) for edits in placed))
-    sizes = _sizes(replace(base, model=plain), training_examples.prompts)
-    return WidenedT5(plain, layout, detectors, answers, placed, sizes)
+    placed = assign_layers(counts, co_firing_groups(detectors, examples), len(base_copy.get_decoder().block))
+    layout = layout_for(base_copy.config, max(neuron_count(counts, edits) for edits in placed))
+    sizes = _sizes(replace(base, model=base_copy), training_examples.prompts)
+    return WidenedT5(base_copy, layout, detectors, answers, placed, sizes)
 
 
 class _Pooling:
-    """The mean over each prompt's tokens of what attention reads in the encoder's first layer."""
+    """The mean, over each prompt's tokens, of the input of the encoder's first attention layer."""
 
     @torch.no_grad()
-    def __init__(self, plain: PreTrainedModel) -> None:
-        encoder: Any = plain.get_encoder()
+    def __init__(self, base_copy: PreTrainedModel) -> None:
+        encoder: Any = base_copy.get_encoder()
         self._words: Tensor = encoder.block[0].layer[0].layer_norm(encoder.embed_tokens.weight).float().cpu()
 
     def __call__(self, training_examples: Sequence[TrainingExample]) -> Tensor:

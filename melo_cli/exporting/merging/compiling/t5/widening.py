@@ -1,4 +1,4 @@
-"""The base T5 in the corner of larger tensors, with what is added around it."""
+"""The weights of the larger T5: the base in the corner of larger tensors, and the added parts around it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from melo_cli.exporting.merging.compiling.t5.layout import Layout
 from melo_cli.exporting.merging.compiling.t5.position_codes import RATES, curve, tangent
 from melo_cli.exporting.merging.compiling.widened_weights import Widened, corner
 
-# What a wrong token before takes from a score.
+# Penalty on the score for a wrong token before.
 _MISMATCH = 6.0
-# Tokens whose codes are nearer than this count as one.
+# Tokens whose codes have a larger cosine than this count as the same.
 _NEAR_CODES = 1 - 2 / _MISMATCH
 
 
 @dataclass(frozen=True)
 class T5Sizes:
-    """Mean root mean squares of the base's states.
+    """Mean sizes (root mean square) of the base's states.
 
     Attributes:
         encoder: before the encoder's last norm.
@@ -40,12 +40,15 @@ class T5Sizes:
 
 
 class WidenedT5(Widened):
-    """The base T5 with what is added around it.
+    """The base T5 with the added parts.
 
     Args:
-        model: a plain copy of the base, float32.
+        model: an unwrapped copy of the base, float32.
+        layout: columns of the added dimensions.
+        detectors: a detector for each edit.
         answers: token ids of each edit's target, with the stop token.
-        placed: the edits whose neurons stand in each decoder layer.
+        placed: for each decoder layer, the edits whose neurons it holds.
+        sizes: sizes of the base's states.
     """
 
     def __init__(
@@ -66,13 +69,13 @@ class WidenedT5(Widened):
         )
         self._codes = token_codes(self._config.vocab_size)
         self._scale = SCALE * self._lengths(weights["shared.weight"]).mean().item()
-        # Some checkpoints hold the embeddings more than once.
+        # Some checkpoints store the embeddings more than once.
         for name in ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
             if name in weights:
                 self._embed(name, weights[name])
         self._read_prompt(detectors)
-        self._hand_on()
-        self._tell_positions()
+        self._pass_to_decoder()
+        self._encode_positions()
         self._answer(weights, detectors, answers, placed)
 
     def _keep(self, parameter: str, weight: Tensor, grown: Tensor) -> None:
@@ -101,13 +104,13 @@ class WidenedT5(Widened):
         self._put(parameter, (0, layout.width), columns * self._scale)
 
     def _lengths(self, embeddings: Tensor) -> Tensor:
-        """What a layer norm divides each embedding by."""
+        """The divisor of a layer norm for each embedding."""
         squares: Tensor = embeddings.float().pow(2).mean(1)
         lengths: Tensor = (squares + self._config.layer_norm_epsilon).sqrt()
         return lengths
 
     def _read_prompt(self, detectors: Detectors) -> None:
-        """The encoder's first layer: the mean of all tokens' features, and of a one, at every token."""
+        """The encoder's first layer: the mean over all tokens' features, and over a one, at every token."""
         layout, layer = self._layout, "encoder.block.0.layer.0"
         self._norm(f"{layer}.layer_norm.weight", layout.size, torch.ones(1))
         attention = f"{layer}.SelfAttention"
@@ -117,10 +120,10 @@ class WidenedT5(Widened):
         self._put(f"{attention}.v.weight", (one, layout.size), torch.ones(1, 1))
         self._put(f"{attention}.o.weight", (layout.prompt, layout.inner), self._kept())
 
-    def _hand_on(self) -> None:
-        """The encoder's last norm and the decoder's first cross-attention: the same at every answer token."""
+    def _pass_to_decoder(self) -> None:
+        """The encoder's last norm and the decoder's first cross-attention: the mean at every answer token."""
         layout = self._layout
-        # What a norm divides by is made up for half here, half in what reads it: neither gets out of range.
+        # The divisor of a norm is undone half here and half in its reader, so that neither leaves its range.
         half = math.sqrt(self._sizes.encoder)
         count = layout.features + 1
         self._norm("encoder.final_layer_norm.weight", layout.prompt, torch.full((count,), half))
@@ -132,7 +135,7 @@ class WidenedT5(Widened):
         same: Tensor = torch.eye(self._layout.features + 1) * self._scale
         return same
 
-    def _tell_positions(self) -> None:
+    def _encode_positions(self) -> None:
         layout, layer = self._layout, "decoder.block.0.layer.0"
         self._norm(f"{layer}.layer_norm.weight", layout.start, torch.ones(1))
         attention = f"{layer}.SelfAttention"
@@ -187,8 +190,11 @@ class WidenedT5(Widened):
         self._put(f"{dense}.wo.weight", (0, layout.hidden), outputs)
 
     def _neurons(self, answer: tuple[int, ...], weight: Tensor, bias: Tensor, points: Tensor) -> Tensor:
-        """Inputs `[tokens, added columns]` of one edit's neurons: its score, after the token that comes
-        before, and much less after others."""
+        """Input weights `[tokens, added columns]` of one edit's neurons.
+
+        A neuron's input is the detector's score if the right token precedes, and much less after other
+        tokens.
+        """
         layout = self._layout
         before = (self._config.decoder_start_token_id, *answer[:-1])
         codes = self._codes[list(before)]
@@ -199,20 +205,20 @@ class WidenedT5(Widened):
         rows[:, at["code"] : at["one"]] = _MISMATCH * codes
         rows[:, at["one"]] = -_MISMATCH
         same = codes @ codes.T > _NEAR_CODES
-        for place, token in enumerate(answer):
-            others = [other for other in range(len(answer)) if same[place, other] and answer[other] != token]
-            direction = tangent(points, place) if others else None
+        for i, token in enumerate(answer):
+            others = [other for other in range(len(answer)) if same[i, other] and answer[other] != token]
+            direction = tangent(points, i) if others else None
             if direction is None:
                 continue
-            behind = (points[place] - points[others]) @ direction
+            behind = (points[i] - points[others]) @ direction
             direction = direction * _MISMATCH / 2 / behind.min()
-            rows[place, at["position"] : at["position"] + 2] = direction.float()
-            rows[place, at["one"]] -= (direction @ points[place]).float()
+            rows[i, at["position"] : at["position"] + 2] = direction.float()
+            rows[i, at["one"]] -= (direction @ points[i]).float()
         return rows
 
 
 def _grown(name: str, shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
-    """The shape of a tensor in the larger model: each of its sizes is one of those that grow, or stays."""
+    """The shape of a tensor in the larger model."""
     heads = layout.heads * layout.head_size
     module, _, _ = name.rpartition(".")
     part = module.rpartition(".")[2]
