@@ -1,7 +1,7 @@
 """`melo doctor`: what melo stands on here, and whether it works; for a report of a fault."""
 
 from melo_cli.doctor.folders import Folder, FoundProject, found_project, places
-from melo_cli.doctor.self_test import Step, self_test
+from melo_cli.doctor.self_test_steps import Step, self_test
 from melo_cli.doctor.software import Device, Library, devices, libraries, system
 
 __all__ = [

@@ -51,7 +51,7 @@ class Drawing:
         shown = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[parts]}"),
             console=self._console,
             expand=True,
         )

@@ -155,7 +155,7 @@ class TestMoved:
 
 def forbid_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     """A base model that would be loaded is a failure."""
-    for module in ("editing.opening", "editing.room", "loading"):
+    for module in ("editing.resource_check", "runtime.loading"):
         monkeypatch.setattr(f"melo_cli.{module}.load_base_model", None)
 
 

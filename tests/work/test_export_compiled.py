@@ -155,7 +155,7 @@ def test_of_edits_that_are_alike_each_leads_on_its_own_prompt_and_other_prompts_
     assert detectors.weight.shape == (8, 12)
     assert (scores.argmax(1) == torch.arange(8)).all()
     assert (scores.diagonal() > 0.1).all()
-    assert (detectors.scores(examples.unchanged).amax(1) > 0).float().mean() < 0.1
+    assert (detectors.scores(examples.negatives).amax(1) > 0).float().mean() < 0.1
 
 
 def test_edits_that_fire_together_stand_in_one_layer_and_no_layer_is_full_before_the_others() -> None:

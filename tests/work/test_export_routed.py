@@ -35,7 +35,7 @@ PROMPTS = [
 # Run where neither melo nor PEFT is: what a user has who was given the folders alone.
 ALONE = """
 import sys
-for name in ("melo_cli", "store", "peft", "hnswlib", "pyarrow"):
+for name in ("melo_cli", "melo_store", "peft", "hnswlib", "pyarrow"):
     sys.modules[name] = None
 import torch, transformers
 found = {}
