@@ -37,7 +37,7 @@ from melo_cli.commands.show import show
 from melo_cli.commands.status import status
 from melo_cli.commands.verify import verify
 from melo_cli.errors import MeloError
-from melo_cli.ui.terminal import Terminal, print_error
+from melo_cli.ui.output import make_messages
 from melo_store.errors import StoreWarning
 
 # In the order of `--help`.
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exception(error)
         line, code = _described(error)
-        print_error(line)
+        make_messages().error(line)
         return code
 
 
@@ -152,7 +152,7 @@ def _store_warnings_as_lines() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, StoreWarning):
-                Terminal().warn(str(message))
+                make_messages().warn(str(message))
             else:
                 others(message, category, *place, **more)
 

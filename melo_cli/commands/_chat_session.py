@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from melo_cli.chat.slash_commands import parse
 from melo_cli.commands._input_lines import Lines
 from melo_cli.errors import MeloError, PromptError
-from melo_cli.ui.terminal import print_error
 
 if TYPE_CHECKING:
     from melo_cli.chat.conversation import Conversation, Turn
-    from melo_cli.ui.chat import ChatView
+    from melo_cli.ui.chat import ChatOutput
 
 _PROMPT = "> "
 _PROMPT_FOR_EDIT = "right answer> "
@@ -31,10 +30,10 @@ class ChatSession:
         failed: an edit did not take.
     """
 
-    def __init__(self, conversation: Conversation, lines: Lines, view: ChatView, *, stays: bool) -> None:
+    def __init__(self, conversation: Conversation, lines: Lines, output: ChatOutput, *, stays: bool) -> None:
         self._conversation = conversation
         self._lines = lines
-        self._view = view
+        self._output = output
         self._stays = stays
         self._commands = {
             "edit": self._edit,
@@ -61,11 +60,11 @@ class ChatSession:
             except MeloError as error:
                 if not self._stays:
                     raise
-                print_error(str(error))
+                self._output.error(str(error))
 
     def _hear(self) -> bool:
         """One line; False where it was the last."""
-        self._view.ready()
+        self._output.ready()
         line = self._lines.next(_PROMPT)
         if line is None or not line.strip():
             return line is not None
@@ -74,13 +73,13 @@ class ChatSession:
             return False
         try:
             if meant.command is None:
-                self._show(self._conversation.ask(meant.text, self._view.piece))
+                self._show(self._conversation.ask(meant.text, self._output.piece))
             else:
                 self._commands[meant.command](meant.text)
         except KeyboardInterrupt:
             if not self._stays:
                 raise
-            self._view.told("stopped")
+            self._output.say("stopped")
         return True
 
     def _edit(self, text: str) -> None:
@@ -93,46 +92,46 @@ class ChatSession:
                 hint=f'write the answer to "{question}" behind it, or on the next line',
             )
         outcome = self._conversation.edit(target)
-        self._view.edited(outcome, self._conversation.project)
+        self._output.edited(outcome, self._conversation.project)
         if outcome.status == "failed":
             self.failed = True
             return
-        turn = self._conversation.ask_again(self._view.piece)
+        turn = self._conversation.ask_again(self._output.piece)
         self._show(turn)
         if not turn.stopped and not self._conversation.is_answered(target):
-            self._view.told(_APART)
+            self._output.say(_APART)
 
     def _why(self, _: str) -> None:
-        self._view.why(self._conversation.last, self._conversation.project)
+        self._output.why(self._conversation.last, self._conversation.project)
 
     def _base(self, _: str) -> None:
-        turn = self._conversation.ask_base(self._view.piece)
+        turn = self._conversation.ask_base(self._output.piece)
         self._require_whole(turn)
-        self._view.base(turn)
+        self._output.base(turn)
 
     def _undo(self, _: str) -> None:
         undone = self._conversation.undo()
         if undone is None:
-            self._view.told("nothing to undo: no edit of this chat is left")
+            self._output.say("nothing to undo: no edit of this chat is left")
             return
-        self._view.undone(undone, self._conversation.project)
+        self._output.undone(undone, self._conversation.project)
         if self._conversation.rests_on(undone):
-            self._show(self._conversation.ask_again(self._view.piece))
+            self._show(self._conversation.ask_again(self._output.piece))
 
     def _system(self, text: str) -> None:
         self._conversation.put_before(text or None)
-        self._view.told("the system prompt holds from the next answer on" if text else "no system prompt")
+        self._output.say("the system prompt holds from the next answer on" if text else "no system prompt")
 
     def _new(self, _: str) -> None:
         self._conversation.forget()
-        self._view.told("the conversation is forgotten")
+        self._output.say("the conversation is forgotten")
 
     def _help(self, _: str) -> None:
-        self._view.help()
+        self._output.help()
 
     def _show(self, turn: Turn) -> None:
         self._require_whole(turn)
-        self._view.turn(turn, self._conversation.project)
+        self._output.turn(turn, self._conversation.project)
 
     def _require_whole(self, turn: Turn) -> None:
         """A pipe ends where an answer was stopped."""

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from melo_cli.commands._edit_source import EditSource
 from melo_cli.errors import MeloError
-from melo_cli.ui.estimate import forecast_document, forecast_fields
-from melo_cli.ui.terminal import Terminal
-
-if TYPE_CHECKING:
-    from melo_cli.editing.time_estimate import Forecast
+from melo_cli.ui.estimate import forecast_view
+from melo_cli.ui.renderer import Renderer
 
 
-def show_estimate(terminal: Terminal, source: EditSource, *, single: bool, force: bool) -> None:
+def show_estimate(renderer: Renderer, source: EditSource, *, single: bool, force: bool) -> None:
     """Estimate what the edits of a recipe take.
 
     Raises:
@@ -27,8 +22,4 @@ def show_estimate(terminal: Terminal, source: EditSource, *, single: bool, force
         )
     from melo_cli.editing.dry_run import estimate_dataset
 
-    found: Forecast = estimate_dataset(source.recipe, source.project.path, terminal, force=force)
-    if terminal.json:
-        terminal.document(forecast_document(found))
-    else:
-        terminal.fields(forecast_fields(found))
+    renderer.show(forecast_view(estimate_dataset(source.recipe, source.project.path, renderer, force=force)))

@@ -9,14 +9,14 @@ import typer
 
 from melo_cli.errors import MeloError
 from melo_cli.paraphrase.subject_guess import guessed_subject
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.renderer import Renderer
 
 if TYPE_CHECKING:
     from melo_cli.datasets import EditRequest
 
 
 def ask_for_edit(
-    terminal: Terminal, prompt: str | None, target: str | None, rephrases: list[str], subject: str | None
+    renderer: Renderer, prompt: str | None, target: str | None, rephrases: list[str], subject: str | None
 ) -> EditRequest:
     """Ask for what the options leave open, then for prompts that must stay as they are.
 
@@ -32,7 +32,7 @@ def ask_for_edit(
     prompt = prompt or _asked("What is asked")
     target = target or _asked("The right answer")
     subject = subject or _asked("What it is about", guessed_subject(prompt) or "")
-    terminal.info("What should stay as it is? One question a line, an empty line ends.")
+    renderer.info("What should stay as it is? One question a line, an empty line ends.")
     stays = []
     while text := _asked("stays", ""):
         stays.append((text, None))

@@ -9,8 +9,8 @@ import typer
 from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption
 from melo_cli.runtime.projects import choose_project
-from melo_cli.ui.calibration import calibration_document, show_calibration
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.calibration import calibration_view
+from melo_cli.ui.output import make_renderer
 
 
 def calibrate(
@@ -34,14 +34,11 @@ def calibrate(
     false fires that routing.max_false_fire allows. `melo edit` does the same
     before a project's first edit. One commit; older snapshots stay as they are.
     """
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     chosen = choose_project(project)
-    terminal.heading(f"project {chosen}")
+    renderer.heading(f"project {chosen}")
     from melo_cli.editing import calibrate_again
 
     collect_from_here()
-    found = calibrate_again(chosen.path, overrides or [], terminal, command=context.obj, base=base)
-    if as_json:
-        terminal.document(calibration_document(chosen.name, found))
-    else:
-        show_calibration(terminal, found)
+    calibration = calibrate_again(chosen.path, overrides or [], renderer, command=context.obj, base=base)
+    renderer.show(calibration_view(chosen.name, calibration))

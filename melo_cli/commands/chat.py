@@ -12,8 +12,8 @@ from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._input_lines import Lines, PipedLines, TypedLines
 from melo_cli.commands._options import BaseOption, ProjectOption, require_text
 from melo_cli.runtime.projects import choose_project
-from melo_cli.ui.chat import ChatView, JsonView, TerminalView
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.chat import ChatOutput, TerminalChatOutput
+from melo_cli.ui.output import make_renderer
 
 
 def chat(
@@ -45,31 +45,25 @@ def chat(
     all. In a pipe every line of stdin is a turn, answers go to stdout, and
     what is told about them to stderr.
     """
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json, lines=True)
     typed = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     chosen = choose_project(project)
     if typed:
-        terminal.heading(f"project {chosen}")
+        renderer.heading(f"project {chosen}")
     else:
-        terminal.info(f"project {chosen}")
+        renderer.info(f"project {chosen}")
     from melo_cli.chat.conversation import Conversation
     from melo_cli.runtime.loading import open_project
 
     opened = open_project(chosen.path, base=base)
     collect_from_here()
     conversation = Conversation(
-        opened, terminal, command=context.obj, system=system, max_new_tokens=max_new_tokens
+        opened, renderer, command=context.obj, system=system, max_new_tokens=max_new_tokens
     )
     lines: Lines = TypedLines() if typed else PipedLines()
-    view = _view(terminal, typed)
-    view.begin(conversation)
-    session = ChatSession(conversation, lines, view, stays=typed)
+    output = TerminalChatOutput(renderer) if typed else ChatOutput(renderer)
+    output.begin(conversation)
+    session = ChatSession(conversation, lines, output, stays=typed)
     session.run()
     if session.failed and not typed:
         raise typer.Exit(1)
-
-
-def _view(terminal: Terminal, typed: bool) -> ChatView:
-    if typed:
-        return TerminalView(terminal)
-    return JsonView(terminal) if terminal.json else ChatView(terminal)

@@ -8,8 +8,8 @@ import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
 from melo_cli.runtime.projects import choose_project, open_store
-from melo_cli.ui.history import changes_document, changes_table
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.history import difference_view
+from melo_cli.ui.output import make_renderer
 
 
 def diff(
@@ -21,16 +21,10 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Show which edits came, went or were superseded between snapshots A and B."""
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     chosen = choose_project(project)
-    terminal.heading(f"project {chosen}")
+    renderer.heading(f"project {chosen}")
     from melo_store.diff import difference
 
     before, after = open_store(chosen.path, first), open_store(chosen.path, second)
-    changes = difference(before, after)
-    if as_json:
-        terminal.document({"project": after.name, **changes_document(before, after, changes)})
-    elif changes:
-        terminal.table(changes_table(changes))
-    else:
-        terminal.note(f"snapshots {before.snapshot} and {after.snapshot} hold the same edits")
+    renderer.show(difference_view(before, after, difference(before, after)))

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from melo_cli.commands._options import JsonOption
-from melo_cli.ui.doctor import Checkup, checkup_document, checkup_fields
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.doctor import Checkup, checkup_view
+from melo_cli.ui.output import make_renderer
 
 
 def doctor(
@@ -24,19 +24,16 @@ def doctor(
     What it prints is fit to paste into a report of a fault: the home
     folder is shown as ~.
     """
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     from melo_cli import doctor as work
 
-    terminal.info("looking at libraries and devices")
+    renderer.info("looking at libraries and devices")
     libraries, extras = work.libraries()
     devices, places, project = work.devices(), work.places(), work.found_project()
     if test:
-        terminal.info("testing an edit on a tiny model")
+        renderer.info("testing an edit on a tiny model")
     steps = work.self_test() if test else None
     found = Checkup(work.system(), libraries, extras, devices, places, project, steps)
-    if as_json:
-        terminal.document(checkup_document(found))
-    else:
-        terminal.fields(checkup_fields(found))
+    renderer.show(checkup_view(found))
     if found.faults:
         raise typer.Exit(1)

@@ -15,9 +15,9 @@ from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption, re
 from melo_cli.errors import MeloError
 from melo_cli.paraphrase.subject_guess import guessed_subject
 from melo_cli.runtime.projects import open_store
-from melo_cli.ui.calibration import show_calibration
-from melo_cli.ui.edits import edit_document, show_edit_summary, show_single_edit
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.edits import edits_view, single_edit_view
+from melo_cli.ui.output import make_renderer
+from melo_cli.ui.renderer import Renderer
 
 if TYPE_CHECKING:
     from melo_cli.datasets import EditRequest
@@ -94,10 +94,10 @@ def edit(
     last edited. The edits of a recipe go to the project .melo/NAME, batch by
     batch; those that it has already are not made again.
     """
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     command: str = context.obj
     given = (prompt, target, rephrases or [], subject)
-    request = ask_for_edit(terminal, *given) if interactive else _single_request(*given)
+    request = ask_for_edit(renderer, *given) if interactive else _single_request(*given)
     if request is None and recipe is None:
         raise MeloError(
             "there is nothing to edit",
@@ -107,25 +107,25 @@ def edit(
     if request is not None:
         from melo_cli.datasets import filled_in
 
-        request = filled_in(request, terminal)
+        request = filled_in(request, renderer)
     source = edit_source(recipe, model, overrides or [], project, base, single=request is not None)
-    terminal.heading(f"project {source.project}")
+    renderer.heading(f"project {source.project}")
     if estimate:
-        show_estimate(terminal, source, single=request is not None, force=force)
+        show_estimate(renderer, source, single=request is not None, force=force)
         return
     if request is not None:
-        summary = _edit_single(terminal, request, source, command, force=force)
+        summary = _edit_single(renderer, request, source, command, force=force)
     else:
-        summary = _edit_dataset(terminal, source, command, force=force)
-    _show(terminal, summary, single=request is not None)
+        summary = _edit_dataset(renderer, source, command, force=force)
+    _show(renderer, summary, single=request is not None)
     if summary.left:
-        terminal.warn(f"stopped with {summary.left} edits to go; {_GOES_ON}")
+        renderer.warn(f"stopped with {summary.left} edits to go; {_GOES_ON}")
         raise typer.Exit(_INTERRUPTED)
     if summary.failures:
         raise typer.Exit(1)
 
 
-def _edit_dataset(terminal: Terminal, source: EditSource, command: str, *, force: bool) -> EditSummary:
+def _edit_dataset(renderer: Renderer, source: EditSource, command: str, *, force: bool) -> EditSummary:
     from melo_cli.editing import edit_dataset
 
     assert source.recipe is not None  # only a single edit goes by the project's own settings
@@ -133,22 +133,22 @@ def _edit_dataset(terminal: Terminal, source: EditSource, command: str, *, force
     with stop_on_interrupt() as stop:
         try:
             return edit_dataset(
-                source.recipe, source.project.path, terminal, command=command, should_stop=stop, force=force
+                source.recipe, source.project.path, renderer, command=command, should_stop=stop, force=force
             )
         except KeyboardInterrupt:
-            terminal.warn(f"aborted: the batch in hand is lost, those before it are kept; {_GOES_ON}")
+            renderer.warn(f"aborted: the batch in hand is lost, those before it are kept; {_GOES_ON}")
             raise typer.Exit(_INTERRUPTED) from None
 
 
 def _edit_single(
-    terminal: Terminal, request: EditRequest, source: EditSource, command: str, *, force: bool
+    renderer: Renderer, request: EditRequest, source: EditSource, command: str, *, force: bool
 ) -> EditSummary:
     from melo_cli.editing import edit_first, edit_single
 
     collect_from_here()
     if source.recipe is not None:
-        return edit_first(source.recipe, request, source.project.path, terminal, command=command, force=force)
-    return edit_single(request, source.project.path, terminal, command=command, base=source.base)
+        return edit_first(source.recipe, request, source.project.path, renderer, command=command, force=force)
+    return edit_single(request, source.project.path, renderer, command=command, base=source.base)
 
 
 def _single_request(
@@ -166,15 +166,11 @@ def _single_request(
     return EditRequest(prompt, target, rephrases=tuple(rephrases), subject=subject or guessed_subject(prompt))
 
 
-def _show(terminal: Terminal, summary: EditSummary, *, single: bool) -> None:
+def _show(renderer: Renderer, summary: EditSummary, *, single: bool) -> None:
     made = {outcome.edit_id for outcome in summary.outcomes}
     views = [view for view in open_store(summary.path).edits() if view.edit_id in made] if made else []
     superseded = sum(len(view.record.supersedes) for view in views)
-    if terminal.json:
-        terminal.document(edit_document(summary, superseded))
-    elif single:
-        show_single_edit(terminal, summary, views[0])
+    if single:
+        renderer.show(single_edit_view(summary, superseded, views[0]))
     else:
-        if summary.calibration is not None:
-            show_calibration(terminal, summary.calibration)
-        show_edit_summary(terminal, summary, superseded)
+        renderer.show(edits_view(summary, superseded))

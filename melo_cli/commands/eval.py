@@ -13,8 +13,8 @@ from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import AtOption, BaseOption, BlockCacheOption, JsonOption, ProjectOption
 from melo_cli.errors import MeloError
 from melo_cli.runtime.projects import choose_project
-from melo_cli.ui.metrics import show_report
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.metrics import report_view
+from melo_cli.ui.output import make_renderer
 
 if TYPE_CHECKING:
     from melo_cli.evaluation import EvalReport
@@ -78,12 +78,12 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure edit success, generality and locality of a project, beside its base model."""
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     for option, path in (("--plot", plot), ("--report", report), ("--results", results)):
         if path is not None:
             _check_output(option, path)
     chosen = choose_project(project, task=task)
-    terminal.heading(f"project {chosen}")
+    renderer.heading(f"project {chosen}")
     from melo_cli.evaluation import evaluate as measure
     from melo_cli.evaluation import parse_baselines
     from melo_cli.runtime.loading import open_project
@@ -91,13 +91,10 @@ def evaluate(
     baselines = parse_baselines(baseline, baseline_set or [])
     opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
     collect_from_here()
-    found = measure(opened, terminal, protocol=protocol.value, baselines=baselines)
-    if as_json:
-        terminal.document(found.to_json())
-    else:
-        show_report(terminal, found)
+    found = measure(opened, renderer, protocol=protocol.value, baselines=baselines)
+    renderer.show(report_view(found))
     for path in _write_files(found, report=report, results=results, plot=plot):
-        terminal.info(f"wrote {path}")
+        renderer.info(f"wrote {path}")
 
 
 def _write_files(

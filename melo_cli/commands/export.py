@@ -13,8 +13,9 @@ from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import AtOption, BaseOption, JsonOption, ProjectOption
 from melo_cli.errors import MeloError
 from melo_cli.runtime.projects import choose_project
-from melo_cli.ui.exports import export_document, show_export
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.exports import export_view
+from melo_cli.ui.output import make_renderer
+from melo_cli.ui.renderer import Renderer
 
 if TYPE_CHECKING:
     from melo_cli.exporting import ExportSummary, MergeMethod
@@ -134,7 +135,7 @@ def export(
     What was written is loaded in a fresh process and asked; only what
     answers as promised is put in place.
     """
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     kind = _kind(format_, merge=merge)
     asked = {
         "--merge-method": merge_method,
@@ -151,7 +152,7 @@ def export(
         raise MeloError(
             "it exists already", where=str(folder), hint="add --overwrite, or name another with --to"
         )
-    terminal.heading(f"project {found}")
+    renderer.heading(f"project {found}")
     options = _options(kind, asked, base_name=base_name, dtype=dtype, check=check) | {"overwrite": overwrite}
     from melo_cli.exporting import chosen
     from melo_cli.runtime.loading import open_project
@@ -160,11 +161,8 @@ def export(
     opened = open_project(found.path, at=at, base=base, weights=in_memory)
     collect_from_here()
     with chosen(opened, _ids(edits), _ids(blocks), folder.parent) as narrowed:
-        summary = _write(kind, narrowed, folder, terminal, options)
-    if as_json:
-        terminal.document(export_document(summary, opened.project))
-    else:
-        show_export(terminal, summary, opened.recipe.task)
+        summary = _write(kind, narrowed, folder, renderer, options)
+    renderer.show(export_view(summary, opened.project, opened.recipe.task))
 
 
 def _kind(format_: Format | None, *, merge: bool) -> str:
@@ -236,15 +234,15 @@ def _methods(of_a_merge: Mapping[str, Any]) -> list[MergeMethod]:
 
 
 def _write(
-    kind: str, opened: OpenProject, folder: Path, terminal: Terminal, options: dict[str, Any]
+    kind: str, opened: OpenProject, folder: Path, renderer: Renderer, options: dict[str, Any]
 ) -> ExportSummary:
     from melo_cli.exporting import export_merged, export_peft, export_routed
 
     if kind == Format.PEFT:
-        return export_peft(opened, folder, terminal, **options)
+        return export_peft(opened, folder, renderer, **options)
     if kind == Format.ROUTED:
-        return export_routed(opened, folder, terminal, **options)
-    return export_merged(opened, folder, terminal, **options)
+        return export_routed(opened, folder, renderer, **options)
+    return export_merged(opened, folder, renderer, **options)
 
 
 def _ids(text: str | None) -> list[str]:

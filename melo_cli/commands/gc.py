@@ -8,8 +8,8 @@ import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
 from melo_cli.runtime.projects import choose_project, open_store
-from melo_cli.ui.maintenance import collected_document, show_collected
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.maintenance import collected_view
+from melo_cli.ui.output import make_renderer
 
 
 def gc(
@@ -32,15 +32,12 @@ def gc(
     go once no snapshot needs them. With --keep, snapshots before the N
     newest can no longer be read, shown or gone back to.
     """
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     chosen = choose_project(project)
-    terminal.heading(f"project {chosen}")
+    renderer.heading(f"project {chosen}")
     from melo_cli.versions import library_versions
     from melo_store.maintenance.gc import collect
 
     opened = open_store(chosen.path)
     done = collect(opened.path, keep=keep, dry_run=dry_run, versions=library_versions(), command=context.obj)
-    if as_json:
-        terminal.document(collected_document(done, dry_run=dry_run))
-    else:
-        show_collected(terminal, done, dry_run=dry_run)
+    renderer.show(collected_view(done, dry_run=dry_run))

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from melo_cli.commands._options import JsonOption, PickleOption, TrustOption
-from melo_cli.ui.inspection import inspection_document, show_inspection
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.inspection import inspection_view
+from melo_cli.ui.output import make_renderer
 
 
 def inspect(
@@ -19,7 +19,7 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """List what can be the key layer and the targets of a MODEL, with shapes and defaults."""
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     from melo_cli.errors import TrustError
     from melo_cli.models.base_model import load_base_model
     from melo_cli.recipe import ModelSection
@@ -32,7 +32,4 @@ def inspect(
     except TrustError as error:
         error.name_option()
         raise
-    if as_json:
-        terminal.document(inspection_document(model, loaded))
-    else:
-        show_inspection(terminal, model, loaded, fold=not every_block)
+    renderer.show(inspection_view(model, loaded, fold=not every_block))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from melo_cli.commands._options import JsonOption, ProjectOption
 from melo_cli.runtime.projects import choose_project, open_overview
-from melo_cli.ui.history import history_document, history_table
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.history import history_view
+from melo_cli.ui.output import make_renderer
 
 
 def log(project: ProjectOption = None, as_json: JsonOption = False) -> None:
@@ -14,11 +14,7 @@ def log(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     ES is the share of the edits that a snapshot added which answered as
     asked when it was made; those already right count as they are.
     """
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     chosen = choose_project(project)
-    terminal.heading(f"project {chosen}")
-    history = open_overview(chosen.path).history()
-    if as_json:
-        terminal.document(history_document(history))
-    else:
-        terminal.table(history_table(history))
+    renderer.heading(f"project {chosen}")
+    renderer.show(history_view(open_overview(chosen.path).history()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from melo_cli.commands._options import JsonOption, ProjectOption
 from melo_cli.runtime.projects import choose_project, open_store
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.maintenance import migration_view
+from melo_cli.ui.output import make_renderer
 
 
 def migrate(project: ProjectOption = None, as_json: JsonOption = False) -> None:
@@ -15,16 +16,10 @@ def migrate(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     history, routes and answers stay what they are, but an older melo does
     not read it any more.
     """
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     chosen = choose_project(project)
-    terminal.heading(f"project {chosen}")
+    renderer.heading(f"project {chosen}")
     from melo_store.maintenance.migrate import migrate as bring_up
 
     opened = open_store(chosen.path)
-    before, after = bring_up(opened.path)
-    if as_json:
-        terminal.document({"project": opened.name, "from": before, "to": after})
-    elif before == after:
-        terminal.note(f"nothing to do: it has format {after} already")
-    else:
-        terminal.note(f"format {before} -> {after}")
+    renderer.show(migration_view(opened.name, *bring_up(opened.path)))

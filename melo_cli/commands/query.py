@@ -20,8 +20,8 @@ from melo_cli.commands._options import (
 )
 from melo_cli.errors import PromptError
 from melo_cli.runtime.projects import choose_project
-from melo_cli.ui.answers import query_block, query_document
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.answers import answers_view
+from melo_cli.ui.output import make_renderer
 
 
 def query(
@@ -54,21 +54,16 @@ def query(
     edit is shown with what spoke against it. Of a conversation the last
     user turn decides.
     """
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     prompts = _lines_of_stdin() if texts == ["-"] else texts
     chosen = choose_project(project)
-    terminal.heading(f"project {chosen}")
+    renderer.heading(f"project {chosen}")
     from melo_cli.runtime.loading import open_project
     from melo_cli.runtime.querying import query as ask
 
     opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
     collect_from_here()
-    answers = ask(opened, prompts, max_new_tokens, system)
-    if as_json:
-        terminal.document([query_document(answer, opened.project) for answer in answers])
-    else:
-        for answer in answers:
-            terminal.block(query_block(answer, opened.project))
+    renderer.show(answers_view(ask(opened, prompts, max_new_tokens, system), opened.project))
 
 
 def _lines_of_stdin() -> list[Any]:

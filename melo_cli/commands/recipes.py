@@ -9,8 +9,8 @@ import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
 from melo_cli.errors import MeloError
-from melo_cli.ui.elements import Table
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.elements import Note, Table, View
+from melo_cli.ui.output import make_renderer
 
 recipes_app = typer.Typer()
 
@@ -22,13 +22,11 @@ def recipes(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     from melo_cli.recipe.catalogue import shipped_recipes
 
-    terminal = Terminal(json=as_json)
     shipped = shipped_recipes()
-    if as_json:
-        terminal.document([{"name": r.name, "summary": r.summary, "path": str(r.path)} for r in shipped])
-    else:
-        terminal.table(Table(("recipe", "what it does"), [(r.name, r.summary) for r in shipped]))
-        terminal.note("run one with `melo edit NAME`, or copy it with `melo recipes copy NAME`")
+    table = Table(("recipe", "what it does"), [(each.name, each.summary) for each in shipped])
+    note = Note("run one with `melo edit NAME`, or copy it with `melo recipes copy NAME`")
+    document = [{"name": each.name, "summary": each.summary, "path": str(each.path)} for each in shipped]
+    make_renderer(json=as_json).show(View([table, note], document))
 
 
 @recipes_app.command("copy")
@@ -74,4 +72,4 @@ def _write_new(target: Path, content: bytes) -> None:
         target.write_bytes(content)
     except OSError as error:
         raise MeloError(f"it cannot be written ({error.strerror})", where=str(target)) from error
-    Terminal().heading(f"wrote {target}")
+    make_renderer().heading(f"wrote {target}")

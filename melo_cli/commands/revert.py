@@ -9,8 +9,8 @@ import typer
 from melo_cli.commands._options import JsonOption, ProjectOption
 from melo_cli.errors import MeloError
 from melo_cli.runtime.projects import choose_project, open_store
-from melo_cli.ui.history import changes_document, changes_table, counted
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.history import revert_view
+from melo_cli.ui.output import make_renderer
 
 if TYPE_CHECKING:
     from melo_store.project import Project
@@ -34,7 +34,7 @@ def revert(
     deleted: a revert is a new snapshot, the old ones stay readable with
     --at, and `melo revert --to N` undoes a revert as well as an edit.
     """
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     if bool(edits) == (to is not None):
         raise MeloError(
             "EDIT and --to do not go together" if edits else "nothing is named to take back",
@@ -42,20 +42,13 @@ def revert(
             hint="name edits by their ids, or a snapshot with --to; `melo log` lists the snapshots",
         )
     chosen = choose_project(project)
-    terminal.heading(f"project {chosen}")
+    renderer.heading(f"project {chosen}")
     from melo_store.diff import difference
 
     before = open_store(chosen.path)
     _write(before, edits or [], to, context.obj)
     after = open_store(chosen.path)
-    changes = difference(before, after)
-    if as_json:
-        terminal.document({"project": after.name, **changes_document(before, after, changes)})
-    elif after.snapshot == before.snapshot:
-        terminal.note("nothing to do: these edits answer nothing already")
-    else:
-        terminal.table(changes_table(changes))
-        terminal.note(f"snapshot {after.snapshot}: {counted(after.info.counts['live'], 'live edit')}")
+    renderer.show(revert_view(before, after, difference(before, after)))
 
 
 def _write(project: Project, edits: list[str], to: int | None, command: str) -> None:

@@ -8,8 +8,8 @@ import typer
 
 from melo_cli.commands._options import AtOption, JsonOption, ProjectOption
 from melo_cli.runtime.projects import choose_project, open_store
-from melo_cli.ui.edits import edit_fields, edit_view_document
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.edits import stored_edit_view
+from melo_cli.ui.output import make_renderer
 
 
 def show(
@@ -19,11 +19,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one EDIT: its text, whether it holds, and where it stands in the index."""
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     chosen = choose_project(project)
-    terminal.heading(f"project {chosen}")
-    view = open_store(chosen.path, at).edit(edit)
-    if as_json:
-        terminal.document(edit_view_document(view))
-    else:
-        terminal.fields(edit_fields(view))
+    renderer.heading(f"project {chosen}")
+    renderer.show(stored_edit_view(open_store(chosen.path, at).edit(edit)))

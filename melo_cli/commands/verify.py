@@ -10,14 +10,9 @@ import typer
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption
 from melo_cli.errors import MeloError
 from melo_cli.runtime.projects import choose_project, store_path
-from melo_cli.ui.maintenance import (
-    findings_table,
-    repair_document,
-    repair_fields,
-    show_base_check,
-    verify_document,
-)
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.maintenance import findings_view, repair_view, verify_view
+from melo_cli.ui.output import make_renderer
+from melo_cli.ui.renderer import Renderer
 
 if TYPE_CHECKING:
     from melo_store.maintenance.repair import Repair
@@ -44,38 +39,26 @@ def verify(
     gone are dropped, each by name; the snapshots before are no longer kept.
     Broken files stay where they are until `melo gc`.
     """
-    terminal = Terminal(json=as_json)
+    renderer = make_renderer(json=as_json)
     if yes and not repair:
         raise MeloError("it answers nothing", where="--yes", hint="add --repair")
     chosen = choose_project(project)
-    terminal.heading(f"project {chosen}")
+    renderer.heading(f"project {chosen}")
     from melo_cli.runtime.base_check import check_base
     from melo_store.maintenance.verify import verify as check
 
     root = store_path(chosen.path)
     findings = check(root)
-    done = None
-    if not as_json and findings:
-        terminal.table(findings_table(findings))
+    renderer.show(findings_view(findings))
+    left, done = findings, None
     if repair and findings:
-        done = _repair(terminal, root, context.obj, yes=yes)
+        done = _repair(renderer, root, context.obj, yes=yes)
         left = check(root)
-        if not as_json and left:
-            terminal.table(findings_table(left, "still wrong"))
-    else:
-        left = findings
+        renderer.show(findings_view(left, "still wrong"))
     checked = check_base(root, base or _beside(root, chosen.path))
     if checked.finding is not None:
         findings, left = [*findings, checked.finding], [*left, checked.finding]
-    if as_json:
-        document = verify_document(findings, checked)
-        terminal.document(document | {"repair": repair_document(done)} if repair else document)
-    else:
-        show_base_check(terminal, checked)
-        if not left:
-            terminal.note(
-                "nothing is wrong" if checked.unchecked is None else "nothing is wrong with the rest"
-            )
+    renderer.show(verify_view(findings, left, checked, with_repair=repair, repair=done))
     if left:
         raise typer.Exit(1)
 
@@ -85,14 +68,13 @@ def _beside(root: Path, path: Path) -> str | None:
     return str(path) if root != path else None
 
 
-def _repair(terminal: Terminal, root: Path, command: str, *, yes: bool) -> Repair:
+def _repair(renderer: Renderer, root: Path, command: str, *, yes: bool) -> Repair:
     """Say what a repair costs, ask, and do it."""
     from melo_cli.versions import library_versions
     from melo_store.maintenance.repair import plan, repair
 
     planned = plan(root)
-    if not terminal.json:
-        terminal.fields(repair_fields(planned))
+    renderer.show(repair_view(planned))
     if not yes:
-        terminal.confirm("repair it so?", otherwise="add --yes")
+        renderer.confirm("Repair the project?", where="melo verify --repair", hint="add --yes")
     return repair(root, versions=library_versions(), command=command)

@@ -1,10 +1,11 @@
-"""One queried prompt: its route, and what both models answer."""
+"""Queried prompts: the route of each, and what both models answer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.ui.elements import Block
+from melo_cli.ui.elements import Block, View
 from melo_cli.ui.text import shortened
 
 if TYPE_CHECKING:
@@ -13,7 +14,15 @@ if TYPE_CHECKING:
     from melo_store.project import Project
 
 
-def query_block(answer: QueryAnswer, project: Project) -> Block:
+def answers_view(answers: Sequence[QueryAnswer], project: Project) -> View:
+    """`melo query`."""
+    return View(
+        [_query_block(answer, project) for answer in answers],
+        [_query_document(answer, project) for answer in answers],
+    )
+
+
+def _query_block(answer: QueryAnswer, project: Project) -> Block:
     """The route in words, and the two answers beside each other."""
     facts = route_facts(answer.route, answer.against, project)
     return Block(("prompt", answer.prompt), facts, [("base", answer.base), ("edited", answer.edited)])
@@ -33,8 +42,7 @@ def route_facts(route: Route, against: str | None, project: Project) -> list[tup
     return [*facts, ("against", against)] if against is not None else facts
 
 
-def query_document(answer: QueryAnswer, project: Project) -> dict[str, Any]:
-    """One entry of `melo query --json`."""
+def _query_document(answer: QueryAnswer, project: Project) -> dict[str, Any]:
     return {
         "prompt": answer.prompt,
         "route": candidate_document(answer.route.fired, project),

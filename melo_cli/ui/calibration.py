@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from melo_cli.ui.elements import Table
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.elements import Element, Fields, Note, Table, View
 
 if TYPE_CHECKING:
     from melo_cli.calibration import Calibration
@@ -22,7 +21,7 @@ _SHORT = ("other words", "other text", "same subj.", "other subj.", "else")
 """The kinds as heads of narrow columns."""
 _BASE, _ENCODER = "the base model", "the sentence encoder"
 _ASKING = ("rephrase", "noisy")
-_OTHERS = (
+_OTHERS_NOTE = (
     "in %, on the corpus, for each reader that has learnt it: the first two columns reach their edit, an "
     "edit answers the others wrongly. melo calibrate --set key.encoder=READER takes another; null is the "
     "base model"
@@ -34,48 +33,50 @@ _NOTE = (
 )
 
 
-def show_calibration(terminal: Terminal, found: Calibration) -> None:
+def calibration_view(project: str, calibration: Calibration) -> View:
+    """`melo calibrate`."""
+    others = [{"encoder": other.encoder, "corpus": other.corpus} for other in calibration.others]
+    document = {"project": project, **calibration.report(), "other_readers": others}
+    return View(calibration_elements(calibration), document)
+
+
+def calibration_elements(calibration: Calibration) -> list[Element]:
     """What an edit answers for from now on, as far as it was measured."""
-    terminal.table(_table(found))
-    terminal.note(_NOTE)
-    terminal.fields(
+    facts = Fields(
         [
-            ("scope", "each edit's own prompt alone" if found.strictest else "verified"),
-            ("read by", _ENCODER if found.encoder is not None else _BASE),
-            ("learnt from", "the corpus and this project's data" if found.adapted else "the corpus"),
+            ("scope", "each edit's own prompt alone" if calibration.strictest else "verified"),
+            ("read by", _ENCODER if calibration.encoder is not None else _BASE),
+            ("learnt from", "the corpus and this project's data" if calibration.adapted else "the corpus"),
         ]
     )
-    if found.others:
-        terminal.table(_readers(found))
-        terminal.note(_OTHERS)
+    elements: list[Element] = [_kinds_table(calibration), Note(_NOTE), facts]
+    if calibration.others:
+        elements += [_readers_table(calibration), Note(_OTHERS_NOTE)]
+    return elements
 
 
-def _readers(found: Calibration) -> Table:
+def _readers_table(calibration: Calibration) -> Table:
     """What each reader at hand gives on the corpus."""
-    in_use = _ENCODER if found.encoder is not None else _BASE
-    readers = [(f"{in_use}, now", found.corpus)]
+    in_use = _ENCODER if calibration.encoder is not None else _BASE
+    readers = [(f"{in_use}, now", calibration.corpus)]
     readers += [
-        (_BASE if other.encoder is None else Path(other.encoder).name, other.corpus) for other in found.others
+        (_BASE if other.encoder is None else Path(other.encoder).name, other.corpus)
+        for other in calibration.others
     ]
     rows = [(name, *(_percent(corpus.get(kind)) for kind in _KINDS)) for name, corpus in readers]
     return Table(("read by", *_SHORT), rows, right=frozenset(_SHORT))
 
 
-def calibration_document(project: str, found: Calibration) -> dict[str, Any]:
-    """`melo calibrate --json`."""
-    others = [{"encoder": other.encoder, "corpus": other.corpus} for other in found.others]
-    return {"project": project, **found.report(), "other_readers": others}
-
-
-def _table(found: Calibration) -> Table:
+def _kinds_table(calibration: Calibration) -> Table:
+    """What prompts of each kind do, on the corpus and on the project's own data."""
     columns = ("should", "corpus", "own", "own prompts")
     rows = [
         (
             words,
             "reach" if kind in _ASKING else "not fire",
-            _percent(found.corpus.get(kind)),
-            _percent(found.own.get(kind)),
-            str(found.counts.get(kind, 0)),
+            _percent(calibration.corpus.get(kind)),
+            _percent(calibration.own.get(kind)),
+            str(calibration.counts.get(kind, 0)),
         )
         for kind, words in _KINDS.items()
     ]

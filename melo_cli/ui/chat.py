@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from melo_cli.chat.slash_commands import COMMANDS
 from melo_cli.ui.answers import candidate_document, described, route_facts
 from melo_cli.ui.edits import outcome_document
+from melo_cli.ui.elements import Element, Fields, Message, Note, Passage, View
 from melo_cli.ui.history import counted
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.renderer import Renderer
 from melo_cli.ui.text import shortened
 from melo_cli.ui.word_wrap import Wrapping
 
@@ -20,24 +21,24 @@ if TYPE_CHECKING:
     from melo_cli.scope.core.rules import Route
     from melo_store.project import Project
 
-_LINE = 80
-# Characters that are shown of an edit's prompt, however long the rest of its line is.
-_LEAST = 12
+_LINE_WIDTH = 80
+_LEAST_OF_A_PROMPT = 12
+"""Characters that are shown of an edit's prompt, however long the rest of its line is."""
 _HOW = "/help lists the commands, Ctrl-D ends the chat"
 _EACH_ALONE = "the base model has no chat template here: each turn is asked on its own"
 _NOTHING_CHANGED = "no answer has changed"
 
 
-class ChatView:
-    """For pipes: answers on stdout, each closed by an empty line; what is told about them on stderr."""
+class ChatOutput:
+    """For pipes and programs: each answer as a whole, and what is said about it on stderr."""
 
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
 
     def begin(self, conversation: Conversation) -> None:
         """The project is open."""
         if not conversation.remembers:
-            self.told(_EACH_ALONE)
+            self.say(_EACH_ALONE)
 
     def ready(self) -> None:
         """The next line is waited for."""
@@ -47,108 +48,97 @@ class ChatView:
 
     def turn(self, turn: Turn, project: Project) -> None:
         """An answer is complete."""
-        self._answer(turn.answer, _mark(turn, project))
+        self._show(self._answer(turn.answer, _mark(turn, project)), _turn_document(turn, project))
 
     def base(self, turn: Turn) -> None:
-        """The base's answer is complete."""
-        self._answer(turn.answer, _marked("base model", turn))
+        """The base model's answer is complete."""
+        document = {"prompt": turn.prompt, "base": turn.answer, "cut": turn.cut}
+        self._show(self._answer(turn.answer, _marked("base model", turn)), document)
 
     def why(self, turn: Turn, project: Project) -> None:
         """How an answer was routed."""
-        self._fields([("prompt", turn.prompt), *route_facts(turn.route, turn.against, project)])
+        pairs = [("prompt", turn.prompt), *route_facts(turn.route, turn.against, project)]
+        self._show(self._fields(pairs), _turn_document(turn, project))
 
     def edited(self, outcome: EditOutcome, project: Project) -> None:
         """What became of an edit."""
-        tell = self._terminal.warn if outcome.status == "failed" else self.told
-        tell(_edited(outcome, project))
+        say = self._renderer.warn if outcome.status == "failed" else self.say
+        say(_edited(outcome, project))
+        self._show([], {"edit": outcome_document(outcome), "snapshot": project.snapshot})
 
     def undone(self, edit_id: str, project: Project) -> None:
         """An edit is taken back."""
-        self.told(f"{edit_id} taken back; snapshot {project.snapshot}")
+        self.say(f"{edit_id} taken back; snapshot {project.snapshot}")
+        self._show([], {"undone": edit_id, "snapshot": project.snapshot})
 
-    def told(self, message: str) -> None:
+    def say(self, message: str) -> None:
         """Something was done, or could not be, that has no result to show."""
-        self._terminal.info(message)
+        self._renderer.info(message)
+
+    def error(self, message: str) -> None:
+        """A line could not be done."""
+        self._renderer.error(message)
 
     def help(self) -> None:
         """The slash commands."""
-        self._fields([(command.usage, command.help) for command in COMMANDS.values()])
+        pairs = [(command.usage, command.help) for command in COMMANDS.values()]
+        self._show(self._fields(pairs), {"commands": dict(pairs)})
 
-    def _answer(self, answer: str, mark: str) -> None:
-        self._terminal.part(f"{answer}\n\n")
-        self._terminal.info(mark)
+    def _answer(self, answer: str, mark: str) -> list[Element]:
+        return [Passage(f"{answer}\n\n"), Message(mark)]
 
-    def _fields(self, pairs: Sequence[tuple[str, str]]) -> None:
-        self._terminal.fields(pairs)
-        self._terminal.part("\n")
+    def _fields(self, pairs: Sequence[tuple[str, str]]) -> list[Element]:
+        return [Fields(pairs), Passage("\n")]
+
+    def _show(self, elements: Sequence[Element], document: Any = None) -> None:
+        self._renderer.show(View(elements, document))
 
 
-class TerminalView(ChatView):
+class TerminalChatOutput(ChatOutput):
     """For people: answers as they come, broken between words, each with a dim line that says who gave it."""
 
-    def __init__(self, terminal: Terminal) -> None:
-        super().__init__(terminal)
-        self._written = self._wrapping()
+    def __init__(self, renderer: Renderer) -> None:
+        super().__init__(renderer)
+        self._wrapping = self._new_wrapping()
 
     def begin(self, conversation: Conversation) -> None:
         live = counted(conversation.project.edit_counts["live"], "live edit")
-        self.told(f"{live}; {_HOW}")
+        self.say(f"{live}; {_HOW}")
         super().begin(conversation)
 
     def ready(self) -> None:
-        self._terminal.part("\n")
+        self._write("\n")
 
     def piece(self, text: str) -> None:
-        self._written.add(text)
+        self._wrapping.add(text)
 
-    def told(self, message: str) -> None:
-        self._terminal.note(message)
+    def say(self, message: str) -> None:
+        self._show([Note(message)])
 
-    def _answer(self, answer: str, mark: str) -> None:
+    def _answer(self, answer: str, mark: str) -> list[Element]:
         """The answer stands there already."""
-        self._written.end()
-        self._written = self._wrapping()
-        self.told(mark)
+        self._wrapping.end()
+        self._wrapping = self._new_wrapping()
+        return [Note(mark)]
 
-    def _fields(self, pairs: Sequence[tuple[str, str]]) -> None:
-        self._terminal.fields(pairs)
+    def _fields(self, pairs: Sequence[tuple[str, str]]) -> list[Element]:
+        return [Fields(pairs)]
 
-    def _wrapping(self) -> Wrapping:
-        return Wrapping(shutil.get_terminal_size().columns, self._terminal.part)
+    def _new_wrapping(self) -> Wrapping:
+        return Wrapping(shutil.get_terminal_size().columns, self._write)
 
-
-class JsonView(ChatView):
-    """For programs: one JSON document a line on stdout."""
-
-    def turn(self, turn: Turn, project: Project) -> None:
-        self._terminal.record(_turn_document(turn, project))
-
-    def base(self, turn: Turn) -> None:
-        self._terminal.record({"prompt": turn.prompt, "base": turn.answer, "cut": turn.cut})
-
-    def why(self, turn: Turn, project: Project) -> None:
-        self._terminal.record(_turn_document(turn, project))
-
-    def edited(self, outcome: EditOutcome, project: Project) -> None:
-        super().edited(outcome, project)
-        self._terminal.record({"edit": outcome_document(outcome), "snapshot": project.snapshot})
-
-    def undone(self, edit_id: str, project: Project) -> None:
-        super().undone(edit_id, project)
-        self._terminal.record({"undone": edit_id, "snapshot": project.snapshot})
-
-    def help(self) -> None:
-        self._terminal.record({"commands": {command.usage: command.help for command in COMMANDS.values()}})
+    def _write(self, text: str) -> None:
+        self._show([Passage(text)])
 
 
 def _mark(turn: Turn, project: Project) -> str:
     """Who gave an answer, in one line of 80 columns: of a long prompt the beginning."""
     whole = _marked(_giver(turn.route, project), turn)
-    over = len(whole) - _LINE
+    over = len(whole) - _LINE_WIDTH
     if turn.route.held is None or over <= 0:
         return whole
     shown = len(shortened(project.edit(turn.route.held.edit_id).prompt))
-    return _marked(_giver(turn.route, project, max(shown - over, _LEAST)), turn)
+    return _marked(_giver(turn.route, project, max(shown - over, _LEAST_OF_A_PROMPT)), turn)
 
 
 def _marked(giver: str, turn: Turn) -> str:
@@ -158,8 +148,8 @@ def _marked(giver: str, turn: Turn) -> str:
 def _giver(route: Route, project: Project, length: int | None = None) -> str:
     if route.held is None:
         return "base model"
-    told = described(route.held, project, length)
-    return told if route.fired is not None else f"base model, right already: {told}"
+    edit = described(route.held, project, length)
+    return edit if route.fired is not None else f"base model, right already: {edit}"
 
 
 def _edited(outcome: EditOutcome, project: Project) -> str:

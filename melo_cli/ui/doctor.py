@@ -1,4 +1,4 @@
-"""What `melo doctor` found, as lines to paste into a report."""
+"""What `melo doctor` finds, as lines to paste into a report."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from melo_cli.ui.elements import Fields, View
 from melo_cli.units import human_bytes
 
 if TYPE_CHECKING:
@@ -38,8 +39,13 @@ class Checkup:
         return [*broken, *(["project"] if self.project.fault is not None else [])]
 
 
-def checkup_fields(found: Checkup) -> list[tuple[str, str]]:
-    """Names and what is told of each, with the user's home folder as `~`."""
+def checkup_view(found: Checkup) -> View:
+    """`melo doctor`, with the user's home folder as `~`."""
+    document = {**asdict(found), "faults": found.faults, "ok": not found.faults}
+    return View([Fields(_fields(found))], {name: _without_home(value) for name, value in document.items()})
+
+
+def _fields(found: Checkup) -> list[tuple[str, str]]:
     pairs = [
         *found.system.items(),
         *((each.name, _library(each)) for each in found.libraries),
@@ -53,12 +59,6 @@ def checkup_fields(found: Checkup) -> list[tuple[str, str]]:
         pairs.append(("self-test", "left out"))
     verdict = f"FAILED: {', '.join(found.faults)}" if found.faults else "all is well"
     return [(name, without_home(text)) for name, text in [*pairs, ("verdict", verdict)]]
-
-
-def checkup_document(found: Checkup) -> dict[str, Any]:
-    """`melo doctor --json`."""
-    document = {**asdict(found), "faults": found.faults, "ok": not found.faults}
-    return {name: _without_home(value) for name, value in document.items()}
 
 
 def without_home(text: str) -> str:

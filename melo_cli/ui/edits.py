@@ -1,12 +1,12 @@
-"""What a run of `melo edit` did, and one edit as `melo show` tells it."""
+"""What a run of `melo edit` did, and one edit as `melo show` shows it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.ui.elements import Table
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.calibration import calibration_elements
+from melo_cli.ui.elements import Element, Fields, Message, Note, Table, View
 from melo_cli.ui.text import shortened, to_the_second
 from melo_cli.units import human_bytes
 
@@ -27,8 +27,45 @@ _TO_TRY = (
 )
 
 
-def show_edit_summary(terminal: Terminal, summary: EditSummary, superseded: int) -> None:
-    """The table at the end of `melo edit`, and below it the edits that failed."""
+def edits_view(summary: EditSummary, superseded: int) -> View:
+    """`melo edit` with many edits: their calibration, the counts, and the edits that failed."""
+    elements = calibration_elements(summary.calibration) if summary.calibration is not None else []
+    elements.append(Fields(_counts(summary, superseded)))
+    if summary.failures:
+        elements += [_failures_table(summary), Note(_TO_TRY)]
+    return View(elements, _summary_document(summary, superseded))
+
+
+def single_edit_view(summary: EditSummary, superseded: int, view: EditView) -> View:
+    """`melo edit` with one edit: the answers before and after, and what is near it."""
+    (outcome,) = summary.outcomes
+    near = summary.side_effects
+    elements: list[Element] = [
+        Fields(
+            [
+                ("edit", f"{outcome.edit_id}, {_OUTCOMES[outcome.status]}"),
+                ("prompt", outcome.prompt),
+                *([("subject", view.record.subject)] if view.record.subject else []),
+                *([("supersedes", ", ".join(view.record.supersedes))] if view.record.supersedes else []),
+                ("before", outcome.before),
+                ("now", outcome.answer),
+                *(("also answers", text) for text in (near.answered if near else ())),
+                *(("leaves alone", text) for text in (near.left if near else ())),
+                ("snapshot", str(summary.snapshot)),
+            ]
+        )
+    ]
+    elements += [Message(_moved(text), warning=True) for text in (near.moved if near else ())]
+    if outcome.status == "failed":
+        elements.append(Note(_TO_TRY))
+    return View(elements, _summary_document(summary, superseded))
+
+
+def _moved(prompt: str) -> str:
+    return f"{prompt!r} was to stay as it is, and an edit answers it now; `melo query` says which"
+
+
+def _counts(summary: EditSummary, superseded: int) -> list[tuple[str, str]]:
     pairs = [
         ("made", str(summary.count("solved"))),
         ("already right", str(summary.count("already_right"))),
@@ -41,38 +78,10 @@ def show_edit_summary(terminal: Terminal, summary: EditSummary, superseded: int)
         ("store", human_bytes(summary.store_bytes)),
         ("snapshot", str(summary.snapshot)),
     ]
-    terminal.fields([(name, value) for name, value in pairs if value])
-    if summary.failures:
-        terminal.table(_failures_table(summary))
-        terminal.note(_TO_TRY)
+    return [(name, value) for name, value in pairs if value]
 
 
-def show_single_edit(terminal: Terminal, summary: EditSummary, view: EditView) -> None:
-    """What became of one edit: the answers before and after, and what is near it."""
-    (outcome,) = summary.outcomes
-    near = summary.side_effects
-    outcome_text = _OUTCOMES[outcome.status]
-    terminal.fields(
-        [
-            ("edit", f"{outcome.edit_id}, {outcome_text}"),
-            ("prompt", outcome.prompt),
-            *([("subject", view.record.subject)] if view.record.subject else []),
-            *([("supersedes", ", ".join(view.record.supersedes))] if view.record.supersedes else []),
-            ("before", outcome.before),
-            ("now", outcome.answer),
-            *(("also answers", text) for text in (near.answered if near else ())),
-            *(("leaves alone", text) for text in (near.left if near else ())),
-            ("snapshot", str(summary.snapshot)),
-        ]
-    )
-    for text in near.moved if near else ():
-        terminal.warn(f"{text!r} was to stay as it is, and an edit answers it now; `melo query` says which")
-    if outcome.status == "failed":
-        terminal.note(_TO_TRY)
-
-
-def edit_document(summary: EditSummary, superseded: int) -> dict[str, Any]:
-    """`melo edit --json`."""
+def _summary_document(summary: EditSummary, superseded: int) -> dict[str, Any]:
     return {
         "project": summary.project,
         "path": str(summary.path),
@@ -103,8 +112,13 @@ def outcome_document(outcome: EditOutcome) -> dict[str, Any]:
     }
 
 
-def edit_fields(view: EditView) -> list[tuple[str, str]]:
-    """`melo show`: one edit in named lines; what it does not have is left out."""
+def stored_edit_view(view: EditView) -> View:
+    """`melo show`."""
+    return View([Fields(_edit_fields(view))], _edit_document(view))
+
+
+def _edit_fields(view: EditView) -> list[tuple[str, str]]:
+    """One edit in named lines; what it does not have is left out."""
     record, cluster = view.record, view.cluster
     pairs = [
         ("edit", record.edit_id),
@@ -121,7 +135,7 @@ def edit_fields(view: EditView) -> list[tuple[str, str]]:
         ("answer", str(record.metrics.get("answer", ""))),
         ("made", f"{to_the_second(record.created_at)} UTC"),
         ("block", record.block or ("none, the base is right" if cluster else "")),
-        ("cluster", _place(cluster) if cluster else ""),
+        ("cluster", _cluster(cluster) if cluster else ""),
         ("radius", f"{cluster.radius:.4g}" if cluster else ""),
         ("supersedes", ", ".join(record.supersedes)),
         ("superseded by", view.superseded_by or ""),
@@ -129,8 +143,7 @@ def edit_fields(view: EditView) -> list[tuple[str, str]]:
     return [(name, value) for name, value in pairs if value]
 
 
-def edit_view_document(view: EditView) -> dict[str, Any]:
-    """`melo show --json`."""
+def _edit_document(view: EditView) -> dict[str, Any]:
     record, cluster = view.record, view.cluster
     return {
         "edit_id": record.edit_id,
@@ -168,6 +181,6 @@ def _rate(summary: EditSummary) -> float:
     return len(summary.outcomes) / summary.seconds if summary.seconds else 0.0
 
 
-def _place(cluster: ClusterInfo) -> str:
+def _cluster(cluster: ClusterInfo) -> str:
     members = "1 edit" if len(cluster.members) == 1 else f"{len(cluster.members)} edits"
     return f"{cluster.cluster} ({members}, center at distance {cluster.center_distance:.4g})"

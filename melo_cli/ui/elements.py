@@ -1,13 +1,16 @@
-"""What is shown, whatever shows it: a table, a block of named lines, how far a job is."""
+"""What is shown, whatever form it takes: a view with its elements, and how far a job is."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from melo_cli.units import human_bytes, human_duration
 
+NOTE_WIDTH = 80
+"""Columns of a note's lines."""
 # Figures of the work that are shares, shown in percent.
 _SHARES = {"solved"}
 
@@ -31,8 +34,15 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Fields:
+    """Names and values, one pair a line."""
+
+    pairs: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Block:
-    """One thing told in named lines, with texts to compare beside each other at the end.
+    """Named lines about one thing, with texts to compare beside each other at the end.
 
     Attributes:
         heading: what it is about.
@@ -43,6 +53,51 @@ class Block:
     heading: tuple[str, str]
     facts: Sequence[tuple[str, str]]
     beside: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A line that names what follows."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """How to read a result, in lines of 80 columns."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Text with its line breaks; what comes next continues its last line."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """A line on stderr beside a result."""
+
+    text: str
+    warning: bool = False
+
+
+Element = Table | Fields | Block | Heading | Note | Passage | Message
+
+
+@dataclass(frozen=True)
+class View:
+    """One result: its elements for people, and its document for programs.
+
+    Attributes:
+        elements: in the order in which they are shown.
+        document: the same as JSON values; None shows nothing there.
+    """
+
+    elements: Sequence[Element]
+    document: Any = None
 
 
 @dataclass

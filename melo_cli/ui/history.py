@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.ui.elements import Table
+from melo_cli.ui.elements import Fields, Note, Table, View
 from melo_cli.ui.text import shortened, to_the_second
 from melo_cli.units import human_bytes
 
@@ -17,9 +17,38 @@ if TYPE_CHECKING:
     from melo_store.records import SnapshotInfo
 
 
-def status_fields(project: Overview) -> list[tuple[str, str]]:
-    """`melo status`: what a project holds, in named lines."""
-    counts, recipe = project.info.counts, _sections(project)
+def status_view(project: Overview) -> View:
+    """`melo status`: what a project holds."""
+    return View([Fields(_status_fields(project))], _status_document(project))
+
+
+def history_view(history: Sequence[SnapshotInfo]) -> View:
+    """`melo log`: the newest snapshot first.
+
+    Args:
+        history: oldest first.
+    """
+    return View([_history_table(history)], _history_document(history))
+
+
+def difference_view(before: Project, after: Project, changes: Sequence[EditChange]) -> View:
+    """`melo diff`: the edits whose status differs between two snapshots."""
+    same = Note(f"snapshots {before.snapshot} and {after.snapshot} hold the same edits")
+    return View([_changes_table(changes) if changes else same], _changes_document(before, after, changes))
+
+
+def revert_view(before: Project, after: Project, changes: Sequence[EditChange]) -> View:
+    """`melo revert`: the edits whose status it changed."""
+    document = _changes_document(before, after, changes)
+    if after.snapshot == before.snapshot:
+        return View([Note("nothing to do: these edits answer nothing already")], document)
+    live = counted(after.info.counts["live"], "live edit")
+    return View([_changes_table(changes), Note(f"snapshot {after.snapshot}: {live}")], document)
+
+
+def _status_fields(project: Overview) -> list[tuple[str, str]]:
+    counts = project.info.counts
+    recipe: Mapping[str, Any] = project.recipe
     pairs = [
         ("task", str(project.recipe["task"])),
         ("base model", project.base.describe()),
@@ -44,8 +73,7 @@ def _scope(recipe: Mapping[str, Any]) -> str:
     return f"radius {key['radius']:g}, {key['layer']}, {key['pooling']}"
 
 
-def status_document(project: Overview) -> dict[str, Any]:
-    """`melo status --json`."""
+def _status_document(project: Overview) -> dict[str, Any]:
     return {
         "project": project.name,
         "path": str(project.path),
@@ -69,12 +97,7 @@ def status_document(project: Overview) -> dict[str, Any]:
     }
 
 
-def history_table(history: Sequence[SnapshotInfo]) -> Table:
-    """`melo log`: one row a snapshot, the newest first.
-
-    Args:
-        history: oldest first.
-    """
+def _history_table(history: Sequence[SnapshotInfo]) -> Table:
     rows = [
         (
             str(snapshot.number),
@@ -96,8 +119,7 @@ def history_table(history: Sequence[SnapshotInfo]) -> Table:
     )
 
 
-def history_document(history: Sequence[SnapshotInfo]) -> list[dict[str, Any]]:
-    """`melo log --json`, the newest first."""
+def _history_document(history: Sequence[SnapshotInfo]) -> list[dict[str, Any]]:
     every = [
         {**_snapshot_document(snapshot), "added": added, "edit_success": success}
         for snapshot, added, success in _with_success(history)
@@ -105,8 +127,7 @@ def history_document(history: Sequence[SnapshotInfo]) -> list[dict[str, Any]]:
     return every[::-1]
 
 
-def changes_table(changes: Sequence[EditChange]) -> Table:
-    """`melo diff` and `melo revert`: one row an edit whose status changed."""
+def _changes_table(changes: Sequence[EditChange]) -> Table:
     rows = [
         (
             change.kind,
@@ -123,9 +144,9 @@ def changes_table(changes: Sequence[EditChange]) -> Table:
     return Table(("change", "edit", "prompt", "target", "before", "after"), rows)
 
 
-def changes_document(before: Project, after: Project, changes: Sequence[EditChange]) -> dict[str, Any]:
-    """`melo diff --json` and `melo revert --json`."""
+def _changes_document(before: Project, after: Project, changes: Sequence[EditChange]) -> dict[str, Any]:
     return {
+        "project": after.name,
         "from": before.snapshot,
         "to": after.snapshot,
         **{
@@ -199,7 +220,3 @@ def _small_files(merges: Sequence[Merge]) -> str:
 
 def _made(snapshot: SnapshotInfo) -> str:
     return f"{to_the_second(snapshot.created_at)} UTC"
-
-
-def _sections(project: Overview) -> dict[str, Any]:
-    return dict(project.recipe)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from melo_cli.errors import ModelError
-from melo_cli.ui.elements import Table
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.elements import Element, Fields, Heading, Table, View
 
 if TYPE_CHECKING:
     from melo_cli.models.architecture import ModuleInfo
@@ -17,34 +16,42 @@ if TYPE_CHECKING:
 _BLOCK_NUMBER = re.compile(r"(?P<before>.*?\.)(?P<number>\d+)(?P<after>\..*)")
 
 
-def show_inspection(terminal: Terminal, model: str, loaded: BaseModel, *, fold: bool) -> None:
-    """What the model is, its modules, and the defaults of a recipe."""
+def inspection_view(model: str, loaded: BaseModel, *, fold: bool) -> View:
+    """What the model is, its modules, and the defaults of a recipe.
+
+    Args:
+        fold: modules that repeat in each block share a row.
+    """
     from melo_cli.models.architecture import list_modules
 
-    facts = inspection_document(model, loaded)
-    terminal.fields(
-        [
-            ("model", model),
-            ("architecture", f"{facts['architecture']}, {loaded.kind.described}"),
-            ("tasks", ", ".join(facts["tasks"])),
-            ("prompt limit", "none" if loaded.max_length is None else f"{loaded.max_length} tokens"),
-        ]
-    )
-    terminal.table(modules_table(list_modules(loaded), fold=fold))
-    terminal.heading("defaults for a recipe that leaves them out")
-    targets = facts["target_modules"]
-    terminal.fields(
-        [
-            ("key.layer", facts["key_layer"]),
-            ("key.pooling", facts["pooling"]),
-            *(("lora.target_modules", name) for name in targets or ["none for this architecture: name some"]),
-        ]
-    )
+    modules = list_modules(loaded)
+    document = _document(model, loaded, modules)
+    targets = document["target_modules"] or ["none for this architecture: name some"]
+    elements: list[Element] = [
+        Fields(
+            [
+                ("model", model),
+                ("architecture", f"{document['architecture']}, {loaded.kind.described}"),
+                ("tasks", ", ".join(document["tasks"])),
+                ("prompt limit", "none" if loaded.max_length is None else f"{loaded.max_length} tokens"),
+            ]
+        ),
+        _modules_table(modules, fold=fold),
+        Heading("defaults for a recipe that leaves them out"),
+        Fields(
+            [
+                ("key.layer", document["key_layer"]),
+                ("key.pooling", document["pooling"]),
+                *(("lora.target_modules", name) for name in targets),
+            ]
+        ),
+    ]
+    return View(elements, document)
 
 
-def inspection_document(model: str, loaded: BaseModel) -> dict[str, Any]:
-    """`melo inspect --json`; `target_modules` is null where the architecture has no defaults."""
-    from melo_cli.models.architecture import embedding_name, list_modules
+def _document(model: str, loaded: BaseModel, modules: Sequence[ModuleInfo]) -> dict[str, Any]:
+    """`target_modules` is null where the architecture has no defaults."""
+    from melo_cli.models.architecture import embedding_name
 
     return {
         "model": model,
@@ -63,19 +70,19 @@ def inspection_document(model: str, loaded: BaseModel) -> dict[str, Any]:
                 "key_size": info.key_size,
                 "target": info.is_target,
             }
-            for info in list_modules(loaded)
+            for info in modules
         ],
     }
 
 
-def modules_table(modules: Sequence[ModuleInfo], *, fold: bool) -> Table:
+def _modules_table(modules: Sequence[ModuleInfo], *, fold: bool) -> Table:
     """One row a module, or one for all blocks that have the same one."""
     rows: dict[tuple[object, ...], list[str]] = {}
     for info in modules:
-        found = _BLOCK_NUMBER.fullmatch(info.name) if fold else None
-        place = (found["before"], found["after"]) if found else (info.name,)
-        row = (*place, info.type_name, info.shape, info.key_size, info.is_target)
-        rows.setdefault(row, []).append(found["number"] if found else "")
+        match = _BLOCK_NUMBER.fullmatch(info.name) if fold else None
+        name = (match["before"], match["after"]) if match else (info.name,)
+        row = (*name, info.type_name, info.shape, info.key_size, info.is_target)
+        rows.setdefault(row, []).append(match["number"] if match else "")
     return Table(
         ("module", "type", "in", "out", "key size", "target"),
         [_cells(row, numbers) for row, numbers in rows.items()],
@@ -84,8 +91,8 @@ def modules_table(modules: Sequence[ModuleInfo], *, fold: bool) -> Table:
 
 
 def _cells(row: tuple[Any, ...], numbers: Sequence[str]) -> list[str]:
-    *place, type_name, (size_in, size_out), key_size, is_target = row
-    name = place[0] if len(place) == 1 else f"{place[0]}{_ranges([int(one) for one in numbers])}{place[1]}"
+    *parts, type_name, (size_in, size_out), key_size, is_target = row
+    name = parts[0] if len(parts) == 1 else f"{parts[0]}{_ranges([int(one) for one in numbers])}{parts[1]}"
     key = str(key_size) if key_size is not None else "-"
     return [name, type_name, str(size_in), str(size_out), key, "yes" if is_target else "no"]
 

@@ -1,4 +1,4 @@
-"""What the upkeep of a store found and did: `melo gc` and `melo verify`."""
+"""What the upkeep of a store finds and does: `melo gc`, `melo verify` and `melo migrate`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.ui.elements import Table
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.elements import Element, Fields, Note, Table, View
 from melo_cli.units import human_bytes
 
 if TYPE_CHECKING:
@@ -17,10 +16,20 @@ if TYPE_CHECKING:
     from melo_store.maintenance.verify import Finding
 
 
-def show_collected(terminal: Terminal, done: Collected, *, dry_run: bool) -> None:
+def collected_view(done: Collected, *, dry_run: bool) -> View:
     """`melo gc`: what was merged, dropped and removed; `--dry-run` lists every file."""
+    elements: list[Element] = [Fields(_collected_fields(done))]
+    if dry_run:
+        elements.append(Note("a dry run: nothing has been changed"))
+        if done.garbage:
+            rows = [(each.path, str(each.size)) for each in done.garbage]
+            elements.insert(0, Table(("file", "bytes"), rows, right=frozenset(("bytes",))))
+    return View(elements, _collected_document(done, dry_run=dry_run))
+
+
+def _collected_fields(done: Collected) -> list[tuple[str, str]]:
     size = human_bytes(sum(each.size for each in done.garbage))
-    pairs = [
+    return [
         *(
             (f"merged {merge.role}", f"{len(merge.files)} files, {human_bytes(merge.size)}")
             for merge in done.merged
@@ -28,16 +37,9 @@ def show_collected(terminal: Terminal, done: Collected, *, dry_run: bool) -> Non
         *((("snapshots dropped", f"{done.dropped}, those before {done.oldest}"),) if done.dropped else ()),
         ("files removed", f"{len(done.garbage)}, {size}"),
     ]
-    if dry_run and done.garbage:
-        rows = [(each.path, str(each.size)) for each in done.garbage]
-        terminal.table(Table(("file", "bytes"), rows, right=frozenset(("bytes",))))
-    terminal.fields(pairs)
-    if dry_run:
-        terminal.note("a dry run: nothing has been changed")
 
 
-def collected_document(done: Collected, *, dry_run: bool) -> dict[str, Any]:
-    """`melo gc --json`."""
+def _collected_document(done: Collected, *, dry_run: bool) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         "merged": [
@@ -51,22 +53,57 @@ def collected_document(done: Collected, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def findings_table(findings: Sequence[Finding], title: str | None = None) -> Table:
-    """`melo verify`: one row a broken file."""
+def findings_view(findings: Sequence[Finding], title: str | None = None) -> View:
+    """`melo verify`: one row a broken file, before anything is done about it."""
+    return View([_findings_table(findings, title)] if findings else [])
+
+
+def repair_view(repair: Repair) -> View:
+    """`melo verify --repair`: what it costs, before it is done."""
+    return View([Fields(_repair_fields(repair))])
+
+
+def verify_view(
+    findings: Sequence[Finding],
+    left: Sequence[Finding],
+    checked: BaseCheck,
+    *,
+    with_repair: bool,
+    repair: Repair | None,
+) -> View:
+    """`melo verify`: the check of the base model, and the verdict.
+
+    Args:
+        findings: of the first check.
+        left: those that are still there at the end.
+        with_repair: a repair was asked for.
+        repair: what it did; None where nothing was wrong.
+    """
+    elements: list[Element] = []
+    if checked.finding is not None:
+        elements.append(_findings_table([checked.finding], "base model"))
+    if checked.unchecked is not None:
+        elements.append(Note(f"base model not checked: {checked.unchecked}"))
+    if not left:
+        rest = "" if checked.unchecked is None else " with the rest"
+        elements.append(Note(f"nothing is wrong{rest}"))
+    repaired = {"repair": None if repair is None else asdict(repair)} if with_repair else {}
+    return View(elements, _verify_document(findings, checked) | repaired)
+
+
+def migration_view(project: str, before: int, after: int) -> View:
+    """`melo migrate`: the formats before and after."""
+    same = f"nothing to do: it has format {after} already"
+    note = Note(same if before == after else f"format {before} -> {after}")
+    return View([note], {"project": project, "from": before, "to": after})
+
+
+def _findings_table(findings: Sequence[Finding], title: str | None) -> Table:
     rows = [(finding.file, finding.problem, finding.lost) for finding in findings]
     return Table(("file", "problem", "lost"), rows, title)
 
 
-def show_base_check(terminal: Terminal, checked: BaseCheck) -> None:
-    """`melo verify`: that the base model is another one, or why that is not known."""
-    if checked.finding is not None:
-        terminal.table(findings_table([checked.finding], "base model"))
-    if checked.unchecked is not None:
-        terminal.note(f"base model not checked: {checked.unchecked}")
-
-
-def verify_document(findings: Sequence[Finding], checked: BaseCheck) -> dict[str, Any]:
-    """`melo verify --json`."""
+def _verify_document(findings: Sequence[Finding], checked: BaseCheck) -> dict[str, Any]:
     return {
         "findings": [asdict(finding) for finding in findings],
         "base": {
@@ -77,8 +114,7 @@ def verify_document(findings: Sequence[Finding], checked: BaseCheck) -> dict[str
     }
 
 
-def repair_fields(repair: Repair) -> list[tuple[str, str]]:
-    """`melo verify --repair`: what it costs, before it is done."""
+def _repair_fields(repair: Repair) -> list[tuple[str, str]]:
     pairs = [
         ("edits lost", ", ".join(repair.lost)),
         ("edits without their block, to be reverted", ", ".join(repair.unanswered)),
@@ -89,8 +125,3 @@ def repair_fields(repair: Repair) -> list[tuple[str, str]]:
         ("made again from the rest", ", ".join(repair.rebuilt)),
     ]
     return [(name, value) for name, value in pairs if value] or [("lost", "nothing")]
-
-
-def repair_document(repair: Repair | None) -> dict[str, Any] | None:
-    """`melo verify --repair --json`; None where nothing was wrong."""
-    return None if repair is None else asdict(repair)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from melo_cli.ui.elements import Table
-from melo_cli.ui.terminal import Terminal
+from melo_cli.ui.elements import Element, Fields, Heading, Note, Table, View
 from melo_cli.ui.text import shortened
 
 if TYPE_CHECKING:
@@ -62,28 +61,29 @@ _LEGEND = (
 )
 
 
-def show_report(terminal: Terminal, report: EvalReport) -> None:
-    """The table of `melo eval`, and how to read it."""
+def report_view(report: EvalReport) -> View:
+    """`melo eval`: the figures, and how to read them."""
     from melo_cli.evaluation.protocols import unfired
 
-    terminal.heading(
+    heading = (
         f"task {report.task}, snapshot {report.snapshot}, protocol {report.protocol}, {report.edits} edits"
     )
     figures = report.columns()
-    is_paper = report.protocol == "paper"
-    terminal.table(published_table(figures) if is_paper else figures_table(report.task, figures))
-    if not is_paper:
-        terminal.note(interval_note(figures))
-        terminal.fields(_legend(report.task, figures))
-    terminal.note(f"{report.protocol}: {report.measured}")
-    for kind, words in report.made.items():
-        terminal.note(f"{kind.replace('_', ' ')} prompts: {words}")
-    terminal.note(unfired(report.edited))
+    elements: list[Element] = [Heading(heading)]
+    if report.protocol == "paper":
+        elements.append(_published_table(figures))
+    else:
+        elements.append(figures_table(report.task, figures))
+        elements += [Note(interval_note(figures)), Fields(_legend(report.task, figures))]
+    elements.append(Note(f"{report.protocol}: {report.measured}"))
+    elements += [Note(f"{kind.replace('_', ' ')} prompts: {words}") for kind, words in report.made.items()]
+    elements.append(Note(unfired(report.edited)))
     if report.baselines:
-        terminal.table(_seconds_table(report))
+        elements.append(_seconds_table(report))
+    return View(elements, report.to_json())
 
 
-def published_table(figures: Figures) -> Table:
+def _published_table(figures: Figures) -> Table:
     """The published measure of the task, one column a model."""
     published = {name: models["published"] for name, models in figures.items()}
     measure = next(iter(published.values()))["measure"]

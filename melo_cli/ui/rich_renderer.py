@@ -1,7 +1,9 @@
-"""What `Terminal` prints, as rich draws it for people; loaded only where there is a terminal to draw on."""
+"""Tables, boxes, colours and bars, drawn by rich; loaded only where there is a terminal to draw on."""
 
 from __future__ import annotations
 
+import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,64 +15,124 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from melo_cli.ui.elements import Block, Pace, Table
-from melo_cli.ui.text import printable
+from melo_cli.errors import MeloError
+from melo_cli.reporter import Progress
+from melo_cli.ui.elements import (
+    NOTE_WIDTH,
+    Block,
+    Element,
+    Fields,
+    Heading,
+    Message,
+    Note,
+    Pace,
+    Passage,
+    Table,
+    View,
+)
+from melo_cli.ui.plain_renderer import no_terminal_to_ask_at
+from melo_cli.ui.renderer import Messages, Renderer
+from melo_cli.ui.text import printable, write_passage
 
 
-class Drawing:
-    """Draws on stdout or stderr."""
+class RichRenderer(Renderer):
+    """Results for people at a terminal.
 
-    def __init__(self, *, stderr: bool) -> None:
-        self._console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    Args:
+        console: draws on stdout.
+    """
 
-    @property
-    def at_terminal(self) -> bool:
-        """Whether the stream is a terminal, or its user wants it taken for one."""
-        return self._console.is_terminal
+    def __init__(self, messages: Messages, console: Console) -> None:
+        super().__init__(messages)
+        self._console = console
 
-    def line(self, *parts: tuple[str, str]) -> None:
-        """Texts with the style of each, in one line that wraps where the terminal ends."""
-        self._console.print(Text.assemble(*parts), soft_wrap=True)
+    def heading(self, text: str) -> None:
+        _draw_line(self._console, (printable(text), "bold"))
 
-    def table(self, table: Table) -> None:
-        self._console.print(_table(table))
+    def show(self, view: View) -> None:
+        for element in view.elements:
+            self._show(element)
 
-    def fields(self, pairs: Sequence[tuple[str, str]]) -> None:
-        self._console.print(_fields(pairs))
+    def _show(self, element: Element) -> None:
+        match element:
+            case Table():
+                self._console.print(_table(element))
+            case Fields(pairs):
+                self._console.print(_fields(pairs))
+            case Block():
+                self._console.print(_block(element))
+            case Heading(text):
+                self.heading(text)
+            case Note(text):
+                for line in textwrap.wrap(text, NOTE_WIDTH):
+                    _draw_line(self._console, (printable(line), "dim"))
+            case Passage(text):
+                write_passage(text)
+            case Message():
+                self._report(element)
 
-    def block(self, block: Block) -> None:
-        self._console.print(_block(block))
 
-    def answer(self, question: str) -> str:
-        """What is typed behind a question."""
-        return self._console.input(Text(question))
+class RichMessages:
+    """Messages and bars for people at a terminal.
+
+    Args:
+        console: draws on stderr.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def info(self, message: str) -> None:
+        self._message(message, "dim")
+
+    def warn(self, message: str) -> None:
+        self._message(f"warning: {message}", "yellow")
+
+    def error(self, message: str) -> None:
+        _draw_line(self._console, ("melo: error: ", "bold red"), (printable(message), ""))
+
+    def confirm(self, question: str, *, where: str, hint: str) -> None:
+        if not sys.stdin.isatty():
+            raise no_terminal_to_ask_at(where, hint)
+        answer = self._console.input(Text(f"melo: {question} [y/N] "))
+        if answer.strip().lower() not in ("y", "yes"):
+            raise MeloError("nothing has been changed", where=where, hint=hint)
 
     @contextmanager
-    def bar(self, pace: Pace, label: str) -> Iterator[Bar]:
-        """Progress as one line that is drawn again and again."""
-        shown = RichProgress(
+    def progress(self, label: str, total: int, unit: str) -> Iterator[Progress]:
+        """One line that is drawn again and again."""
+        pace = Pace(total, unit)
+        drawn = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[parts]}"),
             console=self._console,
             expand=True,
         )
-        with shown:
-            task = shown.add_task(label, total=pace.total, parts="  ".join(pace.parts()))
-            yield Bar(pace, shown, task)
+        with drawn:
+            task = drawn.add_task(label, total=total, parts="  ".join(pace.parts()))
+            yield _Bar(pace, drawn, task)
+
+    def _message(self, message: str, style: str) -> None:
+        _draw_line(self._console, (f"melo: {printable(message)}", style))
 
 
-class Bar:
-    """The line of `Drawing.bar`."""
+class _Bar:
+    """The line of `RichMessages.progress`."""
 
-    def __init__(self, pace: Pace, shown: RichProgress, task: TaskID) -> None:
+    def __init__(self, pace: Pace, drawn: RichProgress, task: TaskID) -> None:
         self._pace = pace
-        self._shown = shown
+        self._drawn = drawn
         self._task = task
 
     def advance(self, steps: int = 1, **figures: float) -> None:
         self._pace.advance(steps, figures)
-        self._shown.update(self._task, completed=self._pace.done, parts="  ".join(self._pace.parts()))
+        self._drawn.update(self._task, completed=self._pace.done, parts="  ".join(self._pace.parts()))
+
+
+def _draw_line(console: Console, *parts: tuple[str, str]) -> None:
+    """Texts with the style of each, in one line that wraps where the terminal ends."""
+    console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def _table(table: Table) -> RenderableType:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from melo_cli.ui.metrics import figures_table
-from melo_cli.ui.terminal import plain_table
+from melo_cli.ui.plain_renderer import plain_table
 
 Melo = Callable[..., Any]
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from melo_cli.ui.elements import Table
-from melo_cli.ui.terminal import Terminal, plain_table
+from melo_cli.ui.elements import Table, View
+from melo_cli.ui.output import make_renderer
+from melo_cli.ui.plain_renderer import plain_table
 from melo_cli.ui.text import printable
 from melo_cli.units import human_bytes, human_duration
 
@@ -111,7 +112,7 @@ def test_text_of_others_is_made_harmless_and_stays_readable(text: str, shown: st
 
 
 def test_json_has_null_for_numbers_that_it_lacks(capsys: pytest.CaptureFixture[str]) -> None:
-    Terminal(json=True).document({"a": [float("nan"), float("inf"), 1.5]})
+    make_renderer(json=True).show(View([], {"a": [float("nan"), float("inf"), 1.5]}))
     assert json.loads(capsys.readouterr().out) == {"a": [None, None, 1.5]}
 
 
@@ -130,7 +131,7 @@ def test_progress_in_a_log_is_a_line_now_and_then_and_one_at_the_end(
 ) -> None:
     clock = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)
-    with Terminal().progress("editing", 100, "edits") as progress:
+    with make_renderer().progress("editing", 100, "edits") as progress:
         for _ in range(4):
             clock += 6.0
             progress.advance(0, loss=0.5)
@@ -144,14 +145,14 @@ def test_progress_in_a_log_is_a_line_now_and_then_and_one_at_the_end(
 
 
 def test_progress_of_nothing_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with Terminal().progress("editing", 0, "edits"):
+    with make_renderer().progress("editing", 0, "edits"):
         pass
     assert capsys.readouterr().err == ""
 
 
 def test_messages_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal = Terminal()
-    terminal.info("loading")
-    terminal.warn("a row\nis odd")
+    renderer = make_renderer()
+    renderer.info("loading")
+    renderer.warn("a row\nis odd")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "melo: loading\nmelo: warning: a row\\nis odd\n")

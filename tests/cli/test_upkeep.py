@@ -143,7 +143,10 @@ class TestRepair:
     def test_with_nobody_to_ask_it_changes_nothing(self, damaged: Path, melo: Melo, files_of: Make) -> None:
         before = files_of(damaged)
         run = melo("verify", "--repair")
-        assert (run.code, run.error) == (2, "repair it so?: nobody is here to answer; add --yes")
+        assert (run.code, run.error) == (
+            2,
+            "melo verify --repair: it asks before it changes anything, and there is no terminal; add --yes",
+        )
         assert "edits lost                e000003" in run.out.splitlines()
         assert files_of(damaged) == before
 
@@ -151,7 +154,7 @@ class TestRepair:
         before = files_of(damaged)
         for answer, code in (("n", 2), ("y", 0)):
             run = at_terminal("verify", "--repair", cwd=damaged.parents[1])
-            run.until("repair it so? [y/N]")
+            run.until("Repair the project? [y/N]")
             run.type(f"{answer}\n")
             assert run.end()[0] == code
             assert (files_of(damaged) == before) == (answer == "n")
