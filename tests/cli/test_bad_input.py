@@ -208,7 +208,7 @@ def test_a_project_that_is_being_written(own_edited: Path, melo: Melo, files_of:
     ("code", "line"),
     [
         (errno.ENOSPC, "the disk is full; free some space and run the command again"),
-        (errno.EROFS, "the file system is read-only; copy the project to a place that can be written"),
+        (errno.EROFS, "the file system is read-only; copy the project to a folder that can be written"),
         (errno.EACCES, "permission"),
     ],
     ids=["full", "read-only", "forbidden"],
