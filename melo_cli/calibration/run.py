@@ -149,7 +149,7 @@ def put_in_force(
     writer: Writer,
     key_map: KeyMap,
     recipe: Recipe,
-    router: Router | None,
+    router: Router,
     *,
     versions: Mapping[str, str],
     command: str,
@@ -157,13 +157,13 @@ def put_in_force(
     """Commit a key map, with new records for every edit that is a neuron.
 
     Args:
-        router: makes records as the key map says; needed where there are edits.
+        router: makes records as the key map says.
     """
     views = [
         view for view in writer.project.edits() if view.record.key is not None and view.status != "failed"
     ]
     keys, tokens = {}, {}
-    if views and router is not None:
+    if views:
         taken = router.records([view.prompt for view in views], [view.record.subject for view in views])
         keys = {view.edit_id: record.key for view, record in zip(views, taken, strict=True)}
         tokens = {view.edit_id: record.tokens for view, record in zip(views, taken, strict=True)}

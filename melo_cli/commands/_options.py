@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from melo_cli.runtime.projects import known_names
+from melo_cli.commands._project_choice import known_names
 
 
 def require_text(value: str | None) -> str | None:

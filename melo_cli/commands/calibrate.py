@@ -8,7 +8,7 @@ import typer
 
 from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption
-from melo_cli.runtime.projects import choose_project
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.ui.calibration import calibration_view
 from melo_cli.ui.output import make_renderer
 

@@ -11,7 +11,7 @@ from melo_cli.commands._chat_session import ChatSession
 from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._input_lines import Lines, PipedLines, TypedLines
 from melo_cli.commands._options import BaseOption, ProjectOption, require_text
-from melo_cli.runtime.projects import choose_project
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.ui.chat import ChatOutput, TerminalChatOutput
 from melo_cli.ui.output import make_renderer
 

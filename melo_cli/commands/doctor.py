@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from melo_cli.commands._options import JsonOption
+from melo_cli.commands._project_choice import choose_project
+from melo_cli.errors import MeloError, ProjectNotFoundError
 from melo_cli.ui.doctor import Checkup, checkup_view
 from melo_cli.ui.output import make_renderer
+
+if TYPE_CHECKING:
+    from melo_cli.doctor import FoundProject
 
 
 def doctor(
@@ -29,7 +34,7 @@ def doctor(
 
     renderer.info("looking at libraries and devices")
     libraries, extras = work.libraries()
-    devices, places, project = work.devices(), work.places(), work.found_project()
+    devices, places, project = work.devices(), work.places(), _chosen_project()
     if test:
         renderer.info("testing an edit on a tiny model")
     steps = work.self_test() if test else None
@@ -37,3 +42,16 @@ def doctor(
     renderer.show(checkup_view(found))
     if found.faults:
         raise typer.Exit(1)
+
+
+def _chosen_project() -> FoundProject:
+    """The project that a command without `--project` would take, and why none is taken if that is a fault."""
+    from melo_cli.doctor import FoundProject, found_project
+
+    try:
+        chosen = choose_project(None)
+    except ProjectNotFoundError:
+        return FoundProject()
+    except MeloError as error:
+        return FoundProject(fault=str(error))
+    return found_project(chosen.name, chosen.path)

@@ -11,8 +11,8 @@ import typer
 
 from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import AtOption, BaseOption, BlockCacheOption, JsonOption, ProjectOption
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import MeloError
-from melo_cli.runtime.projects import choose_project
 from melo_cli.ui.metrics import report_view
 from melo_cli.ui.output import make_renderer
 

@@ -11,8 +11,8 @@ import typer
 
 from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import AtOption, BaseOption, JsonOption, ProjectOption
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import MeloError
-from melo_cli.runtime.projects import choose_project
 from melo_cli.ui.exports import export_view
 from melo_cli.ui.output import make_renderer
 from melo_cli.ui.renderer import Renderer

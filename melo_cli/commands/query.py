@@ -18,8 +18,8 @@ from melo_cli.commands._options import (
     ProjectOption,
     require_texts,
 )
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import PromptError
-from melo_cli.runtime.projects import choose_project
 from melo_cli.ui.answers import answers_view
 from melo_cli.ui.output import make_renderer
 

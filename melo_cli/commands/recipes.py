@@ -56,7 +56,8 @@ def save_recipe(
     """Save the recipe of a project, with every setting that its edits were made by."""
     import yaml
 
-    from melo_cli.runtime.projects import choose_project, open_overview
+    from melo_cli.commands._project_choice import choose_project
+    from melo_cli.runtime.projects import open_overview
 
     chosen = choose_project(project)
     recipe = open_overview(chosen.path).recipe

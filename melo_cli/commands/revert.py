@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import MeloError
-from melo_cli.runtime.projects import choose_project, open_store
+from melo_cli.runtime.projects import open_store
 from melo_cli.ui.history import revert_view
 from melo_cli.ui.output import make_renderer
 

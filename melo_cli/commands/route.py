@@ -21,8 +21,8 @@ from melo_cli.commands._options import (
     TrustOption,
     require_texts,
 )
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import MeloError, PromptError
-from melo_cli.runtime.projects import choose_project
 from melo_cli.scope.core.turns import last_user_text
 
 if TYPE_CHECKING:

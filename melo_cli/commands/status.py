@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from melo_cli.commands._options import AtOption, JsonOption, ProjectOption
-from melo_cli.runtime.projects import choose_project, open_overview
+from melo_cli.commands._project_choice import choose_project
+from melo_cli.runtime.projects import open_overview
 from melo_cli.ui.history import status_view
 from melo_cli.ui.output import make_renderer
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import MeloError
-from melo_cli.runtime.projects import choose_project, store_path
+from melo_cli.runtime.projects import store_path
 from melo_cli.ui.maintenance import findings_view, repair_view, verify_view
 from melo_cli.ui.output import make_renderer
 from melo_cli.ui.renderer import Renderer

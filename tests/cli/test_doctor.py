@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from importlib.metadata import version
@@ -66,7 +67,9 @@ def test_a_reverted_edit_that_answers_still_fails_it(
 
 
 def test_the_self_test_can_be_left_out(here: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("melo_cli.doctor.self_test._run", lambda _: pytest.fail("it ran"))
+    # By its module: the package has a function of that name.
+    module = importlib.import_module("melo_cli.doctor.self_test")
+    monkeypatch.setattr(module, "_run", lambda _: pytest.fail("it ran"))
     run = melo("doctor", "--no-self-test")
     assert (run.code, told(run.out)["self-test"]) == (0, ["left out"])
     assert melo("doctor", "--no-self-test", "--json").json["steps"] is None
