@@ -91,9 +91,9 @@ def _by_model(
         raise MeloError("--model and --base do not go together", where="melo edit", hint="leave out --base")
     recipe = default_recipe(model, data, overrides)
     target = project_for_recipe(project, recipe.name)
-    there = project_with_edits(target.path)
-    if there is not None:
-        recipe = _kept(there, data, overrides, model)
+    existing = project_with_edits(target.path)
+    if existing is not None:
+        recipe = _kept(existing, data, overrides, model)
     return EditSource(target, recipe, None)
 
 
@@ -103,8 +103,8 @@ def _kept(project: Project, data: str | None, overrides: Sequence[str], base: st
 
     dataset = project.recipe.get("dataset")
     kept = dataset if isinstance(dataset, dict) else {}
-    told = {**kept, "edits": data, "format": "auto", "split": None, "max_edits": None} if data else dataset
-    recipe = stored_recipe(project, overrides, {"dataset": told})
+    section = {**kept, "edits": data, "format": "auto", "split": None, "max_edits": None} if data else dataset
+    recipe = stored_recipe(project, overrides, {"dataset": section})
     return recipe.model_copy(update={"model": model_of(project, recipe, base)})
 
 

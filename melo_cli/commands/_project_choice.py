@@ -58,11 +58,11 @@ def choose_project(named: str | None, *, task: str | None = None) -> ProjectRef:
         return chosen.ref
     seen: list[_ProjectEntry] = []
     for folder in _melo_folders():
-        found = [_read(path) for path in _projects_in(folder)]
-        fitting = [project for project in found if task in (None, project.task)]
+        here = [_read(path) for path in _projects_in(folder)]
+        fitting = [project for project in here if task in (None, project.task)]
         if fitting:
             return _one_of(fitting, task).ref
-        seen += found
+        seen += here
     raise _none_fits(seen, task)
 
 

@@ -21,7 +21,7 @@ def diff(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which edits came, went or were superseded between snapshots A and B."""
+    """Show which edits were added, removed or superseded between snapshots A and B."""
     renderer = make_renderer(json=as_json)
     chosen = choose_project(project)
     renderer.heading(f"project {chosen}")

@@ -1,4 +1,4 @@
-"""`melo doctor`: what melo stands on here, and whether it works."""
+"""`melo doctor`: what melo runs on here, and whether it works."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ def doctor(
 ) -> None:
     """Check versions, devices, folders and the project here, and test melo itself.
 
-    Nothing is changed and no network is needed; it takes some seconds.
-    What it prints is fit to paste into a report of a fault: the home
-    folder is shown as ~.
+    It changes nothing, needs no network, and takes some seconds. The
+    output can be pasted into a bug report: it shows the home folder as ~.
     """
     renderer = make_renderer(json=as_json)
     from melo_cli import doctor as work
@@ -38,14 +37,14 @@ def doctor(
     if test:
         renderer.info("testing an edit on a tiny model")
     steps = work.self_test() if test else None
-    found = Checkup(work.system(), libraries, extras, devices, places, project, steps)
-    renderer.show(checkup_view(found))
-    if found.faults:
+    checkup = Checkup(work.system(), libraries, extras, devices, places, project, steps)
+    renderer.show(checkup_view(checkup))
+    if checkup.faults:
         raise typer.Exit(1)
 
 
 def _chosen_project() -> FoundProject:
-    """The project that a command without `--project` would take, and why none is taken if that is a fault."""
+    """The project that a command without `--project` takes, or why it takes none."""
     from melo_cli.doctor import FoundProject, found_project
 
     try:

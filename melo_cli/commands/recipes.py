@@ -17,7 +17,7 @@ recipes_app = typer.Typer()
 
 @recipes_app.callback(invoke_without_command=True)
 def recipes(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the recipes that come with melo, copy one, or save a project's."""
+    """List the recipes that come with melo, copy one, or save that of a project."""
     if context.invoked_subcommand is not None:
         return
     from melo_cli.recipe.catalogue import shipped_recipes

@@ -159,19 +159,19 @@ def load_base(
 
 
 def model_of(project: Project, recipe: Recipe, named: str | None, **changes: str | None) -> ModelSection:
-    """The base model of a project where the user says that it lies, else where the project found it.
+    """The base model of a project: where the user says that it is, else where the project found it.
 
     Raises:
         ModelError: it is no longer there.
     """
-    found = project.base.name_or_path
-    if named is None and Path(found).is_absolute() and not Path(found).is_dir():
+    recorded = project.base.name_or_path
+    if named is None and Path(recorded).is_absolute() and not Path(recorded).is_dir():
         raise ModelError(
             "the base model of the project is no longer there",
-            where=found,
+            where=recorded,
             hint="name the folder where it lies now with --base",
         )
-    return recipe.model.at(named or found, **changes)
+    return recipe.model.at(named or recorded, **changes)
 
 
 def follow_newest(opened: OpenProject) -> OpenProject:
