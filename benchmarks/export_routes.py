@@ -13,8 +13,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.runtime.loading import open_project
-from melo_cli.runtime.projects import choose_project
 from melo_cli.scope.core.exported import open_router
 from melo_cli.scope.core.rules import Route
 

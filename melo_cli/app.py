@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug, given = _take_debug(given)
-    _escape_what_streams_cannot_say()
+    _escape_what_streams_cannot_encode()
     try:
         with nothing_collected(), _store_warnings_as_lines():
             command = typer.main.get_command(build_app(given))
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_app(given: Sequence[str] = ()) -> typer.Typer:
-    """All subcommands, or the one that a command line begins with: typer takes long to make up all of them.
+    """All subcommands, or the one that a command line begins with: typer takes long to build all of them.
 
     `--help` is drawn with boxes for a terminal alone.
     """
@@ -105,8 +105,8 @@ def build_app(given: Sequence[str] = ()) -> typer.Typer:
     return app
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"melo {melo_cli.__version__}")
         raise typer.Exit
 
@@ -118,7 +118,7 @@ def _melo(
         typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error; goes anywhere.")
+        bool, typer.Option("--debug", help="Show the traceback of an error; it may stand anywhere.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -140,27 +140,27 @@ def _described(error: Exception) -> tuple[str, int]:
         what = " ".join(error.format_message().split()).rstrip(".")
         path = error.ctx.command_path if error.ctx is not None else "melo"
         return f"{what}; see `{path} --help`", 2
-    told = " ".join(str(error).split())
-    return f"melo failed: {type(error).__name__}: {told}; add --debug for the traceback", 1
+    what = " ".join(str(error).split())
+    return f"melo failed: {type(error).__name__}: {what}; add --debug for the traceback", 1
 
 
 @contextmanager
 def _store_warnings_as_lines() -> Iterator[None]:
-    """What the store mended on its way is told like any other message."""
+    """Show what the store repaired on its way like any other message."""
     with warnings.catch_warnings():
         others = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        def show(message: Warning | str, category: type[Warning], *source: Any, **more: Any) -> None:
             if issubclass(category, StoreWarning):
                 make_messages().warn(str(message))
             else:
-                others(message, category, *place, **more)
+                others(message, category, *source, **more)
 
         warnings.showwarning = show
         yield
 
 
-def _escape_what_streams_cannot_say() -> None:
+def _escape_what_streams_cannot_encode() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

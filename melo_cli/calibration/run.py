@@ -155,7 +155,7 @@ def put_in_force(
     writer: Writer,
     key_map: KeyMap,
     recipe: Recipe,
-    router: Router | None,
+    router: Router,
     *,
     versions: Mapping[str, str],
     command: str,
@@ -166,7 +166,7 @@ def put_in_force(
         writer: writer of the project.
         key_map: the key map.
         recipe: the resolved recipe of the new snapshot.
-        router: makes records with the key map; needed if there are edits.
+        router: makes records with the key map.
         versions: library versions, by library.
         command: the command line.
     """
@@ -174,7 +174,7 @@ def put_in_force(
         view for view in writer.project.edits() if view.record.key is not None and view.status != "failed"
     ]
     keys, tokens = {}, {}
-    if views and router is not None:
+    if views:
         taken = router.records([view.prompt for view in views], [view.record.subject for view in views])
         keys = {view.edit_id: record.key for view, record in zip(views, taken, strict=True)}
         tokens = {view.edit_id: record.tokens for view, record in zip(views, taken, strict=True)}

@@ -1,1 +1,1 @@
-"""A conversation with an edited model, whose answers are put right as they come."""
+"""A conversation with an edited model, whose answers are corrected as they come."""

@@ -22,7 +22,7 @@ from melo_store.project import Project
 from melo_store.writer import open_writer
 
 _STOPPED = "stopped"
-_LONG = 256
+_CHAT_TOKENS = 256
 """Tokens of a chat's longest answer where neither option nor recipe gives more: the recipe's is made for
 the answers of edits, which are short."""
 
@@ -78,16 +78,16 @@ class Conversation:
         kind = opened.routed.base.kind
         if not kind.generates:
             raise ModelError(
-                f"its base model is a {kind.described}, and no one to talk with",
+                f"its base model is a {kind.described} and writes no text",
                 where=str(opened.project.path),
                 hint="ask it with `melo query`",
             )
         self._opened = opened
         self._reporter = reporter
         self._command = command
-        self._length = max_new_tokens or max(opened.recipe.generation.max_new_tokens, _LONG)
+        self._length = max_new_tokens or max(opened.recipe.generation.max_new_tokens, _CHAT_TOKENS)
         self._system: str | None = None
-        self._made: list[str] = []
+        self._edit_ids: list[str] = []
         self.turns: list[Turn] = []
         self.put_before(system)
 
@@ -154,7 +154,7 @@ class Conversation:
         summary = edit_opened(self._opened, request, self._reporter, command=self._command)
         (outcome,) = summary.outcomes
         if outcome.status != "failed":
-            self._made.append(outcome.edit_id)
+            self._edit_ids.append(outcome.edit_id)
         self._follow()
         return outcome
 
@@ -164,12 +164,12 @@ class Conversation:
         Raises:
             MeloError: somebody else is writing, or the file system refused.
         """
-        if not self._made:
+        if not self._edit_ids:
             return None
         with open_writer(self._opened.project) as writer:
-            writer.revert([self._made[-1]], versions=library_versions(), command=self._command)
+            writer.revert([self._edit_ids[-1]], versions=library_versions(), command=self._command)
         self._follow()
-        return self._made.pop()
+        return self._edit_ids.pop()
 
     def rests_on(self, edit_id: str) -> bool:
         """Whether the last answer was routed by that edit."""
@@ -186,11 +186,11 @@ class Conversation:
 
     def messages(self, before: Sequence[Turn], prompt: str) -> list[Message]:
         """What the model is asked: the system prompt, the turns before, the prompt."""
-        told = [{"role": "system", "content": self._system}] if self._system is not None else []
+        messages = [{"role": "system", "content": self._system}] if self._system is not None else []
         for turn in before if self.remembers else ():
-            told.append({"role": "user", "content": turn.prompt})
-            told.append({"role": "assistant", "content": turn.answer})
-        return [*told, {"role": "user", "content": prompt}]
+            messages.append({"role": "user", "content": turn.prompt})
+            messages.append({"role": "assistant", "content": turn.answer})
+        return [*messages, {"role": "user", "content": prompt}]
 
     def _answered(self, before: Sequence[Turn], prompt: str, show: Show) -> Turn:
         (route,) = self._opened.inference.routes([prompt])
@@ -206,12 +206,12 @@ class Conversation:
         length = min(self._length, room_after(self._opened.inference.base, len(ids)))
         pieces: list[str] = []
 
-        def told(piece: str) -> None:
+        def on_piece(piece: str) -> None:
             pieces.append(piece)
             show(piece)
 
         try:
-            answer, ended = self._opened.inference.stream(ids, block, length, told)
+            answer, ended = self._opened.inference.stream(ids, block, length, on_piece)
         except KeyboardInterrupt:
             return "".join(pieces), _STOPPED
         return answer, None if ended else f"cut at {length} tokens"

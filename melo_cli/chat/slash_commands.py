@@ -1,4 +1,4 @@
-"""What a line that somebody typed means: a turn of the conversation, or a slash command."""
+"""What a typed line means: a turn of the conversation, or a slash command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Slash:
 
 COMMANDS = {
     "edit": Slash("/edit [TEXT]", "the last answer is wrong: TEXT, or the next line, is right"),
-    "why": Slash("/why", "which edit gave the last answer, or what spoke against one"),
+    "why": Slash("/why", "which edit gave the last answer, or why the nearest did not"),
     "base": Slash("/base", "what the base model alone answers to the last question"),
     "undo": Slash("/undo", "take back the last edit of this chat, then the one before it"),
     "system": Slash("/system [TEXT]", "put a system prompt before the conversation; none without TEXT"),
@@ -40,7 +40,7 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Line:
-    """A line as it is meant.
+    """What a line means.
 
     Attributes:
         command: a name of `COMMANDS`; None for a turn of the conversation.
@@ -65,9 +65,11 @@ def parse(line: str) -> Line:
     known = COMMANDS.get(name)
     if known is None:
         listed = f"the commands are {', '.join(f'/{each}' for each in COMMANDS)}"
-        meant = did_you_mean(f"/{name}", [f"/{each}" for each in COMMANDS])
+        nearest = did_you_mean(f"/{name}", [f"/{each}" for each in COMMANDS])
         raise PromptError(
-            "there is no such command", where=f"/{name}", hint=f"{meant} {listed}" if meant else listed
+            "there is no such command",
+            where=f"/{name}",
+            hint=f"{nearest} {listed}" if nearest else listed,
         )
     if rest and not known.takes_text:
         raise PromptError(

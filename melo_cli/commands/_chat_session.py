@@ -1,4 +1,4 @@
-"""A chat from its first line to its last: what each line means for the conversation, and what is shown."""
+"""A chat from its first line to its last: what each line does, and what is shown."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ if TYPE_CHECKING:
 
 _PROMPT = "> "
 _PROMPT_FOR_EDIT = "right answer> "
-_APART = (
+_ANSWERED_ONLY_ALONE = (
     "the edit holds where the question is asked alone; here the conversation before it leads to another "
     "answer (/new forgets it)"
 )
 
 
 class ChatSession:
-    """Hears lines and shows what they bring.
+    """Reads lines, does what they say and shows the result.
 
     Args:
-        stays: go on after an error and after Ctrl-C, as somebody at a terminal wants it; a pipe ends then.
+        interactive: go on after an error and after Ctrl-C; a pipe ends then.
 
     Attributes:
         failed: an edit did not take.
     """
 
-    def __init__(self, conversation: Conversation, lines: Lines, output: ChatOutput, *, stays: bool) -> None:
+    def __init__(
+        self, conversation: Conversation, lines: Lines, output: ChatOutput, *, interactive: bool
+    ) -> None:
         self._conversation = conversation
         self._lines = lines
         self._output = output
-        self._stays = stays
+        self._interactive = interactive
         self._commands = {
             "edit": self._edit,
             "why": self._why,
@@ -47,37 +49,37 @@ class ChatSession:
         self.failed = False
 
     def run(self) -> None:
-        """Hear every line.
+        """Read and do every line.
 
         Raises:
             MeloError: a line cannot be done, in a pipe.
             KeyboardInterrupt: Ctrl-C at the prompt, or anywhere in a pipe.
         """
-        goes_on = True
-        while goes_on:
+        more = True
+        while more:
             try:
-                goes_on = self._hear()
+                more = self._run_line()
             except MeloError as error:
-                if not self._stays:
+                if not self._interactive:
                     raise
                 self._output.error(str(error))
 
-    def _hear(self) -> bool:
-        """One line; False where it was the last."""
+    def _run_line(self) -> bool:
+        """Read and do one line; False where it was the last."""
         self._output.ready()
         line = self._lines.next(_PROMPT)
         if line is None or not line.strip():
             return line is not None
-        meant = parse(line)
-        if meant.command == "quit":
+        parsed = parse(line)
+        if parsed.command == "quit":
             return False
         try:
-            if meant.command is None:
-                self._show(self._conversation.ask(meant.text, self._output.piece))
+            if parsed.command is None:
+                self._show(self._conversation.ask(parsed.text, self._output.piece))
             else:
-                self._commands[meant.command](meant.text)
+                self._commands[parsed.command](parsed.text)
         except KeyboardInterrupt:
-            if not self._stays:
+            if not self._interactive:
                 raise
             self._output.say("stopped")
         return True
@@ -99,7 +101,7 @@ class ChatSession:
         turn = self._conversation.ask_again(self._output.piece)
         self._show(turn)
         if not turn.stopped and not self._conversation.is_answered(target):
-            self._output.say(_APART)
+            self._output.say(_ANSWERED_ONLY_ALONE)
 
     def _why(self, _: str) -> None:
         self._output.why(self._conversation.last, self._conversation.project)
@@ -135,5 +137,5 @@ class ChatSession:
 
     def _require_whole(self, turn: Turn) -> None:
         """A pipe ends where an answer was stopped."""
-        if turn.stopped and not self._stays:
+        if turn.stopped and not self._interactive:
             raise KeyboardInterrupt

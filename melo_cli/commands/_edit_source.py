@@ -6,14 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from melo_cli.commands._project_choice import ProjectRef, choose_project, project_for_recipe
 from melo_cli.errors import MeloError
-from melo_cli.runtime.projects import (
-    ProjectRef,
-    choose_project,
-    open_store,
-    project_for_recipe,
-    project_with_edits,
-)
+from melo_cli.runtime.projects import open_store, project_with_edits
 
 if TYPE_CHECKING:
     from melo_cli.recipe import Recipe
@@ -96,21 +91,21 @@ def _by_model(
         raise MeloError("--model and --base do not go together", where="melo edit", hint="leave out --base")
     recipe = default_recipe(model, data, overrides)
     target = project_for_recipe(project, recipe.name)
-    there = project_with_edits(target.path)
-    if there is not None:
-        recipe = _kept(there, data, overrides, model)
+    existing = project_with_edits(target.path)
+    if existing is not None:
+        recipe = _kept(existing, data, overrides, model)
     return EditSource(target, recipe, None)
 
 
 def _kept(project: Project, data: str | None, overrides: Sequence[str], base: str | None) -> Recipe:
     """The settings that a project has, with other edits and with its base where that lies now."""
-    from melo_cli.runtime.loading import base_of, stored_recipe
+    from melo_cli.runtime.loading import model_of, stored_recipe
 
     dataset = project.recipe.get("dataset")
     kept = dataset if isinstance(dataset, dict) else {}
-    told = {**kept, "edits": data, "format": "auto", "split": None, "max_edits": None} if data else dataset
-    recipe = stored_recipe(project, overrides, {"dataset": told})
-    return recipe.model_copy(update={"model": recipe.model.at(base_of(project, base))})
+    section = {**kept, "edits": data, "format": "auto", "split": None, "max_edits": None} if data else dataset
+    recipe = stored_recipe(project, overrides, {"dataset": section})
+    return recipe.model_copy(update={"model": model_of(project, recipe, base)})
 
 
 def _refuse_overrides(overrides: Sequence[str]) -> None:

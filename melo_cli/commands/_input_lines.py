@@ -10,7 +10,7 @@ from melo_cli.errors import PromptError
 
 
 class Lines(Protocol):
-    """Where a command that is talked with hears what it is told."""
+    """Where an interactive command reads its lines."""
 
     def next(self, prompt: str) -> str | None:
         """The next line without its end; None where there are no more.
@@ -58,7 +58,7 @@ class TypedLines:
 
 
 class PipedLines:
-    """The lines of stdin, asked for without a word."""
+    """The lines of stdin, without a prompt."""
 
     def __init__(self) -> None:
         self._read = 0

@@ -33,13 +33,13 @@ def ask_for_edit(
     target = target or _asked("The right answer")
     subject = subject or _asked("What it is about", guessed_subject(prompt) or "")
     renderer.info("What should stay as it is? One question a line, an empty line ends.")
-    stays = []
+    locality = []
     while text := _asked("stays", ""):
-        stays.append((text, None))
+        locality.append((text, None))
     from melo_cli.datasets import EditRequest
 
     return EditRequest(
-        prompt, target, rephrases=tuple(rephrases), locality=tuple(stays), subject=subject or None
+        prompt, target, rephrases=tuple(rephrases), locality=tuple(locality), subject=subject or None
     )
 
 

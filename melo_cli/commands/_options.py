@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from melo_cli.runtime.projects import known_names
+from melo_cli.commands._project_choice import known_names
 
 
 def require_text(value: str | None) -> str | None:
@@ -50,7 +50,9 @@ AtOption = Annotated[
 BaseOption = Annotated[
     str | None,
     typer.Option(
-        "--base", metavar="MODEL", help="The base model, if it has moved since the project was made."
+        "--base",
+        metavar="MODEL",
+        help="The base model, if it has moved since the project was made.",
     ),
 ]
 BlockCacheOption = Annotated[
@@ -59,7 +61,7 @@ BlockCacheOption = Annotated[
         "--block-cache-mb",
         metavar="MB",
         min=0,
-        help="Memory for blocks that were used lately, on the device.",
+        help="Device memory for blocks that were used lately, in MiB.",
     ),
 ]
 TrustOption = Annotated[

@@ -1,4 +1,4 @@
-"""`melo calibrate`: choose a project's key anew by measuring, and re-key its neurons."""
+"""`melo calibrate`: learn the scope model of a project, and choose its threshold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption
-from melo_cli.runtime.projects import choose_project
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.ui.calibration import calibration_view
 from melo_cli.ui.output import make_renderer
 
@@ -27,12 +27,15 @@ def calibrate(
     base: BaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose a project's key anew by measuring, and give its edits their new keys.
+    """Learn again which prompts each edit of a project answers.
 
-    Tries layers, poolings and learned projections on a share of the edits'
-    subjects, and takes the one that leads most rephrases to their edit at the
-    false fires that routing.max_false_fire allows. `melo edit` does the same
-    before a project's first edit. One commit; older snapshots stay as they are.
+    Learns a scope model from a corpus of questions and from the project's
+    own data, and chooses the threshold: the one that reaches the most
+    rephrases with false fires within routing.max_false_fire. Shows what is
+    expected of it, and what other readers would give that are at hand: the
+    base model, or a sentence encoder. `melo edit` does the same before a
+    project's first edit. It makes one commit; older snapshots stay as they
+    are.
     """
     renderer = make_renderer(json=as_json)
     chosen = choose_project(project)

@@ -1,4 +1,4 @@
-"""`melo chat`: talk with the edited model, and put its answers right on the spot."""
+"""`melo chat`: talk with the edited model, and correct its answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from melo_cli.commands._chat_session import ChatSession
 from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._input_lines import Lines, PipedLines, TypedLines
 from melo_cli.commands._options import BaseOption, ProjectOption, require_text
-from melo_cli.runtime.projects import choose_project
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.ui.chat import ChatOutput, TerminalChatOutput
 from melo_cli.ui.output import make_renderer
 
@@ -40,10 +40,10 @@ def chat(
 ) -> None:
     """Talk with the edited model; every answer says which edit gave it.
 
-    Lines that begin with a slash are commands: /edit puts the last answer
-    right, /why explains it, /undo takes the edit back, /help lists them
-    all. In a pipe every line of stdin is a turn, answers go to stdout, and
-    what is told about them to stderr.
+    A line that begins with a slash is a command: /edit corrects the last
+    answer, /why explains it, /undo reverts the edit, /help lists all of
+    them. In a pipe every line of stdin is a turn. Answers go to stdout, and
+    messages about them to stderr.
     """
     renderer = make_renderer(json=as_json, lines=True)
     typed = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
@@ -63,7 +63,7 @@ def chat(
     lines: Lines = TypedLines() if typed else PipedLines()
     output = TerminalChatOutput(renderer) if typed else ChatOutput(renderer)
     output.begin(conversation)
-    session = ChatSession(conversation, lines, output, stays=typed)
+    session = ChatSession(conversation, lines, output, interactive=typed)
     session.run()
     if session.failed and not typed:
         raise typer.Exit(1)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
-from melo_cli.runtime.projects import choose_project, open_store
+from melo_cli.commands._project_choice import choose_project
+from melo_cli.runtime.projects import open_store
 from melo_cli.ui.history import difference_view
 from melo_cli.ui.output import make_renderer
 
@@ -20,7 +21,7 @@ def diff(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which edits came, went or were superseded between snapshots A and B."""
+    """Show which edits were added, removed or superseded between snapshots A and B."""
     renderer = make_renderer(json=as_json)
     chosen = choose_project(project)
     renderer.heading(f"project {chosen}")

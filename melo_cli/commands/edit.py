@@ -80,19 +80,19 @@ def edit(
     base: BaseOption = None,
     estimate: Annotated[
         bool,
-        typer.Option("--estimate", help="Only tell what time, memory and disk the edits would take."),
+        typer.Option("--estimate", help="Only estimate the time, memory and disk that the edits take."),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on where memory or disk do not suffice by the estimate.")
+        bool, typer.Option("--force", help="Go on although the estimate exceeds the memory or disk there is.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make the edits of a RECIPE or of a DATA file, or a single one.
 
     melo edit --model MODEL --prompt TEXT --target TEXT starts a project with
-    the defaults for that model; without --model the edit goes to the project
+    the defaults for that model. Without --model the edit goes to the project
     last edited. The edits of a recipe go to the project .melo/NAME, batch by
-    batch; those that it has already are not made again.
+    batch. Edits that the project has already are not made again.
     """
     renderer = make_renderer(json=as_json)
     command: str = context.obj

@@ -1,4 +1,4 @@
-"""`melo eval`: base against edited, and against other editors, measured."""
+"""`melo eval`: measure the edited model beside its base model and other editors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 
 from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import AtOption, BaseOption, BlockCacheOption, JsonOption, ProjectOption
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import MeloError
-from melo_cli.runtime.projects import choose_project
 from melo_cli.ui.metrics import report_view
 from melo_cli.ui.output import make_renderer
 
@@ -62,7 +62,7 @@ def evaluate(
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option("--report", metavar="FILE", help="Write a page to read and to pass on: .html."),
+        typer.Option("--report", metavar="FILE", help="Write a page to read and to share: .html."),
     ] = None,
     results: Annotated[
         Path | None,
@@ -91,23 +91,23 @@ def evaluate(
     baselines = parse_baselines(baseline, baseline_set or [])
     opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
     collect_from_here()
-    found = measure(opened, renderer, protocol=protocol.value, baselines=baselines)
-    renderer.show(report_view(found))
-    for path in _write_files(found, report=report, results=results, plot=plot):
+    evaluated = measure(opened, renderer, protocol=protocol.value, baselines=baselines)
+    renderer.show(report_view(evaluated))
+    for path in _write_files(evaluated, report=report, results=results, plot=plot):
         renderer.info(f"wrote {path}")
 
 
 def _write_files(
-    found: EvalReport, *, report: Path | None, results: Path | None, plot: Path | None
+    evaluated: EvalReport, *, report: Path | None, results: Path | None, plot: Path | None
 ) -> Sequence[Path]:
     from melo_cli.evaluation import plot_retention, write_page, write_results
 
     if report is not None:
-        write_page(found, report)
+        write_page(evaluated, report)
     if results is not None:
-        write_results(found.results, results)
+        write_results(evaluated.results, results)
     if plot is not None:
-        plot_retention(found, plot)
+        plot_retention(evaluated, plot)
     return [path for path in (report, results, plot) if path is not None]
 
 

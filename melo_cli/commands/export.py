@@ -11,8 +11,8 @@ import typer
 
 from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import AtOption, BaseOption, JsonOption, ProjectOption
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import MeloError
-from melo_cli.runtime.projects import choose_project
 from melo_cli.ui.exports import export_view
 from melo_cli.ui.output import make_renderer
 from melo_cli.ui.renderer import Renderer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from melo_cli.exporting import ExportSummary, MergeMethod
     from melo_cli.runtime.loading import OpenProject
 
-# How many edits, rephrases and unrelated prompts are asked of what was written, where --check does not say.
+# Edits, rephrases and unrelated prompts that are asked of an artefact, where --check does not say.
 _CHECKED = 8
 MERGED = "merged"
 
@@ -81,7 +81,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Text that a merge is to leave as it is, a line each. Else half of the project's own.",
+            help="Text that a merge must leave as it is, one a line. Default: half of the project's own.",
         ),
     ] = None,
     min_es: Annotated[
@@ -108,20 +108,18 @@ def export(
     ] = None,
     base_name: Annotated[
         str | None,
-        typer.Option(
-            "--base-name", metavar="NAME", help="What peft adapters are to name as their base model."
-        ),
+        typer.Option("--base-name", metavar="NAME", help="The base model that peft adapters name."),
     ] = None,
     dtype: Annotated[
         DType | None,
-        typer.Option(help="Of the weights written, if not the base's; of adapters, if not float32."),
+        typer.Option(help="Of the written weights. Default: the base model's; float32 for adapters."),
     ] = None,
     check: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=0,
-            help=f"Ask so many edits, rephrases and unrelated prompts of what was written; 0 asks none. "
+            help=f"Ask N edits, rephrases and unrelated prompts of the artefact; 0 asks none. "
             f"Default: {_CHECKED}, and for a merge all.",
         ),
     ] = None,
@@ -132,8 +130,8 @@ def export(
 ) -> None:
     """Write a project as PEFT adapters, as a routed model, or merged into one checkpoint.
 
-    What was written is loaded in a fresh process and asked; only what
-    answers as promised is put in place.
+    The artefact is loaded in a fresh process and asked. It is put in place
+    only if it answers as expected.
     """
     renderer = make_renderer(json=as_json)
     kind = _kind(format_, merge=merge)
@@ -146,19 +144,19 @@ def export(
         "--min-agreement": min_agreement,
     }
     _require_fitting(kind, asked, base_name=base_name, dtype=dtype, check=check)
-    found = choose_project(project)
-    folder = to if to is not None else Path("export") / f"{found.name}-{kind}"
+    source = choose_project(project)
+    folder = to if to is not None else Path("export") / f"{source.name}-{kind}"
     if folder.exists() and not overwrite:
         raise MeloError(
             "it exists already", where=str(folder), hint="add --overwrite, or name another with --to"
         )
-    renderer.heading(f"project {found}")
+    renderer.heading(f"project {source}")
     options = _options(kind, asked, base_name=base_name, dtype=dtype, check=check) | {"overwrite": overwrite}
     from melo_cli.exporting import chosen
     from melo_cli.runtime.loading import open_project
 
     in_memory = kind == MERGED and merge_method is not Method.SUM
-    opened = open_project(found.path, at=at, base=base, weights=in_memory)
+    opened = open_project(source.path, at=at, base=base, weights=in_memory)
     collect_from_here()
     with chosen(opened, _ids(edits), _ids(blocks), folder.parent) as narrowed:
         summary = _write(kind, narrowed, folder, renderer, options)
@@ -168,7 +166,7 @@ def export(
 def _kind(format_: Format | None, *, merge: bool) -> str:
     if merge == (format_ is not None):
         raise MeloError(
-            "--format and --merge do not go together" if merge else "there are three ways to export",
+            "--format and --merge do not go together" if merge else "no format is given",
             where="melo export",
             hint="give one of --format peft, --format routed and --merge",
         )
@@ -186,14 +184,16 @@ def _require_fitting(
     """Refuse an option that the artefact has no use for."""
     given = next((name for name, value in of_a_merge.items() if value is not None), None)
     if given is not None and kind != MERGED:
-        raise MeloError("it is about a merge", where=given, hint="add --merge, or leave it out")
+        raise MeloError("it is an option of a merge", where=given, hint="add --merge, or leave it out")
     if base_name is not None and kind != Format.PEFT:
         raise MeloError("only adapters name a base model", where="--base-name", hint="add --format peft")
     if dtype is not None and kind == Format.ROUTED:
         raise MeloError("a routed folder holds the base as it is", where="--dtype", hint="leave it out")
     floors = of_a_merge["--min-es"], of_a_merge["--min-agreement"]
     if check == 0 and floors != (None, None):
-        raise MeloError("a floor asks for something to be measured", where="--check", hint="leave it out")
+        raise MeloError(
+            "0 leaves --min-es and --min-agreement unmeasured", where="--check", hint="leave it out"
+        )
 
 
 def _options(

@@ -1,4 +1,4 @@
-"""`melo gc`: compact a project, and remove what it does not need."""
+"""`melo gc`: compact a project, and remove the files that it does not need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
-from melo_cli.runtime.projects import choose_project, open_store
+from melo_cli.commands._project_choice import choose_project
+from melo_cli.runtime.projects import open_store
 from melo_cli.ui.maintenance import collected_view
 from melo_cli.ui.output import make_renderer
 
@@ -16,21 +17,21 @@ def gc(
     context: typer.Context,
     keep: Annotated[
         int | None,
-        typer.Option("--keep", metavar="N", min=1, help="Keep the N newest snapshots alone; else all."),
+        typer.Option("--keep", metavar="N", min=1, help="Keep only the N newest snapshots. Default: all."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Change nothing; list every file that would go.")
+        bool, typer.Option("--dry-run", help="Change nothing; list every file that would be removed.")
     ] = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compact a project and remove the files that no snapshot needs.
 
-    Files left behind by interrupted commands go, and so do replaced index
-    files. Where there are 32 small files or more of a kind, they are
-    merged into one, in a new snapshot that holds the same; the old files
-    go once no snapshot needs them. With --keep, snapshots before the N
-    newest can no longer be read, shown or gone back to.
+    It removes files of interrupted commands and replaced index files. It
+    merges 32 or more small files of a kind into one, in a new snapshot that
+    holds the same; the old files are removed once no snapshot needs them.
+    With --keep, snapshots before the N newest can no longer be read, shown
+    or restored.
     """
     renderer = make_renderer(json=as_json)
     chosen = choose_project(project)

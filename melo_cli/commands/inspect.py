@@ -18,7 +18,7 @@ def inspect(
     every_block: Annotated[bool, typer.Option("--all", help="Do not fold the blocks that repeat.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List what can be the key layer and the targets of a MODEL, with shapes and defaults."""
+    """List the modules of a MODEL that a recipe can name, with shapes and defaults."""
     renderer = make_renderer(json=as_json)
     from melo_cli.errors import TrustError
     from melo_cli.models.base_model import load_base_model

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from melo_cli.commands._options import JsonOption, ProjectOption
-from melo_cli.runtime.projects import choose_project, open_overview
+from melo_cli.commands._project_choice import choose_project
+from melo_cli.runtime.projects import open_overview
 from melo_cli.ui.history import history_view
 from melo_cli.ui.output import make_renderer
 
@@ -11,8 +12,8 @@ from melo_cli.ui.output import make_renderer
 def log(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """List the snapshots of a project, the newest first.
 
-    ES is the share of the edits that a snapshot added which answered as
-    asked when it was made; those already right count as they are.
+    ES is edit success: the share of a snapshot's new edits that were
+    answered as asked when it was made. Edits that were right already count.
     """
     renderer = make_renderer(json=as_json)
     chosen = choose_project(project)

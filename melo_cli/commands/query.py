@@ -1,4 +1,4 @@
-"""`melo query`: where prompts go, and what base and edited model answer."""
+"""`melo query`: the routes of prompts, and the answers of base and edited model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from melo_cli.commands._options import (
     ProjectOption,
     require_texts,
 )
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import PromptError
-from melo_cli.runtime.projects import choose_project
 from melo_cli.ui.answers import answers_view
 from melo_cli.ui.output import make_renderer
 
@@ -50,9 +50,9 @@ def query(
 ) -> None:
     """Ask the base and the edited model, and show which edit answers.
 
-    A prompt outside the scope of every edit goes to the base; the nearest
-    edit is shown with what spoke against it. Of a conversation the last
-    user turn decides.
+    The base model answers a prompt that is in the scope of no edit; the
+    nearest edit is shown, and why it did not fire. In a conversation the
+    last user turn decides.
     """
     renderer = make_renderer(json=as_json)
     prompts = _lines_of_stdin() if texts == ["-"] else texts
@@ -82,11 +82,11 @@ def _messages(line: str) -> list[dict[str, str]] | None:
     if not line.startswith("["):
         return None
     try:
-        told = json.loads(line)
+        messages = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    listed = isinstance(told, list) and all(
+    listed = isinstance(messages, list) and all(
         isinstance(each, dict) and all(isinstance(each.get(name), str) for name in ("role", "content"))
-        for each in told
+        for each in messages
     )
-    return told if listed and told else None
+    return messages if listed and messages else None

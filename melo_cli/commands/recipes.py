@@ -17,7 +17,7 @@ recipes_app = typer.Typer()
 
 @recipes_app.callback(invoke_without_command=True)
 def recipes(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the recipes that come with melo, copy one, or save a project's."""
+    """List the recipes that come with melo, copy one, or save that of a project."""
     if context.invoked_subcommand is not None:
         return
     from melo_cli.recipe.catalogue import shipped_recipes
@@ -56,7 +56,8 @@ def save_recipe(
     """Save the recipe of a project, with every setting that its edits were made by."""
     import yaml
 
-    from melo_cli.runtime.projects import choose_project, open_overview
+    from melo_cli.commands._project_choice import choose_project
+    from melo_cli.runtime.projects import open_overview
 
     chosen = choose_project(project)
     recipe = open_overview(chosen.path).recipe

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from melo_cli.commands._options import JsonOption, ProjectOption
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import MeloError
-from melo_cli.runtime.projects import choose_project, open_store
+from melo_cli.runtime.projects import open_store
 from melo_cli.ui.history import revert_view
 from melo_cli.ui.output import make_renderer
 
@@ -30,14 +31,14 @@ def revert(
 ) -> None:
     """Take edits back: the model answers as if they had never been made.
 
-    An older edit that one of them replaced answers again. Nothing is
-    deleted: a revert is a new snapshot, the old ones stay readable with
-    --at, and `melo revert --to N` undoes a revert as well as an edit.
+    An older edit that one of them superseded answers again. Nothing is
+    deleted: a revert is a new snapshot, and older ones stay readable with
+    --at. `melo revert --to N` undoes a revert as well as an edit.
     """
     renderer = make_renderer(json=as_json)
     if bool(edits) == (to is not None):
         raise MeloError(
-            "EDIT and --to do not go together" if edits else "nothing is named to take back",
+            "EDIT and --to do not go together" if edits else "no edit is named",
             where="melo revert",
             hint="name edits by their ids, or a snapshot with --to; `melo log` lists the snapshots",
         )

@@ -1,4 +1,4 @@
-"""`melo route`: which adapter answers a prompt, for the server that holds the adapters."""
+"""`melo route`: which adapter answers a prompt, for the server that has the adapters."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from melo_cli.commands._options import (
     TrustOption,
     require_texts,
 )
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import MeloError, PromptError
-from melo_cli.runtime.projects import choose_project
 from melo_cli.scope.core.turns import last_user_text
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def route(
     project: ProjectOption = None,
     router: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="A folder of `melo export --format peft`, in a project's place."),
+        typer.Option(metavar="FOLDER", help="A folder of `melo export --format peft`, instead of a project."),
     ] = None,
     at: AtOption = None,
     base: BaseOption = None,
@@ -53,13 +53,15 @@ def route(
 ) -> None:
     """Say which adapter answers each prompt, or base: one JSON object a line.
 
-    Of a conversation the last user turn is routed. The base model runs as
-    far as the key layer and no further; where that is its input
-    embeddings, only these are loaded, and with a sentence encoder nothing
-    of it. Every line of stdin gets a line, one that cannot be routed an
-    error, which makes the exit code 1.
-    What its base model may do is in a project's recipe; an exported
-    router is told by --trust-remote-code and --allow-pickle.
+    In a conversation the last user turn is routed. The base model runs up
+    to the key layer. Where that is its input embeddings, only these are
+    loaded; with a sentence encoder nothing of the base model is. Every line
+    of stdin gets a line of output. A line that cannot be routed gets an
+    error, and the exit code is 1.
+
+    A project's recipe says whether its base model may run code of its own
+    or have pickled weights. For an exported router, --trust-remote-code and
+    --allow-pickle say so.
     """
     if router is not None and (project is not None or at is not None):
         raise MeloError(
@@ -68,17 +70,17 @@ def route(
     if router is None:
         if trust_remote_code or allow_pickle:
             raise MeloError(
-                "they are for an exported router",
+                "they are options of an exported router",
                 where="--trust-remote-code, --allow-pickle",
                 hint="leave them out: a project's recipe says what its base model may do",
             )
-        found = _of_project(project, at, base)
+        opened = _of_project(project, at, base)
     else:
-        found = _of_export(router, base, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+        opened = _of_export(router, base, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
     collect_from_here()
     failed = False
     for lines in [texts] if texts else _lines_of_stdin():
-        for document in _documents(found, lines):
+        for document in _documents(opened, lines):
             failed |= "error" in document
             sys.stdout.write(f"{json.dumps(document)}\n")
         sys.stdout.flush()
@@ -104,21 +106,23 @@ def _of_export(folder: Path, base: str | None, **trust: bool) -> PromptRouter:
         raise
 
 
-def _documents(router: PromptRouter, asked: Sequence[str | PromptError]) -> list[dict[str, Any]]:
-    """What is told of prompts, and of lines that hold none."""
-    routes = iter(router.route([each for each in asked if isinstance(each, str)]))
-    return [_document(next(routes)) if isinstance(each, str) else _failure(None, str(each)) for each in asked]
+def _documents(router: PromptRouter, prompts: Sequence[str | PromptError]) -> list[dict[str, Any]]:
+    """One document for each prompt, and for each line that has none."""
+    routes = iter(router.route([each for each in prompts if isinstance(each, str)]))
+    return [
+        _document(next(routes)) if isinstance(each, str) else _failure(None, str(each)) for each in prompts
+    ]
 
 
-def _document(found: PromptRoute) -> dict[str, Any]:
-    if found.error is not None:
-        return _failure(found.prompt, found.error)
-    fired, nearest = found.route.fired, found.route.nearest
+def _document(answer: PromptRoute) -> dict[str, Any]:
+    if answer.error is not None:
+        return _failure(answer.prompt, answer.error)
+    fired, nearest = answer.route.fired, answer.route.nearest
     probability = nearest.probability if nearest is not None else None
     if fired is None:
-        return {"prompt": found.prompt, "route": "base", "probability": probability}
+        return {"prompt": answer.prompt, "route": "base", "probability": probability}
     return {
-        "prompt": found.prompt,
+        "prompt": answer.prompt,
         "route": fired.block,
         "edit_id": fired.edit_id,
         "probability": probability,
@@ -138,7 +142,7 @@ def _lines_of_stdin() -> Iterator[Sequence[str | PromptError]]:
     number = 0
     while chunk := stream.read1(_READ_AT_ONCE):
         *lines, rest = (rest + chunk).split(b"\n")
-        yield [_prompt(line, number + place) for place, line in enumerate(lines, start=1)]
+        yield [_prompt(line, number + offset) for offset, line in enumerate(lines, start=1)]
         number += len(lines)
     if rest:
         yield [_prompt(rest, number + 1)]
@@ -151,23 +155,23 @@ def _prompt(line: bytes, number: int) -> str | PromptError:
     except PromptError as error:
         return error
     try:
-        told = json.loads(text) if text.startswith(("{", "[")) else text
+        value = json.loads(text) if text.startswith(("{", "[")) else text
     except (ValueError, RecursionError):
         return text
-    asked = last_user_text(told) if isinstance(told, list) else told
-    if isinstance(asked, dict):
-        asked = asked.get("prompt")
-    if isinstance(asked, str) and _is_text(asked):
-        return asked
+    prompt = last_user_text(value) if isinstance(value, list) else value
+    if isinstance(prompt, dict):
+        prompt = prompt.get("prompt")
+    if isinstance(prompt, str) and _is_text(prompt):
+        return prompt
     return PromptError(
         "it has no prompt", where=f"stdin:{number}", hint='write {"prompt": "..."} or a list of messages'
     )
 
 
-def _is_text(found: str) -> bool:
+def _is_text(value: str) -> bool:
     """JSON may hold half a surrogate pair, which no tokenizer reads."""
     try:
-        found.encode("utf-8")
+        value.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True

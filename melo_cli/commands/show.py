@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from melo_cli.commands._options import AtOption, JsonOption, ProjectOption
-from melo_cli.runtime.projects import choose_project, open_store
+from melo_cli.commands._project_choice import choose_project
+from melo_cli.runtime.projects import open_store
 from melo_cli.ui.edits import stored_edit_view
 from melo_cli.ui.output import make_renderer
 

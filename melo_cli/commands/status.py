@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from melo_cli.commands._options import AtOption, JsonOption, ProjectOption
-from melo_cli.runtime.projects import choose_project, open_overview
+from melo_cli.commands._project_choice import choose_project
+from melo_cli.runtime.projects import open_overview
 from melo_cli.ui.history import status_view
 from melo_cli.ui.output import make_renderer
 
@@ -11,8 +12,8 @@ from melo_cli.ui.output import make_renderer
 def status(project: ProjectOption = None, at: AtOption = None, as_json: JsonOption = False) -> None:
     """Show what a project holds: its base model, edits, blocks and size.
 
-    Where many small commits have left so many small files that `melo gc`
-    would merge some, it says so.
+    Where many small commits have left small files that `melo gc` can merge,
+    it says so.
     """
     renderer = make_renderer(json=as_json)
     chosen = choose_project(project)

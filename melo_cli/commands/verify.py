@@ -1,4 +1,4 @@
-"""`melo verify`: is every byte and every reference of a project as it was written?"""
+"""`melo verify`: check every file and every reference of a project, and repair it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption
+from melo_cli.commands._project_choice import choose_project
 from melo_cli.errors import MeloError
-from melo_cli.runtime.projects import choose_project, store_path
+from melo_cli.runtime.projects import store_path
 from melo_cli.ui.maintenance import findings_view, repair_view, verify_view
 from melo_cli.ui.output import make_renderer
 from melo_cli.ui.renderer import Renderer
@@ -21,27 +22,27 @@ if TYPE_CHECKING:
 def verify(
     context: typer.Context,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Drop what is broken, after saying what that costs.")
+        bool, typer.Option("--repair", help="Repair the project, after showing what is lost.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Repair without asking.")] = False,
     project: ProjectOption = None,
     base: BaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every file of a project, and what its edits, blocks and index say of each other.
+    """Check every file of a project, and that its edits, blocks and index agree.
 
-    The base model is held against its fingerprint where it is here: in its
-    folder, the one named with --base, or the hub's local cache. Where it is
-    not, it is not checked, and nothing is downloaded.
+    The base model is compared with its fingerprint if it is on this machine:
+    in its folder, the one named with --base, or the hub's local cache.
+    Nothing is downloaded to check it.
 
-    With --repair, what can be made again from the rest is made again: the
-    clusters, the index, what became of edits. Edits whose text or block is
-    gone are dropped, each by name; the snapshots before are no longer kept.
-    Broken files stay where they are until `melo gc`.
+    With --repair, clusters, index and edit statuses are made again from the
+    rest. Edits whose text or block is lost are dropped, each by name, and
+    earlier snapshots are no longer kept. Broken files stay in their place
+    until `melo gc`.
     """
     renderer = make_renderer(json=as_json)
     if yes and not repair:
-        raise MeloError("it answers nothing", where="--yes", hint="add --repair")
+        raise MeloError("it confirms a repair, and none is asked for", where="--yes", hint="add --repair")
     chosen = choose_project(project)
     renderer.heading(f"project {chosen}")
     from melo_cli.runtime.base_check import check_base
@@ -69,7 +70,7 @@ def _beside(root: Path, path: Path) -> str | None:
 
 
 def _repair(renderer: Renderer, root: Path, command: str, *, yes: bool) -> Repair:
-    """Say what a repair costs, ask, and do it."""
+    """Show what a repair costs, ask, and do it."""
     from melo_cli.versions import library_versions
     from melo_store.maintenance.repair import plan, repair
 

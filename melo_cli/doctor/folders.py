@@ -1,4 +1,4 @@
-"""The folders that melo reads and writes, and the project that a command would choose here."""
+"""The folders that melo reads and writes, and a project."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melo_cli.doctor.attempt import attempt
-from melo_cli.errors import MeloError, ProjectNotFoundError
 from melo_cli.machine import free_disk, write_fault
 from melo_cli.models.user_cache import user_cache
-from melo_cli.runtime.projects import FOLDER, choose_project, store_path
+from melo_cli.runtime.projects import FOLDER, store_path
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,10 @@ def places() -> list[Folder]:
     return [*here, there, _folder("melo cache", user_cache())]
 
 
-def found_project() -> FoundProject:
-    """What is known of the project without its base model."""
-    try:
-        chosen = choose_project(None)
-        project, fault = attempt(lambda: _read(store_path(chosen.path)))
-        return project or FoundProject(chosen.name, str(chosen.path), fault=fault)
-    except ProjectNotFoundError:
-        return FoundProject()
-    except MeloError as error:
-        return FoundProject(fault=str(error))
+def found_project(name: str, path: Path) -> FoundProject:
+    """What is known of a project without its base model."""
+    project, fault = attempt(lambda: _read(store_path(path)))
+    return project or FoundProject(name, str(path), fault=fault)
 
 
 def _read(path: Path) -> FoundProject:

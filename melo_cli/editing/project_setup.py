@@ -11,7 +11,7 @@ from melo_cli.calibration import Calibration, put_in_force, stored_requests
 from melo_cli.calibration import calibrate as learn_scope
 from melo_cli.datasets import EditRequest
 from melo_cli.errors import RecipeError
-from melo_cli.models.base_model import BaseModel, load_base_model
+from melo_cli.models.base_model import BaseModel
 from melo_cli.models.class_labels import note_on_numbers, with_class_names
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
@@ -19,8 +19,9 @@ from melo_cli.runtime.base_reference import base_reference
 from melo_cli.runtime.loading import (
     OpenProject,
     assemble,
-    base_of,
     encoder_for,
+    load_base,
+    model_of,
     resolve_recipe,
     router_for,
     stored_recipe,
@@ -52,10 +53,7 @@ def open_or_create(
     section = recipe.model
     if kept is not None:
         section = section.model_copy(update={"template_day": kept.model.template_day})
-    reporter.info(f"loading {section.described}")
-    base = load_base_model(section, recipe.task, encoder=recipe.key.encoder)
-    if project is not None:
-        project.base.require_same(base_reference(base))
+    base = load_base(recipe, section, project, reporter)
     resolved = resolve_recipe(recipe, base)
     encoder = encoder_for(resolved, base)
     for request in with_class_names(requests, base):
@@ -64,19 +62,16 @@ def open_or_create(
         reporter.warn(note)
     if kept is not None:
         _require_same_settings(resolved, kept, path)
-    found = None
+    calibration = None
     if resolved.routing.scope == "verified" and (project is None or project.key_map is None):
-        found = learn_scope(resolved, base, requests, reporter)
+        calibration = learn_scope(resolved, base, requests, reporter)
     project = project or _create(resolved, base, path)
-    if found is not None:
-        with open_writer(project) as writer:
-            key_map = found.key_map(resolved.seed)
-            put_in_force(writer, key_map, resolved, None, versions=library_versions(), command=command)
-            project = writer.project
+    if calibration is not None:
+        project = _put_in_force(calibration, project, resolved, base, command)
     opened = assemble(project, resolved, base)
     if resolved.routing.scope == "radius":
         _require_different_keys(opened, requests)
-    return opened, found
+    return opened, calibration
 
 
 def calibrate_again(
@@ -100,18 +95,28 @@ def calibrate_again(
     if recipe.routing.scope != "verified":
         raise RecipeError("only the rule verified is calibrated", where="--set routing.scope")
     require_writable(path)
-    section = recipe.model.at(base_of(project, base), revision=project.base.revision)
-    reporter.info(f"loading {section.described}")
-    loaded = load_base_model(section, recipe.task, encoder=recipe.key.encoder)
-    project.base.require_same(base_reference(loaded))
+    section = model_of(project, recipe, base, revision=project.base.revision)
+    loaded = load_base(recipe, section, project, reporter)
     resolved = resolve_recipe(recipe, loaded)
     _require_same_settings(resolved, before, path, free=_BY_CALIBRATION)
-    found = learn_scope(resolved, loaded, stored_requests(project), reporter)
-    key_map = found.key_map(resolved.seed)
-    router = router_for(resolved, loaded, key_map, project)
+    calibration = learn_scope(resolved, loaded, stored_requests(project), reporter)
+    _put_in_force(calibration, project, resolved, loaded, command)
+    return calibration
+
+
+def _put_in_force(
+    calibration: Calibration, project: Project, recipe: Recipe, base: BaseModel, command: str
+) -> Project:
+    """Commit a calibration, with new records for the edits that are there.
+
+    Returns:
+        The project at that commit.
+    """
+    key_map = calibration.key_map(recipe.seed)
+    router = router_for(recipe, base, key_map, project)
     with open_writer(project) as writer:
-        put_in_force(writer, key_map, resolved, router, versions=library_versions(), command=command)
-    return found
+        put_in_force(writer, key_map, recipe, router, versions=library_versions(), command=command)
+        return writer.project
 
 
 def _require_different_keys(opened: OpenProject, requests: Sequence[EditRequest]) -> None:

@@ -1,4 +1,8 @@
-"""From a project on disk to a routed model that answers."""
+"""From a project on disk to a routed model that answers.
+
+The one way there is `load_base`, `resolve_recipe` for a recipe that is new, and `assemble`. `open_project`
+takes it at once; `melo edit` and `melo calibrate` learn scope between the steps.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,11 @@ from melo_cli.models.architecture import (
 )
 from melo_cli.models.base_model import BaseModel, load_base_model
 from melo_cli.models.encoding import Encoder
-from melo_cli.recipe import Recipe, recipe_from_mapping
+from melo_cli.recipe import ModelSection, Recipe, recipe_from_mapping
+from melo_cli.reporter import Reporter, SilentReporter
 from melo_cli.runtime.base_reference import base_reference
 from melo_cli.runtime.inference import Inference
-from melo_cli.runtime.projects import EXPORTED_PROJECT
+from melo_cli.runtime.projects import store_path
 from melo_cli.runtime.routed_model import RoutedModel
 from melo_cli.scope.core.pooling import KeyTransform
 from melo_cli.scope.core.router import Router, radius_router, verified_router
@@ -110,44 +115,63 @@ def open_project(
     Raises:
         MeloError: as `load`.
     """
-    exported = path / EXPORTED_PROJECT
-    is_exported = exported.is_dir()
-    if is_exported:
-        path, base = exported, base or str(exported.parent)
-    project = Project.open(path, at=at)
+    store = store_path(path)
+    project = Project.open(store, at=at)
     recipe = stored_recipe(project)
     changes: dict[str, str | None] = {"revision": project.base.revision}
-    if is_exported:
-        changes["tokenizer"] = None  # it lies beside the model, and so does a sentence encoder
-        carried = exported.parent / "router" / "encoder"
-        encoder = encoder or (str(carried) if carried.is_dir() else None)
     if device is not None:
         changes["device"] = device
-    model_section = recipe.model.at(base_of(project, base), **changes)
-    base_model = load_base_model(
-        model_section, recipe.task, weights=weights, encoder=encoder or recipe.key.encoder
-    )
-    project.base.require_same(base_reference(base_model))
-    opened = assemble(project, recipe, base_model)
+    if store != path:  # an exported folder: base model, tokenizer and sentence encoder are in it
+        base, changes["tokenizer"] = base or str(path), None
+        carried = path / "router" / "encoder"
+        encoder = encoder or (str(carried) if carried.is_dir() else None)
+    section = model_of(project, recipe, base, **changes)
+    loaded = load_base(recipe, section, project, SilentReporter(), weights=weights, encoder=encoder)
+    opened = assemble(project, recipe, loaded)
     if block_cache_mb is not None:
         opened.routed.blocks.budget_bytes = block_cache_mb * 2**20
     return opened
 
 
-def base_of(project: Project, given: str | None) -> str:
-    """Where the base model of a project lies: where the user says, else where the project found it.
+def load_base(
+    recipe: Recipe,
+    section: ModelSection,
+    project: Project | None,
+    reporter: Reporter,
+    *,
+    weights: bool = True,
+    encoder: str | None = None,
+) -> BaseModel:
+    """Load the base model of a recipe, and check it against the project that is made on it, if there is one.
+
+    Args:
+        section: the base model where it lies now.
+
+    Raises:
+        ModelError: it cannot be loaded.
+        BaseMismatchError: the project was made on another base.
+    """
+    reporter.info(f"loading {section.described}")
+    base = load_base_model(section, recipe.task, weights=weights, encoder=encoder or recipe.key.encoder)
+    if project is not None:
+        project.base.require_same(base_reference(base))
+    return base
+
+
+def model_of(project: Project, recipe: Recipe, named: str | None, **changes: str | None) -> ModelSection:
+    """The base model of a project: where the user says that it is, else where the project found it.
 
     Raises:
         ModelError: it is no longer there.
     """
-    named = given or project.base.name_or_path
-    if given is None and Path(named).is_absolute() and not Path(named).is_dir():
+    recorded = project.base.name_or_path
+    if named is None and Path(recorded).is_absolute() and not Path(recorded).is_dir():
         raise ModelError(
             "the base model of the project is no longer there",
-            where=named,
+            where=recorded,
             hint="name the folder where it lies now with --base",
         )
-    return named
+    return recipe.model.at(named or recorded, **changes)
 
 
 def follow_newest(opened: OpenProject) -> OpenProject:

@@ -29,7 +29,7 @@ def _query_block(answer: QueryAnswer, project: Project) -> Block:
 
 
 def route_facts(route: Route, against: str | None, project: Project) -> list[tuple[str, str]]:
-    """A route in named lines: which edit answers and how sure that is, or what spoke against the nearest."""
+    """A route in named lines: which edit answers and how sure that is, or why the nearest does not."""
     fired, nearest = route.fired, route.nearest
     if fired is not None:
         facts = [("route", described(fired, project))]

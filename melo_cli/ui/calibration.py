@@ -1,4 +1,4 @@
-"""A calibration as people read it: what was learnt from, and what is expected."""
+"""A calibration: what it learnt from, and what is expected of it."""
 
 from __future__ import annotations
 

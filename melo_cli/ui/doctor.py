@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkup:
-    """All that was looked at.
+    """All that was checked.
 
     Attributes:
         steps: of the self-test; None where it was left out.
@@ -39,25 +39,25 @@ class Checkup:
         return [*broken, *(["project"] if self.project.fault is not None else [])]
 
 
-def checkup_view(found: Checkup) -> View:
+def checkup_view(checkup: Checkup) -> View:
     """`melo doctor`, with the user's home folder as `~`."""
-    document = {**asdict(found), "faults": found.faults, "ok": not found.faults}
-    return View([Fields(_fields(found))], {name: _without_home(value) for name, value in document.items()})
+    document = {**asdict(checkup), "faults": checkup.faults, "ok": not checkup.faults}
+    return View([Fields(_fields(checkup))], {name: _without_home(value) for name, value in document.items()})
 
 
-def _fields(found: Checkup) -> list[tuple[str, str]]:
+def _fields(checkup: Checkup) -> list[tuple[str, str]]:
     pairs = [
-        *found.system.items(),
-        *((each.name, _library(each)) for each in found.libraries),
-        *((each.name, each.version or "not installed (optional)") for each in found.extras),
-        *(("device", _device(each)) for each in found.devices),
-        *((each.name, _folder(each)) for each in found.places),
-        ("project", _project(found.project)),
-        *(("self-test", _step(each)) for each in found.steps or ()),
+        *checkup.system.items(),
+        *((each.name, _library(each)) for each in checkup.libraries),
+        *((each.name, each.version or "not installed (optional)") for each in checkup.extras),
+        *(("device", _device(each)) for each in checkup.devices),
+        *((each.name, _folder(each)) for each in checkup.places),
+        ("project", _project(checkup.project)),
+        *(("self-test", _step(each)) for each in checkup.steps or ()),
     ]
-    if found.steps is None:
+    if checkup.steps is None:
         pairs.append(("self-test", "left out"))
-    verdict = f"FAILED: {', '.join(found.faults)}" if found.faults else "all is well"
+    verdict = f"FAILED: {', '.join(checkup.faults)}" if checkup.faults else "all is well"
     return [(name, without_home(text)) for name, text in [*pairs, ("verdict", verdict)]]
 
 
@@ -75,38 +75,41 @@ def _without_home(value: Any) -> Any:
     return [_without_home(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _library(found: Library) -> str:
-    known = found.version or "not installed"
-    return f"{known}, FAILED: cannot be imported ({found.fault})" if found.fault else known
+def _library(library: Library) -> str:
+    known = library.version or "not installed"
+    return f"{known}, FAILED: cannot be imported ({library.fault})" if library.fault else known
 
 
-def _device(found: Device) -> str:
-    parts = [found.name]
-    if found.threads is not None:
-        parts.append(f"torch uses {found.threads}")
-    if found.total is not None:
-        parts.append(f"{human_bytes(found.total)} of memory")
-    if found.free is not None:
-        parts.append(f"{human_bytes(found.free)} free")
+def _device(device: Device) -> str:
+    parts = [device.name]
+    if device.threads is not None:
+        parts.append(f"torch uses {device.threads}")
+    if device.total is not None:
+        parts.append(f"{human_bytes(device.total)} of memory")
+    if device.free is not None:
+        parts.append(f"{human_bytes(device.free)} free")
     return ", ".join(parts)
 
 
-def _folder(found: Folder) -> str:
-    parts = [found.path or "unknown"]
-    if found.held is not None:
-        parts.append(human_bytes(found.held))
-    if found.free is not None:
-        parts.append(f"{human_bytes(found.free)} free")
-    return ", ".join([*parts, f"FAILED: {found.fault}" if found.fault else "can be written"])
+def _folder(folder: Folder) -> str:
+    parts = [folder.path or "unknown"]
+    if folder.held is not None:
+        parts.append(human_bytes(folder.held))
+    if folder.free is not None:
+        parts.append(f"{human_bytes(folder.free)} free")
+    return ", ".join([*parts, f"FAILED: {folder.fault}" if folder.fault else "can be written"])
 
 
-def _project(found: FoundProject) -> str:
-    known = [f"{found.name} ({found.path})" if found.name else ""]
-    known += [f"format {found.format}, snapshot {found.snapshot}" if found.format is not None else ""]
-    known += [f"base {found.base}" if found.base else "", f"FAILED: {found.fault}" if found.fault else ""]
+def _project(project: FoundProject) -> str:
+    known = [f"{project.name} ({project.path})" if project.name else ""]
+    known += [f"format {project.format}, snapshot {project.snapshot}" if project.format is not None else ""]
+    known += [
+        f"base {project.base}" if project.base else "",
+        f"FAILED: {project.fault}" if project.fault else "",
+    ]
     return ", ".join(part for part in known if part) or "none here"
 
 
-def _step(found: Step) -> str:
-    result = f"FAILED: {found.fault}" if found.fault else f"pass, {found.seconds:.1f} s"
-    return f"{found.name}: {result}"
+def _step(step: Step) -> str:
+    result = f"FAILED: {step.fault}" if step.fault else f"pass, {step.seconds:.1f} s"
+    return f"{step.name}: {result}"

@@ -10,7 +10,7 @@ class Wrapping:
     """Passes text on and begins a new line before a word that does not fit; a word waits for its end.
 
     Args:
-        width: columns of a line; a longer word is left to the terminal.
+        width: columns of a line; the terminal breaks a longer word.
         write: where the text goes.
     """
 

@@ -84,7 +84,10 @@ def test_only_the_edits_that_are_named_go_in(own_edited: Path, melo: Melo) -> No
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("--format", "peft", "--min-es", 1), "--min-es: it is about a merge; add --merge, or leave it out"),
+        (
+            ("--format", "peft", "--min-es", 1),
+            "--min-es: it is an option of a merge; add --merge, or leave it out",
+        ),
         (
             ("--format", "routed", "--dtype", "float16"),
             "--dtype: a routed folder holds the base as it is; leave it out",
@@ -92,7 +95,7 @@ def test_only_the_edits_that_are_named_go_in(own_edited: Path, melo: Melo) -> No
         (("--merge", "--base-name", "x"), "--base-name: only adapters name a base model; add --format peft"),
         (
             ("--merge", "--min-es", 1, "--check", 0),
-            "--check: a floor asks for something to be measured; leave it out",
+            "--check: 0 leaves --min-es and --min-agreement unmeasured; leave it out",
         ),
         (
             ("--merge", "--unrelated", "no.txt"),

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from melo_cli.commands._project_choice import choose_project, project_for_recipe
 from melo_cli.errors import MeloError
-from melo_cli.runtime.projects import EXPORTED_PROJECT, choose_project, project_for_recipe
+from melo_cli.runtime.projects import EXPORTED_PROJECT
 
 Make = Callable[..., Any]
 

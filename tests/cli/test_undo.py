@@ -81,7 +81,7 @@ class TestRevert:
         [
             (
                 [],
-                "melo revert: nothing is named to take back; name edits by their ids, or",
+                "melo revert: no edit is named; name edits by their ids, or",
             ),
             (["e000001", "--to", "0"], "melo revert: EDIT and --to do not go together"),
             (["e000009"], ".melo/facts: the project has no edit 'e000009'; the nearest are"),

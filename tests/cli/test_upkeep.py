@@ -160,4 +160,7 @@ class TestRepair:
             assert (files_of(damaged) == before) == (answer == "n")
 
     def test_yes_alone(self, facts: Path, melo: Melo) -> None:
-        assert melo("verify", "--yes").error == "--yes: it answers nothing; add --repair"
+        assert (
+            melo("verify", "--yes").error
+            == "--yes: it confirms a repair, and none is asked for; add --repair"
+        )

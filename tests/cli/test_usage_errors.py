@@ -35,8 +35,7 @@ Melo = Callable[..., Any]
         ),
         (
             ["export"],
-            "melo export: there are three ways to export; "
-            "give one of --format peft, --format routed and --merge",
+            "melo export: no format is given; give one of --format peft, --format routed and --merge",
         ),
         (
             ["export", "--merge", "--format", "peft"],
