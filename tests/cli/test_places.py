@@ -214,7 +214,7 @@ class TestReadOnly:
         run = melo(*command)
         assert run.code == 2
         assert run.error.endswith(
-            ".melo/facts/lock: the file system is read-only; copy the project to a place that can be written"
+            ".melo/facts/lock: the file system is read-only; copy the project to a folder that can be written"
         )
         assert files_of(read_only) == before
 
