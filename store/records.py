@@ -237,7 +237,7 @@ class BaseReference:
         if different:
             raise BaseMismatchError(
                 f"the project was made on {self.describe()}, but {other.describe()} differs in "
-                + " and ".join(different),
+                + ", ".join(different),
                 hint="use the base model that the project was made on",
             )
 

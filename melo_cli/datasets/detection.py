@@ -70,7 +70,7 @@ def named(format: str, first: Row) -> type[RowFormat]:
     fitting = _fitting(first, FORMATS)
     if missing and fitting is not None:
         raise first.error(
-            f'is not a {format} row: it lacks the field "{missing[0]}"',
+            f'is not a row of the format {format}: it lacks the field "{missing[0]}"',
             f"its fields match dataset.format={fitting.name}",
         )
     return kind

@@ -56,10 +56,10 @@ def gpt2(here: Path, write_recipe: Callable[..., None], pico_gpt2: Path) -> Path
             "lora.target_modules=[h.9.mlp.c_fc]",
             "the model has no module 'h.9.mlp.c_fc'; did you mean transformer.h.",
         ),
-        ("lora.target_modules=[transformer.wte]", "a block adds to Linear and Conv1D only"),
+        ("lora.target_modules=[transformer.wte]", "blocks can only add to Linear and Conv1D"),
         ("key.layer=transformer.h.3.mlp.c_proj", "does not run before target transformer.h.2.mlp.c_fc"),
         ("model.template=chat", "the tokenizer has no chat template"),
-        ("dataset.format=nq", "small.jsonl:1: is no nq row"),
+        ("dataset.format=nq", "small.jsonl:1: is not a row of the format nq"),
     ],
     ids=lambda value: value if "=" in value and " " not in value else "",
 )
@@ -140,7 +140,7 @@ def test_a_project_of_another_base_or_task(
     before = files_of(own_edited)
     run = melo("edit", "facts.yaml", "--project", "cases")
     assert run.code == 2
-    assert "another config" in run.error
+    assert "differs in config" in run.error
     run = melo("edit", "cases.yaml", "--set", "task=custom")
     assert run.code == 2
     assert "task is 'custom', but the project's edits were made with 'scotus'" in run.error

@@ -200,7 +200,7 @@ def test_verify_holds_the_base_model_against_its_fingerprint(
     assert (run.code, run.out.splitlines()[-1], run.err) == (0, "nothing is wrong", "")
     run = melo("verify", "--project", "facts", "--base", pico_bert)
     assert run.code == 1
-    assert "differs in config and weights" in run.out
+    assert "differs in config, weights" in run.out
     document = melo("verify", "--project", "facts", "--base", pico_bert, "--json").json
     assert document["findings"][0]["file"] == str(pico_bert)
     assert document["base"] == {"checked": True, "folder": str(pico_bert), "why_not": None}

@@ -76,7 +76,7 @@ def test_targets_may_be_endings_or_a_regular_expression(pico: Pico) -> None:
         (
             "pico_gpt2",
             {"lora": {"target_modules": ["transformer.ln_f"]}},
-            "is of type LayerNorm, and a block adds to",
+            "is of type LayerNorm, but blocks can only add to",
         ),
         (
             "pico_gpt2",
@@ -99,7 +99,7 @@ def test_targets_may_be_endings_or_a_regular_expression(pico: Pico) -> None:
                 "key": {"layer": "transformer.h.2.mlp.c_fc", "radius": 1.0},
                 "lora": {"target_modules": ["transformer.h.2.mlp.c_fc"]},
             },
-            "an edit would move its own key",
+            "an edit would change its own key",
         ),
         (
             "pico_t5",

@@ -85,7 +85,7 @@ def test_a_checkpoint_without_its_head_is_refused(
     ("name", "message"),
     [
         ("./nowhere", "there is no such folder"),
-        ("no-such-model-anywhere", "neither a folder here nor a model"),
+        ("no-such-model-anywhere", "neither a folder nor a model on the hub"),
     ],
 )
 def test_a_model_that_is_not_there_is_one_line(

@@ -38,8 +38,8 @@ def test_a_number_is_an_id_and_a_text_a_name(labels: dict[int, str], target: str
     ("labels", "target", "line"),
     [
         (WORDS, "3", "'3' is not a class of the model; its classes are civil, criminal, tax"),
-        (WORDS, "²", "'²' is no class"),
-        (WORDS, Number(-1), "the number -1 is no class"),
+        (WORDS, "²", "'²' is not a class"),
+        (WORDS, Number(-1), "the number -1 is not a class"),
         (STARS, "0", "'0' is not a class of the model; its classes are 1, 2, 3, 4, 5; named by digits"),
         (STARS, Number(5), "the number 5 is not a class of the model; its classes are 1, 2, 3, 4, 5"),
     ],

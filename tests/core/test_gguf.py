@@ -112,13 +112,13 @@ def test_another_file_is_another_base(model_file: Path, tmp_path: Path) -> None:
         file.seek(-600, 2)
         file.write(bytes(range(200)) * 3)
     first = base_reference(load_base_model(section(model_file), "custom"))
-    with pytest.raises(BaseMismatchError, match="another weights"):
+    with pytest.raises(BaseMismatchError, match="differs in weights"):
         first.require_same(base_reference(load_base_model(section(other), "custom")))
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(40))
-    with pytest.raises(ModelError, match="broken.gguf: it cannot be read"):
+    with pytest.raises(ModelError, match="broken.gguf: the file cannot be read"):
         checkpoint_of(tmp_path, "broken.gguf")
     with pytest.raises(ModelError, match="there is no such file"):
         load_base_model(section(tmp_path / "none.gguf"), "custom")

@@ -333,7 +333,7 @@ def test_staging_shows_what_a_commit_makes_and_writes_nothing(project, make):
         with pytest.raises(StaleWriteError, match="query the newest snapshot"):
             staged.nearest(keys)
         assert writer.project.snapshot == 2
-        with pytest.raises(StaleWriteError, match="stage it again"):
+        with pytest.raises(StaleWriteError, match="stage the edits again"):
             old.commit(recipe={}, seed=0, versions={})
         with pytest.raises(StaleWriteError):
             staged.commit(recipe={}, seed=0, versions={})
@@ -470,7 +470,7 @@ class TestRefused:
         stored.require_same(moved)
         with pytest.raises(BaseMismatchError, match="differs in weights"):
             stored.require_same(BaseReference("m", None, {"config": "c" * 64, "weights": "x"}))
-        with pytest.raises(BaseMismatchError, match="differs in config and weights"):
+        with pytest.raises(BaseMismatchError, match="differs in config, weights"):
             stored.require_same(BaseReference("m", None, {"config": "x", "weights": "x", "tokenizer": "t"}))
         with pytest.raises(BaseMismatchError, match="name or revision"):
             BaseReference("a", None, {}).require_same(BaseReference("b", None, {}))

@@ -88,7 +88,9 @@ def test_a_text_of_digits_that_names_no_class_is_refused_in_both_readings(
     stars: Path, edit: Edit, tmp_path: Path
 ) -> None:
     rows = [{"text": "a court", "label": "1"}, {"text": "a river", "label": "0"}]
-    with pytest.raises(DatasetError, match=r"'0' is no class .* a number is a class id \(0 without quotes"):
+    with pytest.raises(
+        DatasetError, match=r"'0' is not a class .* a number is a class id \(0 without quotes"
+    ):
         edit("pico_bert", rows, tmp_path / "p", model={"name_or_path": str(stars)})
     assert not (tmp_path / "p").exists()
 

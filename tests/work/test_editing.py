@@ -396,7 +396,12 @@ def test_inside_one_data_set_the_last_target_of_a_prompt_wins(edit: Edit, tmp_pa
             "and the model takes 128",
         ),
         ("pico_gpt2", {"prompt": "The court", "target": "law " * 140}, PromptError, "prompt and target have"),
-        ("pico_bert", {"prompt": "The court", "target": "maritime"}, DatasetError, "'maritime' is no class"),
+        (
+            "pico_bert",
+            {"prompt": "The court", "target": "maritime"},
+            DatasetError,
+            "'maritime' is not a class",
+        ),
     ],
 )
 def test_an_edit_that_the_model_cannot_take_leaves_everything_as_it_was(
