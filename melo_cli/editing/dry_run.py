@@ -8,11 +8,10 @@ from melo_cli.editing.plan import requests_of
 from melo_cli.editing.resource_check import require_room
 from melo_cli.editing.time_estimate import Forecast, StepTimer
 from melo_cli.editing.training import train_blocks
-from melo_cli.models.base_model import load_base_model
 from melo_cli.models.class_labels import with_class_names
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
-from melo_cli.runtime.loading import encoder_for, resolve_recipe, tuner_for
+from melo_cli.runtime.loading import encoder_for, load_base, resolve_recipe, tuner_for
 
 _STEPS = 3
 
@@ -30,8 +29,7 @@ def estimate_dataset(recipe: Recipe, path: Path, reporter: Reporter, *, force: b
     """
     requests = requests_of(recipe, reporter)
     needs = require_room(recipe, requests, path, reporter, force=force)
-    reporter.info(f"loading {recipe.model.described}")
-    base = load_base_model(recipe.model, recipe.task)
+    base = load_base(recipe, recipe.model, None, reporter)
     resolved = resolve_recipe(recipe, base)
     encoder, training, lora = encoder_for(resolved, base), resolved.training, resolved.lora
     tuner = tuner_for(resolved, base)
