@@ -169,7 +169,7 @@ def test_status_and_log_load_no_library_but_what_typer_loads(
         return {name.partition(".")[0] for name in names} - sys.stdlib_module_names
 
     ours = libraries(f"import sys\nfrom melo_cli.app import main\nassert main([{verb!r}]) == 0")
-    assert ours - libraries(BARE) == {"melo_cli", "store"}
+    assert ours - libraries(BARE) == {"melo_cli", "melo_store"}
 
 
 def test_status_and_log_say_what_they_know_of_a_project_whose_edits_are_damaged(
