@@ -127,10 +127,10 @@ def _parameters(node: Any, context: Any, kind: str, heading: str) -> list[str]:
 
 def _with_note(help_text: str) -> str:
     """The remark in brackets behind a help text, such as a default, as a sentence of its own."""
-    found = re.fullmatch(r"(.*?)\s\s\[(.+)\]", help_text, re.DOTALL)
-    if found is None:
+    match = re.fullmatch(r"(.*?)\s\s\[(.+)\]", help_text, re.DOTALL)
+    if match is None:
         return help_text
-    return " ".join([found[1], *(_remark(remark.strip()) for remark in found[2].split(";"))])
+    return " ".join([match[1], *(_remark(remark.strip()) for remark in match[2].split(";"))])
 
 
 def _remark(text: str) -> str:
@@ -176,17 +176,17 @@ def _sections() -> list[_Section]:
     schema = Recipe.model_json_schema()
     definitions = schema["$defs"]
     models = {model.__name__: model for model in _models(Recipe)}
-    found = [_Section("", Recipe, schema)]
+    sections = [_Section("", Recipe, schema)]
     todo = [(name, field) for name, field in schema["properties"].items()]
     while todo:
         path, field = todo.pop(0)
         name = _reference(field)
         if name is None:
             continue
-        found.append(_Section(path, models[name], definitions[name]))
+        sections.append(_Section(path, models[name], definitions[name]))
         inner = definitions[name]["properties"].items()
         todo = [(f"{path}.{part}", each) for part, each in inner] + todo
-    return found
+    return sections
 
 
 def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -207,16 +207,16 @@ def _reference(field: Mapping[str, Any]) -> str | None:
 
 def _attribute_sentences(text: str) -> dict[str, str]:
     """The sentences of a docstring's `Attributes:` by name."""
-    found: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for line in text.splitlines():
         start = re.match(r" {4}(\w+(?:, \w+)*): (.*)", line)
         if start:
             names = start[1].split(", ")
-            found.update(dict.fromkeys(names, start[2].strip()))
+            sentences.update(dict.fromkeys(names, start[2].strip()))
         elif line.strip():
             for name in names:
-                found[name] += f" {line.strip()}"
-    return found
+                sentences[name] += f" {line.strip()}"
+    return sentences
 
 
 def _type(field: Mapping[str, Any], path: str) -> str:

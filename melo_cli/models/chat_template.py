@@ -27,7 +27,7 @@ def on_day(template: Any, day: date) -> Any:
     if isinstance(template, dict):
         return {name: on_day(text, day) for name, text in template.items()}
     # The day as a string literal of Jinja, with quotes and backslashes of its own escaped.
-    return _TODAY.sub(lambda found: repr(day.strftime(found["format"])), template)
+    return _TODAY.sub(lambda match: repr(day.strftime(match["format"])), template)
 
 
 def closing_token(tokenizer: PreTrainedTokenizerBase, stops: Collection[int]) -> int | None:

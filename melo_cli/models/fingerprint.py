@@ -91,9 +91,9 @@ def _config_hash(path: Path) -> str:
 def weight_files(folder: Path) -> list[Path]:
     """The checkpoint's weight files: safetensors if there are any, else PyTorch's own format."""
     for pattern in ("model*.safetensors", "pytorch_model*.bin"):
-        found = sorted(folder.glob(pattern))
-        if found:
-            return found
+        paths = sorted(folder.glob(pattern))
+        if paths:
+            return paths
     raise ModelError(
         "the folder has no model*.safetensors or pytorch_model*.bin",
         where=str(folder),

@@ -194,7 +194,7 @@ class TestPipe:
         assert run.out.split("\n\n") == [*(printable(each["edited"]) for each in found), ""]
         assert "each turn is asked on its own\n" in run.err
         refused = melo("chat", "--system", "Be brief.")
-        assert (refused.code, "without a chat template" in refused.error) == (2, True)
+        assert (refused.code, "need a chat template" in refused.error) == (2, True)
 
     def test_what_cannot_be_talked_with(self, edited: Path, melo: Melo) -> None:
         run = melo("chat", "--project", "cases")

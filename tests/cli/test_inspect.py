@@ -45,8 +45,7 @@ def test_pickled_weights_are_read_where_the_option_allows_it(pickled: Path, melo
     assert (run.code, run.error) == (
         2,
         "pickled: the model has no safetensors weights; convert the weights, or add --allow-pickle "
-        "if you trust"
-        " where the pickled ones come from",
+        "if you trust the source of the pickled weights",
     )
     run = melo("inspect", "pickled", "--allow-pickle", "--json")
     assert (run.code, run.json["kind"]) == (0, "CAUSAL_LM")

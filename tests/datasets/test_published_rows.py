@@ -237,8 +237,8 @@ def test_web_text_holds_no_edits(jsonl: Write, fault_of: Fault) -> None:
 def test_a_named_format_that_does_not_fit_says_which_does(jsonl: Write, fault_of: Fault) -> None:
     found = fault_of(jsonl({"text": "a", "label": 1}), "scotus", format="mend-zsre")
     assert (
-        'is not a row of the format mend-zsre: it lacks the field "input"; its fields match dataset.format=scotus'
-        in found
+        'is not a row of the format mend-zsre: it lacks the field "input"; '
+        "its fields match dataset.format=scotus" in found
     )
 
 

@@ -248,7 +248,7 @@ def test_without_a_chat_template_each_turn_is_asked_on_its_own(
     turns = ask(conversation, OTHER, EDITED)
     found = queried(path, OTHER, EDITED, max_new_tokens=8)
     assert [turn.answer for turn in turns] == [each.edited for each in found]
-    with pytest.raises(PromptError, match="without a chat template"):
+    with pytest.raises(PromptError, match="need a chat template"):
         conversation.put_before("Be brief.")
 
 
