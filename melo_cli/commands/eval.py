@@ -123,6 +123,6 @@ def _check_output(option: str, path: Path) -> None:
     try:
         path.open("ab").close()
     except OSError as error:
-        raise MeloError(f"it cannot be written ({error.strerror})", where=where) from error
+        raise MeloError(f"the file cannot be written ({error.strerror})", where=where) from error
     if is_new:
         path.unlink()

@@ -148,7 +148,7 @@ def export(
     folder = to if to is not None else Path("export") / f"{source.name}-{kind}"
     if folder.exists() and not overwrite:
         raise MeloError(
-            "it exists already", where=str(folder), hint="add --overwrite, or name another with --to"
+            "the folder exists already", where=str(folder), hint="add --overwrite, or name another with --to"
         )
     renderer.heading(f"project {source}")
     options = _options(kind, asked, base_name=base_name, dtype=dtype, check=check) | {"overwrite": overwrite}

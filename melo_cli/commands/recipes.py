@@ -68,9 +68,9 @@ def save_recipe(
 
 def _write_new(target: Path, content: bytes) -> None:
     if target.exists():
-        raise MeloError("it exists already", where=str(target), hint="name another file")
+        raise MeloError("the file exists already", where=str(target), hint="name another file")
     try:
         target.write_bytes(content)
     except OSError as error:
-        raise MeloError(f"it cannot be written ({error.strerror})", where=str(target)) from error
+        raise MeloError(f"the file cannot be written ({error.strerror})", where=str(target)) from error
     make_renderer().heading(f"wrote {target}")

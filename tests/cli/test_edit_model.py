@@ -105,7 +105,7 @@ def test_the_recipe_of_a_project_is_given_out_and_makes_the_same(
     one, other = (Project.open(here / path) for path in (".melo/pico-llama", "again"))
     assert one.block("b000001").slices.keys() == other.block("b000001").slices.keys()
     refused = melo("recipes", "save", "mine.yaml")
-    assert (refused.code, refused.error) == (2, "mine.yaml: it exists already; name another file")
+    assert (refused.code, refused.error) == (2, "mine.yaml: the file exists already; name another file")
 
 
 @pytest.mark.parametrize(

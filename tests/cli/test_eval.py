@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_written_fails_before_the_work(
     assert (run.code, run.out, run.error) == (
         2,
         "",
-        f"{option} {path}: it cannot be written (Is a directory)",
+        f"{option} {path}: the file cannot be written (Is a directory)",
     )
 
 

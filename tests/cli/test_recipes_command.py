@@ -47,12 +47,12 @@ def test_a_copy_is_a_recipe_of_its_own(here: Path, melo: Melo) -> None:
 def test_a_copy_replaces_nothing(here: Path, melo: Melo) -> None:
     (here / "zsre_t5small.yaml").write_text("mine")
     run = melo("recipes", "copy", "zsre_t5small")
-    assert (run.code, run.error) == (2, "zsre_t5small.yaml: it exists already; name another file")
+    assert (run.code, run.error) == (2, "zsre_t5small.yaml: the file exists already; name another file")
     assert (here / "zsre_t5small.yaml").read_text() == "mine"
     run = melo("recipes", "copy", "zsre_t5small", "no/such/folder.yaml")
     assert (run.code, run.error) == (
         2,
-        "no/such/folder.yaml: it cannot be written (No such file or directory)",
+        "no/such/folder.yaml: the file cannot be written (No such file or directory)",
     )
 
 
