@@ -52,7 +52,7 @@ def test_an_edit_that_does_not_hold_fails_it(here: Path, melo: Melo, monkeypatch
     assert run.json["ok"] is False
     assert run.json["faults"] == ["edit it"]
     assert [step["name"] for step in run.json["steps"]] == ["make a tiny model", "edit it"]
-    assert "the edit did not take" in run.json["steps"][-1]["fault"]
+    assert "the edit failed" in run.json["steps"][-1]["fault"]
 
 
 def test_a_reverted_edit_that_answers_still_fails_it(

@@ -36,7 +36,8 @@ def test_a_folder_that_is_there_is_kept_unless_told_otherwise(
     assert melo("export", "--format", "peft", "--to", "out", "--check", 0).code == 0
     before = files_of(own_edited)
     run = melo("export", "--format", "peft", "--to", "out")
-    assert (run.code, run.error) == (2, "out: the folder exists already; add --overwrite, or name another with --to")
+    assert run.code == 2
+    assert run.error == "out: the folder exists already; add --overwrite, or name another with --to"
     assert files_of(own_edited) == before
     again = ("--to", "out", "--overwrite", "--at", 1, "--check", 0, "--json")
     document = melo("export", "--format", "peft", *again).json

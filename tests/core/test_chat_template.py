@@ -113,7 +113,7 @@ def test_a_template_that_changed_on_disk_is_noticed(dated_llama: Path) -> None:
     tokenizer.chat_template = "You are kind. " + DATED[0]
     tokenizer.save_pretrained(dated_llama)
     second = base_reference(load_base_model(section(dated_llama, "2026-03-04"), "custom"))
-    with pytest.raises(BaseMismatchError, match="another chat template"):
+    with pytest.raises(BaseMismatchError, match="differs in chat template"):
         first.require_same(second)
 
 

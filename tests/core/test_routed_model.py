@@ -164,7 +164,7 @@ def test_the_key_of_a_labelled_row_is_that_of_its_prompt(pico: Pico) -> None:
     assert fired(opened) == ["b0"]
     opened.routed(ids)
     assert fired(opened) == [None]
-    with pytest.raises(PromptError, match="without a prompt"):
+    with pytest.raises(PromptError, match="a row has no prompt to route"):
         opened.routed(ids, labels=ids)
 
 

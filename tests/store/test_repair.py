@@ -167,9 +167,7 @@ def test_a_key_map_cannot_be_made_again(full, before, make):
         radii = dict.fromkeys(keys, 1.0)
         writer.rekey(KeyMap({}, {}), keys, tokens, radii, recipe={}, seed=0, versions=make.versions)
     broken(full.path / "keymaps/000006.arrow")
-    with pytest.raises(
-        DamagedProjectError, match="key map cannot be made again.*put the file back from a copy"
-    ):
+    with pytest.raises(DamagedProjectError, match="key map cannot be rebuilt.*put the file back from a copy"):
         repair(full.path, versions=make.versions)
 
 

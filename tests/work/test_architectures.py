@@ -83,8 +83,12 @@ def test_batch_mates_change_no_answer(name: str, built: Built, tmp_path: Path) -
     ("class_name", "settings", "reason"),
     [
         ("MambaForCausalLM", {"state_size": 4}, "mamba carries a state from token to token"),
-        ("NystromformerForSequenceClassification", {"num_attention_heads": 4}, "nystromformer mixes padding"),
-        ("FNetForSequenceClassification", {"intermediate_size": 64}, "fnet mixes padding"),
+        (
+            "NystromformerForSequenceClassification",
+            {"num_attention_heads": 4},
+            "former does not mask padding",
+        ),
+        ("FNetForSequenceClassification", {"intermediate_size": 64}, "fnet does not mask padding"),
     ],
 )
 def test_what_padding_would_change_is_refused(

@@ -377,9 +377,14 @@ def test_settings_are_read_and_checked() -> None:
         (
             "lora",
             "rank=2",
-            "--baseline-set rank=2: the option needs the form NAME.SETTING=VALUE; such as finetune.lr=1e-4",
+            "--baseline-set rank=2: the option needs the form NAME.SETTING=VALUE; for example "
+            "finetune.lr=1e-4",
         ),
-        ("finetune", "finetune.weights=some", "--baseline-set finetune.weights=some: it is targets or all"),
+        (
+            "finetune",
+            "finetune.weights=some",
+            "--baseline-set finetune.weights=some: the value must be targets or all",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_line(names: str, assignment: str | None, line: str) -> None:

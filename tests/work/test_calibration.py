@@ -478,9 +478,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
 ) -> None:
     cache.parent.write_text("in the way")
     assert edit("pico_gpt2", ONE, tmp_path / "p", reporter=reporter, **verified, **FEW).count("solved") == 1
-    assert [line.partition(" (")[0] for line in reporter.warnings] == [
-        "what was learnt of scope cannot be kept"
-    ]
+    assert [line.partition(" (")[0] for line in reporter.warnings] == ["the scope model cannot be cached"]
 
 
 # A sentence encoder in the base's place

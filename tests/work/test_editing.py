@@ -393,7 +393,7 @@ def test_inside_one_data_set_the_last_target_of_a_prompt_wins(edit: Edit, tmp_pa
             "pico_gpt2",
             {"prompt": "the court " * 100, "target": "Paris"},
             PromptError,
-            "and the model takes 128",
+            "but the model takes 128",
         ),
         ("pico_gpt2", {"prompt": "The court", "target": "law " * 140}, PromptError, "prompt and target have"),
         (

@@ -425,7 +425,7 @@ def test_a_project_without_edits_has_nothing_to_measure(
     edit: Edit, rows: Rows, tmp_path: Path, reporter: Any
 ) -> None:
     edit("pico_bert", rows["pico_bert"], tmp_path / "p", should_stop=lambda: True)
-    with pytest.raises(ProjectError, match="the project has no live edit; make some with `melo edit`"):
+    with pytest.raises(ProjectError, match="the project has no live edit; make edits with `melo edit`"):
         evaluate(open_project(tmp_path / "p"), reporter)
 
 

@@ -46,7 +46,7 @@ def test_an_artefact_that_answers_otherwise_is_not(
     monkeypatch.setattr(artefact_check, "ask_in_worker", lambda request: [answers[0] | changed, *answers[1:]])
     with pytest.raises(ArtefactError, match=message) as caught:
         export_peft(opened, tmp_path / "out", reporter, check=1)
-    assert "1 of 3 prompts are not answered as the project does" in str(caught.value)
+    assert "1 of 3 prompts are not answered as the project answers them" in str(caught.value)
     assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(artefact_check, "ask_in_worker", lambda request: answers)
