@@ -86,7 +86,7 @@ def test_batch_mates_change_no_answer(name: str, built: Built, tmp_path: Path) -
         (
             "NystromformerForSequenceClassification",
             {"num_attention_heads": 4},
-            "former does not mask padding",
+            "nystromformer does not mask padding",
         ),
         ("FNetForSequenceClassification", {"intermediate_size": 64}, "fnet does not mask padding"),
     ],
