@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import torch
 from torch import Tensor
 
 from melo_cli.calibration.calibration_data import CalibrationData, CalibrationEdit
@@ -54,6 +55,8 @@ class Adapted:
 
 def what_they_ask(calibration_edits: Sequence[CalibrationEdit], model: ScopeModel, reader: Reader) -> Tensor:
     """What each calibration edit asks, about any subject: `[edits, size]` float32, of unit length."""
+    if not calibration_edits:  # none may be drawn where unrelated prompts are
+        return torch.empty((0, 0))
     return model.question_parts(
         model.keys(reader.read([calibration_edit.prompt for calibration_edit in calibration_edits]))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import random
 import shutil
@@ -425,6 +426,21 @@ def test_a_key_that_is_the_same_for_every_prompt_is_refused(edit: Edit, rows: Ro
         RecipeError, match="with pooling first is the same for every prompt; name a higher layer"
     ):
         edit("pico_bert", rows["pico_bert"], tmp_path / "p", key={"pooling": "first"})
+
+
+def test_calibration_may_draw_unrelated_prompts_and_no_edit(
+    edit: Edit, verified: dict[str, Any], tmp_path: Path
+) -> None:
+    """The share of one edit's subjects is often none."""
+    locality = tmp_path / "locality.jsonl"
+    rows = [{"prompt": f"is it number {n} of the law", "target": "no"} for n in range(20)]
+    locality.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    row = {**facts(1)[0], "target": "London", "locality": []}
+    seed = next(n for n in range(50) if not calibration_data(requests([row]), seed=n).calibration_edits)
+    dataset = {"locality": str(locality)}
+    done = edit("pico_gpt2", [row], tmp_path / "p", **verified, seed=seed, dataset=dataset)
+    assert done.calibration is not None
+    assert done.calibration.counts["unrelated"] > 0
 
 
 # What was learnt of a base is kept
