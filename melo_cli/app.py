@@ -33,6 +33,7 @@ from melo_cli.commands.query import query
 from melo_cli.commands.recipes import recipes_app
 from melo_cli.commands.revert import revert
 from melo_cli.commands.route import route
+from melo_cli.commands.serve import serve
 from melo_cli.commands.show import show
 from melo_cli.commands.status import status
 from melo_cli.commands.verify import verify
@@ -48,6 +49,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "chat": chat,
     "eval": evaluate,
     "export": export,
+    "serve": serve,
     "route": route,
     "inspect": inspect,
     "status": status,

@@ -55,6 +55,10 @@ class PromptError(MeloError):
     """A prompt is empty or longer than the model takes."""
 
 
+class ServeError(MeloError):
+    """A server cannot be started as asked."""
+
+
 class ExportError(MeloError):
     """An artefact cannot be written as asked."""
 
@@ -82,6 +86,7 @@ __all__ = [
     "PromptError",
     "RecipeError",
     "RoomError",
+    "ServeError",
     "StorageError",
     "TrustError",
     "UnknownEditError",

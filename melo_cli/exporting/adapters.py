@@ -51,7 +51,7 @@ def export_peft(
         ExportError: the folder exists already, or cannot be written.
     """
     block_ids = opened.live_blocks()
-    shape = BlockShape.of(opened.project, block_ids, opened.recipe.lora.target_modules)
+    shape = BlockShape.of(map(opened.project.block, block_ids), opened.recipe.lora.target_modules)
     base_name = base_name or opened.routed.base.reference.name_or_path
     with new_folder(folder, overwrite=overwrite, record=opened.describe("peft")) as work:
         (work / ADAPTERS).mkdir()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from melo_store.project import Project
 from melo_store.records import Block, LoraSlice, Vector
 
 
@@ -33,14 +32,14 @@ class BlockShape:
         return self.rank * sum(inputs + outputs for inputs, outputs in self.modules.values())
 
     @classmethod
-    def of(cls, project: Project, block_ids: Sequence[str], targets: Sequence[str]) -> BlockShape | None:
+    def of(cls, blocks: Iterable[Block], targets: Sequence[str]) -> BlockShape | None:
         """The shape that holds all these blocks, with modules in the order of `targets`; None without
         blocks."""
         ranks: set[int] = set()
         scales: Counter[float] = Counter()
         modules: dict[str, tuple[int, int]] = {}
-        for block_id in block_ids:
-            for name, piece in project.block(block_id).slices.items():
+        for block in blocks:
+            for name, piece in block.slices.items():
                 ranks.add(piece.A.shape[0])
                 scales[piece.scale] += 1
                 modules[name] = (piece.A.shape[1], piece.B.shape[0])

@@ -78,7 +78,7 @@ def _require_no_own_code(base: BaseModel) -> None:
 
 def _write_blocks(opened: OpenProject, block_ids: Sequence[str], path: Path, reporter: Reporter) -> None:
     """Write `<module>.A [n, rank, in]`, `<module>.B [n, out, rank]` and `<module>.scale [n]`, float32."""
-    shape = BlockShape.of(opened.project, block_ids, opened.recipe.lora.target_modules)
+    shape = BlockShape.of(map(opened.project.block, block_ids), opened.recipe.lora.target_modules)
     specs: list[TensorSpec] = []
     for name, (inputs, outputs) in (shape.modules if shape else {}).items():
         assert shape is not None

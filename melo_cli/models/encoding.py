@@ -75,6 +75,34 @@ class Encoder:
             raise PromptError("the prompt is empty", where=repr(text))
         return self._within_limit(self._prompt_ids(text), text)
 
+    def plain_text(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text as it stands, without the chat template; a BOS token that it begins with is the
+        only one.
+
+        Raises:
+            PromptError: the text is empty, or longer than the model takes.
+        """
+        if not text.strip():
+            raise PromptError("the prompt is empty", where=repr(text))
+        begins = str(self.tokenizer.bos_token or "")
+        has_bos = bool(begins) and text.startswith(begins)
+        return self.known_tokens(self.tokenizer(text, add_special_tokens=not has_bos).input_ids)
+
+    def known_tokens(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Tokens that the model takes.
+
+        Raises:
+            PromptError: the model has no embedding for one of them, or takes fewer.
+        """
+        known = vocabulary_size(self.base.model)
+        unknown = [token for token in ids if not 0 <= token < known]
+        if unknown:
+            raise PromptError(f"the model has no token {unknown[0]}", hint=f"use 0 to {known - 1}")
+        limit = self.base.max_length
+        if limit is not None and len(ids) > limit:
+            raise PromptError(f"the prompt has {len(ids)} tokens, but the model takes {limit}")
+        return tuple(ids)
+
     def conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Tokens of a conversation that ends with a user's turn, as the model is asked it.
 

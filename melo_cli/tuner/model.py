@@ -50,7 +50,13 @@ class DynamicLoraModel:
 
         A batch of `k * len(rows)` rows (beams, samples) gives each prompt's `k` copies its route.
         """
-        with self._routing.using(ActiveBlocks.of(banks, rows, self.device)):
+        with self.applied(ActiveBlocks.of(banks, rows, self.device)):
+            yield
+
+    @contextmanager
+    def applied(self, active: ActiveBlocks) -> Iterator[None]:
+        """`using`, of blocks that were put together before: many passes may take the same."""
+        with self._routing.using(active):
             yield
 
     def unload(self) -> None:

@@ -1,0 +1,1 @@
+"""`melo serve`: a project, or what was exported of one, behind OpenAI's API."""

@@ -1,0 +1,65 @@
+"""Adapters for the engine behind this one: written once, under a name that says what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+
+from melo_cli.exporting.adapters import write_adapter
+from melo_cli.exporting.block_shapes import BlockShape
+from melo_cli.runtime.loading import OpenProject
+from melo_store.records import Block
+
+
+class AdapterFolder:
+    """Adapters of a project's blocks, each in a folder of its own, which is never changed or removed.
+
+    A server that may name a folder that is gone dies of it, and one that has cached answers of other weights
+    under the same name gives these: so the name holds the checksum of the weights.
+
+    Args:
+        opened: the project; only its layout is used.
+        folder: where the adapters lie, as the server behind this one sees it too.
+        base_name: the base model that the adapters name.
+
+    Attributes:
+        folder: where the adapters lie.
+    """
+
+    def __init__(self, opened: OpenProject, folder: Path, base_name: str) -> None:
+        self._opened = opened
+        self.folder = folder
+        self._base_name = base_name
+
+    def name(self, block: Block) -> str:
+        """The adapter's name: the block's id and a checksum of its weights."""
+        digest = hashlib.sha256()
+        for module, part in block.slices.items():
+            digest.update(module.encode())
+            digest.update(part.A.tobytes())
+            digest.update(part.B.tobytes())
+            digest.update(repr(part.scale).encode())
+        return f"{block.block_id}-{digest.hexdigest()[:12]}"
+
+    def path(self, block: Block) -> Path:
+        """The adapter's folder, written if it is not there yet."""
+        folder = self.folder / self.name(block)
+        if folder.is_dir():
+            return folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        work = Path(mkdtemp(prefix=".writing-", dir=self.folder))
+        try:
+            shape = BlockShape.of([block], self._opened.recipe.lora.target_modules)
+            assert shape is not None, "a block has modules"
+            write_adapter(self._opened, block, shape, work / "adapter", self._base_name, torch.float32)
+            (work / "adapter").replace(folder)
+        except OSError:
+            if not folder.is_dir():  # else another server has written it meanwhile
+                raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return folder

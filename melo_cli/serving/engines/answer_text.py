@@ -1,0 +1,57 @@
+"""The text of an answer while its tokens come, up to the first stop text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+# What a tokenizer writes for a character of which some bytes are still to come.
+_HALF = "\ufffd"
+
+
+class AnswerText:
+    """Gives out an answer's text in pieces that later tokens do not change.
+
+    Args:
+        decode: the text of tokens.
+        stops: texts that end the answer, and are no part of it.
+
+    Attributes:
+        stopped: whether a stop text has come.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str]) -> None:
+        self._decode = decode
+        self._stops = stops
+        self._ids: list[int] = []
+        self._given = 0
+        self.stopped = False
+
+    def add(self, token: int) -> str:
+        """The text that is certain after one more token, as far as it was not given before."""
+        self._ids.append(token)
+        text = self._decode(self._ids)
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            return self._give(text[: min(found)])
+        sure = text.rstrip(_HALF)
+        return self._give(sure[: len(sure) - self._begun_stop(sure)])
+
+    def end(self) -> str:
+        """What is left to give when no token comes any more."""
+        return "" if self.stopped else self._give(self._decode(self._ids))
+
+    def _begun_stop(self, text: str) -> int:
+        """How many characters at the end may be the beginning of a stop text."""
+        lengths = (
+            length
+            for stop in self._stops
+            for length in range(min(len(stop) - 1, len(text)), 0, -1)
+            if text.endswith(stop[:length])
+        )
+        return max(lengths, default=0)
+
+    def _give(self, text: str) -> str:
+        piece = text[self._given :]
+        self._given = max(self._given, len(text))
+        return piece

@@ -1,0 +1,225 @@
+"""The endpoints of melo's own: ask and explain, the edits and their history, make and revert edits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+
+from melo_cli.errors import MeloError, ProjectLockedError, UnknownEditError
+from melo_cli.serving.engines.engine import Question, Routed
+from melo_cli.serving.errors import ApiError
+from melo_cli.serving.openai_schema import AskBody, ChatCompletionRequest, ChatMessage, EditBody, RevertBody
+from melo_cli.serving.routing import BASE, Explained
+from melo_cli.serving.server import Server, route_name
+from melo_store.diff import EditChange, difference
+from melo_store.project import Project
+from melo_store.records import EditView, SnapshotInfo
+
+_T = TypeVar("_T")
+
+
+def melo_router(server: Server) -> APIRouter:
+    """`/melo/...`, for admins."""
+    router = APIRouter(prefix="/melo", tags=["melo"])
+    api = _MeloApi(server)
+
+    @router.get("/status")
+    async def status(request: Request) -> dict[str, Any]:
+        """Say which project is served, and what is expected of its routes."""
+        server.access.require_admin(request)
+        return api.status()
+
+    @router.post("/ask")
+    async def ask(body: AskBody, request: Request) -> dict[str, Any]:
+        """Answer a prompt with the edits and without them, and explain its route."""
+        server.access.require_admin(request)
+        with server.admitted("/melo/ask"):
+            async with server.in_time():
+                return await api.ask(body)
+
+    @router.get("/edits")
+    async def edits(request: Request) -> dict[str, Any]:
+        """List all edits, the newest first."""
+        server.access.require_admin(request)
+        return await api.read(lambda project: {"edits": [_edit(each) for each in reversed(project.edits())]})
+
+    @router.get("/edits/{edit_id}")
+    async def one_edit(edit_id: str, request: Request) -> dict[str, Any]:
+        """Show one edit."""
+        server.access.require_admin(request)
+        return await api.read(lambda project: _edit(project.edit(edit_id)))
+
+    @router.post("/edits", status_code=201)
+    async def make_edit(body: EditBody, request: Request) -> dict[str, Any]:
+        """Make an edit; it is in force when the answer comes. One that did not take answers 422."""
+        server.access.require_admin(request)
+        return await api.edit(body)
+
+    @router.post("/revert")
+    async def revert(body: RevertBody, request: Request) -> dict[str, Any]:
+        """Take edits back."""
+        server.access.require_admin(request)
+        return await api.revert(body)
+
+    @router.get("/log")
+    async def log(request: Request) -> dict[str, Any]:
+        """List the snapshots, the newest first."""
+        server.access.require_admin(request)
+        return await api.read(
+            lambda project: {"snapshots": [_snapshot(each) for each in project.history()[::-1]]}
+        )
+
+    @router.get("/snapshots/{number}")
+    async def changes(number: int, request: Request) -> dict[str, Any]:
+        """Show what a commit changed."""
+        server.access.require_admin(request)
+        return await api.read(lambda project: _changes(project, number))
+
+    return router
+
+
+class _MeloApi:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    @property
+    def _project(self) -> Project:
+        return self._server.routes.opened.project
+
+    def status(self) -> dict[str, Any]:
+        project = self._project
+        key_map = project.key_map
+        return {
+            "project": project.name,
+            "model": self._server.engine.model_name,
+            "base": project.base.describe(),
+            "snapshot": project.snapshot,
+            "counts": dict(project.info.counts),
+            "expected": dict(key_map.settings.get("expected") or {}) if key_map is not None else {},
+        }
+
+    async def ask(self, body: AskBody) -> dict[str, Any]:
+        explained = await self._server.routing.call(self._server.routes.explained, body.prompt)
+        answers = await asyncio.gather(
+            self._answer(body, BASE),
+            *([self._answer(body, explained.routed)] if explained.routed.block is not None else []),
+        )
+        return {
+            "prompt": body.prompt,
+            **_route(explained),
+            "base": answers[0],
+            "edited": answers[-1],
+        }
+
+    async def _answer(self, body: AskBody, routed: Routed) -> str:
+        messages = [ChatMessage(role="user", content=body.prompt)]
+        fields = {"max_tokens": body.max_tokens, "temperature": 0.0}
+        request = ChatCompletionRequest(messages=messages, **fields)
+        answer = await self._server.engine.answer(Question(request, messages, routed))
+        return str(answer.choices[0]["message"]["content"]).strip()
+
+    async def edit(self, body: EditBody) -> dict[str, Any]:
+        outcome = await _ours(self._server.editor.edit(body))
+        await self._server.routing.call(self._server.routes.follow)
+        if outcome.status == "failed":
+            raise ApiError(
+                422,
+                f"{outcome.edit_id} did not take: the model still answers {outcome.answer!r}",
+                code="edit_failed",
+            )
+        return {
+            "edit_id": outcome.edit_id,
+            "status": outcome.status,
+            "before": outcome.before,
+            "answer": outcome.answer,
+            "snapshot": self._project.snapshot,
+        }
+
+    async def revert(self, body: RevertBody) -> dict[str, Any]:
+        snapshot = await _ours(self._server.editor.revert(body.edits))
+        await self._server.routing.call(self._server.routes.follow)
+        return {"reverted": body.edits, "snapshot": snapshot}
+
+    async def read(self, look: Callable[[Project], _T]) -> _T:
+        """What the newest snapshot says."""
+        return await _ours(asyncio.to_thread(look, self._project))
+
+
+async def _ours(work: Any) -> Any:
+    """The result of work in the store or with the model.
+
+    Raises:
+        ApiError: it cannot be done, for the reason that melo gives.
+    """
+    try:
+        return await work
+    except UnknownEditError as error:
+        raise ApiError(404, str(error)) from error
+    except ProjectLockedError as error:
+        raise ApiError(409, str(error), headers={"Retry-After": "1"}) from error
+    except MeloError as error:
+        raise ApiError(400, str(error)) from error
+
+
+def _route(explained: Explained) -> dict[str, Any]:
+    nearest = explained.routed.route.nearest
+    return {
+        "route": route_name(explained.routed.route),
+        "nearest": None
+        if nearest is None
+        else {
+            "edit_id": nearest.edit_id,
+            "prompt": explained.nearest,
+            "probability": nearest.probability,
+            "fired": explained.routed.route.fired is not None,
+        },
+        "against": explained.against,
+    }
+
+
+def _edit(view: EditView) -> dict[str, Any]:
+    record = view.record
+    return {
+        "edit_id": record.edit_id,
+        "prompt": record.prompt,
+        "target": record.target,
+        "subject": record.subject,
+        "rephrases": list(record.rephrases),
+        "status": view.status,
+        "superseded_by": view.superseded_by,
+        "block": record.block,
+        "created_at": record.created_at.isoformat(),
+    }
+
+
+def _snapshot(info: SnapshotInfo) -> dict[str, Any]:
+    return {
+        "snapshot": info.number,
+        "parent": info.parent,
+        "created_at": info.created_at.isoformat(),
+        "action": info.action,
+        "command": info.command,
+        "counts": dict(info.counts),
+    }
+
+
+def _changes(project: Project, number: int) -> dict[str, Any]:
+    after = Project.open(project.path, at=number)
+    parent = after.info.parent
+    changes = difference(Project.open(project.path, at=parent), after) if parent is not None else []
+    return {**_snapshot(after.info), "changes": [_change(each) for each in changes]}
+
+
+def _change(change: EditChange) -> dict[str, Any]:
+    return {
+        "kind": change.kind,
+        "edit_id": change.record.edit_id,
+        "prompt": change.record.prompt,
+        "target": change.record.target,
+        "before": change.before,
+        "after": change.after,
+        "superseded_by": change.superseded_by,
+    }

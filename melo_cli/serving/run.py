@@ -1,0 +1,135 @@
+"""Starts a server over a project and runs it until it is told to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from melo_cli.errors import ModelError, ServeError
+from melo_cli.models.user_cache import user_cache
+from melo_cli.reporter import Reporter
+from melo_cli.runtime.loading import OpenProject, open_project
+from melo_cli.runtime.shared_weights import over_shared_weights
+from melo_cli.serving.app import make_app
+from melo_cli.serving.engines.adapters import AdapterFolder
+from melo_cli.serving.engines.engine import Engine
+from melo_cli.serving.engines.inside import InsideEngine
+from melo_cli.serving.engines.upstream import DIALECTS, UpstreamEngine
+from melo_cli.serving.project_editor import ProjectEditor
+from melo_cli.serving.routing import ProjectRoutes
+from melo_cli.serving.server import Server
+from melo_cli.serving.settings import Keys, Limits, is_loopback, require_keys
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The server behind this one.
+
+    Attributes:
+        url: where it is, without `/v1`.
+        kind: `vllm`, `sglang` or `lorax`.
+        key: its own key.
+        adapters: folder for the adapters, which it sees by the same path; None for one in melo's cache.
+    """
+
+    url: str
+    kind: str = "vllm"
+    key: str | None = None
+    adapters: Path | None = None
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """Where and how a project is served.
+
+    Attributes:
+        upstream: the server that holds the model; None answers with the model of this process.
+        model_name: the name under which clients know the model; None is the base model's.
+        shows_route: whether answers carry the header `x-melo-route`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    upstream: Upstream | None = None
+    model_name: str | None = None
+    shows_route: bool = True
+    limits: Limits = field(default_factory=Limits)
+    keys: Keys = field(default_factory=Keys)
+
+
+def serve(path: Path, settings: ServeSettings, reporter: Reporter, *, base: str | None = None) -> None:
+    """Serve a project, or a folder of `melo export --format routed`, until SIGTERM or Ctrl-C.
+
+    Raises:
+        MeloError: as `open_project`; or the model writes no text, or the host is open without keys.
+    """
+    require_keys(settings.host, settings.keys)
+    opened = open_project(path, base=base)
+    server = make_server(opened, settings)
+    config = uvicorn.Config(
+        make_app(server),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=max(1, int(settings.limits.timeout)),
+        server_header=False,
+    )
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    reporter.info(f"serving {server.engine.model_name} on http://{shown}:{settings.port}")
+    if is_loopback(settings.host) and not settings.keys.admins:
+        reporter.info("no keys are set: whoever uses this machine may ask and edit")
+    running = uvicorn.Server(config)
+    running.run()
+    if not running.started:
+        raise ServeError(
+            "it cannot be listened to", where=f"{shown}:{settings.port}", hint="choose another --port"
+        )
+
+
+def make_server(opened: OpenProject, settings: ServeSettings) -> Server:
+    """The parts of a server over an open project.
+
+    Raises:
+        ModelError: the model writes no text, or answers of it cannot be written together.
+    """
+    kind = opened.routed.base.kind
+    if not kind.generates:
+        raise ModelError(
+            f"its base model is a {kind.described} and writes no text",
+            where=str(opened.project.path),
+            hint="ask it with `melo query`",
+        )
+    return Server(
+        engine=_engine(opened, settings),
+        routes=ProjectRoutes(over_shared_weights(opened)),
+        editor=ProjectEditor(over_shared_weights(opened)),
+        limits=settings.limits,
+        keys=settings.keys,
+        shows_route=settings.shows_route,
+    )
+
+
+def _short_name(opened: OpenProject) -> str:
+    """The base model's hub id, or the name of its folder: where it lies is nobody's business."""
+    name = opened.routed.base.reference.name_or_path
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def _engine(opened: OpenProject, settings: ServeSettings) -> Engine:
+    limits, upstream = settings.limits, settings.upstream
+    if upstream is None:
+        name = settings.model_name or _short_name(opened)
+        return InsideEngine(opened, name, rows=limits.rows, max_tokens=limits.max_tokens)
+    folder = upstream.adapters or user_cache() / "adapters" / opened.project.name
+    adapters = AdapterFolder(opened, folder, settings.model_name or opened.routed.base.location)
+    return UpstreamEngine(
+        upstream.url,
+        adapters,
+        model_name=settings.model_name,
+        dialect=DIALECTS[upstream.kind],
+        key=upstream.key,
+        timeout=limits.timeout,
+    )
