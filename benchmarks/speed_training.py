@@ -344,7 +344,7 @@ def _count(
 
 @contextmanager
 def _parts_of_melo(parts: Parts) -> Iterator[None]:
-    """Inside the block, melo's training tells what its parts take."""
+    """Measure the parts of melo's training inside the block."""
     stack = melo_training._ParameterStack
     losses, take_gradients, step = stack.losses, stack.take_gradients, stack.step
     began: set[int] = set()

@@ -3,9 +3,9 @@
     melo eval --results RESULTS.parquet
     python benchmarks/split_results.py PROJECT RESULTS.parquet
 
-An edit is contradicted where another one asks the same of the same subject in other words and wants another
-answer: as `melo_cli.paraphrase.subject_swaps.Questions` tells, by the words around the subject. Prints a
-Markdown table.
+Another edit contradicts an edit where it asks the same of the same subject in other words and wants another
+answer. `melo_cli.paraphrase.subject_swaps.Questions` compares the words around the subject. Prints a Markdown
+table.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def _is_learnt(outline: BaseModel, sizes: ModelSizes, recipe: Recipe, device: to
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Free bytes of a device's memory; None where nobody tells."""
+    """Free bytes of a device's memory; None where it is unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     memory = main_memory()

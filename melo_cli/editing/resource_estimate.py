@@ -36,7 +36,7 @@ _A_PARAMETER = 24
 _WORDS_A_QUESTION = 72
 """Words that are read of the corpus for each of `calibration.questions`."""
 _COPIES_OF_READINGS = 2
-_ROOM_FOR_WORDING = 12
+_EXTRA_VARIANT_TOKENS = 12
 """Tokens by which a variant of a prompt may be longer."""
 _AN_EDIT_ON_DISK = 2_000
 """Bytes: text, key, records of the commit."""
@@ -177,7 +177,7 @@ def _training_bytes(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch
     training = recipe.training
     number = weight_type(sizes, recipe.model, device).itemsize
     rows = edits * (1 + training.variants)
-    length = sizes.longest + (_ROOM_FOR_WORDING if training.variants else 0)
+    length = sizes.longest + (_EXTRA_VARIANT_TOKENS if training.variants else 0)
     a_token = (
         sizes.fixed_blocks * sizes.width
         + _KEPT_A_FEATURE * sizes.trained_features

@@ -181,7 +181,7 @@ def _run(
     paraphraser = _paraphraser(opened)
     with open_writer(opened.project) as writer:
         editor = Editor(opened, writer, frames, paraphraser, versions=library_versions(), command=command)
-        timer = StepTimer(len(todo), training, needs, _tell_of_many(reporter))
+        timer = StepTimer(len(todo), training, needs, _report_long_runs(reporter))
         started = time.monotonic()
         with reporter.progress("editing", len(todo), "edits") as progress:
             for batch in batches(todo, training.batch_size * training.blocks_in_flight):
@@ -217,7 +217,7 @@ def _on_step(progress: Progress, timer: StepTimer) -> Callable[[float], None]:
     return show_loss
 
 
-def _tell_of_many(reporter: Reporter) -> Callable[[Forecast], None]:
+def _report_long_runs(reporter: Reporter) -> Callable[[Forecast], None]:
     def show_forecast(forecast: Forecast) -> None:
         if forecast.edits >= FEW:
             reporter.info(str(forecast))

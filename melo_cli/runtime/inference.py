@@ -108,7 +108,7 @@ class Inference:
                     written = self._write([prompts[i] for i in part], limit)
                 for index, ids in zip(part, written, strict=True):
                     answers[index] = self.encoder.text(ids[: max_new_tokens[index]])
-            _tell(advance, batch)
+            _report_progress(advance, batch)
         return answers
 
     def stream(
@@ -137,7 +137,7 @@ class Inference:
             with torch.no_grad(), self.routed.using([blocks[index] for index in batch]):
                 rows = self._score([edits[index] for index in batch])
             scores.update(zip(batch, rows, strict=True))
-            _tell(advance, batch)
+            _report_progress(advance, batch)
         return [scores[index] for index in range(len(edits))]
 
     def _write(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
@@ -190,6 +190,6 @@ def batches_of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _tell(advance: Advance | None, batch: Sequence[int]) -> None:
+def _report_progress(advance: Advance | None, batch: Sequence[int]) -> None:
     if advance is not None:
         advance(len(batch))

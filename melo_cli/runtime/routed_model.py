@@ -140,7 +140,7 @@ class RoutedModel:
         if attention_mask is not None:
             return attention_mask
         pad = self.tokenizer.pad_token_id
-        # Where the end token doubles as padding the tokens alone do not tell which is which.
+        # Where the end token is also the padding token, tokens alone do not show which is which.
         if pad == self.tokenizer.eos_token_id:
             return torch.ones_like(input_ids)
         return input_ids.ne(pad).long()

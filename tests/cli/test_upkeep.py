@@ -78,7 +78,7 @@ class TestGarbage:
         assert (entry["action"], entry["command"]) == ("compact", "melo gc --keep 1 --json")
         assert (entry["added"], entry["edit_success"]) == (None, None)
 
-    def test_status_tells_when_there_is_something_to_merge(
+    def test_status_shows_when_there_is_something_to_merge(
         self, facts: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert "small files" not in melo("status").out
@@ -88,10 +88,10 @@ class TestGarbage:
             "small files",
             "9; `melo gc` would make 3 of them",
         ]
-        told = melo("status", "--json").json["mergeable"]
+        mergeable = melo("status", "--json").json["mergeable"]
         assert "small files" not in melo("status", "--at", 2).out, "the past is not compacted"
         done = melo("gc", "--json").json["merged"]
-        assert told == [{**merge, "files": len(merge["files"])} for merge in done]
+        assert mergeable == [{**merge, "files": len(merge["files"])} for merge in done]
         assert "small files" not in melo("status").out
 
     def test_none_is_not_a_number_to_keep(self, facts: Path, melo: Melo) -> None:

@@ -55,7 +55,7 @@ class Compile(MergeMethod):
 
     def describe(self) -> str:
         return (
-            "Compiled: the model is a little larger than the base, tells the edits' prompts by what was "
+            "Compiled: the model is a little larger than the base, recognises the edits' prompts by what was "
             f"{LEARNED}, and answers them as asked; elsewhere it is the base."
         )
 
