@@ -112,7 +112,15 @@ class Needs:
 
 
 def sizes_of(outline: BaseModel, recipe: Recipe, requests: Sequence[EditRequest]) -> ModelSizes:
-    """The sizes that memory and disk depend on, from a model without weights.
+    """The sizes that memory and disk depend on.
+
+    Args:
+        outline: the base model without weights.
+        recipe: names target modules and sentence encoder.
+        requests: the edits; the lengths of their prompts and targets count.
+
+    Returns:
+        The sizes, in numbers of parameters, features and tokens.
 
     Raises:
         MeloError: a target module is missing, or an edit does not fit the model.
@@ -149,7 +157,14 @@ def needs_of(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device
     """The needs of a number of edits under a recipe.
 
     Args:
+        sizes: the sizes of the base model.
+        recipe: the recipe.
+        edits: how many edits are made.
+        device: where the model runs.
         learns: whether scope is learnt first.
+
+    Returns:
+        Bytes of memory and disk.
     """
     training = recipe.training
     blocks = math.ceil(edits / training.batch_size)
