@@ -32,7 +32,7 @@ def ask_for_edit(
     prompt = prompt or _asked("What is asked")
     target = target or _asked("The right answer")
     subject = subject or _asked("What it is about", guessed_subject(prompt) or "")
-    renderer.info("What should stay as it is? One question a line, an empty line ends.")
+    renderer.info("Which questions must keep their answers? One a line; an empty line ends the list.")
     locality = []
     while text := _asked("stays", ""):
         locality.append((text, None))

@@ -41,7 +41,7 @@ def verify(
     """
     renderer = make_renderer(json=as_json)
     if yes and not repair:
-        raise MeloError("it confirms a repair, and none is asked for", where="--yes", hint="add --repair")
+        raise MeloError("it confirms a repair, but --repair is not given", where="--yes", hint="add --repair")
     chosen = choose_project(project)
     renderer.heading(f"project {chosen}")
     from melo_cli.runtime.base_check import check_base

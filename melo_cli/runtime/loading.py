@@ -215,7 +215,7 @@ def follow_newest(opened: OpenProject) -> OpenProject:
     recipe = stored_recipe(project)
     if recipe.key.encoder != opened.recipe.key.encoder:
         raise ProjectError(
-            "it has been calibrated for another sentence encoder meanwhile",
+            "it has been calibrated with another sentence encoder since it was opened",
             where=str(project.path),
             hint="open it again",
         )

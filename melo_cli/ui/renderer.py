@@ -76,4 +76,4 @@ class Renderer(ABC):
 
 def no_terminal_to_ask_at(where: str, hint: str) -> MeloError:
     """The error of a command that must ask for confirmation without a terminal."""
-    return MeloError("it asks before it changes anything, and there is no terminal", where=where, hint=hint)
+    return MeloError("it asks for confirmation, but there is no terminal", where=where, hint=hint)

@@ -145,7 +145,7 @@ class TestRepair:
         run = melo("verify", "--repair")
         assert (run.code, run.error) == (
             2,
-            "melo verify --repair: it asks before it changes anything, and there is no terminal; add --yes",
+            "melo verify --repair: it asks for confirmation, but there is no terminal; add --yes",
         )
         assert "edits lost                e000003" in run.out.splitlines()
         assert files_of(damaged) == before
@@ -162,5 +162,5 @@ class TestRepair:
     def test_yes_alone(self, facts: Path, melo: Melo) -> None:
         assert (
             melo("verify", "--yes").error
-            == "--yes: it confirms a repair, and none is asked for; add --repair"
+            == "--yes: it confirms a repair, but --repair is not given; add --repair"
         )

@@ -42,7 +42,7 @@ class Compile(MergeMethod):
             )
         if examples is not None and not examples.others:
             return ExportError(
-                "there is no unrelated text, from which the edits' prompts must be told apart",
+                "there is no unrelated text, which compile needs beside the edits' prompts",
                 where=_WHERE,
                 hint="give unrelated text with --unrelated",
             )
