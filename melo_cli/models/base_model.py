@@ -404,7 +404,7 @@ def _require_kind(kind: ModelKind, task: str, name: str) -> None:
 
 
 def _require_attention(config: Any, kind: ModelKind, section: ModelSection) -> None:
-    """Refuse models in which padding, and so batch-mates, would change an answer."""
+    """Refuse models in which padding, and so the other prompts of a batch, would change an answer."""
     if config.model_type in _MIXES_PADDING:
         raise ModelError(
             f"architecture {config.model_type} does not mask padding, so that an answer would depend "

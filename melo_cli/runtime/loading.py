@@ -203,7 +203,7 @@ def model_of(project: Project, recipe: Recipe, named: str | None, **changes: str
 
 
 def follow_newest(opened: OpenProject) -> OpenProject:
-    """The same base model over the newest snapshot of its project, whoever made that.
+    """The same base model over the newest snapshot of its project, which another process may have made.
 
     Raises:
         MeloError: the project is gone or damaged, or another sentence encoder reads its prompts now.

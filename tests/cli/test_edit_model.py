@@ -118,7 +118,7 @@ def test_the_recipe_of_a_project_is_given_out_and_makes_the_same(
             ["edit", "--model", "m", "--base", "b", "--prompt", "p", "--target", "t"],
             "--model and --base do not",
         ),
-        (["edit", "--interactive"], "melo edit: --interactive asks at a terminal, and stdin is none"),
+        (["edit", "--interactive"], "melo edit: --interactive needs a terminal, but stdin is none"),
         (["status"], "make one with `melo edit --model MODEL --prompt TEXT --target TEXT`"),
         (["edit", "--prompt", "p", "--target", "t"], "make one with `melo edit --model MODEL"),
     ],

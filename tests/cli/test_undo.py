@@ -138,7 +138,7 @@ def test_log_says_how_many_edits_each_commit_added_and_how_many_took(edited: Pat
 
 
 def answers(melo: Melo, *more: object) -> Any:
-    """Routes and answers, without the ids and places that a project numbers its edits and clusters by."""
+    """Routes and answers, without the numbers that a project gives to edits and clusters."""
     run = melo("query", *PROMPTS, "--json", *more)
     assert run.code == 0, run.err
     documents = run.json

@@ -90,7 +90,7 @@ def test_a_wheel_built_from_an_sdist_finds_its_recipes_and_its_corpus(tmp_path: 
     assert not [name for name in names if name.startswith(others)]
     assert not [name for name in names if "templates" in name]
 
-    # Without the environment's own melo (-S), and so without its libraries: their places are passed on.
+    # Without the environment's own melo (-S), and so without its libraries: their paths are passed on.
     paths = json.dumps([str(site), *(path for path in sys.path if path and Path(path) != ROOT)])
     run = subprocess.run(
         [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {paths}\n{LIST_SHIPPED}"],

@@ -1,4 +1,4 @@
-"""Columns as arrays: what is empty, and what stands in its place."""
+"""Columns as arrays: nulls, and the values that fill them."""
 
 from __future__ import annotations
 

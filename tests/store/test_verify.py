@@ -223,7 +223,7 @@ class TestIndexFile:
                 live = [view for view in project.edits() if view.status == "live"]
                 nearest = project.nearest(np.stack([view.record.key for view in live]))
                 assert [near[0].edit_id for near in nearest] == [view.edit_id for view in live]
-                assert {len(near) for near in nearest} == {8}, "what is not live takes no place"
+                assert {len(near) for near in nearest} == {8}, "neurons that are not live do not count"
 
     def test_a_reader_of_the_past_neither_warns_nor_saves_over_it(self, full, make):
         reader = Project.open(full.path)

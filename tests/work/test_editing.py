@@ -131,7 +131,7 @@ def test_an_edit_that_the_model_answers_already_is_recorded_and_not_trained(
     assert right.record.metrics == {"answer": "criminal"}
 
 
-def test_what_the_base_has_right_stays_right_within_the_reach_of_other_edits(
+def test_what_the_base_has_right_stays_right_within_the_radius_of_other_edits(
     edit: Edit, rows: Rows, tmp_path: Path
 ) -> None:
     right = rows["pico_bert"][2]

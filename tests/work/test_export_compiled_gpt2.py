@@ -100,8 +100,10 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     return [text.strip() for text in tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], True)]
 
 
-def a_stream(model: GPT2LMHeadModel, bias: float = 1.0, weight: Tensor | None = None) -> ResidualLayout:
-    """With one edit whose score is `bias` everywhere, or hangs on features too."""
+def residual_layout(
+    model: GPT2LMHeadModel, bias: float = 1.0, weight: Tensor | None = None
+) -> ResidualLayout:
+    """A layout with one edit, whose score is `bias` everywhere, plus `weight` times the features."""
     layout = layout_for(model.config, 0)
     width, features = layout.width, layout.features
     drawn = torch.Generator().manual_seed(0)
@@ -115,7 +117,7 @@ def a_stream(model: GPT2LMHeadModel, bias: float = 1.0, weight: Tensor | None = 
 
 def answering(model: GPT2LMHeadModel, edit: AnswerTokens, layer: int) -> Any:
     """`model` with one edit that every prompt fires, whose neurons stand in a layer."""
-    residual = a_stream(model)
+    residual = residual_layout(model)
     count = model.config.n_layer
     sizes = GPT2Sizes(0.3, (2.0,) * count, 5.0)
     placed = [[0] if number == layer else [] for number in range(count)]
@@ -239,7 +241,7 @@ def test_of_few_tokens_no_mean_fires_a_neuron_for_many(
     models: Callable[[str], Path], length: int, few: int, enough: int
 ) -> None:
     edit = answer_tokens(EncodedEdit((*range(10, 8 + length), 8, 9), (7, 6, 0)), ())
-    residual = a_stream(fresh(KIND, models(KIND)), 5.0)
+    residual = residual_layout(fresh(KIND, models(KIND)), 5.0)
     row = residual.neurons(edit, 0)[1]
     assert edit.positions[1].before == (8, 9, 7)
     assert residual.columns((*range(30, 30 + few), 8, 9, 7))[-1] @ row < 0
@@ -259,7 +261,7 @@ def test_beginnings_of_text_that_stays_are_to_stay_as_well(models: Callable[[str
 def test_the_added_columns_hold_what_the_neurons_are_made_for(models: Callable[[str], Path]) -> None:
     base = fresh(KIND, models(KIND))
     edit = answer_tokens(EncodedEdit((5, 6, 4), (7, 0)), ())
-    residual = a_stream(base)
+    residual = residual_layout(base)
     sizes = GPT2Sizes(0.3, (2.0,) * 4, 5.0)
     widened = WidenedGPT2(base, residual, [edit], [residual.neurons(edit, 0)], [[0], [], [], []], sizes)
     model: Any = changed_model(base, widened)
@@ -320,7 +322,9 @@ def test_the_score_of_a_prompt_holds_at_every_token_of_its_answer(
 ) -> None:
     base = fresh(KIND, models(KIND))
     drawn = torch.Generator().manual_seed(1)
-    residual = a_stream(base, -0.2, torch.randn(1, 2 * layout_for(base.config, 0).features, generator=drawn))
+    residual = residual_layout(
+        base, -0.2, torch.randn(1, 2 * layout_for(base.config, 0).features, generator=drawn)
+    )
     prompt = tuple(torch.randint(3, 300, (length,), generator=drawn).tolist())
     answer = tuple(range(300, 330))
     edit = answer_tokens(EncodedEdit(prompt, answer), ())
@@ -358,7 +362,7 @@ def test_neurons_that_fire_in_other_texts_are_found_and_then_depend_on_their_pos
 ) -> None:
     base = fresh(KIND, models(KIND))
     features = layout_for(base.config, 0).features
-    residual = a_stream(base, 1.0, torch.zeros(2, 2 * features))
+    residual = residual_layout(base, 1.0, torch.zeros(2, 2 * features))
     edits = [
         answer_tokens(EncodedEdit((5, 6, 4), (7, 8, 9, 3, 0)), ()),
         answer_tokens(EncodedEdit((15, 16, 14, 13), (7, 8, 9, 2, 0)), ()),

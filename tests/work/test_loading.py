@@ -1,4 +1,4 @@
-"""Finding the edits again: in a new process, in another place, at an older snapshot."""
+"""Finding the edits again: in a new process, in another folder, at an older snapshot."""
 
 from __future__ import annotations
 
