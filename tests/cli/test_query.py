@@ -133,6 +133,6 @@ def test_garbage_collection_never_visits_the_objects_of_libraries_and_model(
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=120)
-    collections, still_watched, set_apart = map(int, done.stdout.rpartition("DONE ")[2].split())
+    collections, still_watched, frozen = map(int, done.stdout.rpartition("DONE ")[2].split())
     assert collections < 20, "it is 80 with garbage collection on from the beginning"
-    assert still_watched < set_apart / 10
+    assert still_watched < frozen / 10
