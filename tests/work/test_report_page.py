@@ -228,7 +228,7 @@ def test_under_the_rule_verified_charts_and_failures_are_in_probabilities(report
     html = render_page(dataclasses.replace(report, results=rows))
     text = Page(html).text
     assert "How sure the router is" in text and "How far prompts are from edits" not in text
-    assert "from 0.25 on the edit answers" in text
+    assert "From 0.25 on, the edit answers" in text
     assert "What another threshold would give" in text
     assert "can be reached (from a probability of 0.75 on)" in text
     assert "Too far? new old old Who? not reached, 12% sure" in text
