@@ -127,7 +127,7 @@ def test_search_finds_every_ball_that_holds_a_point_or_has_a_member_near_it(give
             (c.number, max(c.radius, c.max_member_distance + radius), distance(point, c.center))
             for c in space.clusters()
         )
-        assert touching == {number for number, limit, apart in limits if apart <= limit}
+        assert touching == {number for number, limit, away in limits if away <= limit}
 
 
 @dataclass
