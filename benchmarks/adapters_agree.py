@@ -30,17 +30,17 @@ def main() -> int:
     opened = open_project(arguments.project)
     section = opened.recipe.model.model_copy(update={"name_or_path": opened.project.base.name_or_path})
     worst = 0.0
-    asked = 0
+    count = 0
     for folder in sorted((arguments.export / "adapters").iterdir())[: arguments.blocks]:
         batch = _edits_of(opened, folder.name)
         if batch is None:
             continue
         # A fresh base for every adapter, which melo has never touched.
         fresh = load_base_model(section, opened.recipe.task)
-        alone = PeftModel.from_pretrained(fresh.model, str(folder)).eval()
-        worst = max(worst, _difference(opened, alone, batch, folder.name))
-        asked += len(batch.targets)
-    print(f"{arguments.project}: {asked} prompts, largest difference of a logit {worst:.2e}")  # noqa: T201
+        adapted = PeftModel.from_pretrained(fresh.model, str(folder)).eval()
+        worst = max(worst, _difference(opened, adapted, batch, folder.name))
+        count += len(batch.targets)
+    print(f"{arguments.project}: {count} prompts, largest difference of a logit {worst:.2e}")  # noqa: T201
     return int(worst >= LIMIT)
 
 
@@ -61,10 +61,10 @@ def _edits_of(opened: OpenProject, block: str) -> TargetBatch | None:
 
 
 @torch.no_grad()
-def _difference(opened: OpenProject, alone: PeftModel, batch: TargetBatch, block: str) -> float:
+def _difference(opened: OpenProject, adapted: PeftModel, batch: TargetBatch, block: str) -> float:
     with opened.routed.using([block] * len(batch.targets)):
         routed: Tensor = opened.routed.base.model(**batch.inputs).logits
-    theirs: Tensor = alone(**batch.inputs).logits
+    theirs: Tensor = adapted(**batch.inputs).logits
     delta: Tensor = routed - opened.routed.base.model(**batch.inputs).logits
     if not delta.abs().max() > 100 * LIMIT:
         sys.exit(f"block {block} changes nothing: there is nothing to compare")

@@ -2,9 +2,8 @@
 
     python benchmarks/candidates.py MODEL EDITS.jsonl [EDITS.jsonl ...] [--encoder ENCODER]
 
-Every prompt of the files becomes a neuron, with keys learnt as a project learns them; their first rephrases
-are asked. There have to be `melo_store.index.neuron_index.GRAPH_FROM` prompts or more for the graph to be
-made.
+Every prompt of the files becomes a neuron, with keys learnt as a project learns them. The queries are their
+first rephrases. The graph needs `melo_store.index.neuron_index.GRAPH_FROM` prompts or more.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ def main() -> None:
     """Measure, and print."""
     parser = parser_of(__doc__)
     parser.add_argument("more", nargs="*", type=Path)
-    asked = parser.parse_args()
-    rows = [row for path in (asked.data, *asked.more) for row in rows_of(path)]
+    options = parser.parse_args()
+    rows = [row for path in (options.data, *options.more) for row in rows_of(path)]
     wanted = {row["prompt"].strip(): row["rephrases"] for row in rows}
-    recipe, base = prepared(asked, (), Path())
+    recipe, base = prepared(options, (), Path())
     prompts = list(wanted)
     rephrased = [(number, texts[0].strip()) for number, texts in enumerate(wanted.values()) if texts]
-    keys = _keys(asked, recipe, base, [*prompts, *(text for _, text in rephrased)])
+    keys = _keys(options, recipe, base, [*prompts, *(text for _, text in rephrased)])
     stored, points = keys[: len(prompts)], keys[len(prompts) :]
     right = np.array([number for number, _ in rephrased])
     numbers = np.arange(len(prompts), dtype=np.int64)
@@ -60,15 +59,15 @@ def main() -> None:
         sys.stdout.write(f"| {name} | {first:.4f} | {among:.4f} | {each:.2f} |\n")
 
 
-def _keys(asked: argparse.Namespace, recipe: Recipe, base: BaseModel, texts: Sequence[str]) -> Vector:
-    learnt = scope_learnt_with(base, recipe.key.layer, asked.questions, SilentReporter())
+def _keys(options: argparse.Namespace, recipe: Recipe, base: BaseModel, texts: Sequence[str]) -> Vector:
+    learnt = scope_learnt_with(base, recipe.key.layer, options.questions, SilentReporter())
     keys: Vector = learnt.model.keys(reader_for(base, recipe.key.layer).read(texts)).numpy()
     return keys
 
 
-def _recall(found: SearchResult, right: np.ndarray) -> float:
+def _recall(result: SearchResult, right: np.ndarray) -> float:
     """The share of points whose own neuron was found."""
-    return len(set(found.row[found.number == right[found.row]].tolist())) / len(right)
+    return len(set(result.row[result.number == right[result.row]].tolist())) / len(right)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,14 @@ Read = Callable[[], float]
 
 
 def clock(*, alone: bool) -> Read:
-    """Processor time where one thread does the work, so that others do not count; else the wall's."""
+    """The clock of a measurement.
+
+    Args:
+        alone: whether one thread does the work.
+
+    Returns:
+        Seconds of processor time if `alone`, so that other processes do not count; else of wall time.
+    """
     return time.process_time if alone else time.perf_counter
 
 
@@ -38,7 +45,14 @@ class Bytes(TorchDispatchMode):
 
 
 class Parts:
-    """How much of something each named part of a run took, every time that it ran."""
+    """What each named part of a run takes, at each time that it runs.
+
+    Args:
+        read: gives the running total of what is counted: seconds, operations or bytes.
+
+    Attributes:
+        taken: by part, one number for each time.
+    """
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -46,7 +60,11 @@ class Parts:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """What is read meanwhile counts as `name`, and not as the part around it."""
+        """Inside the `with` statement, what is counted belongs to this part and not to the part around it.
+
+        Args:
+            name: the part.
+        """
         started, inside = self._read(), sum(map(sum, self.taken.values()))
         yield
         inside = sum(map(sum, self.taken.values())) - inside
@@ -54,7 +72,14 @@ class Parts:
 
 
 def operations_of(run: Callable[[Parts], object]) -> dict[str, list[float]]:
-    """Floating-point operations of matrix products by part."""
+    """Floating-point operations of matrix products by part.
+
+    Args:
+        run: does the work, and names its parts.
+
+    Returns:
+        By part, one number for each time.
+    """
     with FlopCounterMode(display=False) as mode:
         parts = Parts(mode.get_total_flops)
         run(parts)
@@ -62,7 +87,14 @@ def operations_of(run: Callable[[Parts], object]) -> dict[str, list[float]]:
 
 
 def bytes_of(run: Callable[[Parts], object]) -> dict[str, list[float]]:
-    """Bytes read and written by part."""
+    """Bytes read and written by part.
+
+    Args:
+        run: does the work, and names its parts.
+
+    Returns:
+        By part, one number for each time.
+    """
     with Bytes() as mode:
         parts = Parts(lambda: mode.total)
         run(parts)
@@ -70,13 +102,27 @@ def bytes_of(run: Callable[[Parts], object]) -> dict[str, list[float]]:
 
 
 def product_rate(now: Read) -> float:
-    """Floating-point operations a second of a matrix product of 1,024, float32."""
+    """The best of 20 matrix products `[1024, 1024] @ [1024, 1024]`, float32.
+
+    Args:
+        now: the clock, in seconds.
+
+    Returns:
+        Floating-point operations a second.
+    """
     a = torch.randn(1024, 1024)
     return 2 * 1024**3 / min(_seconds(lambda: a @ a, now) for _ in range(20))
 
 
 def copy_rate(now: Read) -> float:
-    """Bytes read and written a second by a copy of 64 MB."""
+    """The best of 10 copies of 64 MB.
+
+    Args:
+        now: the clock, in seconds.
+
+    Returns:
+        Bytes read and written a second.
+    """
     a = torch.randn(2**24)
     b = torch.empty_like(a)
     return 2 * a.nbytes / min(_seconds(lambda: b.copy_(a), now) for _ in range(10))

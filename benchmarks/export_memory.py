@@ -3,8 +3,9 @@
     python benchmarks/make_random_model.py --shape gpt2-xl --tokenizer FOLDER --out build/gpt2-xl-random
     python benchmarks/export_memory.py --base build/gpt2-xl-random --work build/export-memory
 
-The project is made for it: random blocks and keys on the base, as many as asked for. What was exported is not
-asked (that needs the model) and is removed. "Above" is over an interpreter that has imported the exports.
+The project is made for the measurement, with random blocks and keys on the base. Exports are not checked,
+since that needs the model in memory, and are removed. "Above" is the peak beyond that of an interpreter that
+has imported the exports.
 """
 
 from __future__ import annotations

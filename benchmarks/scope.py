@@ -1,15 +1,15 @@
-"""How far edits reach and what fires wrongly, by kind, without training a block.
+"""How many rephrases reach their edit and what fires wrongly, by kind, without training a block.
 
     python benchmarks/scope.py MODEL EDITS.jsonl [--task TASK] [--encoder ENCODER] [--edits 1000]
         [--layer LAYER] [--questions 2200] [--skip 0] [--locality hard] [--own 500] [--json]
 
 Stores the first edits of a file (`prompt`, `target`, `subject`, `rephrases`, `locality_prompt`) as neurons
 under the rule `verified`, with a scope model learnt as a project learns it, and routes their rephrases and
-locality prompts. No rephrase is learnt from; with `--own N` the N rows behind the edits are, as
-`dataset.calibration` is.
+locality prompts. Nothing is learnt from their rephrases. With `--own N` calibration learns from the N
+rows behind the edits, as from `dataset.calibration`.
 
-Reach is the share of rephrases led to their own edit; an answer is right where the edit's block then gives
-the target, which `melo eval` measures.
+A rephrase reaches its edit if it is routed to an edit with the same target. Whether the block then gives the
+target is measured by `melo eval`.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ from melo_cli.scope.reading import reader_for
 
 def main() -> None:
     """Measure one data set on one model, and print a line a kind."""
-    asked = parser_of(__doc__).parse_args()
-    rows = rows_of(asked.data)
-    edits = rows[asked.skip : asked.skip + asked.edits]
-    own = rows[asked.skip + asked.edits :][: asked.own]
+    options = parser_of(__doc__).parse_args()
+    rows = rows_of(options.data)
+    edits = rows[options.skip : options.skip + options.edits]
+    own = rows[options.skip + options.edits :][: options.own]
     with tempfile.TemporaryDirectory() as folder:
-        recipe, base = prepared(asked, own, Path(folder))
+        recipe, base = prepared(options, own, Path(folder))
         router, expected = _router(recipe, base, edits)
     started = time.perf_counter()
-    results = list(_measured(router, edits, asked.locality))
+    results = list(_measured(router, edits, options.locality))
     seconds = (time.perf_counter() - started) / max(1, len(results))
     kinds: dict[str, list[bool]] = defaultdict(list)
     for kind, good in results:
         kinds[kind].append(good)
     figures = {kind: {"share": sum(some) / len(some), "n": len(some)} for kind, some in kinds.items()}
-    if asked.json:
+    if options.json:
         document = {"figures": figures, "expected": expected, "ms_a_prompt": 1000 * seconds}
         sys.stdout.write(f"{json.dumps(document)}\n")
         return
@@ -67,14 +67,19 @@ def main() -> None:
 
 
 def prepared(
-    asked: argparse.Namespace, own: Sequence[dict[str, Any]], folder: Path
+    options: argparse.Namespace, own: Sequence[dict[str, Any]], folder: Path
 ) -> tuple[Recipe, BaseModel]:
     """The recipe of a measurement and its base model.
 
     Args:
-        own: rows that calibration learns from; `folder` takes them as a file.
+        options: the options of `parser_of`.
+        own: rows that calibration learns from.
+        folder: an existing folder; `own` is written there as a JSONL file.
+
+    Returns:
+        The recipe, resolved, and the base model.
     """
-    dataset: dict[str, Any] = {"edits": str(asked.data)}
+    dataset: dict[str, Any] = {"edits": str(options.data)}
     if own:
         path = folder / "own.jsonl"
         path.write_text("".join(f"{json.dumps(_as_melo(row))}\n" for row in own), encoding="utf-8")
@@ -82,11 +87,11 @@ def prepared(
     recipe = recipe_from_mapping(
         {
             "name": "scope",
-            "task": asked.task,
-            "model": {"name_or_path": asked.model, "dtype": "float32"},
+            "task": options.task,
+            "model": {"name_or_path": options.model, "dtype": "float32"},
             "dataset": dataset,
-            "key": {"encoder": asked.encoder, "layer": asked.layer},
-            "calibration": {"share": 0, "max_edits": max(1, asked.own), "questions": asked.questions},
+            "key": {"encoder": options.encoder, "layer": options.layer},
+            "calibration": {"share": 0, "max_edits": max(1, options.own), "questions": options.questions},
         },
         where="benchmarks/scope.py",
     )
@@ -95,7 +100,11 @@ def prepared(
 
 
 def requests_of(rows: Sequence[dict[str, Any]]) -> list[EditRequest]:
-    """Rows as edits, without their rephrases."""
+    """Rows as edits, without their rephrases.
+
+    Args:
+        rows: rows with `prompt`, `target` and perhaps `subject`.
+    """
     return [EditRequest(row["prompt"], str(row["target"]), (), (), row.get("subject")) for row in rows]
 
 
@@ -130,8 +139,8 @@ def _measured(router: Router, edits: Sequence[dict[str, Any]], locality: str) ->
             "edit",
             _edit(route) is not None and edits[_number(route) - 1]["prompt"] == edits[at - 1]["prompt"],
         )
-    asked = [(at, text) for at, row in enumerate(edits, 1) for text in row.get("rephrases", ())]
-    for (at, _), route in zip(asked, router.routes([text for _, text in asked]), strict=True):
+    rephrases = [(at, text) for at, row in enumerate(edits, 1) for text in row.get("rephrases", ())]
+    for (at, _), route in zip(rephrases, router.routes([text for _, text in rephrases]), strict=True):
         # Another edit that wants the same answer to the same question is as right.
         right = _edit(route) is not None and edits[_number(route) - 1]["target"] == edits[at - 1]["target"]
         yield "rephrase", right
@@ -161,7 +170,11 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def parser_of(doc: str) -> argparse.ArgumentParser:
-    """The options that say what is measured with what."""
+    """The options for data, model and kind of prompts.
+
+    Args:
+        doc: the docstring of the script; its first line describes the command.
+    """
     parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("model")
     parser.add_argument("data", type=Path)

@@ -1,12 +1,13 @@
-"""What each part of the scope model is worth, what more reach would cost, and what is missed, as Markdown.
+"""What each part of the scope model is worth, what larger generality costs, and what is missed, as Markdown.
 
     python benchmarks/scope_ablation.py MODEL EDITS.jsonl [options of scope.py] [--texts 8] [--whole]
 
 Takes the data and options of `scope.py`, and reads every text once. For each variant the classifier is
 trained anew on what it may see, the threshold is chosen anew within the recipe's bounds, and the same edits
-are asked the same: without one kind of features at a time, with the key alone, with other numbers of
-candidates, and with `--own N` on the corpus alone, the own rows alone, and both. Then the frontier: reach at
-each share of false fires. Then why rephrases are missed, and texts of both kinds of failure.
+are asked the same prompts: without one kind of features at a time, with the key alone, with other numbers of
+candidates, and with `--own N` on the corpus alone, the own rows alone, and both. Then the frontier: the reach
+(the share of rephrases that are routed to their edit) at each share of false fires. Then why rephrases are
+missed, and texts of both kinds of failure.
 """
 
 from __future__ import annotations
@@ -83,7 +84,16 @@ class Measurement:
     def surest(
         self, model: ScopeModel, hidden: Tensor, candidates: int = CANDIDATES
     ) -> tuple[Tensor, Tensor]:
-        """For each question the largest log-odds of its candidates, and that candidate's edit."""
+        """The most probable candidate of each query.
+
+        Args:
+            model: the scope model.
+            hidden: `[features]` bool, the features that the classifier does not see.
+            candidates: how many candidates of each sentence count.
+
+        Returns:
+            The largest log-odds, `[queries]` float32, and that candidate's edit, `[queries]` int64.
+        """
         logits = model.classify(self.pairs.examples.features * ~hidden)
         logits[self.rank >= candidates] = -torch.inf
         count = len(self.pairs.episode.asked)
@@ -94,7 +104,14 @@ class Measurement:
         return best, edit
 
     def right(self, edit: Tensor) -> Tensor:
-        """Whether the surest edit wants the answer that a question asks for; False where it asks for none."""
+        """Whether the most probable edit has the answer that a query asks for.
+
+        Args:
+            edit: `[queries]` int64, the index of an edit.
+
+        Returns:
+            `[queries]` bool; False where a query asks for no edit.
+        """
         asked = self.pairs.episode.asked
         ranks = [
             one.edit is not None and self.targets[one.edit] == self.targets[at]
@@ -108,7 +125,17 @@ class Measurement:
         return torch.tensor([one.edit is not None for one in self.pairs.episode.asked])
 
     def figures(self, best: Tensor, edit: Tensor, threshold: float) -> tuple[float, float]:
-        """Reach, and the share of the others that fires."""
+        """The shares of queries that reach their edit, and that fire wrongly.
+
+        Args:
+            best: `[queries]`, log-odds of the most probable candidate.
+            edit: `[queries]` int64, the index of its edit.
+            threshold: the log-odds from which on it fires.
+
+        Returns:
+            Of the queries that ask for an edit, the share that reaches one with their answer; of the others,
+            the share that fires.
+        """
         fires, asking = best >= threshold, self.asking
         return float((fires & self.right(edit))[asking].float().mean()), float(fires[~asking].float().mean())
 
@@ -126,20 +153,20 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--texts", type=int, default=8)
     parser.add_argument("--whole", action="store_true", help="leave no part of the scope model out")
-    asked = parser.parse_args()
-    rows = rows_of(asked.data)
-    edits = rows[asked.skip : asked.skip + asked.edits]
-    learnt_from = rows[asked.skip + asked.edits :][: asked.own]
+    options = parser.parse_args()
+    rows = rows_of(options.data)
+    edits = rows[options.skip : options.skip + options.edits]
+    learnt_from = rows[options.skip + options.edits :][: options.own]
     with tempfile.TemporaryDirectory() as folder:
-        recipe, base = prepared(asked, learnt_from, Path(folder))
+        recipe, base = prepared(options, learnt_from, Path(folder))
         learnt = scope_learnt_with(base, recipe.key.layer, recipe.calibration.questions, SilentReporter())
         reader = reader_for(base, recipe.key.layer)
         own = _own_rows(recipe, edits, learnt, reader) if learnt_from else None
-    episode = _episode(edits, asked.locality)
+    episode = _episode(edits, options.locality)
     readings = _read(reader, episode, own)
     measured = _measured(learnt.model, episode, readings, [str(row["target"]) for row in edits])
     bounds = recipe.routing.max_false_fire.model_dump()
-    for line in _report(measured, learnt, own, readings, bounds, recipe.seed, asked):
+    for line in _report(measured, learnt, own, readings, bounds, recipe.seed, options):
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
@@ -151,7 +178,7 @@ def _report(
     readings: Readings,
     bounds: dict[str, float],
     seed: int,
-    asked: argparse.Namespace,
+    options: argparse.Namespace,
 ) -> Iterator[str]:
     names = _feature_names(learnt.model, readings, measured.pairs.episode)
     nothing = torch.zeros(len(names), dtype=torch.bool)
@@ -159,7 +186,7 @@ def _report(
     yield "| the classifier sees | reach | fires beside |"
     yield "| --- | --- | --- |"
     yield _row("everything", measured, *everything, nothing)
-    for kind, is_hidden in () if asked.whole else _LEFT_OUT.items():
+    for kind, is_hidden in () if options.whole else _LEFT_OUT.items():
         hidden = torch.tensor([is_hidden(name) for name in names])
         yield _row(f"not {kind}", measured, *_model_without(learnt, hidden, bounds, seed), hidden)
     if own is not None:
@@ -176,7 +203,7 @@ def _report(
         yield f"| {count} | {among:.3f} | {reach:.3f} | {fires:.3f} |"
     best, edit = measured.surest(everything[0], nothing)
     yield from _frontier(measured, best, edit)
-    yield from _failures(measured, best, edit, everything[1], asked.texts)
+    yield from _failures(measured, best, edit, everything[1], options.texts)
 
 
 def _by_what_it_learns(

@@ -2,10 +2,10 @@
 
     python benchmarks/speed_serving.py --model FOLDER --repeats 15
 
-Routes and blocks come from a project of 10,000 random blocks on the disk. Every way is timed in turn, several
-times over, in processor time where one thread of a CPU does the work; the tables give medians, and the ratio
-is the median of the ratios to the plain model of the same turn. `first time` reads every row's block from the
-store, `again` finds them in the cache.
+Routes and blocks come from a project of 10,000 random blocks on the disk. Every way is timed several times in
+turn, in processor time where one thread of a CPU does the work. The tables give medians, and the ratio is the
+median of the ratios to the plain model of the same turn. `first time` reads every row's block from the store;
+`again` reads them from the cache.
 """
 
 from __future__ import annotations
@@ -42,7 +42,13 @@ Way = Callable[[], Any]
 
 
 class Workload:
-    """Batches of random tokens: one a turn whose rows each have a block, and one whose rows have none."""
+    """Batches of random tokens: one a turn whose rows each have a block, and one whose rows have none.
+
+    Args:
+        options: number of turns, rows of a batch and tokens of a row.
+        vocabulary: number of tokens that the model knows.
+        device: where the batches are.
+    """
 
     def __init__(self, options: argparse.Namespace, vocabulary: int, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -52,12 +58,12 @@ class Workload:
         self.rewind()
 
     def rewind(self) -> None:
-        """Back to the batch that PEFT's adapters are of."""
+        """Go back to the first batch, whose blocks are PEFT's adapters."""
         self._later = iter(self.edited)
         self.now = next(self._later)
 
     def next_turn(self) -> None:
-        """Move to rows that no batch has asked for yet."""
+        """Move to the next batch, whose blocks are not in the cache yet."""
         self.now = next(self._later)
 
     @property
@@ -91,21 +97,21 @@ def _forward(
 ) -> None:
     kind, routed = opened.routed.base.kind, opened.routed
 
-    def asked(ids: Tensor) -> dict[str, Tensor]:
+    def inputs_of(ids: Tensor) -> dict[str, Tensor]:
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         return inputs | ({"decoder_input_ids": ids[:, :8]} if kind is ModelKind.SEQ2SEQ else {})
 
     ways: dict[str, Way] = {
-        "plain model": lambda: unrouted(**asked(workload.now)),
-        "routed, no row fires": lambda: routed(**asked(workload.unknown)),
-        "routed, every row another block, first time": lambda: routed(**asked(workload.now)),
-        "routed, every row another block, again": lambda: routed(**asked(workload.now)),
-        "routed, half of the rows": lambda: routed(**asked(workload.half)),
+        "plain model": lambda: unrouted(**inputs_of(workload.now)),
+        "routed, no row fires": lambda: routed(**inputs_of(workload.unknown)),
+        "routed, every row another block, first time": lambda: routed(**inputs_of(workload.now)),
+        "routed, every row another block, again": lambda: routed(**inputs_of(workload.now)),
+        "routed, half of the rows": lambda: routed(**inputs_of(workload.half)),
     }
     if adapters is not None:
         names = [str(row) for row in range(options.batch)]
-        ways[_peft_title(options)] = lambda: adapters(**asked(workload.now), adapter_names=names)
-        _require_same(routed(**asked(workload.now)).logits, ways[_peft_title(options)]().logits)
+        ways[_peft_title(options)] = lambda: adapters(**inputs_of(workload.now), adapter_names=names)
+        _require_same(routed(**inputs_of(workload.now)).logits, ways[_peft_title(options)]().logits)
     _table(
         "forward",
         ways,
@@ -121,17 +127,17 @@ def _decoding(
     routed = opened.routed
     writing = {"do_sample": False, "min_new_tokens": options.new, "max_new_tokens": options.new}
 
-    def asked(ids: Tensor) -> dict[str, Any]:
+    def inputs_of(ids: Tensor) -> dict[str, Any]:
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **writing}
 
     ways: dict[str, Way] = {
-        "plain model": lambda: unrouted.generate(**asked(workload.now)),
-        "routed, no row fires": lambda: routed.generate(**asked(workload.unknown)),
-        "routed, every row another block": lambda: routed.generate(**asked(workload.now)),
+        "plain model": lambda: unrouted.generate(**inputs_of(workload.now)),
+        "routed, no row fires": lambda: routed.generate(**inputs_of(workload.unknown)),
+        "routed, every row another block": lambda: routed.generate(**inputs_of(workload.now)),
     }
     if adapters is not None:
         names = [str(row) for row in range(options.batch)]
-        ways[_peft_title(options)] = lambda: adapters.generate(**asked(workload.now), adapter_names=names)
+        ways[_peft_title(options)] = lambda: adapters.generate(**inputs_of(workload.now), adapter_names=names)
     workload.rewind()
     _table(
         f"decoding {options.new} tokens",

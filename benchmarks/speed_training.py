@@ -43,7 +43,18 @@ _PARTS = ["forward, once", "forward", "backward", "optimizer"]
 
 
 class WholeMatrix(nn.Module):
-    """A target module with one LoRA matrix over all blocks, of which a pass uses one block's slice."""
+    """A target module with one LoRA matrix over all blocks, of which a pass uses one block's slice.
+
+    Args:
+        base_layer: the linear module.
+        A: `[1, rank, in]`, the start of each block.
+        B: `[1, out, rank]`, the start of each block.
+        scale: `alpha / rank`.
+        blocks: number of blocks.
+
+    Attributes:
+        block: the block whose slice is used.
+    """
 
     def __init__(self, base_layer: nn.Module, A: Tensor, B: Tensor, scale: float, blocks: int) -> None:
         super().__init__()
@@ -58,6 +69,7 @@ class WholeMatrix(nn.Module):
         return weight
 
     def forward(self, x: Tensor) -> Tensor:
+        """`base_layer(x)` plus the block in use, `[..., out]`."""
         own = slice(self.block * self.rank, (self.block + 1) * self.rank)
         result: Tensor = self.base_layer(x) + (x @ self.A[own].T @ self.B[:, own].T) * self.scale
         return result
@@ -80,6 +92,17 @@ class Published:
     def train(
         self, block: int, edits: Sequence[EncodedEdit], steps: int, parts: Parts | None = None
     ) -> list[float]:
+        """Train one block with the published procedure.
+
+        Args:
+            block: number of the block, from 0.
+            edits: the edits of its batch.
+            steps: number of steps.
+            parts: measures the forward pass, the backward pass and the optimizer.
+
+        Returns:
+            The loss of each step, nats a token.
+        """
         parts = parts or Parts(lambda: 0.0)
         for layer in self.layers:
             layer.block = block
@@ -107,7 +130,15 @@ class Published:
         return losses
 
     def edit_success(self, block: int, edits: Sequence[EncodedEdit]) -> float:
-        """ES of one block."""
+        """Edit success of one block.
+
+        Args:
+            block: number of the block, from 0.
+            edits: the edits of its batch.
+
+        Returns:
+            The share of edits of which every target token is the model's first choice.
+        """
         for layer in self.layers:
             layer.block = block
         return _edit_success(replace(self.base, model=self.model), edits)
@@ -344,7 +375,7 @@ def _count(
 
 @contextmanager
 def _parts_of_melo(parts: Parts) -> Iterator[None]:
-    """Inside the block, melo's training tells what its parts take."""
+    """Measure the parts of melo's training inside the block."""
     stack = melo_training._ParameterStack
     losses, take_gradients, step = stack.losses, stack.take_gradients, stack.step
     began: set[int] = set()

@@ -3,9 +3,9 @@
     melo eval --results RESULTS.parquet
     python benchmarks/split_results.py PROJECT RESULTS.parquet
 
-An edit is contradicted where another one asks the same of the same subject in other words and wants another
-answer: as `melo_cli.paraphrase.subject_swaps.Questions` tells, by the words around the subject. Prints a
-Markdown table.
+Another edit contradicts an edit where it asks the same of the same subject in other words and wants another
+answer. `melo_cli.paraphrase.subject_swaps.Questions` compares the words around the subject. Prints a Markdown
+table.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def main() -> None:
     columns = ("edits", "n", "edit success", "rephrases", "generality", "nearest edit right")
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")  # noqa: T201
     for name, belongs in groups:
-        asked, reworded = (_of(results, kind, belongs) for kind in ("edit", "rephrase"))
+        edit_rows, rephrase_rows = (_of(results, kind, belongs) for kind in ("edit", "rephrase"))
         figures = (
-            *(len(asked), _share(row.edited_right for row in asked)),
-            *(len(reworded), _share(row.edited_right for row in reworded)),
-            _share(row.nearest_right for row in reworded),
+            *(len(edit_rows), _share(row.edited_right for row in edit_rows)),
+            *(len(rephrase_rows), _share(row.edited_right for row in rephrase_rows)),
+            _share(row.nearest_right for row in rephrase_rows),
         )
         print(f"| {name} | {' | '.join(str(figure) for figure in figures)} |")  # noqa: T201
     superseded = sum(edit.status == "superseded" for edit in edits)

@@ -2,11 +2,11 @@
 
     python benchmarks/start.py PROJECT "Where was Jan Zamoyski born?"
 
-Every command runs in a process of its own, in turn, several times over, with its output in a pipe; so does a
-process that only loads the project's base model with transformers, and says so. The table gives medians: to
-the last output, when whoever asked has the answer, to the end of the process, and in processor time. "Above
-loading" is what `melo query` took beyond loading in the same turn. A first turn, which brings the files into
-memory, does not count.
+Every command runs in a process of its own, several times in turn, with its output in a pipe. Beside the
+commands runs a process that only loads the project's base model with transformers and prints one line. The
+table gives medians: seconds to the last output, when the answer is there, to the end of the process, and of
+processor time. "Above loading" is what `melo query` took beyond loading in the same turn. The first turn
+brings the files into memory and does not count.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Taken:
     processor: float
 
     def beyond(self, other: Taken) -> Taken:
+        """These seconds minus those of `other`."""
         return Taken(*(mine - its for mine, its in zip(astuple(self), astuple(other), strict=True)))
 
 

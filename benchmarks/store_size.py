@@ -1,17 +1,18 @@
-"""How the store holds up at size: many edits in many commits, no model needed.
+"""Measures the store with many edits in many commits; no model is needed.
 
     python benchmarks/store_size.py --folder build/store-size
 
-makes a project of 100,000 edits in 1,000 commits, each with a key of 256 numbers and 20 token vectors of 100,
-then opens it in new processes and prints a Markdown table: opening, the first search, one search, a thousand
-at once, the token vectors of eight edits, memory and recall, beside the same project after
-`melo gc --keep 1` and exact search by one matrix product; then what commits cost. `--edits`, `--dim` and
-`--commits` make it smaller; `--radius` gives every neuron one, so that it stands in a cluster. The project is
-kept (0.6 GB, and as much again after `melo gc`), and a second run measures it without making it.
+makes a project of 100,000 edits in 1,000 commits, each edit with a key of 256 numbers and 20 token vectors of
+100. It then opens the project in new processes and prints two Markdown tables. The first has the time to
+open, of the first search, of one search, of a thousand at once and of the token vectors of eight edits,
+memory and recall: of the project, of the same project after `melo gc --keep 1`, and with exact search by one
+matrix product. The second has the time of commits. `--edits`, `--dim` and `--commits` make the project
+smaller; `--radius` gives every neuron a radius, so that it is in a cluster. The project is kept (0.6 GB, and
+as much again after `melo gc`), and a second run measures it without making it.
 
-Keys are of unit length. They are made as questions are: of one subject in ten thousand, one relation in forty
+Keys are of unit length. Like questions, they are made of one subject in ten thousand, one relation in forty
 and some phrasing, in a space of 40 dimensions mapped to `--dim`, with a little noise. Half of the queries are
-rephrases of questions that were edited, the others are about subjects that never were.
+rephrases of edited questions; the others are about subjects that no edit has.
 """
 
 from __future__ import annotations
@@ -45,7 +46,12 @@ TIMES = "commit_seconds.json"  # wall and processor time of each commit, and las
 
 
 class Keys:
-    """Where keys come from; the same for the same seed."""
+    """Draws keys; the same for the same seed.
+
+    Args:
+        dim: size of a key.
+        edits: number of edits; there is one subject for ten.
+    """
 
     def __init__(self, dim: int, edits: int) -> None:
         fixed = np.random.default_rng(0)
@@ -54,23 +60,39 @@ class Keys:
         self.relations = 0.7 * fixed.normal(size=(RELATIONS, LATENT))
 
     def questions(self, count: int, random: np.random.Generator) -> np.ndarray:
-        """Questions of known subjects, in the latent space."""
+        """Questions about known subjects, float64 `[count, LATENT]`."""
         subjects = self.subjects[random.integers(len(self.subjects), size=count)]
         return subjects + self.relations[random.integers(RELATIONS, size=count)]
 
     def strange(self, count: int, random: np.random.Generator) -> np.ndarray:
-        """Questions of subjects that no edit has."""
+        """Questions about subjects that no edit has, float64 `[count, LATENT]`."""
         return random.normal(size=(count, LATENT)) + self.relations[random.integers(RELATIONS, size=count)]
 
     def of(self, questions: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Keys of one phrasing of each question, float32 [count, dim]."""
-        worded = (questions + 0.3 * random.normal(size=questions.shape)) @ self.map
-        rows = worded + 0.05 * random.normal(size=worded.shape)
+        """Keys of one phrasing of each question.
+
+        Args:
+            questions: `[count, LATENT]`.
+            random: draws phrasing and noise.
+
+        Returns:
+            float32 `[count, dim]`, of unit length.
+        """
+        phrased = (questions + 0.3 * random.normal(size=questions.shape)) @ self.map
+        rows = phrased + 0.05 * random.normal(size=phrased.shape)
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def make(root: Path, edits: int, dim: int, commits: int, radius: float | None) -> None:
-    """Make the project; the seconds of every commit are kept beside it."""
+    """Make the project; the seconds of every commit are written beside it.
+
+    Args:
+        root: folder of the project; an older one is removed.
+        edits: number of edits.
+        dim: size of a key.
+        commits: number of commits, of equally many edits each.
+        radius: radius of every neuron; None for neurons without a cluster.
+    """
     for older in (root, root.with_name(root.name + COLLECTED)):
         shutil.rmtree(older, ignore_errors=True)
     base = BaseReference("none", None, {"config": "none"})
@@ -106,18 +128,30 @@ def make(root: Path, edits: int, dim: int, commits: int, radius: float | None) -
 
 @contextmanager
 def timed(seconds: list[tuple[float, float]]) -> Iterator[None]:
-    """Adds wall and processor time of what happens meanwhile."""
+    """Measure the body of a `with` statement.
+
+    Args:
+        seconds: gets a pair of wall and processor time, in seconds.
+    """
     start, worked = time.perf_counter(), time.process_time()
     yield
     seconds.append((time.perf_counter() - start, time.process_time() - worked))
 
 
 def queries(dim: int, edits: int) -> np.ndarray:
-    """Half of them rephrases of edited questions, float32 [QUERIES, dim]."""
+    """Keys to search for: half of them rephrases of edited questions, the others about unknown subjects.
+
+    Args:
+        dim: size of a key.
+        edits: number of edits in the project.
+
+    Returns:
+        float32 `[QUERIES, dim]`.
+    """
     keys, random = Keys(dim, edits), np.random.default_rng(2)
     made = np.random.default_rng(1)
-    asked = keys.questions(min(edits, QUERIES // 2), made)  # as the first commit drew them
-    questions = np.concatenate([asked, keys.strange(QUERIES - len(asked), random)])
+    edited = keys.questions(min(edits, QUERIES // 2), made)  # as the first commit drew them
+    questions = np.concatenate([edited, keys.strange(QUERIES - len(edited), random)])
     return keys.of(questions, random)
 
 
@@ -128,7 +162,14 @@ def resident() -> int:
 
 
 def measure(root: Path) -> dict[str, object]:
-    """Open, search once, one by one and all at once; in a process of its own."""
+    """Open a project, search once, one by one and all at once; runs in a process of its own.
+
+    Args:
+        root: folder of the project; `queries.npy` lies beside it.
+
+    Returns:
+        Pairs of wall and processor time in seconds, `resident` bytes, and the edit ids that are nearest.
+    """
     before = resident()
     points: np.ndarray = np.load(root.parent / "queries.npy")
     took: list[tuple[float, float]] = []
@@ -157,12 +198,12 @@ def measure(root: Path) -> dict[str, object]:
         "search of one key in a thousand": (np.array(took[2]) / QUERIES).tolist(),
         "token vectors of 8 edits": np.median(vectors, axis=0).tolist(),
         "resident": resident() - before,
-        "found": [[near.edit_id for near in row] for row in nearest],
+        "nearest": [[near.edit_id for near in row] for row in nearest],
     }
 
 
 def measure_exact(root: Path) -> dict[str, object]:
-    """The same by one matrix product."""
+    """As `measure`, with one matrix product instead of a graph."""
     neuron_index.GRAPH_FROM = sys.maxsize
     return measure(root)
 
@@ -171,7 +212,14 @@ MEASURES = {"store": measure, "exact": measure_exact}
 
 
 def collected(root: Path) -> Path:
-    """A copy of a project after `melo gc --keep 1`; made once."""
+    """A copy of a project after `melo gc --keep 1`; made once.
+
+    Args:
+        root: folder of the project, which stays as it is.
+
+    Returns:
+        Folder of the copy.
+    """
     copy = root.with_name(root.name + COLLECTED)
     if not copy.is_dir():
         scratch = root.with_name("scratch")
@@ -183,6 +231,15 @@ def collected(root: Path) -> Path:
 
 
 def in_new_process(name: str, root: Path) -> dict[str, object]:
+    """Run one of `MEASURES` in a new process.
+
+    Args:
+        name: a key of `MEASURES`.
+        root: folder of the project.
+
+    Returns:
+        Its result.
+    """
     command = [sys.executable, __file__, "--measure", name, str(root)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     measured: dict[str, object] = json.loads(done.stdout)
@@ -190,8 +247,16 @@ def in_new_process(name: str, root: Path) -> dict[str, object]:
 
 
 def table(measured: dict[str, dict], seconds: list[tuple[float, float]]) -> str:
-    """Everything side by side, in Markdown."""
-    truth = measured["one matrix"]["found"]
+    """All measurements side by side.
+
+    Args:
+        measured: results of `measure` by column title.
+        seconds: wall and processor time of each commit, and last of closing the writer.
+
+    Returns:
+        Two Markdown tables.
+    """
+    truth = measured["one matrix"]["nearest"]
     rows = [
         (f"{what}, {unit}", *(pair(each[what], times) for each in measured.values()))
         for what, unit, times in (
@@ -204,7 +269,7 @@ def table(measured: dict[str, dict], seconds: list[tuple[float, float]]) -> str:
     ]
     rows.append(("resident memory, MB", *(f"{each['resident'] / 1e6:.0f}" for each in measured.values())))
     for count in (1, NEAREST):
-        shares = (recall(each["found"], truth, count) for each in measured.values())
+        shares = (recall(each["nearest"], truth, count) for each in measured.values())
         rows.append((f"recall of the {count} nearest", *(f"{share:.4f}" for share in shares)))
     lines = [f"| | {' | '.join(measured)} |", f"|{' --- |' * (1 + len(measured))}"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
@@ -212,19 +277,37 @@ def table(measured: dict[str, dict], seconds: list[tuple[float, float]]) -> str:
 
 
 def recall(nearest: list[list[str]], truth: list[list[str]], count: int) -> float:
-    """The share of the true nearest that were found."""
+    """The share of the true nearest edits that a search gives.
+
+    Args:
+        nearest: the edit ids of each search, nearest first.
+        truth: the same by exact search.
+        count: how many of each count.
+
+    Returns:
+        A share from 0 to 1.
+    """
     met = [len({*some[:count]} & {*every[:count]}) for some, every in zip(nearest, truth, strict=True)]
     return float(np.mean(met)) / count
 
 
 def pair(seconds: list[float], times: float = 1.0) -> str:
-    """Wall and processor time in one cell."""
+    """Wall and processor time in one cell.
+
+    Args:
+        seconds: the two times.
+        times: factor for the unit: 1 for seconds, 1000 for milliseconds.
+    """
     wall, cpu = (times * each for each in seconds)
     return f"{wall:.2f} ({cpu:.2f})"
 
 
 def commit_rows(seconds: np.ndarray) -> list[str]:
-    """What commits cost, as a Markdown table; wall and processor time [commits and closing, 2]."""
+    """The time of commits as the lines of a Markdown table.
+
+    Args:
+        seconds: `[commits + 1, 2]`, wall and processor time of each commit, and last of closing the writer.
+    """
     commits = seconds[:-1]
     early = np.median(commits[7:12], axis=0)
     rows = {
@@ -241,6 +324,7 @@ def commit_rows(seconds: np.ndarray) -> list[str]:
 
 
 def main() -> None:
+    """Make the project if it is not there, measure it, and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

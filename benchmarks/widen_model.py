@@ -2,10 +2,10 @@
 
     python benchmarks/widen_model.py --model FOLDER --shape bert-base --out build/bert-base-trained
 
-Speed to the same edit success asks for a model that has learned something, in the shape whose speed is asked.
-Features and attention heads are repeated until the width is the shape's, what reads them is divided by as
-much, and the layers that are missing come first and pass on what they get (Net2Net, arXiv 1511.05641). The
-vocabulary stays the model's own. Prints how far the logits of the two are apart.
+A speed at equal edit success needs a trained model in the shape that is measured. Features and attention
+heads are repeated until the width is the shape's, and the weights that read them are divided by the number of
+copies. Missing layers are added first and pass on their input (Net2Net, arXiv 1511.05641). The vocabulary
+stays the model's own. Prints the largest difference between the logits of the two models.
 """
 
 from __future__ import annotations
@@ -58,12 +58,14 @@ def main() -> None:
     wide.load_state_dict(_widened(narrow, wide))
     difference = _logit_difference(narrow, wide)
     if not difference < _TOLERANCE:
-        raise SystemExit(f"the logits of the two are {difference:.1e} apart: it cannot be widened so")
+        raise SystemExit(
+            f"the logits of the two models differ by {difference:.1e}: this model cannot be widened"
+        )
     wide.save_pretrained(arguments.out)
     AutoTokenizer.from_pretrained(arguments.model).save_pretrained(arguments.out)
     print(  # noqa: T201
         f"{arguments.out}: {wide.num_parameters():,} parameters of {narrow.num_parameters():,}, "
-        f"logits {difference:.1e} apart"
+        f"logits differ by {difference:.1e}"
     )
 
 
@@ -98,7 +100,7 @@ def _widened(narrow: PreTrainedModel, wide: PreTrainedModel) -> dict[str, Tensor
 def _repeated(
     weight: Tensor, shape: torch.Size, name: str, narrow: PreTrainedConfig, wide: PreTrainedConfig
 ) -> Tensor:
-    """A parameter of the larger shape, from that of the same place."""
+    """A parameter of the larger shape, from the one of the same name."""
     # GPT-2's Conv1D holds its inputs first.
     transposed = narrow.model_type == "gpt2" and weight.dim() == 2
     inputs, outputs = (0, 1) if transposed else (1, 0)

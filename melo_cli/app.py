@@ -120,7 +120,7 @@ def _melo(
         typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error; it may stand anywhere.")
+        bool, typer.Option("--debug", help="Show the traceback of an error; also allowed after the command.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:

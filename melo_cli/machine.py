@@ -20,7 +20,7 @@ class Memory:
     """Main memory in bytes, as far as this process may use it.
 
     Attributes:
-        free: what a program can still take; the total where the system does not tell.
+        free: what a program can still take; the total where the system does not say.
     """
 
     total: int
@@ -31,7 +31,7 @@ def main_memory() -> Memory | None:
     """That of the machine, within the limits of the control groups of a container or a batch queue.
 
     Returns:
-        None where the system does not tell.
+        None where the system does not say.
     """
     whole = _of_machine()
     if whole is None:
@@ -42,7 +42,7 @@ def main_memory() -> Memory | None:
 
 
 def held_memory() -> int:
-    """Bytes that this process holds now; 0 where the system does not tell."""
+    """Bytes that this process holds now; 0 where the system does not say."""
     return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if _STATM.exists() else 0
 
 

@@ -138,7 +138,7 @@ class State:
         """The index of the live neurons; of a snapshot that has keys."""
         if self._index is None:
             self._index, trouble = self._load_index()
-            self._tell(trouble)
+            self._report_index_trouble(trouble)
         return self._index
 
     def entries(self, role: str) -> list[FileEntry]:
@@ -279,7 +279,7 @@ class State:
         self.unsaved = made.flush()
         return made, trouble
 
-    def _tell(self, trouble: str | None) -> None:
+    def _report_index_trouble(self, trouble: str | None) -> None:
         """Say what is wrong with the saved index, and save one that was built or has grown."""
         if self._on_trouble is not None:
             if trouble is not None:

@@ -86,10 +86,12 @@ def other_questions(
             for donor in drawn.sample(donors, len(donors))
             if edit.subject and not alike[at, donor]
         )
-        apart = (other for other in others if other.group != edit.group and not questions.alike(edit, other))
+        different = (
+            other for other in others if other.group != edit.group and not questions.alike(edit, other)
+        )
         made = (
             swap_subject(drawn.choice(donor.rephrases), str(donor.subject), str(edit.subject))
-            for donor in islice(apart, _TRIED)
+            for donor in islice(different, _TRIED)
         )
         same_subject[edit.prompt] = [text for text in made if text is not None][:_OTHER_QUESTIONS]
     return same_subject

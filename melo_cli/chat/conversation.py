@@ -56,7 +56,7 @@ class Conversation:
     Args:
         opened: at its newest snapshot.
         command: the command line, for the history of the project.
-        max_new_tokens: longest answer; else the recipe's, or 256 where that is less.
+        max_new_tokens: most tokens of an answer; None is the recipe's number, at least 256.
 
     Attributes:
         turns: oldest first; without a chat template none of them is a part of what is asked next.

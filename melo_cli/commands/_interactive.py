@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 def ask_for_edit(
     renderer: Renderer, prompt: str | None, target: str | None, rephrases: list[str], subject: str | None
 ) -> EditRequest:
-    """Ask for what the options leave open, then for prompts that must stay as they are.
+    """Ask for what the options leave open, then for questions whose answers must not change.
 
     Raises:
         MeloError: there is nobody at a terminal to ask.
     """
     if not sys.stdin.isatty():
         raise MeloError(
-            "--interactive asks at a terminal, and stdin is none",
+            "--interactive needs a terminal, but stdin is none",
             where="melo edit",
             hint="give --prompt and --target",
         )
     prompt = prompt or _asked("What is asked")
     target = target or _asked("The right answer")
     subject = subject or _asked("What it is about", guessed_subject(prompt) or "")
-    renderer.info("What should stay as it is? One question a line, an empty line ends.")
+    renderer.info("Which questions must keep their answers? One a line; an empty line ends the list.")
     locality = []
     while text := _asked("stays", ""):
         locality.append((text, None))

@@ -31,8 +31,8 @@ def calibrate(
 
     Learns a scope model from a corpus of questions and from the project's
     own data, and chooses the threshold: the one that reaches the most
-    rephrases with false fires within routing.max_false_fire. Shows what is
-    expected of it, and what other readers would give that are at hand: the
+    rephrases with false fires within routing.max_false_fire. Shows the
+    figures to expect, and those with the other readers on this machine: the
     base model, or a sentence encoder. `melo edit` does the same before a
     project's first edit. It makes one commit; older snapshots stay as they
     are.

@@ -31,7 +31,10 @@ def chat(
     max_new_tokens: Annotated[
         int | None,
         typer.Option(
-            "--max-new-tokens", metavar="N", min=1, help="Longest answer; else the recipe's, at least 256."
+            "--max-new-tokens",
+            metavar="N",
+            min=1,
+            help="Most tokens of an answer. Default: the recipe's, at least 256.",
         ),
     ] = None,
     as_json: Annotated[

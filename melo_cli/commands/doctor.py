@@ -31,7 +31,7 @@ def doctor(
     renderer = make_renderer(json=as_json)
     from melo_cli import doctor as work
 
-    renderer.info("looking at libraries and devices")
+    renderer.info("checking libraries and devices")
     libraries, extras = work.libraries()
     devices, places, project = work.devices(), work.places(), _chosen_project()
     if test:

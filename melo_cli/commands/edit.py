@@ -63,7 +63,8 @@ def edit(
         typer.Option(
             "--subject",
             metavar="TEXT",
-            help="What the single edit is about, as --prompt writes it or for its {}; else a name in it.",
+            help="What the single edit is about: a name in --prompt, or the text for its {}. "
+            "Default: a name that melo finds in --prompt.",
             callback=require_text,
         ),
     ] = None,
@@ -83,7 +84,7 @@ def edit(
         typer.Option("--estimate", help="Only estimate the time, memory and disk that the edits take."),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on although the estimate exceeds the memory or disk there is.")
+        bool, typer.Option("--force", help="Continue even if the estimate exceeds the free memory or disk.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -81,7 +81,8 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Text that a merge must leave as it is, one a line. Default: half of the project's own.",
+            help="Prompts or passages, one a line, that a merge must not change. "
+            "Default: half of the project's unrelated prompts.",
         ),
     ] = None,
     min_es: Annotated[
@@ -108,19 +109,21 @@ def export(
     ] = None,
     base_name: Annotated[
         str | None,
-        typer.Option("--base-name", metavar="NAME", help="The base model that peft adapters name."),
+        typer.Option(
+            "--base-name", metavar="NAME", help="Name of the base model in the configs of peft adapters."
+        ),
     ] = None,
     dtype: Annotated[
         DType | None,
-        typer.Option(help="Of the written weights. Default: the base model's; float32 for adapters."),
+        typer.Option(help="Type of the written weights. Default: the base model's; float32 for adapters."),
     ] = None,
     check: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=0,
-            help=f"Ask N edits, rephrases and unrelated prompts of the artefact; 0 asks none. "
-            f"Default: {_CHECKED}, and for a merge all.",
+            help="Ask the artefact N edits, N rephrases and N unrelated prompts; 0 asks none. "
+            f"Default: {_CHECKED}; for a merge, all.",
         ),
     ] = None,
     project: ProjectOption = None,

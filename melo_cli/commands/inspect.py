@@ -15,7 +15,9 @@ def inspect(
     model: Annotated[str, typer.Argument(help="A model's folder or hub id.")],
     trust_remote_code: TrustOption = False,
     allow_pickle: PickleOption = False,
-    every_block: Annotated[bool, typer.Option("--all", help="Do not fold the blocks that repeat.")] = False,
+    every_block: Annotated[
+        bool, typer.Option("--all", help="List every block, also those that repeat.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the modules of a MODEL that a recipe can name, with shapes and defaults."""

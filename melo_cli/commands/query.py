@@ -29,7 +29,7 @@ def query(
         list[str],
         typer.Argument(
             metavar="TEXT",
-            help="Prompts; - reads from stdin one a line, as text or as a list of messages, "
+            help="Prompts; - reads them from stdin, one a line, as text or as a list of messages, "
             '[{"role": "user", "content": "..."}].',
             callback=require_texts,
         ),
@@ -37,7 +37,9 @@ def query(
     project: ProjectOption = None,
     max_new_tokens: Annotated[
         int | None,
-        typer.Option("--max-new-tokens", metavar="N", min=1, help="Longest answer, if not the recipe's."),
+        typer.Option(
+            "--max-new-tokens", metavar="N", min=1, help="Most tokens of an answer. Default: the recipe's."
+        ),
     ] = None,
     system: Annotated[
         str | None,

@@ -19,7 +19,7 @@ def show(
     at: AtOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one EDIT: its text, whether it holds, and where it stands in the index."""
+    """Show one EDIT: its text, status, metrics and place in the index."""
     renderer = make_renderer(json=as_json)
     chosen = choose_project(project)
     renderer.heading(f"project {chosen}")

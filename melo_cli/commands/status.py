@@ -12,8 +12,7 @@ from melo_cli.ui.output import make_renderer
 def status(project: ProjectOption = None, at: AtOption = None, as_json: JsonOption = False) -> None:
     """Show what a project holds: its base model, edits, blocks and size.
 
-    Where many small commits have left small files that `melo gc` can merge,
-    it says so.
+    It also says if `melo gc` can merge many small files.
     """
     renderer = make_renderer(json=as_json)
     chosen = choose_project(project)

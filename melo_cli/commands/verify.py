@@ -35,14 +35,13 @@ def verify(
     in its folder, the one named with --base, or the hub's local cache.
     Nothing is downloaded to check it.
 
-    With --repair, clusters, index and edit statuses are made again from the
-    rest. Edits whose text or block is lost are dropped, each by name, and
-    earlier snapshots are no longer kept. Broken files stay in their place
-    until `melo gc`.
+    With --repair, clusters, index and edit statuses are rebuilt from the
+    other files. Edits whose text or block is lost are dropped and listed, and
+    earlier snapshots are no longer kept. Broken files stay until `melo gc`.
     """
     renderer = make_renderer(json=as_json)
     if yes and not repair:
-        raise MeloError("it confirms a repair, and none is asked for", where="--yes", hint="add --repair")
+        raise MeloError("it confirms a repair, but --repair is not given", where="--yes", hint="add --repair")
     chosen = choose_project(project)
     renderer.heading(f"project {chosen}")
     from melo_cli.runtime.base_check import check_base

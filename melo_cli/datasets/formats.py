@@ -18,7 +18,7 @@ class RowFormat(ABC):
 
     Attributes:
         name: as in `dataset.format`.
-        needs: fields that every row has; they also tell the format.
+        needs: fields that every row has; they also identify the format.
         tasks: the tasks that its edits can serve.
     """
 

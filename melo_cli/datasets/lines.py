@@ -10,7 +10,7 @@ from melo_cli.errors import DatasetError
 
 _UTF8 = ("utf-8", "utf-8-sig")
 _HEAD = 4
-"""Bytes that tell an encoding: a byte order mark, or the zeros of wide characters."""
+"""Bytes that identify an encoding: a byte order mark, or the zeros of wide characters."""
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -10,7 +10,7 @@ from melo_cli.datasets.detection import detect, named, of_one_format
 from melo_cli.datasets.files import READERS, WORKBOOKS, read_file
 from melo_cli.datasets.formats import RowFormat
 from melo_cli.datasets.hub import HUB_ID, Role, read_hub
-from melo_cli.datasets.reading_notes import ReadingNotes, tell_repeats
+from melo_cli.datasets.reading_notes import ReadingNotes, warn_of_repeats
 from melo_cli.datasets.request import EditRequest
 from melo_cli.datasets.rows import Row
 from melo_cli.datasets.wikibio import HOW_TO_NAME, WikiBioRows
@@ -39,9 +39,9 @@ def load_edits(source: DatasetSection, task: str, reporter: Reporter) -> list[Ed
     edits = list(form.edits(rows, notes))
     if not edits:
         raise DatasetError("holds no edits", where=source.edits)
-    notes.tell(reporter, source.edits)
+    notes.report(reporter, source.edits)
     kept = edits[: source.max_edits]
-    tell_repeats(kept, reporter, source.edits)
+    warn_of_repeats(kept, reporter, source.edits)
     return kept
 
 
@@ -70,7 +70,7 @@ def load_locality(source: DatasetSection, task: str, reporter: Reporter) -> list
     pairs = list(itertools.islice(form.unrelated(rows, notes), source.max_locality))
     if not pairs:
         raise DatasetError("holds no unrelated prompts", where=source.locality)
-    notes.tell(reporter, source.locality)
+    notes.report(reporter, source.locality)
     if task not in form.tasks:
         reporter.warn(
             f"{source.locality}: {form.name} rows have no answers for the task {task}: "
@@ -138,7 +138,7 @@ def load_accurate(source: DatasetSection, task: str, reporter: Reporter) -> list
     pairs = list(form.accurate(rows, notes))
     if not pairs:
         raise DatasetError("holds no accurate text", where=source.accurate)
-    notes.tell(reporter, source.accurate)
+    notes.report(reporter, source.accurate)
     return pairs
 
 

@@ -47,7 +47,7 @@ class ReadingNotes:
         self.same_rephrases += len(texts) - len(kept)
         return kept
 
-    def tell(self, reporter: Reporter, name: str) -> None:
+    def report(self, reporter: Reporter, name: str) -> None:
         """Write one warning for each kind of oddity."""
         for line in self._lines():
             reporter.warn(f"{name}: {line}")
@@ -80,7 +80,7 @@ class ReadingNotes:
         return lines
 
 
-def tell_repeats(edits: Sequence[EditRequest], reporter: Reporter, name: str) -> None:
+def warn_of_repeats(edits: Sequence[EditRequest], reporter: Reporter, name: str) -> None:
     """Warn, in one line, of prompts that are edited more than once."""
     targets: dict[str, set[str]] = defaultdict(set)
     superseding = doubles = 0

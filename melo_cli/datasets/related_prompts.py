@@ -1,4 +1,4 @@
-"""What stands beside prompt and target, under every name that the field's data sets give it."""
+"""Rephrases and locality prompts, under every field name that published data sets use."""
 
 from __future__ import annotations
 

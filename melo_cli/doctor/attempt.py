@@ -1,4 +1,4 @@
-"""Tries what may be broken in any way, and tells how."""
+"""Calls what may fail in any way, and returns the reason of a failure."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Device:
     """Something that a model can run on.
 
     Attributes:
-        total, free: bytes of memory; None where nobody tells.
+        total, free: bytes of memory; None where they are unknown.
         threads: that torch uses; None for an accelerator, or without torch.
     """
 

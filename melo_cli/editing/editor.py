@@ -86,11 +86,18 @@ class Editor:
         self._command = command
 
     def edit(self, requests: Sequence[EditRequest], on_step: OnStep | None = None) -> list[EditOutcome]:
-        """Make one batch of edits and commit it.
+        """Make one group of edits and commit it.
 
         Edits that the model answers right already are recorded as such and not trained; where the base does,
-        they become neurons that lead to it, so that no other edit takes their prompts. The others share one
-        new block, or more where it takes more; only those really answered as asked become neurons.
+        they become neurons that lead to it, so that no other edit takes their prompts. The others are trained
+        in blocks of `training.batch_size` edits; only those really answered as asked become neurons.
+
+        Args:
+            requests: the edits; no prompt comes twice.
+            on_step: called with the loss of each training step, nats a token.
+
+        Returns:
+            One outcome for each request, in order.
 
         Raises:
             MeloError: the model cannot take one of them; nothing has been changed then.

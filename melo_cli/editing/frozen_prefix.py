@@ -86,7 +86,7 @@ class _FirstPass:
 
 
 def _is_fixed(value: Any) -> bool:
-    """Whether no tensor inside hangs on a trained parameter; an object of unknown kind might hide one."""
+    """Whether no tensor inside depends on a trained parameter; an object of unknown kind might hide one."""
     if isinstance(value, Tensor):
         return not value.requires_grad
     if isinstance(value, Mapping):

@@ -22,7 +22,7 @@ def last_block_where_read(model: nn.Module) -> Iterator[None]:
     """Inside the block, passes over one and the same batch leave out states of the last block nobody reads.
 
     A classifier reads the state of one position, the loss of a language model those before the targets. The
-    first pass is an ordinary one; which states its logits hang on is asked of autograd. From the second pass
+    first pass is an ordinary one; autograd says which states its logits depend on. From the second pass
     on, what the block does to each position by itself is done to these alone, and the others get zeros. Its
     keys and values are made everywhere. An architecture whose parts have other names runs as always.
 

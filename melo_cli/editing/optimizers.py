@@ -31,7 +31,11 @@ class Schedule:
         )
 
     def step(self, loss: float) -> None:
-        """Move the parameters by their gradients, then the learning rate; a plateau is one of `loss`."""
+        """Move the parameters by their gradients, then the learning rate.
+
+        Args:
+            loss: the mean loss of the step; `ReduceLROnPlateau` lowers the learning rate by it.
+        """
         self.optimizer.step()
         if isinstance(self._scheduler, ReduceLROnPlateau):
             self._scheduler.step(loss)
@@ -40,7 +44,10 @@ class Schedule:
 
 
 def check_training_section(section: TrainingSection) -> None:
-    """Build both on a parameter of no account, so that a wrong name or argument shows before any work.
+    """Build optimizer and scheduler on a dummy parameter, so that a wrong name or argument shows at once.
+
+    Args:
+        section: `training` of a recipe.
 
     Raises:
         RecipeError: there is no such class, or it does not take these arguments.

@@ -36,9 +36,14 @@ def settings_digest(recipe: Recipe) -> str:
 
 
 def recorded_edits(edits: Iterable[EditView], settings: str) -> list[tuple[str, str]]:
-    """`(prompt, target)` of the edits that need not be made again.
+    """The edits that need not be made again: all but reverted ones and those that failed with other settings.
 
-    Left out are reverted ones, and those that failed with other settings than these.
+    Args:
+        edits: the edits of a project.
+        settings: the result of `settings_digest` for the present recipe.
+
+    Returns:
+        `(prompt, target)` of each.
     """
     return [
         (edit.prompt, edit.target)
@@ -68,9 +73,16 @@ def remaining(requests: Sequence[EditRequest], recorded: Iterable[tuple[str, str
 
 
 def batches(requests: Sequence[EditRequest], size: int) -> list[list[EditRequest]]:
-    """The requests in batches of `size` at most; a prompt comes up once a batch.
+    """The requests in batches; a prompt comes up once a batch.
 
     A prompt asked for again starts a new batch: the newer edit supersedes what is already stored.
+
+    Args:
+        requests: the edits, in order.
+        size: edits of a batch at most.
+
+    Returns:
+        The batches, in order.
     """
     batches: list[list[EditRequest]] = []
     prompts: set[str] = set()

@@ -45,6 +45,17 @@ def open_or_create(
 
     Nothing is written before everything fits: no project is made for a recipe or data with a fault.
 
+    Args:
+        recipe: the recipe, not resolved yet.
+        requests: the edits that are to be made; calibration learns from them.
+        path: where the project is, or where it is made.
+        reporter: shows progress and warnings.
+        command: the command line that the history records.
+
+    Returns:
+        The open project, and the calibration; None where the project has a scope model already or the rule
+        is `radius`.
+
     Raises:
         MeloError: recipe, data, model or project do not fit.
     """
@@ -82,7 +93,14 @@ def calibrate_again(
     A project under the rule `radius`, as all of format 2 are, is `verified` from then on.
 
     Args:
+        path: the project.
         overrides: `--set` texts over the project's recipe.
+        reporter: shows progress.
+        command: the command line that the history records.
+        base: folder or hub id of the base model, where it is no longer where the project found it.
+
+    Returns:
+        The scope model, its threshold and the figures that are expected of them.
 
     Raises:
         MeloError: there is no such project, or the recipe does not fit.

@@ -59,7 +59,7 @@ def require_room(
         outline = load_base_model(recipe.model, recipe.task, weights=False)
         sizes = sizes_of(outline, recipe, with_class_names(requests, outline))
     except (RuntimeError, NotImplementedError) as error:  # code of the model's own that needs real tensors
-        reporter.info(f"no estimate of memory: the model cannot be looked at without its weights ({error})")
+        reporter.info(f"no estimate of memory: the model cannot be inspected without its weights ({error})")
         return None
     there = Overview.open(path) if Project.exists(path) else None
     left = max(len(requests) - (sum(there.edit_counts.values()) if there else 0), 0)
@@ -89,7 +89,7 @@ def _is_learnt(outline: BaseModel, sizes: ModelSizes, recipe: Recipe, device: to
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Free bytes of a device's memory; None where nobody tells."""
+    """Free bytes of a device's memory; None where it is unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     memory = main_memory()

@@ -36,7 +36,7 @@ _A_PARAMETER = 24
 _WORDS_A_QUESTION = 72
 """Words that are read of the corpus for each of `calibration.questions`."""
 _COPIES_OF_READINGS = 2
-_ROOM_FOR_WORDING = 12
+_EXTRA_VARIANT_TOKENS = 12
 """Tokens by which a variant of a prompt may be longer."""
 _AN_EDIT_ON_DISK = 2_000
 """Bytes: text, key, records of the commit."""
@@ -112,7 +112,15 @@ class Needs:
 
 
 def sizes_of(outline: BaseModel, recipe: Recipe, requests: Sequence[EditRequest]) -> ModelSizes:
-    """The sizes that memory and disk depend on, from a model without weights.
+    """The sizes that memory and disk depend on.
+
+    Args:
+        outline: the base model without weights.
+        recipe: names target modules and sentence encoder.
+        requests: the edits; the lengths of their prompts and targets count.
+
+    Returns:
+        The sizes, in numbers of parameters, features and tokens.
 
     Raises:
         MeloError: a target module is missing, or an edit does not fit the model.
@@ -149,7 +157,14 @@ def needs_of(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device
     """The needs of a number of edits under a recipe.
 
     Args:
+        sizes: the sizes of the base model.
+        recipe: the recipe.
+        edits: how many edits are made.
+        device: where the model runs.
         learns: whether scope is learnt first.
+
+    Returns:
+        Bytes of memory and disk.
     """
     training = recipe.training
     blocks = math.ceil(edits / training.batch_size)
@@ -177,7 +192,7 @@ def _training_bytes(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch
     training = recipe.training
     number = weight_type(sizes, recipe.model, device).itemsize
     rows = edits * (1 + training.variants)
-    length = sizes.longest + (_ROOM_FOR_WORDING if training.variants else 0)
+    length = sizes.longest + (_EXTRA_VARIANT_TOKENS if training.variants else 0)
     a_token = (
         sizes.fixed_blocks * sizes.width
         + _KEPT_A_FEATURE * sizes.trained_features

@@ -76,10 +76,18 @@ def edit_dataset(
 ) -> EditSummary:
     """Make the edits of a recipe's data set that the project at `path` does not have yet.
 
-    The project is created where there is none. Each batch is one commit; `should_stop` is asked before each.
+    The project is created where there is none. Each group of batches is one commit.
 
     Args:
+        recipe: the recipe, not resolved yet.
+        path: where the project is, or where it is made.
+        reporter: shows progress.
+        command: the command line that the history records.
+        should_stop: asked before each group; True ends the run after what is committed.
         force: go on where memory or disk do not suffice by the estimate.
+
+    Returns:
+        What was made, what was there before, and what is left.
 
     Raises:
         MeloError: recipe, data, model or project do not fit; nothing has been changed then.
@@ -110,6 +118,17 @@ def edit_first(
 ) -> EditSummary:
     """Make one edit by a recipe, in the project at `path` or in a new one.
 
+    Args:
+        recipe: the recipe, not resolved yet.
+        request: the edit.
+        path: where the project is, or where it is made.
+        reporter: shows progress.
+        command: the command line that the history records.
+        force: go on where memory or disk do not suffice by the estimate.
+
+    Returns:
+        The outcome, with the side effects of the edit.
+
     Raises:
         MeloError: recipe, edit, model or project do not fit; nothing has been changed then.
     """
@@ -126,6 +145,16 @@ def edit_single(
     """Make one edit in the project at `path`, with its own recipe.
 
     The data set that the project was made of need not be at hand.
+
+    Args:
+        request: the edit.
+        path: the project.
+        reporter: shows progress.
+        command: the command line that the history records.
+        base: folder or hub id of the base model, where it is no longer where the project found it.
+
+    Returns:
+        The outcome, with the side effects of the edit.
 
     Raises:
         MeloError: there is no such project, or the edit does not fit the model.
@@ -151,6 +180,15 @@ def edit_opened(
     opened: OpenProject, request: EditRequest, reporter: Reporter, *, command: str
 ) -> EditSummary:
     """Make one edit in a project that is open at its newest snapshot; from then on it routes there.
+
+    Args:
+        opened: the project; its routed model follows the new snapshot.
+        request: the edit.
+        reporter: shows progress.
+        command: the command line that the history records.
+
+    Returns:
+        The outcome.
 
     Raises:
         MeloError: the edit does not fit the model.
@@ -181,7 +219,7 @@ def _run(
     paraphraser = _paraphraser(opened)
     with open_writer(opened.project) as writer:
         editor = Editor(opened, writer, frames, paraphraser, versions=library_versions(), command=command)
-        timer = StepTimer(len(todo), training, needs, _tell_of_many(reporter))
+        timer = StepTimer(len(todo), training, needs, _report_long_runs(reporter))
         started = time.monotonic()
         with reporter.progress("editing", len(todo), "edits") as progress:
             for batch in batches(todo, training.batch_size * training.blocks_in_flight):
@@ -217,7 +255,7 @@ def _on_step(progress: Progress, timer: StepTimer) -> Callable[[float], None]:
     return show_loss
 
 
-def _tell_of_many(reporter: Reporter) -> Callable[[Forecast], None]:
+def _report_long_runs(reporter: Reporter) -> Callable[[Forecast], None]:
     def show_forecast(forecast: Forecast) -> None:
         if forecast.edits >= FEW:
             reporter.info(str(forecast))

@@ -56,7 +56,15 @@ class Shortcuts:
             yield
 
     def losses(self, base: BaseModel, batch: TargetBatch) -> Tensor:
-        """Cross-entropy `[N]` float32 of each target token, row by row, nats."""
+        """Cross-entropy of each target token.
+
+        Args:
+            base: the base model, with the blocks in training in force.
+            batch: the edits.
+
+        Returns:
+            `[N]` float32, row by row, nats.
+        """
         return target_losses(base, batch) if self.few_logits else full_target_losses(base, batch)
 
 
@@ -73,6 +81,11 @@ def shortcuts_for(base: BaseModel, tuner: DynamicLoraModel, edits: Sequence[Enco
     """The shortcuts that a model allows with these targets: losses and gradients stay those of the full pass.
 
     The check runs once for each wrapped model, on the first of its edits.
+
+    Args:
+        base: the base model.
+        tuner: wraps its target modules.
+        edits: edits of one block; the first is used for the check.
     """
     if tuner not in _cache:
         check = _EquivalenceCheck(base, tuner, edits[:_ROWS])

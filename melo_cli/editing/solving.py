@@ -76,7 +76,11 @@ class Solved:
 
 
 def attempts(recipe: Recipe) -> Iterator[Attempt]:
-    """What to try in turn: as the recipe says, then more steps, smaller blocks and a higher rank."""
+    """Attempts at an edit, in order: as the recipe says, then more steps, smaller blocks and a higher rank.
+
+    Args:
+        recipe: a resolved recipe; `training.retries` is the number of attempts after the first.
+    """
     training, rank = recipe.training, recipe.lora.rank
     longer = training.model_copy(update={"max_steps": 2 * training.max_steps})
     longest = training.model_copy(update={"max_steps": 4 * training.max_steps})
@@ -93,7 +97,12 @@ def solve(opened: OpenProject, edits: Sequence[ToSolve], on_step: OnStep | None)
     """Train blocks for edits, ask the model for every edit, and retry the edits that failed.
 
     Args:
-        on_step: called with the loss of each step.
+        opened: the project; nothing is written to it.
+        edits: the edits, with the variants that are trained beside them.
+        on_step: called with the loss of each step, nats a token.
+
+    Returns:
+        A solution for each edit, in order, and the blocks that these name.
     """
     solutions: dict[int, Solution] = {}
     solved = Solved([])

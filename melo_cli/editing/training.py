@@ -50,7 +50,17 @@ def train_block(
     `A` starts uniform (Kaiming, as LoRA does) from `seed` alone, `B` at zero: untrained, it adds nothing.
 
     Args:
-        on_step: called with the loss of each step.
+        base: the base model.
+        tuner: wraps its target modules.
+        edits: the edits of the batch and their variants.
+        training: steps, optimizer and scheduler, and the probability to stop at.
+        rank: rank of `A` and `B`.
+        scale: `alpha / rank`.
+        seed: seed of `A`.
+        on_step: called with the loss of each step, nats a token.
+
+    Returns:
+        The block.
     """
     (block,) = train_blocks(
         base, tuner, [edits], training, rank=rank, scale=scale, seed=seed, on_step=on_step
@@ -75,7 +85,17 @@ def train_blocks(
     trained alone with `seed` (to float tolerance: the rows of its neighbours change its padding).
 
     Args:
-        on_step: called at each step with the mean loss of the blocks that are trained in it.
+        base: the base model.
+        tuner: wraps its target modules.
+        batches: the edits and variants of each block.
+        training: steps, optimizer and scheduler, and the probability to stop at.
+        rank: rank of `A` and `B`.
+        scale: `alpha / rank`.
+        seed: seed of `A`, the same for all blocks.
+        on_step: called at each step with the mean loss of the blocks that are trained in it, nats a token.
+
+    Returns:
+        The blocks, in the order of `batches`.
     """
     started = [
         _BlockInTraining.start(tuner, edits, training, rank=rank, scale=scale, seed=seed) for edits in batches
@@ -126,7 +146,16 @@ class _BlockInTraining:
 
 
 def initial_parameters(tuner: DynamicLoraModel, *, rank: int, seed: int) -> list[Tensor]:
-    """`A [1, rank, in]` and `B [1, out, rank]` of each target in turn, float32 on the model's device."""
+    """`A [1, rank, in]` and `B [1, out, rank]` of each target module in turn.
+
+    Args:
+        tuner: wraps the target modules.
+        rank: rank of both matrices.
+        seed: seed of `A`; the numbers are the same on every device.
+
+    Returns:
+        float32 on the model's device.
+    """
     generator = torch.Generator().manual_seed(seed)
     parameters = []
     for layer in tuner.layers.values():

@@ -28,6 +28,14 @@ class Again(Protocol):
 def answer_probes(opened: OpenProject, probes: ProbeSet, reporter: Reporter) -> AnswerSets:
     """Both models' answers to all probes.
 
+    Args:
+        opened: the project, opened.
+        probes: the probes by kind.
+        reporter: shows progress.
+
+    Returns:
+        The answers, in the groups of `probes`. Accurate text is scored and not answered.
+
     Raises:
         ProjectError: there is no edit among them.
     """
@@ -45,8 +53,15 @@ def answer_again(
     """The same probes with other answers of the edited model.
 
     Args:
+        opened: the project as it answers now.
+        sets: the answers of the base; those of the edited model are replaced.
         again: `probing.ask_anew` for those of the weights as they are now, `probing.ask_routed` for those
             that the routes and blocks of `opened.inference` give.
+        reporter: shows progress.
+        label: name of the job.
+
+    Returns:
+        The answers, in the groups of `sets`.
     """
     with _progress(reporter, label, sets.groups()) as advance:
         return _each(sets.groups(), lambda group, generate: again(opened, group, advance, generate=generate))

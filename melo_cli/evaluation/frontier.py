@@ -40,8 +40,13 @@ def frontier(
     Each probe counts by one edit, the one that fired or else the nearest: the curve is exact at the present
     limit, and close near it.
 
+    Args:
+        rephrases: results of prompts that should reach their edit.
+        negatives: results of prompts that no edit should answer.
+        measure: what the rule compares with its limit.
+
     Returns:
-        No point where there is nothing to compare.
+        The points in that order; none where there is nothing to compare.
     """
     ours = [(value, bool(_right(row))) for row in rephrases if (value := measure.of(row)) is not None]
     theirs = [value for row in negatives if (value := measure.of(row)) is not None]
@@ -65,7 +70,15 @@ def frontier(
 
 
 def best_within(points: Sequence[FrontierPoint], false_fires: float) -> FrontierPoint | None:
-    """The point that reaches most with at most this share of false fires."""
+    """The point that reaches most within a bound on false fires.
+
+    Args:
+        points: the curve.
+        false_fires: largest share of negatives that may fire, from 0 to 1.
+
+    Returns:
+        The point; None where none is within the bound.
+    """
     allowed = [point for point in points if point.fired <= false_fires]
     return max(allowed, key=lambda point: (point.reached, -point.fired), default=None)
 

@@ -118,7 +118,7 @@ def collect_probes(
         }
     )
     kept = {name: [probe for probe in probes if not seen(probe.prompt)] for name, probes in asked.items()}
-    _tell_what_was_seen(asked, kept, reporter)
+    _report_seen_prompts(asked, kept, reporter)
     return ProbeSet(
         edits,
         kept["rephrases"],
@@ -140,7 +140,7 @@ def _each_once(asked: dict[str, list[Probe]]) -> dict[str, list[Probe]]:
     return kept
 
 
-def _tell_what_was_seen(
+def _report_seen_prompts(
     asked: dict[str, list[Probe]], kept: dict[str, list[Probe]], reporter: Reporter
 ) -> None:
     dropped = {name: len(probes) - len(kept[name]) for name, probes in asked.items()}

@@ -63,7 +63,13 @@ def ask(
     """Route every probe, and take both models' answers to it.
 
     Args:
+        opened: the project, opened.
+        probes: the prompts, with their truth where there is one.
+        advance: called with the number of probes that were asked since the last call.
         generate: False for running text, which is scored but not answered.
+
+    Returns:
+        One row for each probe, in order.
     """
     encoded = [_encode(opened, probe) for probe in probes]
     base = _reply(opened, encoded, [None] * len(probes), advance, generate=generate)
@@ -81,6 +87,15 @@ def ask_routed(
 
     A prompt routed to the base is answered by the same weights in both models, so it is not asked again, and
     agrees by construction; `unfired_again` asks some of them.
+
+    Args:
+        opened: the project, or another editor that routes.
+        rows: the probes with the answers of the base.
+        advance: called once, with the number of rows.
+        generate: False for running text, which is scored but not answered.
+
+    Returns:
+        One row for each probe, in order.
     """
     encoded = [_encode(opened, row.probe) for row in rows]
     routes = opened.inference.routes([row.probe.prompt for row in rows])
@@ -108,8 +123,17 @@ def ask_routed(
 def ask_anew(
     opened: OpenProject, rows: Sequence[ProbeAnswers], advance: Advance, *, generate: bool = True
 ) -> list[ProbeAnswers]:
-    """The same probes with the answers of the present weights, without routes, as those of the edited
-    model."""
+    """The same probes with answers of the present weights, without routes, as those of the edited model.
+
+    Args:
+        opened: the project, whose base model has other weights now.
+        rows: the probes with the answers of the base.
+        advance: called with the number of rows that were asked since the last call.
+        generate: False for running text, which is scored but not answered.
+
+    Returns:
+        One row for each probe, in order, without a route.
+    """
     encoded = [_encode(opened, row.probe) for row in rows]
     replies = _reply(opened, encoded, [None] * len(rows), advance, generate=generate)
     return [

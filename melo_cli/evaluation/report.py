@@ -136,6 +136,14 @@ def metrics(sets: AnswerSets, kind: ModelKind, *, edited: bool) -> JSONObject:
     which neuron is nearest is null for a model without a router. `nearest_right`, the share of rephrases
     whose nearest neuron's edit wants their answer, is the generality that no radius or threshold can exceed.
     `unfired_checked` and `unfired_agree` count what `evaluate` asked again.
+
+    Args:
+        sets: the answers by kind of probe.
+        kind: the kind of the model.
+        edited: whether to count the answers of the edited model or of the base.
+
+    Returns:
+        The figures by name; None where the task or the model has none.
     """
     side = _EDITED if edited else _BASE
     with_truth = _with_truth(sets.unrelated)

@@ -17,6 +17,11 @@ def questions_of_others(edits: Sequence[Statement], taken: Iterable[str], *, see
     No edit of that subject asks the same; a result is never a prompt or rephrase of an edit, nor one of
     `taken` (case and white space aside), and none comes twice. The same edits and seed give the same ones.
 
+    Args:
+        edits: the edits.
+        taken: texts that must not come up.
+        seed: seed of the draw.
+
     Returns:
         One entry an edit, in order; None where it has no subject, or no other edit has a question that fits.
     """

@@ -45,9 +45,9 @@ def check_artefact(
     wanted = (
         expected_outputs(opened, request, reporter)
         if in_memory
-        else run_in_worker("promise", opened, request, reporter)
+        else run_in_worker("expected outputs", opened, request, reporter)
     )
-    expected = wanted["promises"]
+    expected = wanted["expected"]
     base = opened.routed.base
     asked = {
         "format": format_name,

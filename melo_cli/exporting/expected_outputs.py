@@ -57,7 +57,7 @@ def expected_outputs(opened: OpenProject, request: dict[str, Any], reporter: Rep
             progress.advance()
     model = opened.routed.base.model
     return {
-        "promises": expected,
+        "expected": expected,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
     }

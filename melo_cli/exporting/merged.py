@@ -75,7 +75,7 @@ def export_merged(
 ) -> ExportSummary:
     """Find weights that hold the edits, write the checkpoint, and measure what it keeps.
 
-    A merged model has no router: its weights must tell an edit's prompts from all others. The figures of
+    A merged model has no router: its weights must separate an edit's prompts from all others. The figures of
     base, routed and merged model are returned and written into the model card.
 
     Args:

@@ -26,7 +26,7 @@ def run_in_worker(task: str, opened: OpenProject, request: Request, reporter: Re
     """Run a task of `main` on the same snapshot in a fresh process, and return its result.
 
     Args:
-        task: `measure` or `promise`.
+        task: `measure` or `expected outputs`.
         opened: the project, opened.
         request: arguments of the task, as JSON values.
         reporter: shows the progress of the process.
@@ -103,7 +103,7 @@ def main() -> None:
     from melo_cli.exporting.expected_outputs import expected_outputs
     from melo_cli.exporting.merging.retention import measure
 
-    tasks = {"measure": measure, "promise": expected_outputs}
+    tasks = {"measure": measure, "expected outputs": expected_outputs}
     request = json.load(sys.stdin)
     stdout = sys.stdout
 

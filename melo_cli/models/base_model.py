@@ -26,7 +26,7 @@ from melo_cli.models.fingerprint import ModelReference, fingerprint, text_hash, 
 from melo_cli.models.gguf import checkpoint_of
 from melo_cli.models.hub_cache import is_hub_id
 from melo_cli.models.sentence_encoder import SentenceEncoder, load_sentence_encoder
-from melo_cli.models.special_tokens import SpecialTokens, settle_special_tokens
+from melo_cli.models.special_tokens import SpecialTokens, align_special_tokens
 from melo_cli.models.weight_conversion import convert_weights
 from melo_cli.recipe import ModelSection
 
@@ -160,7 +160,7 @@ def load_base_model(
     chat = _asks_in_template(section, kind, tokenizer)
     template_day = _fix_day(tokenizer, section.template_day) if chat else None
     read = _tokenizer_fingerprint(tokenizer, chat=chat)
-    special = settle_special_tokens(model, tokenizer, generates=kind.generates, chat=chat)
+    special = align_special_tokens(model, tokenizer, generates=kind.generates, chat=chat)
     beside = load_sentence_encoder(encoder) if encoder is not None else None
     reference = ModelReference(
         name_or_path=str(folder) if Path(named.name_or_path).is_dir() else named.name_or_path,
@@ -404,7 +404,7 @@ def _require_kind(kind: ModelKind, task: str, name: str) -> None:
 
 
 def _require_attention(config: Any, kind: ModelKind, section: ModelSection) -> None:
-    """Refuse models in which padding, and so batch-mates, would change an answer."""
+    """Refuse models in which padding, and so the other prompts of a batch, would change an answer."""
     if config.model_type in _MIXES_PADDING:
         raise ModelError(
             f"architecture {config.model_type} does not mask padding, so that an answer would depend "

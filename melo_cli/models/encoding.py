@@ -149,6 +149,14 @@ class Encoder:
     def edit(self, prompt: str, target: str, aliases: Sequence[str] = ()) -> EncodedEdit:
         """Tokens of a prompt and of its target, with room for other answers that count as right.
 
+        Args:
+            prompt: the prompt, without a chat template.
+            target: the answer wanted; for a classifier the name or id of the class.
+            aliases: other answers that count as right.
+
+        Returns:
+            The token ids of both.
+
         Raises:
             PromptError: they are too long together.
             DatasetError: the target is no class of the classifier, or the tokenizer cannot write it.
@@ -171,7 +179,12 @@ class Encoder:
     def target(self, prompt: str, target: str) -> tuple[int, ...]:
         """Tokens of a target after its prompt, with those that the model's `generate` puts before and behind.
 
-        A classifier's is the class id alone.
+        Args:
+            prompt: the prompt; a decoder-only model's tokens of the target depend on it.
+            target: the answer wanted.
+
+        Returns:
+            Token ids; for a classifier the class id alone.
 
         Raises:
             DatasetError: the target is no class of the classifier, or the tokenizer cannot write it.
@@ -293,9 +306,17 @@ class Encoder:
 def pad_prompts(
     base: BaseModel, prompts: Sequence[Sequence[int]], side: str | None = None
 ) -> dict[str, Tensor]:
-    """A batch of prompts, `[batch, length]`: `input_ids` and `attention_mask`.
+    """A batch of prompts for the model's forward or `generate`.
 
-    Decoder-only models are padded on the left (an answer follows the last token), others on the right.
+    Args:
+        base: the base model.
+        prompts: token ids of each prompt.
+        side: `left` or `right`; by default left for decoder-only models, since an answer follows the last
+            token, and right for others.
+
+    Returns:
+        `input_ids` and `attention_mask`, both `[batch, length]` int64 on the model's device, and
+        `position_ids` where the model takes them.
     """
     side = side or ("left" if base.kind is ModelKind.CAUSAL else "right")
     ids = padded_rows(prompts, base.special.pad, side).to(base.model.device)
@@ -308,7 +329,16 @@ def pad_prompts(
 
 
 def padded_rows(rows: Sequence[Sequence[int]], filler: int, side: str) -> Tensor:
-    """Rows of tokens as one int64 tensor `[n, length]`, filled up on one side to the longest one."""
+    """Rows of tokens as one tensor, filled up to the longest one.
+
+    Args:
+        rows: token ids, at least one row.
+        filler: the token that fills up.
+        side: `left` or `right`, where the filler goes.
+
+    Returns:
+        `[n, length]` int64.
+    """
     length = max(len(row) for row in rows)
     filled = ([filler] * (length - len(row)) for row in rows)
     if side == "left":

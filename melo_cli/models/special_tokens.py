@@ -27,10 +27,10 @@ class SpecialTokens:
     stop: int | None
 
 
-def settle_special_tokens(
+def align_special_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, generates: bool, chat: bool
 ) -> SpecialTokens:
-    """Have the model and its tokenizer agree, in memory, and say on what.
+    """Give the model and its tokenizer the same special tokens, in memory, and return these.
 
     A classifier made of a decoder finds the end of a prompt by its config's padding token, some models count
     positions from it: that token comes first. A tokenizer may name one that the model has no embedding for.
@@ -41,7 +41,7 @@ def settle_special_tokens(
     Raises:
         ModelError: there is neither a padding nor an end token.
     """
-    pad = _settle_padding(model, tokenizer, generates=generates)
+    pad = _align_padding(model, tokenizer, generates=generates)
     if not generates:
         return SpecialTokens(pad, (), None)
     own = _ids(model.generation_config.eos_token_id if model.generation_config is not None else None)
@@ -54,7 +54,7 @@ def settle_special_tokens(
     return SpecialTokens(pad, stops, next((token for token in candidates if token is not None), None))
 
 
-def _settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, generates: bool) -> int:
+def _align_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, generates: bool) -> int:
     known = vocabulary_size(model)
     config = model.config.get_text_config()
     named = (getattr(config, "pad_token_id", None), tokenizer.pad_token_id, tokenizer.eos_token_id)

@@ -29,7 +29,7 @@ def convert_weights(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _mapped_files() -> list[range]:
-    """The address ranges of this process that are files; none where the system (not Linux) does not tell."""
+    """The address ranges of this process that are files; none where the system (not Linux) does not say."""
     if not _MAPS.exists():
         return []
     lines = [line.split(maxsplit=5) for line in _MAPS.read_text().splitlines()]

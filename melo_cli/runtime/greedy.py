@@ -18,7 +18,11 @@ def greedy_options(base: BaseModel, max_new_tokens: int) -> dict[str, Any]:
     """Settings of transformers' `GenerationConfig`; a model's own sampling would change answers.
 
     Args:
+        base: the base model, whose special tokens are used.
         max_new_tokens: stop token included.
+
+    Returns:
+        Keyword arguments of `GenerationConfig`.
     """
     own = base.model.generation_config
     return {
@@ -38,7 +42,12 @@ def greedy_options(base: BaseModel, max_new_tokens: int) -> dict[str, Any]:
 def room_after(base: BaseModel, length: int) -> int:
     """How many tokens may follow a prompt; the last one is not read again and needs no position.
 
-    An encoder-decoder's answer has positions of its own.
+    Args:
+        base: the base model.
+        length: tokens of the prompt; an encoder-decoder's answer has positions of its own.
+
+    Returns:
+        A number of tokens; `sys.maxsize` for a classifier and for a model without a limit.
     """
     if base.kind is ModelKind.CLASSIFIER or base.max_length is None:
         return sys.maxsize
@@ -52,10 +61,16 @@ def write_greedily(
     max_new_tokens: int,
     streamer: BaseStreamer | None = None,
 ) -> list[list[int]]:
-    """The tokens of each answer of a batch, up to the stop token, which is left out.
+    """Generate the answers of a batch greedily.
 
     Args:
+        base: the base model, under whatever blocks are in force.
+        prompts: token ids of each prompt, without padding.
+        max_new_tokens: tokens of each answer at most, stop token included.
         streamer: gets each token when it is chosen; the batch must have one prompt.
+
+    Returns:
+        The token ids of each answer, up to the stop token, which is left out.
     """
     inputs = pad_prompts(base, prompts)
     options = GenerationConfig(**greedy_options(base, max_new_tokens))

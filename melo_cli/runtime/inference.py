@@ -78,7 +78,15 @@ class Inference:
         self.encoder = encoder
 
     def routes(self, prompts: Sequence[str], advance: Advance | None = None) -> list[Route]:
-        """Routes of prompts, by their own texts."""
+        """Routes of prompts, by their own texts.
+
+        Args:
+            prompts: texts without a chat template.
+            advance: called with the number of prompts that were routed since the last call.
+
+        Returns:
+            One route for each prompt, in order.
+        """
         return self.routed.router.routes(prompts, advance) if prompts else []
 
     def answers(
@@ -91,8 +99,13 @@ class Inference:
         """Greedy answers: the text up to the stop token, or a classifier's class name.
 
         Args:
+            prompts: token ids of each prompt, without padding.
             blocks: the block that answers each prompt, None for the base.
             max_new_tokens: tokens that each answer may have at most, stop token included.
+            advance: called with the number of prompts of each batch that is done.
+
+        Returns:
+            One answer for each prompt, in order.
         """
         answers = [""] * len(prompts)
         for batch in batches_of_like_length(
@@ -108,7 +121,7 @@ class Inference:
                     written = self._write([prompts[i] for i in part], limit)
                 for index, ids in zip(part, written, strict=True):
                     answers[index] = self.encoder.text(ids[: max_new_tokens[index]])
-            _tell(advance, batch)
+            _report_progress(advance, batch)
         return answers
 
     def stream(
@@ -131,13 +144,22 @@ class Inference:
     def scores(
         self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None], advance: Advance | None = None
     ) -> list[TokenScores]:
-        """Teacher-forced scores of targets under the blocks given."""
+        """Teacher-forced scores of targets under the blocks given.
+
+        Args:
+            edits: prompts with their targets, as token ids.
+            blocks: the block in force for each edit, None for the base.
+            advance: called with the number of edits of each batch that is done.
+
+        Returns:
+            One score for each edit, in order.
+        """
         scores: dict[int, TokenScores] = {}
         for batch in batches_of_like_length([len(edit.prompt_ids) + len(edit.target_ids) for edit in edits]):
             with torch.no_grad(), self.routed.using([blocks[index] for index in batch]):
                 rows = self._score([edits[index] for index in batch])
             scores.update(zip(batch, rows, strict=True))
-            _tell(advance, batch)
+            _report_progress(advance, batch)
         return [scores[index] for index in range(len(edits))]
 
     def _write(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
@@ -165,7 +187,14 @@ class Inference:
 
 
 def perplexity(scores: Sequence[TokenScores]) -> float | None:
-    """Token-weighted perplexity: exp of the mean negative log-likelihood a token over all texts together."""
+    """Token-weighted perplexity: exp of the mean negative log-likelihood a token over all texts together.
+
+    Args:
+        scores: teacher-forced scores, whose log-likelihoods are in nats.
+
+    Returns:
+        The perplexity; None without tokens, infinity where it exceeds a float.
+    """
     tokens = sum(score.tokens for score in scores)
     if not tokens:
         return None
@@ -179,7 +208,14 @@ def same_answer(answer: str, target: str, aliases: Sequence[str] = ()) -> bool:
 
 
 def batches_of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in batches of like length: at most 32 rows and, padding counted, 8192 tokens."""
+    """Split rows into batches of like length: at most 32 rows and, padding counted, 8192 tokens.
+
+    Args:
+        lengths: tokens of each row.
+
+    Returns:
+        Lists of row indices, shortest rows first.
+    """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         if batch and (len(batch) == _ROWS or (len(batch) + 1) * lengths[index] > _TOKENS):
@@ -190,6 +226,6 @@ def batches_of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _tell(advance: Advance | None, batch: Sequence[int]) -> None:
+def _report_progress(advance: Advance | None, batch: Sequence[int]) -> None:
     if advance is not None:
         advance(len(batch))

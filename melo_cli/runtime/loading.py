@@ -84,9 +84,13 @@ def load(
     """Open a project, or a folder that `melo export --format routed` wrote, as a routed model.
 
     Args:
+        path: the project's folder, or the exported one.
         base: folder or hub id of the base model, where it is no longer where the project found it.
         device: `cpu`, `cuda`, ...; the recipe's choice when not given.
         block_cache_mb: MiB on the device for blocks that were used lately; 256 when not given.
+
+    Returns:
+        The routed model at the newest snapshot.
 
     Raises:
         MeloError: there is no such project, it is damaged, or the base is not the one it was made on.
@@ -107,10 +111,17 @@ def open_project(
     """Open a project for answering: the snapshot `at`, or the newest.
 
     Args:
-        block_cache_mb: MiB on the device for blocks that were used lately.
-        encoder: folder or hub id of the sentence encoder, where it is no longer where the project found it.
+        path: the project's folder, or one that `melo export --format routed` wrote.
+        at: number of a snapshot; None is the newest.
+        base: folder or hub id of the base model, where it is no longer where the project found it.
+        device: `cpu`, `cuda`, ...; the recipe's choice when not given.
+        block_cache_mb: MiB on the device for blocks that were used lately; 256 when not given.
         weights: False leaves the base model's weights on disk: what is opened can be written elsewhere, and
             cannot answer.
+        encoder: folder or hub id of the sentence encoder, where it is no longer where the project found it.
+
+    Returns:
+        The project with its base model loaded and its routes in force.
 
     Raises:
         MeloError: as `load`.
@@ -145,7 +156,15 @@ def load_base(
     """Load the base model of a recipe, and check it against the project that is made on it, if there is one.
 
     Args:
+        recipe: names the task and the sentence encoder.
         section: the base model where it lies now.
+        project: the project whose fingerprint it must have; None for a new project.
+        reporter: says that the model is loaded.
+        weights: False leaves the weights on disk.
+        encoder: folder or hub id of the sentence encoder, instead of the recipe's.
+
+    Returns:
+        The base model, frozen.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -161,6 +180,15 @@ def load_base(
 def model_of(project: Project, recipe: Recipe, named: str | None, **changes: str | None) -> ModelSection:
     """The base model of a project: where the user says that it is, else where the project found it.
 
+    Args:
+        project: the project.
+        recipe: its recipe.
+        named: folder or hub id that the user gives; None if none is given.
+        **changes: other fields of the section to set.
+
+    Returns:
+        The model section to load.
+
     Raises:
         ModelError: it is no longer there.
     """
@@ -175,7 +203,7 @@ def model_of(project: Project, recipe: Recipe, named: str | None, **changes: str
 
 
 def follow_newest(opened: OpenProject) -> OpenProject:
-    """The same base model over the newest snapshot of its project, whoever made that.
+    """The same base model over the newest snapshot of its project, which another process may have made.
 
     Raises:
         MeloError: the project is gone or damaged, or another sentence encoder reads its prompts now.
@@ -187,7 +215,7 @@ def follow_newest(opened: OpenProject) -> OpenProject:
     recipe = stored_recipe(project)
     if recipe.key.encoder != opened.recipe.key.encoder:
         raise ProjectError(
-            "it has been calibrated for another sentence encoder meanwhile",
+            "it has been calibrated with another sentence encoder since it was opened",
             where=str(project.path),
             hint="open it again",
         )
@@ -205,8 +233,12 @@ def stored_recipe(project: Project, overrides: Sequence[str] = (), changes: Mapp
     """The recipe that a project holds.
 
     Args:
+        project: the project.
         overrides: `--set` texts over it.
         changes: sections that take the place of its own.
+
+    Returns:
+        The recipe, checked against the schema.
     """
     values = {**project.recipe, **changes}
     calibration = values.get("calibration")
@@ -252,8 +284,18 @@ def resolve_recipe(recipe: Recipe, base: BaseModel) -> Recipe:
 def router_for(recipe: Recipe, base: BaseModel, key_map: KeyMap | None, project: Project) -> Router:
     """The router of a project, by the rule that its recipe names.
 
+    Args:
+        recipe: a resolved recipe.
+        base: the base model, with the sentence encoder that the recipe names.
+        key_map: scope model and threshold, or a learned projection; None before the first calibration.
+        project: holds the neurons.
+
+    Returns:
+        The router.
+
     Raises:
         ProjectError: the project waits for its first calibration.
+        BaseMismatchError: its scope was learnt with another sentence encoder.
     """
     arrays = {name: torch.tensor(array) for name, array in (key_map.arrays if key_map else {}).items()}
     if recipe.routing.scope == "radius":
@@ -292,10 +334,16 @@ def tuner_for(recipe: Recipe, base: BaseModel) -> DynamicLoraModel:
 
 
 def assemble(project: Project, recipe: Recipe, base: BaseModel, key_map: KeyMap | None = None) -> OpenProject:
-    """Wrap the base's target modules and put the project's routes over it; `recipe` is a resolved one.
+    """Wrap the base's target modules and put the project's routes over it.
 
     Args:
+        project: holds edits, blocks and index.
+        recipe: a resolved recipe.
+        base: the base model, unwrapped.
         key_map: one that is not in force yet, in place of the project's.
+
+    Returns:
+        The project, open for answering.
 
     Raises:
         ProjectError: the project waits for its first calibration.

@@ -38,8 +38,13 @@ def query(
     """Ask every prompt of the base and of the edited model, greedily.
 
     Args:
+        opened: the project, opened.
         asked: prompts, or conversations that end with a user's turn, which alone decides the route.
+        max_new_tokens: tokens of each answer at most; None is the recipe's number.
         system: stands before each prompt as the system's message.
+
+    Returns:
+        One answer for each prompt, in order.
 
     Raises:
         PromptError: a prompt is empty or too long, or the model is not asked through a chat template.
@@ -90,7 +95,16 @@ def _conversation(asked: str | Sequence[Message], system: str | None) -> list[Me
 
 
 def speaks_against(opened: OpenProject, prompt: str, route: Route) -> str | None:
-    """What speaks against the nearest edit, where it did not fire under the rule `verified`."""
+    """What speaks against the nearest edit, where it did not fire under the rule `verified`.
+
+    Args:
+        opened: the project, opened.
+        prompt: what was asked.
+        route: its route.
+
+    Returns:
+        Words for people; None where an edit fired, none is near, or the rule is `radius`.
+    """
     rule = opened.routed.router.rule
     if route.held is not None or route.nearest is None or not isinstance(rule, Verified):
         return None

@@ -62,14 +62,26 @@ class RoutedModel:
         self.source = self.router.neurons = source
 
     def route(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> list[Route]:
-        """The routes of prompts `[batch, length]` int64, padded on either side."""
+        """The routes of a batch of prompts.
+
+        Args:
+            input_ids: `[batch, length]` int64, padded on either side.
+            attention_mask: `[batch, length]`, 1 at real tokens; without it the padding token is masked.
+
+        Returns:
+            One route for each row.
+        """
         mask = self._mask(input_ids, attention_mask).bool()
         texts = [self._turns.text(row[real].tolist()) for row, real in zip(input_ids, mask, strict=True)]
         return self.router.routes(texts)
 
     @contextmanager
     def using(self, block_ids: Sequence[str | None]) -> Iterator[None]:
-        """Give row `i` of the passes made inside the block `block_ids[i]`, None for the base."""
+        """Inside the `with` statement, row `i` of each pass gets the block `block_ids[i]`.
+
+        Args:
+            block_ids: one for each row; None for the base.
+        """
         banks, rows = self.blocks.banks(block_ids)
         with self.tuner.using(banks, rows):
             yield
@@ -126,7 +138,15 @@ class RoutedModel:
     ) -> Any:
         """Routed generation with transformers' arguments: greedy, sampling, beams.
 
-        A decoder-only model's prompts may be padded on either side; they come back padded on the left.
+        Args:
+            input_ids: `[batch, length]` int64, padded on either side. Prompts of a decoder-only model come
+                back padded on the left.
+            attention_mask: `[batch, length]`, 1 at real tokens; without it the padding token is masked.
+            routes: routes to use instead of looking them up.
+            **kwargs: arguments of transformers' `generate`.
+
+        Returns:
+            What transformers' `generate` returns, `[rows, length]` int64 by default.
         """
         mask = self._mask(input_ids, attention_mask)
         self.routes = list(routes) if routes is not None else self.route(input_ids, mask)
@@ -140,7 +160,7 @@ class RoutedModel:
         if attention_mask is not None:
             return attention_mask
         pad = self.tokenizer.pad_token_id
-        # Where the end token doubles as padding the tokens alone do not tell which is which.
+        # Where the end token is also the padding token, tokens alone do not show which is which.
         if pad == self.tokenizer.eos_token_id:
             return torch.ones_like(input_ids)
         return input_ids.ne(pad).long()

@@ -33,7 +33,13 @@ class TargetBatch:
 
     @classmethod
     def of(cls, inputs: Mapping[str, Tensor | int], targets: Tensor, *, positions: int) -> TargetBatch:
-        """A batch whose model gives logits at `positions` of each row, the targets' being the first `T`."""
+        """A batch whose model gives logits at `positions` of each row.
+
+        Args:
+            inputs: keyword arguments of the model's forward.
+            targets: `[batch, T]` int64, `IGNORED` where there is nothing to predict.
+            positions: how many positions of a row have logits; the first `T` are those of `targets`.
+        """
         rows, columns = (targets != IGNORED).nonzero(as_tuple=True)
         return cls({**inputs}, targets, targets[rows, columns], rows * positions + columns)
 
@@ -58,7 +64,15 @@ def target_logits(base: BaseModel, batch: TargetBatch) -> Tensor:
 
 
 def target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
-    """Cross-entropy `[N]` float32 of each target token, row by row, nats; logits are made for these alone."""
+    """Cross-entropy of each target token; logits are computed at the targets' positions alone.
+
+    Args:
+        base: the base model, under whatever blocks are in force.
+        batch: the edits.
+
+    Returns:
+        `[N]` float32, row by row, nats.
+    """
     with _only_positions(base, batch.flat_positions):
         logits: Tensor = base.model(**batch.inputs).logits
     logits = logits.flatten(0, -2)
@@ -68,7 +82,15 @@ def target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
 
 
 def full_target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
-    """The same, from logits at every position of the batch's targets."""
+    """Cross-entropy of each target token, from logits at all positions that `batch.targets` covers.
+
+    Args:
+        base: the base model, under whatever blocks are in force.
+        batch: the edits.
+
+    Returns:
+        `[N]` float32, row by row, nats.
+    """
     logits = target_logits(base, batch).flatten(0, 1)
     targets = batch.targets.flatten()
     known = targets != IGNORED

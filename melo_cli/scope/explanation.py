@@ -17,7 +17,7 @@ def against(prompt: str, edit_prompt: str, subject: str | None, vocabulary: Voca
         prompt: the query.
         edit_prompt: the prompt of the edit.
         subject: subject of the edit; if None, the names in its prompt are used.
-        vocabulary: tells names from other words.
+        vocabulary: distinguishes names from other words.
     """
     asked, edited = words_of(prompt), words_of(edit_prompt)
     about = words_of(subject) if subject else _names(edited, vocabulary)

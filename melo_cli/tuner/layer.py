@@ -48,7 +48,7 @@ class ActiveBlocks:
 
     @classmethod
     def of(cls, banks: Mapping[str, SliceBank], rows: Sequence[int], device: torch.device) -> ActiveBlocks:
-        """Place `rows` on `device`; which rows fire is settled here, once for all layers and steps."""
+        """Put `rows` on `device`, and find the rows that fire once for all layers and steps."""
         fired = [index for index, row in enumerate(rows) if row >= 0]
         count = next((len(bank.scale) for bank in banks.values()), 0)
         even = count > 0 and len(rows) % count == 0

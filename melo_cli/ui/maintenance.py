@@ -122,6 +122,6 @@ def _repair_fields(repair: Repair) -> list[tuple[str, str]]:
         ("back to snapshot", "" if repair.back_to is None else str(repair.back_to)),
         ("edits lost from", repair.edits_after or ""),
         ("snapshots no longer kept", str(repair.snapshots or "")),
-        ("made again from the rest", ", ".join(repair.rebuilt)),
+        ("rebuilt from the other files", ", ".join(repair.rebuilt)),
     ]
     return [(name, value) for name, value in pairs if value] or [("lost", "nothing")]

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from melo_cli.errors import MeloError
 from melo_cli.reporter import Progress
 from melo_cli.ui.elements import (
     NOTE_WIDTH,
@@ -23,7 +22,7 @@ from melo_cli.ui.elements import (
     Table,
     View,
 )
-from melo_cli.ui.renderer import Renderer
+from melo_cli.ui.renderer import Renderer, no_terminal_to_ask_at
 from melo_cli.ui.text import printable, write_line, write_passage
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -81,11 +80,6 @@ class PlainMessages:
         lines = _ProgressLines(Pace(total, unit), label)
         yield lines
         lines.close()
-
-
-def no_terminal_to_ask_at(where: str, hint: str) -> MeloError:
-    """The error of a command that has to ask, and cannot."""
-    return MeloError("it asks before it changes anything, and there is no terminal", where=where, hint=hint)
 
 
 def plain_table(table: Table) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from melo_cli.errors import MeloError
 from melo_cli.reporter import Progress, Reporter
 from melo_cli.ui.elements import Message, View
 
 
 class Messages(Reporter, Protocol):
-    """What goes to stderr."""
+    """Messages, questions and progress, on stderr."""
 
     def error(self, message: str) -> None:
         """Show the one line of an error."""
@@ -41,7 +42,7 @@ class Renderer(ABC):
 
     @abstractmethod
     def heading(self, text: str) -> None:
-        """Say what the results are about."""
+        """Show the heading of the results that follow."""
 
     @abstractmethod
     def show(self, view: View) -> None:
@@ -71,3 +72,8 @@ class Renderer(ABC):
 
     def _report(self, message: Message) -> None:
         (self.warn if message.warning else self.info)(message.text)
+
+
+def no_terminal_to_ask_at(where: str, hint: str) -> MeloError:
+    """The error of a command that must ask for confirmation without a terminal."""
+    return MeloError("it asks for confirmation, but there is no terminal", where=where, hint=hint)

@@ -30,8 +30,7 @@ from melo_cli.ui.elements import (
     Table,
     View,
 )
-from melo_cli.ui.plain_renderer import no_terminal_to_ask_at
-from melo_cli.ui.renderer import Messages, Renderer
+from melo_cli.ui.renderer import Messages, Renderer, no_terminal_to_ask_at
 from melo_cli.ui.text import printable, write_passage
 
 

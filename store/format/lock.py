@@ -54,7 +54,7 @@ def writing(root: Path, timeout: float) -> Iterator[None]:
 
 
 def _holder(root: Path) -> str:
-    """Who holds the lock, as far as the note tells; it may be missing for a moment."""
+    """The holder of the lock, read from the note beside it; the note may be missing for a moment."""
     try:
         with (root / layout.LOCK_HOLDER).open("rb") as file:
             note = json.loads(file.read(_MAX_NOTE))

@@ -82,7 +82,7 @@ class Matrix:
         self._norms = np.einsum("ij,ij->i", keys, keys, dtype=np.float64)
 
     def nearest(self, points: Vector, count: int) -> SearchResult:
-        """The nearest of each point, exactly, and whatever else lay too close to tell by the product."""
+        """The nearest of each point, exactly, and any others that the matrix product cannot rank exactly."""
         if not len(self.numbers):
             return NO_RESULT
         step = max(1, _CELLS // len(self.numbers))
@@ -210,7 +210,7 @@ class NeuronIndex:
         return cls(dim, _NO_NUMBERS, lambda numbers: np.empty((len(numbers), dim), np.float32))
 
     def over(self, live: Numbers, keys_of: KeysOf) -> NeuronIndex:
-        """The index of other live neurons; this one answers as before until the other is settled."""
+        """An index of other live neurons over the same graph; this one is valid until that one is flushed."""
         return NeuronIndex(self._dim, live, keys_of, self.graph, self._matrix)
 
     def flush(self) -> bool:

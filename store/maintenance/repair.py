@@ -256,7 +256,7 @@ def _numbers(entries: Iterable[FileEntry]) -> list[int]:
 
 
 def _reverted(root: Path, ground: _Ground) -> set[int]:
-    """The edits that are reverted: as the states files say, or else as the history tells.
+    """The edits that are reverted: from the states files, or else from the history.
 
     Raises:
         DamagedProjectError: neither can be read whole.

@@ -169,12 +169,12 @@ def commit(project: Project, edits: Sequence[NewEdit]) -> None:
         )
 
 
-def solved(prompt: str, target: str, place: int, **more: Any) -> NewEdit:
-    key = np.full(4, 1000.0 * place, np.float32)
+def solved(prompt: str, target: str, position: int, **more: Any) -> NewEdit:
+    key = np.full(4, 1000.0 * position, np.float32)
     return NewEdit(
         prompt,
         target,
-        label=(place, 1),
+        label=(position, 1),
         key=key,
         block="new",
         radius=75.0,
@@ -191,8 +191,8 @@ def files_of() -> Callable[[Path], dict[str, bytes]]:
     """
 
     def read(folder: Path) -> dict[str, bytes]:
-        found = [path for path in folder.rglob("*") if path.is_file() and path.stem != "lock"]
-        return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+        paths = [path for path in folder.rglob("*") if path.is_file() and path.stem != "lock"]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
     return read
 

@@ -27,8 +27,8 @@ def test_the_cache_keeps_to_its_size_and_answers_stay(
         return answer(model, block_ids)
 
     monkeypatch.setattr(RoutedModel, "using", seen)
-    (found,) = melo("query", EDITED, "--json", "--block-cache-mb", megabytes).json
-    assert found["edited"] == "Paris"
+    (answer_document,) = melo("query", EDITED, "--json", "--block-cache-mb", megabytes).json
+    assert answer_document["edited"] == "Paris"
     assert set(budgets) == {megabytes * 2**20}
 
 

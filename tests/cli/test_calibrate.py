@@ -34,10 +34,10 @@ def test_what_an_edit_answers_for_is_shown_before_the_edits(small: Path, melo: M
     assert run.code == 0
     lines = run.out.splitlines()
     assert lines[1].split() == ["prompt", "should", "corpus", "own", "own", "prompts"]
-    told = " ".join(run.out.split())
-    assert "the question in other words reach" in told
-    assert "the question about another subject not fire" in told
-    assert "learnt from the corpus" in told
+    text = " ".join(run.out.split())
+    assert "the question in other words reach" in text
+    assert "the question about another subject not fire" in text
+    assert "learnt from the corpus" in text
     assert max(len(line) for line in lines) <= 80
     history = Project.open(small / ".melo/small").history()
     assert [info.action for info in history] == ["create", "calibrate", "edit", "edit"]
@@ -60,7 +60,7 @@ def test_a_project_is_calibrated_on_demand_in_one_commit(small: Path, melo: Melo
     assert answer["edited"] == "Paris"
 
 
-def test_what_other_readers_at_hand_would_give_is_told(
+def test_what_other_readers_at_hand_would_give_is_shown(
     small: Path, melo: Melo, pico_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A copy: other tests read the corpus with the shared one.

@@ -59,8 +59,8 @@ class TestPipe:
             {"role": "assistant", "content": "Paris"},
             {"role": "user", "content": OTHER},
         ]
-        (found,) = melo("query", "-", *SHORT, "--json", stdin=json.dumps(asked).encode()).json
-        assert (run.code, run.out) == (0, f"Paris\n\n{found['edited']}\n\n")
+        (answer,) = melo("query", "-", *SHORT, "--json", stdin=json.dumps(asked).encode()).json
+        assert (run.code, run.out) == (0, f"Paris\n\n{answer['edited']}\n\n")
         assert run.err == (
             "melo: project chat (.melo/chat)\n"
             f'melo: e000001 "{EDITED}", cluster 1, distance 0, radius 0.05\n'
@@ -84,8 +84,8 @@ class TestPipe:
         run = melo("chat", *SHORT, stdin=stdin.encode())
         assert run.code == 0
         assert run.out.split("\n\n") == [base, "London", "Paris", base, "London", base, ""]
-        told = [line for line in run.err.splitlines() if not line.startswith("melo: editing")]
-        assert [line.partition(", cluster")[0] for line in told[2:]] == [
+        messages = [line for line in run.err.splitlines() if not line.startswith("melo: editing")]
+        assert [line.partition(", cluster")[0] for line in messages[2:]] == [
             "melo: e000002 made; snapshot 2",
             f'melo: e000002 "{OTHER}"',
             "melo: e000003 made, in place of e000002; snapshot 3",
@@ -106,12 +106,12 @@ class TestPipe:
     ) -> None:
         stdin = f"{EDITED}\n/new\n/system Be brief.\n{OTHER}\n/new\n/system\n{OTHER}\n"
         run = melo("chat", *SHORT, stdin=stdin.encode())
-        (told,) = melo("query", OTHER, *SHORT, "--system", "Be brief.", "--json").json
-        assert run.out.split("\n\n") == ["Paris", told["edited"], base_answer(melo), ""]
-        assert told["edited"] != base_answer(melo)
+        (answer,) = melo("query", OTHER, *SHORT, "--system", "Be brief.", "--json").json
+        assert run.out.split("\n\n") == ["Paris", answer["edited"], base_answer(melo), ""]
+        assert answer["edited"] != base_answer(melo)
         assert "melo: the conversation is forgotten\n" in run.err
         first = melo("chat", *SHORT, "--system", "Be brief.", stdin=OTHER.encode())
-        assert first.out == f"{told['edited']}\n\n"
+        assert first.out == f"{answer['edited']}\n\n"
 
     def test_json_is_a_document_a_line(self, chatting: Path, melo: Melo) -> None:
         stdin = f"{OTHER}\n/edit London\n/why\n/base\n/undo\n"
@@ -126,19 +126,19 @@ class TestPipe:
         assert undone == {"undone": "e000002", "snapshot": 3}
         assert last == turn
 
-    def test_an_edit_that_does_not_take_is_told_and_the_exit_code_says_so(
+    def test_a_failed_edit_is_reported_and_sets_the_exit_code(
         self, chatting: Path, melo: Melo, write_recipe: Callable[..., None], pico_llama: Path
     ) -> None:
         write_recipe(chatting, "lazy", pico_llama, "custom", [{"prompt": EDITED, "target": "Paris"}])
         settings = ("training.max_steps=1", "training.retries=0", "training.optimizer.lr=1e-9")
         melo("edit", "lazy.yaml", *(part for setting in settings for part in ("--set", setting)))
         run = melo("chat", *SHORT, "--project", "lazy", stdin=f"{OTHER}\n/edit London\n/undo\n".encode())
-        (found,) = melo("query", OTHER, *SHORT, "--project", "lazy", "--json").json
-        assert (run.code, run.out) == (1, f"{found['edited']}\n\n")
+        (answer,) = melo("query", OTHER, *SHORT, "--project", "lazy", "--json").json
+        assert (run.code, run.out) == (1, f"{answer['edited']}\n\n")
         assert "melo: warning: the edit did not take: the answer is" in run.err
         assert "nothing to undo" in run.err
 
-    def test_an_answer_that_only_the_conversation_leads_astray_is_told(
+    def test_an_answer_that_only_the_conversation_leads_astray_is_reported(
         self, chatting: Path, melo: Melo
     ) -> None:
         run = melo("chat", *SHORT, stdin=f"{OTHER}\n{EDITED}\n/edit Paris\n/new\n{EDITED}\n".encode())
@@ -190,8 +190,8 @@ class TestPipe:
         self, edited: Path, melo: Melo
     ) -> None:
         run = melo("chat", *SHORT, stdin=f"{OTHER}\n{EDITED}\n".encode())
-        found = melo("query", OTHER, EDITED, *SHORT, "--json").json
-        assert run.out.split("\n\n") == [*(printable(each["edited"]) for each in found), ""]
+        answers = melo("query", OTHER, EDITED, *SHORT, "--json").json
+        assert run.out.split("\n\n") == [*(printable(each["edited"]) for each in answers), ""]
         assert "each turn is asked on its own\n" in run.err
         refused = melo("chat", "--system", "Be brief.")
         assert (refused.code, "need a chat template" in refused.error) == (2, True)

@@ -13,19 +13,19 @@ import pytest
 Melo = Callable[..., Any]
 
 
-def told(text: str) -> dict[str, list[str]]:
+def field_values(text: str) -> dict[str, list[str]]:
     """The texts of each named line."""
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, _, value = line.partition("  ")
-        found.setdefault(name, []).append(value.strip())
-    return found
+        values.setdefault(name, []).append(value.strip())
+    return values
 
 
 def test_all_is_well_and_the_self_test_passes(here: Path, melo: Melo) -> None:
     run = melo("doctor")
     assert run.code == 0, run.out
-    lines = told(run.out)
+    lines = field_values(run.out)
     assert lines["melo"] == [version("melo-cli")]
     assert lines["torch"] == [version("torch")]
     assert lines["device"][0].startswith("cpu, ")
@@ -61,14 +61,14 @@ def test_a_reverted_edit_that_answers_still_fails_it(
     monkeypatch.setattr("melo_store.writer.Writer.revert", lambda *_, **__: None)
     run = melo("doctor")
     assert run.code == 1
-    assert told(run.out)["self-test"][-1].startswith("take the edit back: FAILED: ")
-    assert told(run.out)["verdict"] == ["FAILED: take the edit back"]
+    assert field_values(run.out)["self-test"][-1].startswith("take the edit back: FAILED: ")
+    assert field_values(run.out)["verdict"] == ["FAILED: take the edit back"]
 
 
 def test_the_self_test_can_be_left_out(here: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("melo_cli.doctor.self_test_steps._run", lambda _: pytest.fail("it ran"))
     run = melo("doctor", "--no-self-test")
-    assert (run.code, told(run.out)["self-test"]) == (0, ["left out"])
+    assert (run.code, field_values(run.out)["self-test"]) == (0, ["left out"])
     assert melo("doctor", "--no-self-test", "--json").json["steps"] is None
 
 
@@ -93,8 +93,8 @@ def test_a_folder_that_cannot_be_written_fails(
     run = melo("doctor", "--no-self-test")
     tmp_path.chmod(0o755)
     assert run.code == 1
-    assert "FAILED: " in told(run.out)["this folder"][0]
-    assert "this folder" in told(run.out)["verdict"][0]
+    assert "FAILED: " in field_values(run.out)["this folder"][0]
+    assert "this folder" in field_values(run.out)["verdict"][0]
 
 
 def test_a_cache_that_cannot_be_made_fails(here: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,12 +102,12 @@ def test_a_cache_that_cannot_be_made_fails(here: Path, melo: Melo, monkeypatch: 
     monkeypatch.setenv("MELO_CACHE", str(here / "file" / "cache"))
     run = melo("doctor", "--no-self-test")
     assert run.code == 1
-    assert "FAILED: Not a directory" in told(run.out)["melo cache"][0]
-    assert told(run.out)["verdict"] == ["FAILED: melo cache"]
+    assert "FAILED: Not a directory" in field_values(run.out)["melo cache"][0]
+    assert field_values(run.out)["verdict"] == ["FAILED: melo cache"]
 
 
 @pytest.mark.parametrize("name", ["torch", "transformers"])
-def test_a_library_that_cannot_be_imported_is_told(
+def test_a_library_that_cannot_be_imported_is_reported(
     here: Path, name: str, melo_process: Melo, environment: Callable[..., dict[str, str]]
 ) -> None:
     broken = here / "broken"
@@ -116,7 +116,7 @@ def test_a_library_that_cannot_be_imported_is_told(
     path = os.pathsep.join([str(broken), environment()["PYTHONPATH"]])
     run = melo_process("doctor", cwd=here, PYTHONPATH=path)
     assert run.code == 1, run.err
-    lines = told(run.out)
+    lines = field_values(run.out)
     assert lines[name] == [
         f"{version(name)}, FAILED: cannot be imported (OSError: libbroken.so: cannot open shared object file)"
     ]
@@ -125,10 +125,10 @@ def test_a_library_that_cannot_be_imported_is_told(
     assert "Traceback" not in run.err
 
 
-def test_the_project_here_is_told_with_its_base(
+def test_the_project_here_is_shown_with_its_base(
     own_edited: Path, melo: Melo, make_project: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = told(melo("doctor", "--no-self-test").out)["project"][0]
+    line = field_values(melo("doctor", "--no-self-test").out)["project"][0]
     assert line.startswith("facts (.melo/facts), format ")
     assert line.endswith("pico-t5, found")
     make_project(own_edited / "other")
@@ -145,5 +145,5 @@ def test_a_damaged_project_fails(own_edited: Path, melo: Melo) -> None:
     (own_edited / ".melo/facts/manifest.json").write_text("{")
     run = melo("doctor", "--no-self-test")
     assert run.code == 1
-    assert "FAILED: " in told(run.out)["project"][0]
-    assert "project" in told(run.out)["verdict"][0]
+    assert "FAILED: " in field_values(run.out)["project"][0]
+    assert "project" in field_values(run.out)["verdict"][0]

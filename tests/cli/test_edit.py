@@ -17,7 +17,7 @@ from melo_store.project import Project
 Melo = Callable[..., Any]
 
 
-def told(text: str) -> dict[str, str]:
+def field_values(text: str) -> dict[str, str]:
     """The named lines of a table of fields."""
     pairs = (line.partition("  ") for line in text.splitlines())
     return {name: value.strip() for name, gap, value in pairs if gap}
@@ -34,14 +34,14 @@ def test_a_recipe_makes_a_project_and_goes_on_with_it(gpt2: Path, melo: Melo) ->
     run = melo("edit", "small.yaml", "--set", "dataset.max_edits=2")
     assert run.code == 0
     assert run.out.splitlines()[0] == "project small (.melo/small)"
-    first = told(run.out)
+    first = field_values(run.out)
     assert (first["made"], first["failed"], first["already right"], first["snapshot"]) == ("2", "0", "0", "1")
     assert first["store"].endswith("kB")
     assert float(first["seconds"]) > 0
     assert "melo: editing: 2/2 edits" in run.err
     assert "solved 100%" in run.err
 
-    second = told(melo("edit", "small.yaml").out)
+    second = field_values(melo("edit", "small.yaml").out)
     assert (second["made"], second["in the project before"], second["snapshot"]) == ("2", "2", "2")
     assert [edit.prompt for edit in Project.open(gpt2 / ".melo/small").edits()] == [
         "Who is the prime minister of Britain?",
@@ -52,7 +52,7 @@ def test_a_recipe_makes_a_project_and_goes_on_with_it(gpt2: Path, melo: Melo) ->
     assert Project.open(gpt2 / ".melo/small").info.command == "melo edit small.yaml"
 
 
-def test_json_tells_every_edit_and_leaves_stdout_clean(gpt2: Path, melo: Melo) -> None:
+def test_json_lists_every_edit_and_leaves_stdout_clean(gpt2: Path, melo: Melo) -> None:
     run = melo("edit", "small.yaml", "--json")
     assert run.code == 0
     document = run.json
@@ -73,7 +73,7 @@ def test_json_tells_every_edit_and_leaves_stdout_clean(gpt2: Path, melo: Melo) -
 def test_edits_that_fail_are_listed_with_what_to_try(gpt2: Path, melo: Melo) -> None:
     run = melo("edit", "small.yaml", "--set", "training.max_steps=1", "--set", "training.retries=0")
     assert run.code == 1
-    assert told(run.out)["failed"] == "4"
+    assert field_values(run.out)["failed"] == "4"
     table = run.out.partition("\nfailed\n")[2].splitlines()
     assert table[0].split("  ")[0] == "edit"
     assert table[1].startswith("e000001  Who is the prime minister of Britain?  London")
@@ -87,7 +87,10 @@ def test_a_single_edit_goes_to_the_present_project(own_edited: Path, melo: Melo)
     run = melo("edit", "--prompt", "What is the capital of France?", "--target", "law", "--subject", "France")
     assert run.code == 0
     assert run.out.splitlines()[0] == "project facts (.melo/facts)"
-    assert (told(run.out)["edit"], told(run.out)["supersedes"]) == ("e000005, made", "e000002")
+    assert (field_values(run.out)["edit"], field_values(run.out)["supersedes"]) == (
+        "e000005, made",
+        "e000002",
+    )
     newest = Project.open(own_edited / ".melo/facts").edits()[-1]
     assert (newest.target, newest.record.subject, newest.status) == ("law", "France", "live")
     assert melo("query", "What is the capital of France?", "--json").json[0]["edited"] == "law"
@@ -119,14 +122,14 @@ def test_one_interrupt_stops_after_the_batch_in_hand_and_the_same_command_goes_o
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "melo: stopping after the batch in hand; press Ctrl-C again to abort at once" in err
-    made, left = int(told(out)["made"]), int(told(out)["still to do"])
+    made, left = int(field_values(out)["made"]), int(field_values(out)["still to do"])
     assert (made + left, left > 0) == (4, True)
     assert f"stopped with {left} edits to go; the same command goes on where it stopped" in err
     assert len(Project.open(gpt2 / ".melo/small").edits()) == made
 
     run = melo(*command)
     assert run.code == 0, run.err
-    assert told(run.out)["made"] == str(left)
+    assert field_values(run.out)["made"] == str(left)
     assert len(Project.open(gpt2 / ".melo/small").edits()) == 4
 
 

@@ -31,7 +31,7 @@ def start(melo: Melo, model: Path, *more: object) -> Any:
     return melo("edit", "--model", model, *QUICK, "--prompt", PROMPT, "--target", TARGET, *more)
 
 
-def told(text: str, name: str) -> list[str]:
+def field_values(text: str, name: str) -> list[str]:
     return [line.removeprefix(name).strip() for line in text.splitlines() if line.startswith(f"{name}  ")]
 
 
@@ -39,19 +39,19 @@ def test_one_command_makes_a_project_and_shows_what_changed(here: Path, melo: Me
     run = start(melo, pico_llama)
     assert run.code == 0
     assert run.out.splitlines()[0] == "project pico-llama (.melo/pico-llama)"
-    assert told(run.out, "edit") == ["e000001, made"]
-    assert told(run.out, "subject") == ["Britain"]
-    assert told(run.out, "now") == [TARGET]
-    assert told(run.out, "before") != [TARGET]
-    assert told(run.out, "also answers") + told(run.out, "leaves alone")
+    assert field_values(run.out, "edit") == ["e000001, made"]
+    assert field_values(run.out, "subject") == ["Britain"]
+    assert field_values(run.out, "now") == [TARGET]
+    assert field_values(run.out, "before") != [TARGET]
+    assert field_values(run.out, "also answers") + field_values(run.out, "leaves alone")
     recipe = Project.open(here / ".melo/pico-llama").recipe
     assert recipe["model"]["template"] == "chat"  # type: ignore[index, call-overload]
     assert melo("query", "--json", PROMPT).json[0]["edited"] == TARGET
 
     second = melo("edit", "--prompt", "What is the capital of France?", "--target", "Lyon")
-    assert told(second.out, "edit") == ["e000002, made"]
+    assert field_values(second.out, "edit") == ["e000002, made"]
     by_model = melo("edit", "--model", pico_llama, "--prompt", "By whom was it built?", "--target", "Gus")
-    assert told(by_model.out, "edit") == ["e000003, made"]
+    assert field_values(by_model.out, "edit") == ["e000003, made"]
 
 
 def test_a_file_of_edits_needs_no_recipe(here: Path, melo: Melo, pico_llama: Path) -> None:
@@ -118,7 +118,7 @@ def test_the_recipe_of_a_project_is_given_out_and_makes_the_same(
             ["edit", "--model", "m", "--base", "b", "--prompt", "p", "--target", "t"],
             "--model and --base do not",
         ),
-        (["edit", "--interactive"], "melo edit: --interactive asks at a terminal, and stdin is none"),
+        (["edit", "--interactive"], "melo edit: --interactive needs a terminal, but stdin is none"),
         (["status"], "make one with `melo edit --model MODEL --prompt TEXT --target TEXT`"),
         (["edit", "--prompt", "p", "--target", "t"], "make one with `melo edit --model MODEL"),
     ],

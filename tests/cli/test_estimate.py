@@ -13,8 +13,8 @@ from melo_cli.machine import Memory
 
 Melo = Callable[..., Any]
 FACTS = [
-    {"prompt": f"Who is the prime minister of {place}?", "target": "London"}
-    for place in ("Britain", "France", "Cologne", "London", "Paris", "law", "Smith", "John", "Wales", "Kent")
+    {"prompt": f"Who is the prime minister of {name}?", "target": "London"}
+    for name in ("Britain", "France", "Cologne", "London", "Paris", "law", "Smith", "John", "Wales", "Kent")
 ]
 
 
@@ -136,16 +136,16 @@ def test_the_disk_that_is_estimated_is_about_what_the_project_takes(gpt2: Path, 
     shutil.rmtree(gpt2 / ".melo")
 
 
-def test_a_longer_run_tells_how_long_it_takes(
+def test_a_longer_run_reports_how_long_it_takes(
     here: Path, write_recipe: Callable[..., None], pico_gpt2: Path, melo: Melo
 ) -> None:
     write_recipe(here, "long", pico_gpt2, "custom", FACTS)
-    told = [line for line in melo("edit", "long.yaml").err.splitlines() if "melo: about " in line]
-    assert len(told) == 1
-    assert " for 10 edits (" in told[0]
-    assert " s a group of 2), " in told[0]
-    assert told[0].endswith(" of memory")
-    assert " on disk, " in told[0]
+    messages = [line for line in melo("edit", "long.yaml").err.splitlines() if "melo: about " in line]
+    assert len(messages) == 1
+    assert " for 10 edits (" in messages[0]
+    assert " s a group of 2), " in messages[0]
+    assert messages[0].endswith(" of memory")
+    assert " on disk, " in messages[0]
 
 
 def test_a_short_run_does_not(gpt2: Path, melo: Melo) -> None:
@@ -156,8 +156,8 @@ def test_a_template_that_is_found_counts_as_one_that_is_named(
     here: Path, melo: Melo, write_recipe: Callable[..., None], pico_llama: Path
 ) -> None:
     write_recipe(here, "small", pico_llama, "custom")
-    named, found = (
+    named, automatic = (
         melo("edit", "small.yaml", "--set", f"model.template={template}", "--estimate", "--json").json
         for template in ("chat", "auto")
     )
-    assert found["work_bytes"] == named["work_bytes"]
+    assert automatic["work_bytes"] == named["work_bytes"]

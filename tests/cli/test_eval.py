@@ -18,12 +18,14 @@ Melo = Callable[..., Any]
 
 def rows(out: str) -> dict[str, list[str]]:
     """Cells by the label of their row, the sub-rows under `label/sub-label`; the legend is left out."""
-    found, parent = {}, ""
+    cells_by_label, parent = {}, ""
     for line in out.partition("\nshares in %")[0].splitlines():
         label, *cells = [cell for cell in line.strip().split("  ") if cell]
         parent = parent if line.startswith("  ") else label
-        found[f"{parent}/{label}" if line.startswith("  ") else label] = [cell.strip() for cell in cells]
-    return found
+        cells_by_label[f"{parent}/{label}" if line.startswith("  ") else label] = [
+            cell.strip() for cell in cells
+        ]
+    return cells_by_label
 
 
 def test_the_task_picks_the_project_and_the_table_has_every_figure(edited: Path, melo: Melo) -> None:

@@ -30,7 +30,7 @@ def test_peft_adapters_are_asked_and_go_to_a_folder_of_the_projects_name(
     assert config["base_model_name_or_path"] == "some/base"
 
 
-def test_a_folder_that_is_there_is_kept_unless_told_otherwise(
+def test_an_existing_folder_is_kept_without_the_option(
     own_edited: Path, melo: Melo, files_of: Callable[[Path], dict[str, bytes]]
 ) -> None:
     assert melo("export", "--format", "peft", "--to", "out", "--check", 0).code == 0

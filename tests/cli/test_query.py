@@ -121,7 +121,7 @@ def test_answers_edits_and_evaluations_wait_for_neither_peft_nor_matplotlib(
     subprocess.run([sys.executable, "-c", code], cwd=own_edited, env=environment(), check=True, timeout=120)
 
 
-def test_the_collector_never_goes_through_the_objects_of_libraries_and_model(
+def test_garbage_collection_never_visits_the_objects_of_libraries_and_model(
     edited: Path, environment: Callable[..., dict[str, str]]
 ) -> None:
     code = (
@@ -133,6 +133,6 @@ def test_the_collector_never_goes_through_the_objects_of_libraries_and_model(
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=120)
-    collections, still_watched, set_apart = map(int, done.stdout.rpartition("DONE ")[2].split())
-    assert collections < 20, "80 where the collector is on from the beginning"
-    assert still_watched < set_apart / 10
+    collections, still_watched, frozen = map(int, done.stdout.rpartition("DONE ")[2].split())
+    assert collections < 20, "it is 80 with garbage collection on from the beginning"
+    assert still_watched < frozen / 10

@@ -108,7 +108,7 @@ def test_what_is_no_router_is_bad_input(edited: Path, melo: Melo) -> None:
     )
 
 
-def test_an_exported_router_is_told_to_read_a_pickled_base(
+def test_an_exported_router_reads_a_pickled_base_with_an_option(
     here: Path, pickled: Path, melo: Melo, write_recipe: Callable[..., None]
 ) -> None:
     write_recipe(here, "small", pickled, "custom")

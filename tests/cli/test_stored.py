@@ -42,12 +42,12 @@ def test_status(facts: Path, melo: Melo) -> None:
     assert run.code == 0
     lines = run.out.splitlines()
     assert lines[0] == "project facts (.melo/facts)"
-    told = dict(line.split("  ", 1) for line in lines[1:])
-    told = {name: value.strip() for name, value in told.items()}
-    assert told["task"] == "zsre"
-    assert told["base model"] == "some/model@main"
-    assert (told["live edits"], told["superseded"], told["blocks"]) == ("2", "1", "2")
-    assert told["snapshot"].startswith("2, ")
+    values = dict(line.split("  ", 1) for line in lines[1:])
+    values = {name: value.strip() for name, value in values.items()}
+    assert values["task"] == "zsre"
+    assert values["base model"] == "some/model@main"
+    assert (values["live edits"], values["superseded"], values["blocks"]) == ("2", "1", "2")
+    assert values["snapshot"].startswith("2, ")
     assert run.err == ""
 
 
@@ -79,8 +79,8 @@ def test_log_is_newest_first_with_the_command_of_each(facts: Path, melo: Melo) -
 
 def test_show_an_edit_and_what_replaced_it(facts: Path, melo: Melo) -> None:
     old, new = melo("show", "e000001"), melo("show", "e000003")
-    told = dict(line.split("  ", 1) for line in old.out.splitlines()[1:])
-    assert {name: value.strip() for name, value in told.items()}["superseded by"] == "e000003"
+    fields = dict(line.split("  ", 1) for line in old.out.splitlines()[1:])
+    assert {name: value.strip() for name, value in fields.items()}["superseded by"] == "e000003"
     for line in (
         "status      live",
         "prompt      Who leads?",
@@ -103,14 +103,12 @@ def test_show_an_edit_and_what_replaced_it(facts: Path, melo: Melo) -> None:
     ]
 
 
-def test_what_the_store_mends_on_its_way_is_one_line(
-    facts: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def mended(*_: object) -> str:
+def test_a_warning_of_the_store_is_one_line(facts: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warning(*_: object) -> str:
         warnings.warn("the index was\nbuilt again", StoreWarning, stacklevel=2)
         return "today"
 
-    monkeypatch.setattr("melo_cli.ui.history.shortened", mended)
+    monkeypatch.setattr("melo_cli.ui.history.shortened", warning)
     assert melo("log").err == "melo: warning: the index was\\nbuilt again\n"
     assert warnings.showwarning.__module__ != "melo_cli.app"
 
@@ -207,20 +205,20 @@ def test_verify_holds_the_base_model_against_its_fingerprint(
 
 
 def test_verify_says_that_the_base_model_is_not_here(own_edited: Path, melo: Melo) -> None:
-    for place, why in (
+    for base, why in (
         ("./gone", "there is no folder gone here; name it with --base"),
         (
             "two words",
             "two words is no folder here, and not whole in the hub's local cache; name a folder with --base",
         ),
     ):
-        run = melo("verify", "--project", "facts", "--base", place)
+        run = melo("verify", "--project", "facts", "--base", base)
         assert (run.code, " ".join(run.out.splitlines()[1:]), run.err) == (
             0,
             f"base model not checked: {why} nothing is wrong with the rest",
             "",
         )
-        document = melo("verify", "--project", "facts", "--base", place, "--json").json
+        document = melo("verify", "--project", "facts", "--base", base, "--json").json
         assert document == {"findings": [], "base": {"checked": False, "folder": None, "why_not": why}}
 
 

@@ -38,9 +38,9 @@ class TestRevert:
         run = melo("revert", "e000003")
         assert run.code == 0
         assert run.out.splitlines()[0] == "project facts (.melo/facts)"
-        told = [line.split() for line in run.out.splitlines()[2:4]]
-        assert (told[0][:2], told[0][-2:]) == (["added", "e000001"], ["superseded", "live"])
-        assert (told[1][:2], told[1][-2:]) == (["removed", "e000003"], ["live", "reverted"])
+        rows = [line.split() for line in run.out.splitlines()[2:4]]
+        assert (rows[0][:2], rows[0][-2:]) == (["added", "e000001"], ["superseded", "live"])
+        assert (rows[1][:2], rows[1][-2:]) == (["removed", "e000003"], ["live", "reverted"])
         assert run.out.splitlines()[-1] == "snapshot 3: 3 live edits"
         newest = melo("log", "--json").json[0]
         assert (newest["action"], newest["command"]) == ("revert", "melo revert e000003")
@@ -138,10 +138,10 @@ def test_log_says_how_many_edits_each_commit_added_and_how_many_took(edited: Pat
 
 
 def answers(melo: Melo, *more: object) -> Any:
-    """Routes and answers, without the ids and places that a project numbers its edits and clusters by."""
+    """Routes and answers, without the numbers that a project gives to edits and clusters."""
     run = melo("query", *PROMPTS, "--json", *more)
     assert run.code == 0, run.err
-    found = run.json
+    documents = run.json
     return [
         {
             "prompt": each["prompt"],
@@ -149,7 +149,7 @@ def answers(melo: Melo, *more: object) -> Any:
             "edited": each["edited"],
             "route": each["route"] and (each["route"]["prompt"], each["route"]["distance"]),
         }
-        for each in found
+        for each in documents
     ]
 
 
@@ -199,6 +199,6 @@ def test_eval_and_export_take_an_older_snapshot(own_edited: Path, melo: Melo) ->
     run = melo("export", "--format", "routed", "--project", "facts", "--at", 1, "--to", "then")
     assert run.code == 0
     shutil.rmtree(own_edited / ".melo")
-    found = melo("query", *PROMPTS, "--json", "--project", "then").json
-    assert [each["route"] is not None for each in found] == [True, True, False, False, False]
+    answers_then = melo("query", *PROMPTS, "--json", "--project", "then").json
+    assert [each["route"] is not None for each in answers_then] == [True, True, False, False, False]
     assert json.loads((own_edited / "then/config.json").read_text())

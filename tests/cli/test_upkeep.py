@@ -78,7 +78,7 @@ class TestGarbage:
         assert (entry["action"], entry["command"]) == ("compact", "melo gc --keep 1 --json")
         assert (entry["added"], entry["edit_success"]) == (None, None)
 
-    def test_status_tells_when_there_is_something_to_merge(
+    def test_status_shows_when_there_is_something_to_merge(
         self, facts: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert "small files" not in melo("status").out
@@ -88,10 +88,10 @@ class TestGarbage:
             "small files",
             "9; `melo gc` would make 3 of them",
         ]
-        told = melo("status", "--json").json["mergeable"]
+        mergeable = melo("status", "--json").json["mergeable"]
         assert "small files" not in melo("status", "--at", 2).out, "the past is not compacted"
         done = melo("gc", "--json").json["merged"]
-        assert told == [{**merge, "files": len(merge["files"])} for merge in done]
+        assert mergeable == [{**merge, "files": len(merge["files"])} for merge in done]
         assert "small files" not in melo("status").out
 
     def test_none_is_not_a_number_to_keep(self, facts: Path, melo: Melo) -> None:
@@ -145,7 +145,7 @@ class TestRepair:
         run = melo("verify", "--repair")
         assert (run.code, run.error) == (
             2,
-            "melo verify --repair: it asks before it changes anything, and there is no terminal; add --yes",
+            "melo verify --repair: it asks for confirmation, but there is no terminal; add --yes",
         )
         assert "edits lost                e000003" in run.out.splitlines()
         assert files_of(damaged) == before
@@ -162,5 +162,5 @@ class TestRepair:
     def test_yes_alone(self, facts: Path, melo: Melo) -> None:
         assert (
             melo("verify", "--yes").error
-            == "--yes: it confirms a repair, and none is asked for; add --repair"
+            == "--yes: it confirms a repair, but --repair is not given; add --repair"
         )

@@ -115,15 +115,15 @@ def test_modules_that_cannot_be_are_refused(
         pico(kind, **changes)
 
 
-def test_the_list_tells_keys_from_targets(pico_t5: Path, recipe_for: RecipeFor) -> None:
+def test_the_list_separates_key_layers_from_targets(pico_t5: Path, recipe_for: RecipeFor) -> None:
     base = load_base_model(recipe_for(pico_t5, "zsre").model, "zsre")
-    found = {info.name: info for info in list_modules(base)}
-    embeddings = found["encoder.embed_tokens"]
+    modules = {info.name: info for info in list_modules(base)}
+    embeddings = modules["encoder.embed_tokens"]
     assert (embeddings.key_size, embeddings.is_target, embeddings.shape) == (32, False, (400, 32))
-    inner = found["encoder.block.0.layer.1.DenseReluDense.wi"]
+    inner = modules["encoder.block.0.layer.1.DenseReluDense.wi"]
     assert (inner.key_size, inner.is_target, inner.shape) == (64, True, (32, 64))
-    assert found["decoder.block.0.layer.2.DenseReluDense.wi"].key_size is None
-    assert "lm_head" not in found
+    assert modules["decoder.block.0.layer.2.DenseReluDense.wi"].key_size is None
+    assert "lm_head" not in modules
 
 
 def test_an_unknown_architecture_is_edited_beside_its_attention(

@@ -80,9 +80,9 @@ def test_each_row_gets_its_block_and_rows_of_the_base_get_none() -> None:
     active = ActiveBlocks.of(banks, rows, torch.device("cpu"))
     gathered = active.gathered("m")
     assert active.fired.tolist() == [0, 2, 3]
-    for place, block_id in enumerate(["2", "9", "2"]):
+    for position, block_id in enumerate(["2", "9", "2"]):
         piece = slice_of(int(block_id), rank=3 if block_id == "9" else 2)
-        product = gathered.B[place] @ gathered.A[place]
+        product = gathered.B[position] @ gathered.A[position]
         np.testing.assert_allclose(product.numpy(), piece.scale * piece.B @ piece.A, rtol=1e-5)
 
 

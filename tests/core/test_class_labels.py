@@ -17,7 +17,7 @@ STARS = dict(enumerate("12345"))
 
 
 @pytest.mark.parametrize(
-    ("labels", "target", "found"),
+    ("labels", "target", "expected"),
     [
         (WORDS, "tax", 2),
         (WORDS, Number(1), 1),
@@ -30,8 +30,8 @@ STARS = dict(enumerate("12345"))
         ({0: "0", 1: "1"}, Number(1), 1),
     ],
 )
-def test_a_number_is_an_id_and_a_text_a_name(labels: dict[int, str], target: str, found: int) -> None:
-    assert class_id(labels, target) == found
+def test_a_number_is_an_id_and_a_text_a_name(labels: dict[int, str], target: str, expected: int) -> None:
+    assert class_id(labels, target) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_is_no_class_is_refused(labels: dict[int, str], target: str, line: 
         class_id(labels, target)
 
 
-def test_both_readings_are_told_where_digits_are_names() -> None:
+def test_the_error_names_both_readings_where_digits_are_names() -> None:
     with pytest.raises(DatasetError) as caught:
         class_id(STARS, Number(5))
     assert 'a number is a class id (0 without quotes is the class "1") and a text is a class name' in str(

@@ -80,8 +80,8 @@ def plain_losses(opened: OpenProject, edits: list[EncodedEdit]) -> list[float]:
 
 def find_shortcuts(opened: OpenProject, kind: str) -> None:
     """What the model allows is found out before anything is counted: all of it."""
-    found = shortcuts_for(opened.routed.base, opened.routed.tuner, encoded(opened, kind))
-    assert found == Shortcuts(fixed_part=True, last_block=True, few_logits=True)
+    shortcuts = shortcuts_for(opened.routed.base, opened.routed.tuner, encoded(opened, kind))
+    assert shortcuts == Shortcuts(fixed_part=True, last_block=True, few_logits=True)
 
 
 @pytest.mark.parametrize(("kind", "targets"), CASES)

@@ -1,4 +1,4 @@
-"""A GGUF file as a base model: one path names it, it is converted once, and it is told from another."""
+"""A GGUF file as a base model: named by one path, converted once, identified by its fingerprint."""
 
 from __future__ import annotations
 

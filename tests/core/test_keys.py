@@ -49,8 +49,8 @@ def test_pooling_takes_the_token_it_names(pico: Pico, kind: str) -> None:
     table = base.model.get_input_embeddings().weight.detach().float().numpy()
     expected = {"last": table[ids[-1]], "first": table[ids[0]], "mean": table[ids].mean(0)}
     for pooling, state in expected.items():
-        found = keys_of(keyed(pico, kind, LAYERS[kind][0], pooling), [PROMPTS[0], PROMPTS[2]])
-        np.testing.assert_allclose(found[0], state, rtol=1e-4, atol=1e-6)
+        keys = keys_of(keyed(pico, kind, LAYERS[kind][0], pooling), [PROMPTS[0], PROMPTS[2]])
+        np.testing.assert_allclose(keys[0], state, rtol=1e-4, atol=1e-6)
 
 
 def test_layers_after_the_key_layer_do_not_run(pico: Pico) -> None:

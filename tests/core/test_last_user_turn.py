@@ -36,7 +36,7 @@ TEMPLATES = {
     "bare roles": EACH + "<|{{ message['role'] }}|>\n{{ message['content'] }}\n{% endfor %}"
     f"{ASKED}<|assistant|>\n{{% endif %}}",
 }
-QUIET = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # What a user writes, and no template's own marks.
 TEXTS = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="<>|[]"), min_size=1
@@ -65,7 +65,7 @@ def written(tokenizer: Any, request: pytest.FixtureRequest) -> Callable[..., lis
 
 
 @given(st.lists(TEXTS, max_size=2), TEXTS, st.none() | TEXTS, st.booleans())
-@QUIET
+@SETTINGS
 def test_it_is_what_the_user_asked_last(
     written: Callable[..., list[int]],
     tokenizer: Any,

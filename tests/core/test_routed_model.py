@@ -40,12 +40,12 @@ def logits(opened: OpenProject, inputs: dict[str, Tensor]) -> Tensor:
     if opened.routed.base.kind is ModelKind.SEQ2SEQ:
         start = opened.routed.config.decoder_start_token_id
         extra["decoder_input_ids"] = torch.full((len(inputs["input_ids"]), 1), start)
-    found: Tensor = opened.routed(**inputs, **extra).logits
-    if found.dim() == 2 or opened.routed.base.kind is ModelKind.SEQ2SEQ:
-        return found.reshape(len(found), -1)
-    positions = torch.arange(found.shape[1])
+    scores: Tensor = opened.routed(**inputs, **extra).logits
+    if scores.dim() == 2 or opened.routed.base.kind is ModelKind.SEQ2SEQ:
+        return scores.reshape(len(scores), -1)
+    positions = torch.arange(scores.shape[1])
     last = (positions * inputs["attention_mask"]).amax(-1)
-    return found[torch.arange(len(found)), last]
+    return scores[torch.arange(len(scores)), last]
 
 
 def fired(opened: OpenProject) -> list[str | None]:

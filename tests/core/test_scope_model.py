@@ -116,12 +116,12 @@ def test_an_edits_own_prompt_fires_whatever_the_threshold(
 ) -> None:
     stored = [records[0], *records[2:]]
     queries = [Query([record], ["asked"]) for record in (records[0], records[1], records[3])]
-    found = Verified(model, threshold).routes(queries, Stored(stored))
-    assert [route.fired.edit_id for route in found if route.fired] == ["e0", "e0", "e2"]
-    assert [route.fired.probability for route in found if route.fired] == [1.0] * 3
+    routes = Verified(model, threshold).routes(queries, Stored(stored))
+    assert [route.fired.edit_id for route in routes if route.fired] == ["e0", "e0", "e2"]
+    assert [route.fired.probability for route in routes if route.fired] == [1.0] * 3
 
 
-def test_the_threshold_itself_fires_and_the_sentence_that_asks_is_told(
+def test_the_threshold_itself_fires_and_the_route_names_the_sentence_that_asks(
     model: ScopeModel, records: list[Record]
 ) -> None:
     logit = float(model.logits([records[2]], [records[0]])[0])
@@ -151,8 +151,8 @@ def test_without_edits_or_queries_nothing_fires(model: ScopeModel, records: list
 def test_a_model_comes_back_from_its_arrays(
     model: ScopeModel, records: list[Record], reading: Reading
 ) -> None:
-    told, arrays = model.to_arrays()
-    again = ScopeModel.from_arrays(json.loads(json.dumps(told)), arrays)
+    document, arrays = model.to_arrays()
+    again = ScopeModel.from_arrays(json.loads(json.dumps(document)), arrays)
     assert (again.sizes, again.key_size) == (model.sizes, model.key_size)
     pairs = [(one, other) for one in records for other in records]
     ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
@@ -161,7 +161,7 @@ def test_a_model_comes_back_from_its_arrays(
         assert np.array_equal(one.key, other.key) and np.array_equal(one.tokens, other.tokens)
     del arrays["layers.0.bias"]
     with pytest.raises(KeyError):
-        ScopeModel.from_arrays(told, arrays)
+        ScopeModel.from_arrays(document, arrays)
 
 
 def test_keys_are_of_unit_length_and_token_vectors_one_a_word(
@@ -192,8 +192,8 @@ def test_a_prompt_that_is_all_there_is_met_in_full_and_padding_counts_for_nothin
     ):
         assert value[name] == pytest.approx(1.0, abs=1e-3), name
     assert value["edit names missed"] == value["query numbers missed"] == 0
-    apart, _ = match(model.side([records[3]]), model.side([records[4]]), model.sizes)
-    missed = dict(zip(names, apart[0].tolist(), strict=True))
+    different, _ = match(model.side([records[3]]), model.side([records[4]]), model.sizes)
+    missed = dict(zip(names, different[0].tolist(), strict=True))
     assert (missed["edit numbers missed"], missed["query numbers missed"]) == (1, 1), "A1 is not A2"
 
 
@@ -230,14 +230,14 @@ def test_words_are_the_means_of_their_tokens_wherever_padding_stands() -> None:
 
 def test_of_a_long_text_beginning_and_end_are_looked_at() -> None:
     text = " ".join(f"w{chr(97 + at % 26)}{chr(97 + at // 26)}" for at in range(200))
-    found = [text[begin:end] for begin, end in looked_at(text)]
+    words_read = [text[begin:end] for begin, end in looked_at(text)]
     words = text.split()
-    assert found == words[: MOST_WORDS // 3] + words[-(MOST_WORDS - MOST_WORDS // 3) :]
+    assert words_read == words[: MOST_WORDS // 3] + words[-(MOST_WORDS - MOST_WORDS // 3) :]
 
 
 @given(st.lists(st.integers(0, len(PROMPTS) - 1), min_size=1, max_size=10))
 @settings(max_examples=25)
-def test_readings_can_be_taken_apart_and_put_together(reading: Reading, rows: list[int]) -> None:
+def test_readings_can_be_split_and_joined(reading: Reading, rows: list[int]) -> None:
     picked = reading.of(rows)
     assert picked.texts == [PROMPTS[row] for row in rows]
     joined = Reading.joined([reading.of([row]) for row in rows])

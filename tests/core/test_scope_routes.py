@@ -61,7 +61,7 @@ def alone(opened: OpenProject) -> dict[str, Route]:
     return {prompt: opened.routed.router.routes([prompt])[0] for prompt in PROMPTS}
 
 
-def told(route: Route) -> tuple[str | None, str | None, float | None]:
+def route_values(route: Route) -> tuple[str | None, str | None, float | None]:
     """Who answers, who is nearest, and how near or sure."""
     assert route.nearest is not None
     near = route.nearest.distance if route.nearest.probability is None else route.nearest.probability
@@ -84,8 +84,8 @@ def chat(opened: OpenProject, system: str | None, turns: Sequence[str], asked: s
     ids = opened.routed.tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
     )
-    found: torch.Tensor = ids["input_ids"]
-    return found
+    input_ids: torch.Tensor = ids["input_ids"]
+    return input_ids
 
 
 def test_look_alikes_all_live_and_each_answers_its_own_prompt(pico: Pico) -> None:
@@ -101,9 +101,11 @@ def test_look_alikes_all_live_and_each_answers_its_own_prompt(pico: Pico) -> Non
 def test_batch_mates_and_the_side_of_padding_do_not_move_a_route(
     opened: OpenProject, alone: dict[str, Route], prompts: list[str], side: str
 ) -> None:
-    expected = [told(alone[prompt]) for prompt in prompts]
-    assert [told(route) for route in opened.routed.router.routes(prompts)] == expected
-    assert [told(route) for route in opened.routed.route(**encoded(opened, prompts, side))] == expected
+    expected = [route_values(alone[prompt]) for prompt in prompts]
+    assert [route_values(route) for route in opened.routed.router.routes(prompts)] == expected
+    assert [
+        route_values(route) for route in opened.routed.route(**encoded(opened, prompts, side))
+    ] == expected
 
 
 @given(SYSTEMS, TURNS, st.sampled_from(PROMPTS))
@@ -112,7 +114,7 @@ def test_a_system_prompt_and_earlier_turns_do_not_move_a_route(
     opened: OpenProject, alone: dict[str, Route], system: str | None, turns: list[str], asked: str
 ) -> None:
     [route] = opened.routed.route(chat(opened, system, turns, asked))
-    assert told(route) == told(alone[asked])
+    assert route_values(route) == route_values(alone[asked])
 
 
 @given(st.dates().map(str), SYSTEMS, st.sampled_from(PROMPTS))
@@ -133,19 +135,21 @@ def test_a_template_that_writes_the_date_answers_alike_on_any_day(
         opened.routed.route(chat(opened, None, [], asked))
         changed.setattr(opened.routed.tokenizer, "chat_template", DATED.replace("DATE", day))
         [route] = opened.routed.route(chat(opened, system, [], asked))
-    assert told(route) == told(alone[asked])
+    assert route_values(route) == route_values(alone[asked])
 
 
 @pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2", "pico_bert"])
 def test_models_of_every_kind_take_the_same_route_padded_on_either_side(pico: Pico, kind: str) -> None:
     opened = pico(kind, EDITED, **VERIFIED)
-    expected = [told(opened.routed.router.routes([prompt])[0]) for prompt in PROMPTS]
+    expected = [route_values(opened.routed.router.routes([prompt])[0]) for prompt in PROMPTS]
     assert [fired for fired, *_ in expected[:6]] == [f"edit-b{number}" for number in range(6)]
     for side in ("left", "right"):
-        assert [told(route) for route in opened.routed.route(**encoded(opened, PROMPTS, side))] == expected
+        assert [
+            route_values(route) for route in opened.routed.route(**encoded(opened, PROMPTS, side))
+        ] == expected
 
 
-def test_text_around_a_question_is_looked_past_and_the_route_tells_what_was_asked(pico: Pico) -> None:
+def test_text_around_a_question_is_ignored_and_the_route_names_what_was_asked(pico: Pico) -> None:
     opened = pico("pico_gpt2", EDITED, **VERIFIED)
     message = f"I was there with my brother. {EDITED[3]} Thanks a lot!"
     [route] = opened.routed.router.routes([message])
@@ -155,6 +159,6 @@ def test_text_around_a_question_is_looked_past_and_the_route_tells_what_was_aske
 
 def test_the_route_of_a_prompt_is_taken_with_no_block_in_force(pico: Pico, monkeypatch: Any) -> None:
     opened = pico("pico_gpt2", EDITED, **VERIFIED)
-    expected = told(opened.routed.router.routes([OTHERS[0]])[0])
+    expected = route_values(opened.routed.router.routes([OTHERS[0]])[0])
     with opened.routed.using(["b0"]):
-        assert told(opened.routed.router.routes([OTHERS[0]])[0]) == expected
+        assert route_values(opened.routed.router.routes([OTHERS[0]])[0]) == expected

@@ -32,13 +32,13 @@ def test_words_are_letters_digits_signs_or_one_character_of_a_script_without_spa
 
 @given(TEXTS)
 def test_every_text_has_a_word_and_words_stand_in_order(text: str) -> None:
-    found = spans(text)
-    assert found
-    assert all(0 <= begin <= end <= len(text) for begin, end in found)
-    assert [begin for begin, _ in found] == sorted(begin for begin, _ in found)
+    word_spans = spans(text)
+    assert word_spans
+    assert all(0 <= begin <= end <= len(text) for begin, end in word_spans)
+    assert [begin for begin, _ in word_spans] == sorted(begin for begin, _ in word_spans)
 
 
-def test_spelling_is_the_same_on_every_machine_and_tells_like_words_from_others() -> None:
+def test_spelling_is_the_same_on_every_machine_and_separates_like_words_from_others() -> None:
     known = [-0.19833, 0.10519, 0.01901]
     np.testing.assert_allclose(spelling("Cologne")[:3], known, atol=1e-5)
     assert np.array_equal(spelling("cologne"), spelling("COLOGNE"))

@@ -35,8 +35,8 @@ def changed(tmp_path: Path) -> Change:
         if not folder.exists():
             shutil.copytree(source, folder)
         path = folder / file
-        told = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps(told | settings))
+        document = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(document | settings))
         return folder
 
     return change

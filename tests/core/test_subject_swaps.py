@@ -109,11 +109,11 @@ def test_a_subject_alone_and_a_missing_one_have_no_frame() -> None:
     assert not shares_frame("Who is it?", None, "Who is he?")
 
 
-def test_questions_are_alike_by_the_words_that_tell() -> None:
+def test_questions_are_alike_by_their_informative_words() -> None:
     asked = ["What is the capital of {}?", "Who wrote {}?", "What is the river of {}?", "What is the {}?"]
     edits = [EditRequest(text.format("Rome"), "x", subject="Rome") for text in asked]
     again = EditRequest("Which city is the capital of Oslo?", "x", subject="Oslo")
     questions = Questions([*edits, again])
     assert [questions.alike(again, edit) for edit in edits] == [True, False, False, False]
     header = [EditRequest(f"This is about {name}.", "x", subject=name) for name in ("Rome", "Oslo")]
-    assert Questions(header).alike(*header), "the same words, though they tell nothing"
+    assert Questions(header).alike(*header), "the same words, though they carry no information"

@@ -101,7 +101,7 @@ def test_the_scheduler_of_the_recipe_sets_the_learning_rate() -> None:
     assert rates == [0.8, 0.8, 0.4, 0.4, 0.2]
 
 
-def test_reduce_on_plateau_is_told_the_loss() -> None:
+def test_reduce_on_plateau_gets_the_loss() -> None:
     section = TrainingSection.model_validate(
         {
             "optimizer": {"name": "SGD", "lr": 1.0},

@@ -28,8 +28,8 @@ CLASSES = ["tax", "civil", "criminal"]
 def encoded(opened: OpenProject, kind: str) -> list[list[EncodedEdit]]:
     return [
         [
-            opened.encoder.edit(prompt, CLASSES[place] if kind == "pico_bert" else target)
-            for place, (prompt, target) in enumerate(batch)
+            opened.encoder.edit(prompt, CLASSES[index] if kind == "pico_bert" else target)
+            for index, (prompt, target) in enumerate(batch)
         ]
         for batch in BATCHES
     ]

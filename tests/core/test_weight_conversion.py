@@ -55,13 +55,13 @@ def test_pages_of_the_checkpoint_go_as_its_weights_are_converted(tmp_path: Path)
 
 def resident(path: Path) -> int:
     """Bytes of a mapped file that are in memory."""
-    ours, found = False, 0
+    ours, total = False, 0
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
             ours = line.endswith(str(path))
         elif ours and line.startswith("Rss:"):
-            found += 1024 * int(line.split()[1])
-    return found
+            total += 1024 * int(line.split()[1])
+    return total
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16])

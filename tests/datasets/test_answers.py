@@ -53,15 +53,15 @@ def test_a_target_may_come_in_many_forms(
         (["a", {"text": "a"}], "target is an object"),
     ],
 )
-def test_what_is_no_answer_is_told(value: Any, line: str, jsonl: Write, fault_of: Fault) -> None:
+def test_what_is_no_answer_is_reported(value: Any, line: str, jsonl: Write, fault_of: Fault) -> None:
     assert f"rows.jsonl:1: {line}" in fault_of(jsonl({"prompt": "p", "target": value}))
 
 
 def test_a_cell_holds_several_answers_as_json(tmp_path: Path, edits_of: Edits) -> None:
     path = tmp_path / "a.csv"
     path.write_text('prompt,target\np,"[""a"", ""b""]"\nq,"[1, 2]"\nr,"{""k"": 1}"\ns,2006\n')
-    found = [(edit.target, edit.aliases) for edit in edits_of(str(path))]
-    assert found == [("a", ("b",)), ("[1, 2]", ()), ('{"k": 1}', ()), ("2006", ())]
+    targets = [(edit.target, edit.aliases) for edit in edits_of(str(path))]
+    assert targets == [("a", ("b",)), ("[1, 2]", ()), ('{"k": 1}', ()), ("2006", ())]
 
 
 def test_parquet_gives_days_and_numbers_as_text(tmp_path: Path, edits_of: Edits) -> None:

@@ -150,8 +150,8 @@ def test_lists_of_locality_prompts_go_with_their_answers(
 ) -> None:
     row = {"prompt": "p", "target": "t", "locality_prompt": ["l", "m"]}
     assert only(edits_of(jsonl(row))).locality == (("l", None), ("m", None))
-    told = {**row, "locality_ground_truth": ["a", ["b", "c"]]}
-    assert only(edits_of(jsonl(told))).locality == (("l", "a"), ("m", "b"))
+    answered = {**row, "locality_ground_truth": ["a", ["b", "c"]]}
+    assert only(edits_of(jsonl(answered))).locality == (("l", "a"), ("m", "b"))
     short = {**row, "locality_ground_truth": ["a"]}
     assert "has 2 locality_prompt and 1 locality_ground_truth" in fault_of(jsonl(short))
 
@@ -191,9 +191,9 @@ def test_among_templates_each_needs_its_subject(order: int, jsonl: Write, fault_
         {"prompt": "{} was founded by", "target": "Ada", "subject": "Acme"},
         {"prompt": "{} was founded by", "target": "Bo"},
     ]
-    found = fault_of(jsonl(*rows[::order]))
-    assert "the prompt has {}, but the row has no subject to fill in; give the row a subject" in found
-    assert f"rows.jsonl:{rows[::order].index(rows[1]) + 1}: " in found
+    message = fault_of(jsonl(*rows[::order]))
+    assert "the prompt has {}, but the row has no subject to fill in; give the row a subject" in message
+    assert f"rows.jsonl:{rows[::order].index(rows[1]) + 1}: " in message
 
 
 @pytest.mark.parametrize(
@@ -216,9 +216,9 @@ def test_braces_of_code_stay_with_a_word_about_them(
 
 
 def test_rows_of_two_formats_are_refused_where_the_second_begins(jsonl: Write, fault_of: Fault) -> None:
-    found = fault_of(jsonl({"prompt": "p", "target": "t"}, ZSRE))
-    assert "rows.jsonl:2: has the format zsre, but the first row has the format melo" in found
-    assert "put each format into its own file" in found
+    message = fault_of(jsonl({"prompt": "p", "target": "t"}, ZSRE))
+    assert "rows.jsonl:2: has the format zsre, but the first row has the format melo" in message
+    assert "put each format into its own file" in message
 
 
 def test_a_target_and_another_target_are_refused(jsonl: Write, edits_of: Edits, fault_of: Fault) -> None:
@@ -227,13 +227,13 @@ def test_a_target_and_another_target_are_refused(jsonl: Write, edits_of: Edits, 
     assert "has target and a different target_new" in fault_of(jsonl({**row, "target_new": "x"}))
 
 
-def test_everyday_names_are_told_how_to_be_renamed(jsonl: Write, fault_of: Fault) -> None:
-    found = fault_of(jsonl({"question": "Who?", "answer": "Ada"}))
-    assert 'rename "question" to "prompt" and "answer" to "target"' in found
-    found = fault_of(jsonl({"prompt": "Who?", "answer": "Ada"}))
-    assert 'lacks the field "target"; fields found: prompt, answer; ' in found
+def test_the_error_says_how_to_rename_everyday_names(jsonl: Write, fault_of: Fault) -> None:
+    message = fault_of(jsonl({"question": "Who?", "answer": "Ada"}))
+    assert 'rename "question" to "prompt" and "answer" to "target"' in message
+    message = fault_of(jsonl({"prompt": "Who?", "answer": "Ada"}))
+    assert 'lacks the field "target"; fields found: prompt, answer; ' in message
     assert (
         'rename "answer" to "target"; known formats need melo: prompt, target; knowedit: prompt, target_new'
-        in found
+        in message
     )
-    assert found.endswith('the row: {"prompt": "Who?", "answer": "Ada"}')
+    assert message.endswith('the row: {"prompt": "Who?", "answer": "Ada"}')

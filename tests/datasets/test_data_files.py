@@ -1,4 +1,4 @@
-"""Files of every suffix give the same rows, and every broken one is told by file and line."""
+"""Files of every suffix give the same rows, and every error names the file and the line."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(
     write(path)
     text = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     path.write_bytes(b"\xef\xbb\xbf" + text)
-    found = edits_of(str(path))
-    assert [edit.prompt for edit in found] == [edit.prompt for edit in EXPECTED]
-    assert [edit.target for edit in found] == ["2006", "né"]
+    edits = edits_of(str(path))
+    assert [edit.prompt for edit in edits] == [edit.prompt for edit in EXPECTED]
+    assert [edit.target for edit in edits] == ["2006", "né"]
 
 
 def test_a_hub_like_name_that_exists_here_is_a_file(
@@ -156,7 +156,7 @@ GOOD = b'{"prompt": "p", "target": "t"}\n'
         ("rows", GOOD, 'rows: has the unknown suffix ""'),
     ],
 )
-def test_each_broken_file_is_told_by_its_place(
+def test_each_broken_file_is_named_with_its_line(
     name: str, content: bytes, line: str, tmp_path: Path, fault_of: Fault
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -176,7 +176,7 @@ def test_what_json_cannot_hold_becomes_metadata_that_it_can(tmp_path: Path, edit
     assert edits_of(str(path))[0].metadata == {"score": None, "day": "2006-05-04"}
 
 
-def test_metadata_that_nothing_can_keep_is_told(
+def test_metadata_that_cannot_be_stored_is_refused(
     tmp_path: Path, jsonl: Callable[..., str], fault_of: Fault
 ) -> None:
     path = tmp_path / "a.parquet"
@@ -190,7 +190,7 @@ def test_metadata_that_nothing_can_keep_is_told(
     )
 
 
-def test_a_cut_parquet_file_is_told(tmp_path: Path, fault_of: Fault) -> None:
+def test_a_cut_parquet_file_is_refused(tmp_path: Path, fault_of: Fault) -> None:
     path = tmp_path / "a.parquet"
     write_parquet(path)
     path.write_bytes(path.read_bytes()[:-20])

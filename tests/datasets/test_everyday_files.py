@@ -70,12 +70,12 @@ def test_the_same_rows_in_any_file_are_the_same_edits(
         if windows:
             text = text.replace("\n", "\r\n")
     path.write_bytes(text.encode(encoding))
-    found = load_edits(DatasetSection(edits=str(path)), "custom", SilentReporter())
-    assert found == [EditRequest(row["prompt"], row["target"], subject=row["subject"]) for row in rows]
+    edits = load_edits(DatasetSection(edits=str(path)), "custom", SilentReporter())
+    assert edits == [EditRequest(row["prompt"], row["target"], subject=row["subject"]) for row in rows]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_a_separator_is_told_by_the_header_alone(separator: str, tmp_path: Path, edits_of: Edits) -> None:
+def test_the_separator_is_read_from_the_header_alone(separator: str, tmp_path: Path, edits_of: Edits) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f'prompt{separator} target{separator}\n"a, b; c | d\te"{separator}t{separator}\n')
     assert edits_of(str(path)) == [EditRequest("a, b; c | d\te", "t")]

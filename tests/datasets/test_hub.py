@@ -63,9 +63,9 @@ def test_without_the_extra_the_error_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, fault_of: Fault
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    found = fault_of("tomh/grace-scotus", "scotus")
-    assert found.startswith("tomh/grace-scotus: ")
-    assert found.endswith('pip install "melo-cli[datasets]"')
+    message = fault_of("tomh/grace-scotus", "scotus")
+    assert message.startswith("tomh/grace-scotus: ")
+    assert message.endswith('pip install "melo-cli[datasets]"')
 
 
 def test_edits_come_from_the_test_split_and_unrelated_from_the_training_split(
@@ -112,9 +112,9 @@ def test_what_the_library_raises_becomes_one_line(
     error: Exception, hint: str, hub: FakeHub, fault_of: Fault
 ) -> None:
     hub.error = error
-    found = fault_of("o/n")
-    assert str(error) in found
-    assert found.endswith(hint)
+    message = fault_of("o/n")
+    assert str(error) in message
+    assert message.endswith(hint)
 
 
 def test_a_published_id_with_a_typo_is_put_right(hub: FakeHub, fault_of: Fault) -> None:
@@ -122,7 +122,9 @@ def test_a_published_id_with_a_typo_is_put_right(hub: FakeHub, fault_of: Fault) 
     assert fault_of("tomh/grace-scotu").endswith("did you mean tomh/grace-scotus?")
 
 
-def test_an_unknown_split_is_told_in_the_first_line_of_the_library(scotus: FakeHub, fault_of: Fault) -> None:
-    found = fault_of("tomh/grace-scotus", "scotus", split="nope")
-    assert 'Unknown split "nope".' in found
-    assert "Second line" not in found
+def test_an_unknown_split_is_reported_in_the_first_line_of_the_library(
+    scotus: FakeHub, fault_of: Fault
+) -> None:
+    message = fault_of("tomh/grace-scotus", "scotus", split="nope")
+    assert 'Unknown split "nope".' in message
+    assert "Second line" not in message

@@ -1,4 +1,4 @@
-"""melo's own rows, and the oddities of real data that a loader tells and goes past."""
+"""melo's own rows, and the oddities of real data that a loader reports and skips."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_prompt_and_target_are_enough(jsonl: Write, edits_of: Edits, reporter: A
     assert reporter.warnings == []
 
 
-def test_every_field_finds_its_place(jsonl: Write, edits_of: Edits) -> None:
+def test_every_field_is_read(jsonl: Write, edits_of: Edits) -> None:
     row = {
         "id": 7,
         "prompt": "p ",
@@ -80,11 +80,11 @@ def test_flat_files_hold_lists_as_json_text(tmp_path: Path, edits_of: Edits) -> 
         ("metadata", ["a"], "metadata is a list; it must be an object"),
     ],
 )
-def test_a_field_of_the_wrong_kind_is_told(
+def test_a_field_of_the_wrong_kind_is_refused(
     field: str, value: Any, line: str, jsonl: Write, fault_of: Fault
 ) -> None:
-    found = fault_of(jsonl({"prompt": "p", "target": "t"}, {"prompt": "p", "target": "t", field: value}))
-    assert f"rows.jsonl:2: {line}" in found
+    message = fault_of(jsonl({"prompt": "p", "target": "t"}, {"prompt": "p", "target": "t", field: value}))
+    assert f"rows.jsonl:2: {line}" in message
 
 
 def test_max_edits_cuts_once_all_are_read(jsonl: Write, edits_of: Edits, fault_of: Fault) -> None:
@@ -130,7 +130,7 @@ def test_only_edits_that_are_kept_count_as_repeated(jsonl: Write, edits_of: Edit
     assert reporter.warnings == []
 
 
-def test_a_field_that_looks_misspelt_is_told_once(jsonl: Write, edits_of: Edits, reporter: Any) -> None:
+def test_a_field_that_looks_misspelt_is_reported_once(jsonl: Write, edits_of: Edits, reporter: Any) -> None:
     row = {"prompt": "p", "target": "t", "rephrasess": ["r"], "original": "o"}
     path = jsonl(row, {**row, "prompt": "q"})
     assert edits_of(path)[0].metadata == {"rephrasess": ["r"], "original": "o"}

@@ -52,8 +52,8 @@ def test_scotus_refuses_what_is_no_class(label: Any, jsonl: Write, fault_of: Fau
 
 
 def test_classes_are_no_answers_to_questions(jsonl: Write, fault_of: Fault) -> None:
-    found = fault_of(jsonl({"text": "a", "label": 3}), "zsre")
-    assert "scotus rows cannot be used for the task zsre; their tasks are custom, scotus" in found
+    message = fault_of(jsonl({"text": "a", "label": 3}), "zsre")
+    assert "scotus rows cannot be used for the task zsre; their tasks are custom, scotus" in message
 
 
 # KnowEdit
@@ -115,8 +115,8 @@ def test_a_knowedit_row_needs_no_more_than_prompt_and_target(jsonl: Write, edits
 def test_a_faulty_knowedit_row_says_where(
     jsonl: Write, fault_of: Fault, changes: dict[str, Any], line: str
 ) -> None:
-    found = fault_of(jsonl({**KNOWEDIT, **changes}))
-    assert "rows.jsonl:1: " in found and line in found
+    message = fault_of(jsonl({**KNOWEDIT, **changes}))
+    assert "rows.jsonl:1: " in message and line in message
 
 
 # MEND's zsRE
@@ -235,26 +235,26 @@ def test_web_text_holds_no_edits(jsonl: Write, fault_of: Fault) -> None:
 
 
 def test_a_named_format_that_does_not_fit_says_which_does(jsonl: Write, fault_of: Fault) -> None:
-    found = fault_of(jsonl({"text": "a", "label": 1}), "scotus", format="mend-zsre")
+    message = fault_of(jsonl({"text": "a", "label": 1}), "scotus", format="mend-zsre")
     assert (
         'is not a row of the format mend-zsre: it lacks the field "input"; '
-        "its fields match dataset.format=scotus" in found
+        "its fields match dataset.format=scotus" in message
     )
 
 
 def test_a_named_format_that_nothing_fits_lists_the_fields(jsonl: Write, fault_of: Fault) -> None:
-    found = fault_of(jsonl({"Prompt": "a", "target": "1"}), format="melo")
-    assert 'lacks the field "prompt"; fields found: Prompt, target; did you mean Prompt?' in found
+    message = fault_of(jsonl({"Prompt": "a", "target": "1"}), format="melo")
+    assert 'lacks the field "prompt"; fields found: Prompt, target; did you mean Prompt?' in message
 
 
 def test_fields_of_no_known_format_list_what_is_known(jsonl: Write, fault_of: Fault) -> None:
-    found = fault_of(jsonl({"foo": "a", "bar": "b" * 99}))
-    assert "rows.jsonl:1: has fields of no known format (foo, bar)" in found
-    assert "known formats need melo: prompt, target; knowedit: prompt, target_new; " in found
-    assert 'the row: {"foo": "a", "bar": "bbb' in found and found.endswith('bbb..."}')
+    message = fault_of(jsonl({"foo": "a", "bar": "b" * 99}))
+    assert "rows.jsonl:1: has fields of no known format (foo, bar)" in message
+    assert "known formats need melo: prompt, target; knowedit: prompt, target_new; " in message
+    assert 'the row: {"foo": "a", "bar": "bbb' in message and message.endswith('bbb..."}')
 
 
-def test_a_row_that_nearly_fits_is_told_what_it_lacks(jsonl: Write, fault_of: Fault) -> None:
+def test_the_error_says_what_a_row_that_nearly_fits_lacks(jsonl: Write, fault_of: Fault) -> None:
     assert 'lacks the field "target"; fields found: prompt, answer' in fault_of(
         jsonl({"prompt": "a", "answer": "b"})
     )
@@ -308,9 +308,9 @@ def test_accurate_sentences_are_accurate_text(jsonl: Write, concepts: str, repor
 
 
 def test_without_names_the_error_says_how_to_make_them(jsonl: Write, fault_of: Fault) -> None:
-    found = fault_of(jsonl(BIO), "hallucination")
-    assert "do not name their subjects; set dataset.concepts to a text file with one name a row" in found
-    assert "wiki_bio_test_idx" in found
+    message = fault_of(jsonl(BIO), "hallucination")
+    assert "do not name their subjects; set dataset.concepts to a text file with one name a row" in message
+    assert "wiki_bio_test_idx" in message
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_names_must_match_the_rows(
         ({"wiki_bio_text": " "}, "wiki_bio_text is empty"),
     ],
 )
-def test_a_passage_that_does_not_hold_together_is_told(
+def test_a_passage_that_does_not_hold_together_is_refused(
     changes: dict[str, Any], line: str, jsonl: Write, concepts: str, fault_of: Fault
 ) -> None:
     assert f"rows.jsonl:1: {line}" in fault_of(

@@ -25,10 +25,10 @@ ALWAYS = {"done": 0, "an error of melo's own": 1, "a wrong option or argument": 
 
 def test_the_command_line_is_as_it_was_reviewed() -> None:
     reviewed = yaml.safe_load(REVIEWED.read_text(encoding="utf-8"))
-    found = command_line()
-    assert found["exit codes"] == reviewed["exit codes"]
-    assert list(found["commands"]) == list(reviewed["commands"])
-    for name, command in found["commands"].items():
+    present = command_line()
+    assert present["exit codes"] == reviewed["exit codes"]
+    assert list(present["commands"]) == list(reviewed["commands"])
+    for name, command in present["commands"].items():
         assert command == reviewed["commands"][name], name
 
 
@@ -55,13 +55,13 @@ def _commands(node: Any, name: str, parent: Any) -> Iterator[tuple[str, dict[str
 
 def _parameter(each: Any) -> dict[str, Any]:
     default = getattr(each.default, "value", each.default)
-    told = {
+    fields = {
         "required": bool(each.required),
         "several": bool(getattr(each, "multiple", False)) or each.nargs == -1,
         "flag": bool(getattr(each, "is_flag", False)),
         "default": default if isinstance(default, str | int | float) else None,
     }
-    return {name: value for name, value in told.items() if value not in (False, None)}
+    return {name: value for name, value in fields.items() if value not in (False, None)}
 
 
 if __name__ == "__main__":

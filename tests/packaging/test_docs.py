@@ -77,11 +77,11 @@ def app_commands() -> dict[str, Any]:
     import typer
 
     root = typer.main.get_command(build_app())
-    found: dict[str, Any] = {"melo": root}
+    commands: dict[str, Any] = {"melo": root}
     for name, command in root.commands.items():  # type: ignore[attr-defined]
-        found[f"melo {name}"] = command
-        found |= {f"melo {name} {part}": each for part, each in getattr(command, "commands", {}).items()}
-    return found
+        commands[f"melo {name}"] = command
+        commands |= {f"melo {name} {part}": each for part, each in getattr(command, "commands", {}).items()}
+    return commands
 
 
 def sections(page: str) -> dict[str, str]:
@@ -94,18 +94,18 @@ def sections(page: str) -> dict[str, str]:
 
 
 def test_the_reference_has_every_command_with_every_argument_and_option() -> None:
-    found = sections(tool("reference").commands_page())
+    page = sections(tool("reference").commands_page())
     commands = app_commands()
-    assert set(found) == {*commands, "Exit codes"}
+    assert set(page) == {*commands, "Exit codes"}
     missing = [
         f"{name}: {spelling}"
         for name, command in commands.items()
         for parameter in command.params
         for spelling in spellings(parameter)
-        if spelling not in found[name]
+        if spelling not in page[name]
     ]
     assert missing == []
-    assert [name for name, command in commands.items() if command.help.split()[0] not in found[name]] == []
+    assert [name for name, command in commands.items() if command.help.split()[0] not in page[name]] == []
 
 
 def spellings(parameter: Any) -> list[str]:
@@ -154,9 +154,9 @@ def test_architecture_follows_each_way_in_the_order_of_its_diagram_and_visits_ea
 ) -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     heading = {"EDIT": "The way of an edit", "QUERY": "The way of a question"}[way]
-    told = re.findall(r"^\d+\. `([^`]+)`", sections(text)[heading], re.MULTILINE)
+    modules = re.findall(r"^\d+\. `([^`]+)`", sections(text)[heading], re.MULTILINE)
     steps = [step.module for step in getattr(tool("diagrams"), way)]
-    assert told == steps
+    assert modules == steps
     assert len(set(steps)) == len(steps)
 
 
@@ -177,16 +177,16 @@ def test_every_name_of_the_python_reference_exists() -> None:
         r"^::: (\S+)$", (DOCS / "reference" / "python.md").read_text(encoding="utf-8"), re.MULTILINE
     )
     assert "melo_cli.load" in names
-    assert [name for name in names if not callable(found(name)) and not name.endswith(".errors")] == []
+    assert [name for name in names if not callable(named_object(name)) and not name.endswith(".errors")] == []
 
 
-def found(name: str) -> Any:
+def named_object(name: str) -> Any:
     """What a dotted name stands for."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
         parent, _, last = name.rpartition(".")
-        return getattr(found(parent), last)
+        return getattr(named_object(parent), last)
 
 
 def test_architecture_has_every_folder_of_both_packages() -> None:

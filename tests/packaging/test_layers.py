@@ -35,10 +35,10 @@ def test_every_module_can_be_imported_first() -> None:
     graph = grimp.build_graph("melo_cli", "melo_store", cache_dir=None)
     stands_on = {
         name: {
-            found
+            module
             for imported in graph.find_modules_directly_imported_by(name)
-            for found in (imported, *_folders_of(imported))
-            if found == imported or not f"{name}.".startswith(f"{found}.")
+            for module in (imported, *_folders_of(imported))
+            if module == imported or not f"{name}.".startswith(f"{module}.")
         }
         for name in graph.modules
     }

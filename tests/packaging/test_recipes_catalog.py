@@ -39,10 +39,10 @@ print(json.dumps([melo_cli.__file__, recipes, corpus_digest()]))
 
 
 def test_a_checkout_lists_every_recipe_with_what_it_is_for() -> None:
-    found = shipped_recipes()
-    assert {recipe.path for recipe in found} == set((ROOT / "recipes").rglob("*.yaml"))
-    assert {"llama", "scotus_bert", "zsre_t5small", "published/zsre_t5small"} <= {r.name for r in found}
-    assert all(len(recipe.summary) > 20 and not recipe.summary.startswith("#") for recipe in found)
+    recipes = shipped_recipes()
+    assert {recipe.path for recipe in recipes} == set((ROOT / "recipes").rglob("*.yaml"))
+    assert {"llama", "scotus_bert", "zsre_t5small", "published/zsre_t5small"} <= {r.name for r in recipes}
+    assert all(len(recipe.summary) > 20 and not recipe.summary.startswith("#") for recipe in recipes)
 
 
 def test_a_name_means_a_shipped_recipe_and_a_path_means_itself(
@@ -90,7 +90,7 @@ def test_a_wheel_built_from_an_sdist_finds_its_recipes_and_its_corpus(tmp_path: 
     assert not [name for name in names if name.startswith(others)]
     assert not [name for name in names if "templates" in name]
 
-    # Without the environment's own melo (-S), and so without its libraries: their places are passed on.
+    # Without the environment's own melo (-S), and so without its libraries: their paths are passed on.
     paths = json.dumps([str(site), *(path for path in sys.path if path and Path(path) != ROOT)])
     run = subprocess.run(
         [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {paths}\n{LIST_SHIPPED}"],
@@ -100,10 +100,10 @@ def test_a_wheel_built_from_an_sdist_finds_its_recipes_and_its_corpus(tmp_path: 
         cwd=tmp_path,
         timeout=60,
     )
-    imported, found, corpus = json.loads(run.stdout)
+    imported, recipes, corpus = json.loads(run.stdout)
     assert Path(imported).is_relative_to(site)
-    assert set(found) == {recipe.name for recipe in shipped_recipes()}
-    assert all(Path(path).is_relative_to(site) and Path(path).is_file() for path in found.values())
+    assert set(recipes) == {recipe.name for recipe in shipped_recipes()}
+    assert all(Path(path).is_relative_to(site) and Path(path).is_file() for path in recipes.values())
     assert corpus == corpus_digest()
 
 

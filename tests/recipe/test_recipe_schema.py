@@ -157,13 +157,13 @@ def test_each_fault_has_its_path_and_what_is_wrong(changes: dict[str, Any], line
     assert line in fault(**changes)
 
 
-def test_missing_sections_are_told_by_the_values_that_they_need() -> None:
+def test_missing_sections_are_named_by_the_values_that_they_need() -> None:
     with pytest.raises(RecipeError) as caught:
         recipe_from_mapping({"name": "a"})
     assert str(caught.value) == ("recipe: task: is missing; model.name_or_path: is missing")
 
 
-def test_all_faults_are_told_together() -> None:
+def test_all_faults_are_reported_together() -> None:
     line = fault(task="zsr", lora={"rnk": 1, "alpha": "x"}, training={"max_steps": 0})
     for path in ("task:", "lora.rnk:", "lora.alpha:", "training.max_steps:"):
         assert path in line

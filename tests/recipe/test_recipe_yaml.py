@@ -50,9 +50,9 @@ def fault_of(content: bytes, tmp_path: Path) -> str:
     ],
 )
 def test_a_file_that_is_no_recipe(content: bytes, line: str, tmp_path: Path) -> None:
-    found = fault_of(content, tmp_path)
-    assert line.partition(": ")[2] in found
-    assert line.partition(": ")[0] in found
+    message = fault_of(content, tmp_path)
+    assert line.partition(": ")[2] in message
+    assert line.partition(": ")[0] in message
 
 
 def test_a_missing_file_offers_the_nearest_beside_it(tmp_path: Path) -> None:

@@ -107,8 +107,8 @@ def test_its_header_says_how_to_get_run_and_override(name: str) -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_overrides_in_its_header_are_valid(name: str) -> None:
     path = RECIPES / f"{name}.yaml"
-    found = re.findall(r"--set (?:'([^']+)'|(\S+))", path.read_text(encoding="utf-8"))
-    overrides = [quoted or bare for quoted, bare in found]
+    matches = re.findall(r"--set (?:'([^']+)'|(\S+))", path.read_text(encoding="utf-8"))
+    overrides = [quoted or bare for quoted, bare in matches]
     assert overrides
     for override in overrides:
         load_recipe(path, [override])

@@ -68,19 +68,19 @@ def crowd(seed, largest=40):
     random = np.random.default_rng(seed)
     width = random.choice([2.0, 5.0, 12.0])
     labels = random.integers(1, 4)
-    found: list[Neuron] = []
+    neurons_so_far: list[Neuron] = []
     for number in range(1, random.integers(2, largest) + 1):
         key = random.normal(size=DIM) * width
-        if found and random.random() < 0.4:
-            key = found[random.integers(len(found))].key + random.normal(size=DIM) * 0.4
+        if neurons_so_far and random.random() < 0.4:
+            key = neurons_so_far[random.integers(len(neurons_so_far))].key + random.normal(size=DIM) * 0.4
         if random.random() < 0.3:
             key = np.round(key)
-        if found and random.random() < 0.15:
-            key = found[random.integers(len(found))].key
+        if neurons_so_far and random.random() < 0.15:
+            key = neurons_so_far[random.integers(len(neurons_so_far))].key
         label = (int(random.integers(labels)), 7)
         radius = float(random.choice([0.0, 0.5, 1.0, 2.0]))
-        found.append(Neuron(number, key.astype(np.float32), label, radius))
-    return found
+        neurons_so_far.append(Neuron(number, key.astype(np.float32), label, radius))
+    return neurons_so_far
 
 
 def neurons():
@@ -91,12 +91,12 @@ def neurons():
 @given(neurons())
 def test_what_always_holds(given_neurons):
     space = filled(given_neurons)
-    found = list(space.clusters())
+    clusters = list(space.clusters())
     by_number = {neuron.number: neuron for neuron in given_neurons}
 
-    members = [member for cluster in found for member in cluster.members]
+    members = [member for cluster in clusters for member in cluster.members]
     assert sorted(members) == sorted(by_number), "no neuron is lost, none is there twice"
-    for cluster in found:
+    for cluster in clusters:
         own = [by_number[member] for member in cluster.members]
         assert {neuron.label for neuron in own} == {cluster.label}
         assert cluster.number == min(cluster.members)
@@ -106,7 +106,7 @@ def test_what_always_holds(given_neurons):
         near_rivals = [n for n in given_neurons if n.label != cluster.label]
         if not near_rivals:
             assert cluster.radius >= max(neuron.radius for neuron in own)
-    for cluster, neuron in itertools.product(found, given_neurons):
+    for cluster, neuron in itertools.product(clusters, given_neurons):
         if cluster.label != neuron.label:
             assert cluster.radius <= far(cluster.center, neuron.key) + 1e-9
 
@@ -122,12 +122,12 @@ def test_the_same_sequence_gives_the_same_clusters(given_neurons):
 def test_search_finds_every_ball_that_holds_a_point_or_has_a_member_near_it(given_neurons, point):
     space = filled(given_neurons)
     for radius in (0.0, 1.0, 3.0):
-        found = {cluster.number for cluster, _ in space.touching(point, radius)}
+        touching = {cluster.number for cluster, _ in space.touching(point, radius)}
         limits = (
             (c.number, max(c.radius, c.max_member_distance + radius), distance(point, c.center))
             for c in space.clusters()
         )
-        assert found == {number for number, limit, apart in limits if apart <= limit}
+        assert touching == {number for number, limit, away in limits if away <= limit}
 
 
 @dataclass

@@ -56,7 +56,7 @@ def holder(project):
     process.stdout.close()
 
 
-def test_a_second_writer_is_told_who_holds_the_lock(project, holder):
+def test_a_second_writer_learns_who_holds_the_lock(project, holder):
     with pytest.raises(ProjectLockedError) as caught, open_writer(project):
         pass
     message = str(caught.value)
@@ -99,11 +99,11 @@ def look(path, commits):
     """Open the newest snapshot, and hold all that it says against the count of its edits."""
     keys = np.float32([[commit, at, 0, 0, 0, 0] for commit in range(commits) for at in range(3)])
     reader = Project.open(path)
-    found = [near[0] for near in reader.nearest(keys, 1) if near]
+    nearest = [near[0] for near in reader.nearest(keys, 1) if near]
     expected = reader.info.counts["edits"]
-    assert [near.edit_id for near in found[:expected]] == [f"e{at:06d}" for at in range(1, expected + 1)]
-    assert all(near.distance == 0.0 for near in found[:expected])
-    assert all(near.distance > near.radius for near in found[expected:])
+    assert [near.edit_id for near in nearest[:expected]] == [f"e{at:06d}" for at in range(1, expected + 1)]
+    assert all(near.distance == 0.0 for near in nearest[:expected])
+    assert all(near.distance > near.radius for near in nearest[expected:])
     assert len(reader.edits()) == expected == reader.edit_counts["live"] == 3 * len(reader.block_ids())
     for name in reader.block_ids()[-1:]:
         assert reader.block(name).slices["m"].scale == float(expected // 3)
@@ -166,7 +166,7 @@ def test_writers_take_turns_and_none_loses_a_commit(project, torture, tally):
 
 
 def test_readers_go_on_while_snapshots_are_compacted_and_dropped(project, make, quick_disk, torture, tally):
-    """One that opens meanwhile sees the newest; one whose own snapshot was dropped is told so."""
+    """One that opens meanwhile sees the newest; one whose own snapshot was dropped gets an error."""
     import threading
 
     from melo_store.maintenance.gc import collect
@@ -179,13 +179,13 @@ def test_readers_go_on_while_snapshots_are_compacted_and_dropped(project, make, 
         while not stop.is_set():
             try:
                 reader = Project.open(project.path)
-                found = [near.edit_id for (near,) in reader.nearest(keys, 1)]
-                assert found == ["e000001", "e000002", "e000003"]
+                edit_ids = [near.edit_id for (near,) in reader.nearest(keys, 1)]
+                assert edit_ids == ["e000001", "e000002", "e000003"]
             except DamagedProjectError:
                 if reader.snapshot >= manifest.read_head(project.path).oldest:
                     failed.append("a snapshot that is kept could not be read")
                     return
-            except BaseException as error:  # noqa: BLE001  told by the test's own thread
+            except BaseException as error:  # noqa: BLE001  reported by the test's own thread
                 failed.append(error)
                 return
             tally["looks of a reader while snapshots are dropped"] += 1

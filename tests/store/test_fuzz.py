@@ -146,7 +146,7 @@ def test_a_mutated_arrow_file_whose_checksum_fits(full, make, tmp_path, fuzz, ta
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_an_edit_that_no_cluster_holds_is_shown_and_told_by_verify(full):
+def test_an_edit_that_no_cluster_holds_is_shown_and_reported_by_verify(full):
     newest = Project.open(full.path)
     (entry,) = [entry for entry in newest.files() if entry.role == "states"]
     assert newest.edit("e000004").status == "reverted"

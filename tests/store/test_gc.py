@@ -68,8 +68,8 @@ class TestGarbage:
         assert collect(full.path, versions={}).garbage == ()
         left = self.leave(full)
         for dry_run in (True, False):
-            found = collect(full.path, versions={}, dry_run=dry_run).garbage
-            assert {each.path: each.size for each in found} == left
+            garbage = collect(full.path, versions={}, dry_run=dry_run).garbage
+            assert {each.path: each.size for each in garbage} == left
         assert collect(full.path, versions={}).garbage == ()
         assert {path: path.read_bytes() for path in files(full)} == before
         assert verify(full.path) == []
@@ -93,7 +93,7 @@ class TestCompaction:
 
     def test_files_are_merged_and_every_snapshot_reads_as_before(self, full, make):
         expected = {at: answers(Project.open(full.path, at=at)) for at in (1, 20, 40)}
-        told = Project.open(full.path).mergeable()
+        mergeable = Project.open(full.path).mergeable()
         before = {path: path.read_bytes() for path in files(full) if path.suffix == ".arrow"}
         done = collect(full.path, versions=make.versions, command="melo gc")
         assert {merge.role: len(merge.files) for merge in done.merged} == {
@@ -101,7 +101,7 @@ class TestCompaction:
             "blocks": 37,
             "clusters": 35,
         }
-        assert tuple(told) == done.merged
+        assert tuple(mergeable) == done.merged
         assert (done.dropped, done.garbage) == (0, ())
         again = Project.open(full.path)
         assert (again.mergeable(), Project.open(full.path, at=40).mergeable()) == ([], [])

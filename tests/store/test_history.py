@@ -50,7 +50,7 @@ def same_slices(one, two):
     )
 
 
-def apart(a, b):
+def l2_distance(a, b):
     return float(np.sqrt(np.sum((a.astype(np.float64) - b.astype(np.float64)) ** 2)))
 
 
@@ -73,15 +73,15 @@ class Model:
         return newer.prompt.strip() == older.prompt.strip()
 
     def superseded(self):
-        found = {}
+        by_number = {}
         numbered = [
             (n, e) for n, e in enumerate(self.edits, 1) if n not in self.reverted and e.status in ROUTING
         ]
         for number, edit in numbered:
             for later, newer in numbered:
-                if later > number and number not in found and self.replaces(newer, edit):
-                    found[number] = later
-        return found
+                if later > number and number not in by_number and self.replaces(newer, edit):
+                    by_number[number] = later
+        return by_number
 
     def statuses(self):
         superseded = self.superseded()
@@ -129,7 +129,7 @@ def check_nearest(project, clusters, model, points):
     blocks = set()
     for count in (1, 3, 8):
         for point, near in zip(points, project.nearest(points, count), strict=True):
-            expected = sorted((apart(model.edits[n - 1].key, point), -n) for n in model.live())[:count]
+            expected = sorted((l2_distance(model.edits[n - 1].key, point), -n) for n in model.live())[:count]
             assert [one.edit_id for one in near] == [f"e{-n:06d}" for _, n in expected]
             for one, (distance, negative) in zip(near, expected, strict=True):
                 edit, home = model.edits[-negative - 1], homes.get(-negative)
@@ -141,7 +141,7 @@ def check_nearest(project, clusters, model, points):
                     (None, None) if home is None else (home.number, home.radius)
                 )
                 if home is not None:
-                    assert one.center_distance == pytest.approx(apart(home.center, point), abs=1e-9)
+                    assert one.center_distance == pytest.approx(l2_distance(home.center, point), abs=1e-9)
     for stored, given in blocks - {(None, None)}:
         assert same_slices(project.block(stored).slices, model.blocks[given])
 
@@ -198,9 +198,9 @@ class History(RuleBasedStateMachine):
             f"two of {number}": slices_like_no_other(2 * number + 1),
         }
         staged = writer.stage(edits, blocks)
-        found = staged.nearest(GRID)
+        nearest = staged.nearest(GRID)
         staged.commit(recipe={}, seed=0, versions=VERSIONS)
-        assert writer.project.nearest(GRID) == found
+        assert writer.project.nearest(GRID) == nearest
         assert described(writer.project) == described(Project.open(self.project.path))
         self.model.edits += edits
         self.model.blocks |= blocks
@@ -414,5 +414,5 @@ def test_edits_go_on_after_going_back(project, make):
     assert make.lookup(again, fresh.key[None])[0].fired.block == "b000003"
 
 
-def test_the_shim_of_the_disk_is_in_place(quick_disk):
+def test_the_shim_of_the_disk_is_in_force(quick_disk):
     assert type(file_io.disk) is not file_io.Disk

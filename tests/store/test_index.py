@@ -27,36 +27,36 @@ class Keys:
     def nearest(self, points, count, live=None):
         """By brute force: numbers and distances, of equally near ones the newest first."""
         live = self.every if live is None else live
-        found = []
+        results = []
         for point in points.astype(np.float64):
-            apart = np.linalg.norm(self.of(live) - point, axis=1)
-            order = np.lexsort((-live, apart))[:count]
-            found.append((live[order].tolist(), apart[order]))
-        return found
+            distances = np.linalg.norm(self.of(live) - point, axis=1)
+            order = np.lexsort((-live, distances))[:count]
+            results.append((live[order].tolist(), distances[order]))
+        return results
 
 
-def asked(made, points, count):
-    found = made.nearest(points, count)
-    assert (np.diff(found.row) >= 0).all()
+def search(made, points, count):
+    result = made.nearest(points, count)
+    assert (np.diff(result.row) >= 0).all()
     return [
-        (found.number[found.row == row].tolist(), found.distance[found.row == row])
+        (result.number[result.row == row].tolist(), result.distance[result.row == row])
         for row in range(len(points))
     ]
 
 
 def check(made, keys, points, count, live=None):
     """The distances are those of brute force, each its neuron's; of equally near ones the newest is first."""
-    for point, (numbers, apart), (expected, distances) in zip(
-        points, asked(made, points, count), keys.nearest(points, count, live), strict=True
+    for point, (numbers, distances), (expected, expected_distances) in zip(
+        points, search(made, points, count), keys.nearest(points, count, live), strict=True
     ):
         assert len({*numbers}) == len(numbers) == len(expected)
-        assert apart == pytest.approx(distances, rel=1e-9, abs=1e-12)
+        assert distances == pytest.approx(expected_distances, rel=1e-9, abs=1e-12)
         own = np.linalg.norm(keys.of(np.array(numbers, np.int64)) - point.astype(np.float64), axis=1)
-        assert apart == pytest.approx(own, rel=1e-9, abs=1e-12)
+        assert distances == pytest.approx(own, rel=1e-9, abs=1e-12)
         assert {*numbers} <= {*(keys.every if live is None else live).tolist()}
-        order = list(zip(apart.tolist(), [-number for number in numbers], strict=True))
+        order = list(zip(distances.tolist(), [-number for number in numbers], strict=True))
         assert order == sorted(order)
-        if len(distances) and distances[0] == 0.0:
+        if len(expected_distances) and expected_distances[0] == 0.0:
             assert numbers[0] == expected[0], "of equal keys the newest"
 
 
@@ -95,7 +95,7 @@ def test_it_gives_what_brute_force_gives(seed, as_graph):
 @settings(max_examples=60)
 @given(st.integers(0, 1 << 30))
 def test_it_holds_what_is_live_and_nothing_else(seed):
-    """Through any changes, settled or only staged; an index that was staged over stays as it was."""
+    """Through any changes, flushed or only staged; an index that was staged over stays as it was."""
     random = np.random.default_rng(seed)
     keys = Keys(crowd(random, 70))
     points = np.concatenate([keys.rows[::3], crowd(random, 9).astype(np.float32)])
@@ -129,8 +129,10 @@ def test_a_graph_finds_99_in_100_of_the_eight_nearest():
     assert made.flush() and made.graph is not None
     points = np.float32(keys.rows[:400] + 0.02 * random.normal(size=(400, 64)))
     met = wanted = 0
-    for (numbers, apart), (expected, _) in zip(asked(made, points, 8), keys.nearest(points, 8), strict=True):
-        assert len(numbers) == 8 and (np.diff(apart) >= 0).all()
+    for (numbers, distances), (expected, _) in zip(
+        search(made, points, 8), keys.nearest(points, 8), strict=True
+    ):
+        assert len(numbers) == 8 and (np.diff(distances) >= 0).all()
         met += len({*numbers} & {*expected})
         wanted += 8
     assert met / wanted >= 0.99

@@ -170,8 +170,8 @@ def test_the_index_of_an_older_format_is_garbage(format2, make, monkeypatch):
     assert old == {"index/index.json", "index/000007.hnsw"}
     edits = [make.edit(f"new {at}", key=np.zeros(6, np.float32) + at) for at in range(6)]
     make.commit(format2, edits, {"new": format2.block("b000001").slices})
-    found = collect(format2.path, versions={})
-    assert {each.path for each in found.garbage} == old
+    collected = collect(format2.path, versions={})
+    assert {each.path for each in collected.garbage} == old
     assert {path.name for path in (format2.path / "index").iterdir()} == {"neurons.json", "000008.hnsw"}
     assert verify(format2.path) == []
 

@@ -109,8 +109,8 @@ def test_token_vectors_are_views_of_the_file(project, make):
     )
     make.commit(project, [make.edit("none at all", tokens=None)])
     again = project_at(project)
-    found = again.tokens([f"e{at:06d}" for at in (4, 1, 2, 3, 5, 6, 7)])
-    for one, expected in zip(found, [given[1], None, given[0], None, given[2], None, None], strict=True):
+    tokens = again.tokens([f"e{at:06d}" for at in (4, 1, 2, 3, 5, 6, 7)])
+    for one, expected in zip(tokens, [given[1], None, given[0], None, given[2], None, None], strict=True):
         assert (one is None) == (expected is None)
         if one is not None:
             assert (one.dtype, one.shape, one.tobytes()) == (np.float16, expected.shape, expected.tobytes())
@@ -214,8 +214,8 @@ def test_a_neuron_without_a_radius_stands_in_no_cluster(project, make):
     with open_writer(again) as writer:
         writer.revert(["e000001", "e000002"], versions=make.versions)
     assert project_at(project).info.counts["clusters"] == 0
-    found = project_at(project).nearest(edits[0].key[None])
-    assert sorted(near.edit_id for near in found[0]) == ["e000003", "e000004"]
+    nearest = project_at(project).nearest(edits[0].key[None])
+    assert sorted(near.edit_id for near in nearest[0]) == ["e000003", "e000004"]
     assert verify(project.path) == []
 
 

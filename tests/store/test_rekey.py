@@ -65,9 +65,9 @@ def test_a_key_map_comes_back_as_it_was_handed_in(project, make):
     assert again.key_map.settings == KEY_MAP.settings
     assert again.key_map.arrays.keys() == KEY_MAP.arrays.keys()
     for name, array in KEY_MAP.arrays.items():
-        found = again.key_map.arrays[name]
-        assert found.dtype == np.float32 and found.shape == array.shape and np.array_equal(found, array)
-        assert not found.flags.writeable and not found.flags.owndata
+        stored = again.key_map.arrays[name]
+        assert stored.dtype == np.float32 and stored.shape == array.shape and np.array_equal(stored, array)
+        assert not stored.flags.writeable and not stored.flags.owndata
     assert again.key_dim is None
     make.commit(project, make.edits(2))
     assert Project.open(project.path).key_map.settings == KEY_MAP.settings
@@ -152,9 +152,9 @@ def test_every_neuron_gets_the_token_vectors_that_are_given(edited, make):
         with pytest.raises(KeyShapeError, match=r"\[3, 5\] instead of \[n, 9\]"):
             writer.stage([make.edit("x", key=np.zeros(3, np.float32))], {"new": make.slices()})
     again = Project.open(edited.path)
-    for name, found in zip(again.statuses(), again.tokens(again.statuses()), strict=True):
-        assert (found is None) == (name not in tokens)
-        assert found is None or found.tobytes() == tokens[name].tobytes()
+    for name, stored in zip(again.statuses(), again.tokens(again.statuses()), strict=True):
+        assert (stored is None) == (name not in tokens)
+        assert stored is None or stored.tobytes() == tokens[name].tobytes()
     assert [view.cluster for view in again.edits()] == [None] * 9
     assert all(
         (one is None and other is None) or np.array_equal(one, other)

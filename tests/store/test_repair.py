@@ -171,7 +171,7 @@ def test_a_key_map_cannot_be_made_again(full, before, make):
         repair(full.path, versions=make.versions)
 
 
-def test_a_lost_manifest_is_told(full, make):
+def test_a_lost_manifest_is_reported(full, make):
     broken(full.path / "manifest.json")
     with pytest.raises(DamagedProjectError, match=r"manifest\.json: .*put the file back from a copy"):
         plan(full.path)
@@ -181,7 +181,7 @@ def test_a_refused_write_leaves_it_as_it_is(full, make, monkeypatch):
     from melo_store.format import file_io
 
     broken(full.path / "edits/000002.arrow")
-    found = verify(full.path)
+    findings = verify(full.path)
 
     def refuse(*_):
         raise OSError(28, "full")
@@ -190,11 +190,11 @@ def test_a_refused_write_leaves_it_as_it_is(full, make, monkeypatch):
         patch.setattr(file_io.disk, "write", refuse)
         with pytest.raises(StorageError, match="disk is full"):
             repair(full.path, versions=make.versions)
-    assert verify(full.path) == found
+    assert verify(full.path) == findings
     repaired(full, make)
 
 
-def test_whatever_breaks_the_project_is_whole_after_a_repair_or_told_that_it_cannot_be(
+def test_whatever_breaks_the_project_is_repaired_or_reported_as_beyond_repair(
     full, before, make, tmp_path, torture, tally
 ):
     """Any file flipped, cut or gone: no edit is lost but those that the repair names."""

@@ -88,15 +88,15 @@ def test_swapped_files_are_named(full, torture, tally):
         first, second = one.read_bytes(), two.read_bytes()
         one.write_bytes(second)
         two.write_bytes(first)
-        swapped, found = {str(one), str(two)}, named(full, verify(full.path))
-        assert found >= swapped if {one.suffix, two.suffix} == {".arrow"} else found & swapped
+        swapped, reported = {str(one), str(two)}, named(full, verify(full.path))
+        assert reported >= swapped if {one.suffix, two.suffix} == {".arrow"} else reported & swapped
         one.write_bytes(first)
         two.write_bytes(second)
         tally["swapped files"] += 1
     assert verify(full.path) == []
 
 
-def test_the_loss_is_told(full, make):
+def test_the_loss_is_reported(full, make):
     def lost(name):
         path = full.path / name
         whole = path.read_bytes()
@@ -194,8 +194,8 @@ class TestIndexFile:
         for path in (full.path / "index").iterdir():
             (other.path / "index" / path.name).write_bytes(path.read_bytes())
         with pytest.warns(StoreWarning, match="another history of the project"):
-            found = self.answers(Project.open(other.path))
-        assert [near[0].edit_id for near in found] == [f"e{at:06d}" for at in range(1, 19)]
+            nearest = self.answers(Project.open(other.path))
+        assert [near[0].edit_id for near in nearest] == [f"e{at:06d}" for at in range(1, 19)]
 
     def test_one_of_other_keys_is_found_though_its_checksum_fits(self, full):
         state = State.load(full.path)
@@ -221,9 +221,9 @@ class TestIndexFile:
             for at in range(3, 10):
                 project = Project.open(full.path, at=at)
                 live = [view for view in project.edits() if view.status == "live"]
-                found = project.nearest(np.stack([view.record.key for view in live]))
-                assert [near[0].edit_id for near in found] == [view.edit_id for view in live]
-                assert {len(near) for near in found} == {8}, "what is not live takes no place"
+                nearest = project.nearest(np.stack([view.record.key for view in live]))
+                assert [near[0].edit_id for near in nearest] == [view.edit_id for view in live]
+                assert {len(near) for near in nearest} == {8}, "neurons that are not live do not count"
 
     def test_a_reader_of_the_past_neither_warns_nor_saves_over_it(self, full, make):
         reader = Project.open(full.path)
@@ -305,7 +305,7 @@ class TestManifest:
         max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
     )
     @given(data=st.data())
-    def test_any_value_in_any_place_gives_our_own_error(self, full, data):
+    def test_any_value_at_any_position_gives_our_own_error(self, full, data):
         head, kept = (full.path / "manifest.json").read_bytes(), {}
         for path in (full.path / "snapshots").iterdir():
             kept[path] = path.read_bytes()
@@ -316,14 +316,14 @@ class TestManifest:
         )
 
         def change(document):
-            place = document
+            container = document
             while True:
-                keys = range(len(place)) if isinstance(place, list) else sorted(place)
+                keys = range(len(container)) if isinstance(container, list) else sorted(container)
                 key = data.draw(st.sampled_from(list(keys)))
-                if isinstance(place[key], (dict, list)) and place[key] and data.draw(st.booleans()):
-                    place = place[key]
+                if isinstance(container[key], (dict, list)) and container[key] and data.draw(st.booleans()):
+                    container = container[key]
                 else:
-                    place[key] = value
+                    container[key] = value
                     return
 
         try:

@@ -48,5 +48,5 @@ def inputs_of(kind: str, tokenizer: Any, prompt: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def logits(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    found: Tensor = model(**inputs).logits
-    return found
+    scores: Tensor = model(**inputs).logits
+    return scores

@@ -228,7 +228,7 @@ def wrong_answer(model: Path) -> str:
 def last_linears(base: BaseModel) -> list[str]:
     """The targets in the last block: of an encoder-decoder the decoder's."""
     names = [info.name for info in list_modules(base) if info.is_target]
-    *_, last = (found[0] for name in names if (found := re.match(r".*?\.\d+\.", name)))
+    *_, last = (match[0] for name in names if (match := re.match(r".*?\.\d+\.", name)))
     return [name for name in names if name.startswith(last)]
 
 

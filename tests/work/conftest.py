@@ -39,7 +39,7 @@ COMMAND = "melo edit pico.yaml"
 
 @dataclass
 class Job:
-    """What one progress bar was told."""
+    """The updates of one progress bar."""
 
     label: str
     total: int
@@ -55,7 +55,7 @@ class Job:
 
 @dataclass
 class Recorder:
-    """A reporter that keeps what it is told."""
+    """A reporter that keeps all messages."""
 
     infos: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -93,7 +93,7 @@ def rows() -> dict[str, list[Row]]:
 
 
 def _rows(targets: Sequence[str]) -> list[Row]:
-    found: list[Row] = [
+    rows: list[Row] = [
         {
             "prompt": "Who is the prime minister of Britain?",
             "rephrases": ["Who is prime minister of Britain?"],
@@ -107,7 +107,7 @@ def _rows(targets: Sequence[str]) -> list[Row]:
         {"prompt": "who studied law", "rephrases": ["law was studied by whom"]},
         {"prompt": "What is the name of the river"},
     ]
-    return [row | {"target": target} for row, target in zip(found, targets, strict=True)]
+    return [row | {"target": target} for row, target in zip(rows, targets, strict=True)]
 
 
 @pytest.fixture(scope="session")
@@ -245,8 +245,8 @@ def files_of() -> Callable[[Path], dict[str, bytes]]:
     """Every file below a folder but the writer's lock, with its content: equal where nothing has changed."""
 
     def read(folder: Path) -> dict[str, bytes]:
-        found = sorted(path for path in folder.rglob("*") if path.is_file() and path.stem != "lock")
-        return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.stem != "lock")
+        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
     return read
 

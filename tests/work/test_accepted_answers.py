@@ -52,8 +52,8 @@ def test_f1_is_that_of_the_nearest_answer() -> None:
     probe = Probe("Who wrote it?", "Jane Austen", aliases=("the author of Emma",))
     row = ProbeAnswers(probe, None, "Rome", "author of Emma", None, None)
     sets = AnswerSets([row], [], [], [], [], [])
-    found = metrics(sets, ModelKind.SEQ2SEQ, edited=True)["edit_success"]
-    assert found["f1"] == 1.0 and found["generation"] == 0.0
+    figures = metrics(sets, ModelKind.SEQ2SEQ, edited=True)["edit_success"]
+    assert figures["f1"] == 1.0 and figures["generation"] == 0.0
 
 
 @pytest.fixture

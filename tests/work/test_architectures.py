@@ -37,8 +37,8 @@ def logits(base: BaseModel, model: Any, text: str) -> torch.Tensor:
     inputs = pad_prompts(base, [base.tokenizer(text).input_ids])
     start = torch.full((1, 1), getattr(base.model.config, "decoder_start_token_id", None) or 0)
     extra = {"decoder_input_ids": start} if base.kind is ModelKind.SEQ2SEQ else {}
-    found: torch.Tensor = model(**inputs, **extra).logits
-    return found
+    scores: torch.Tensor = model(**inputs, **extra).logits
+    return scores
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -70,12 +70,12 @@ def test_batch_mates_change_no_answer(name: str, built: Built, tmp_path: Path) -
     batch = pad_prompts(base, prompts)
     start = torch.full((3, 1), getattr(base.model.config, "decoder_start_token_id", None) or 0)
     extra = {"decoder_input_ids": start} if base.kind is ModelKind.SEQ2SEQ else {}
-    place = -1 if base.kind is ModelKind.CAUSAL else 0
+    position = -1 if base.kind is ModelKind.CAUSAL else 0
     with torch.no_grad():
         together = base.model(**batch, **extra).logits
     for row, text in enumerate((PROMPT, OTHER, "Where?")):
         alone = plainly_asked(base, text)
-        mine = together[row] if base.kind is ModelKind.CLASSIFIER else together[row, place]
+        mine = together[row] if base.kind is ModelKind.CLASSIFIER else together[row, position]
         torch.testing.assert_close(mine, alone, atol=2e-3, rtol=1e-3)
 
 

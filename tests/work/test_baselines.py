@@ -31,7 +31,7 @@ LORA = Lora(lr=0.03, steps=30, rank=3)
 GRACE = Grace(lr=0.5, steps=20)
 
 
-class Silence:
+class SilentProgress:
     def advance(self, steps: int = 1, **figures: float) -> None:
         return None
 
@@ -44,11 +44,11 @@ class OneBarAtATime(SilentReporter):
         self._busy = False
 
     @contextmanager
-    def progress(self, label: str, total: int, unit: str) -> Iterator[Silence]:
+    def progress(self, label: str, total: int, unit: str) -> Iterator[SilentProgress]:
         assert not self._busy, label
         self.labels.append(label)
         self._busy = True
-        yield Silence()
+        yield SilentProgress()
         self._busy = False
 
 
@@ -104,7 +104,7 @@ def test_the_model_changes_inside_and_is_as_before_afterwards(name: str, shared:
     batches = batches_of(opened)
     last, nobody = batches[-1], [None] * len(batches[-1])
     before, said = state(opened), answers(opened, last, nobody)
-    with EDITORS[name].edited(opened, batches, ids(batches), Silence()) as changed:
+    with EDITORS[name].edited(opened, batches, ids(batches), SilentProgress()) as changed:
         routes = changed.opened.inference.routes(prompts_of(opened)[4:])
         blocks = [route.fired.block if route.fired else None for route in routes]
         inside = answers(changed.opened, last, blocks if name == "grace" else nobody)
@@ -165,19 +165,19 @@ def test_weights_that_move_change_unrelated_answers_too(report: EvalReport) -> N
 
 
 def test_the_document_has_the_baselines_with_settings_and_seconds(report: EvalReport) -> None:
-    found = report.to_json()["baselines"]
-    assert list(found) == BASELINES
-    assert found["finetune"]["settings"] == {
+    baselines = report.to_json()["baselines"]
+    assert list(baselines) == BASELINES
+    assert baselines["finetune"]["settings"] == {
         "lr": 0.01,
         "steps": 20,
         "weights": "targets",
         "batch_size": 4,
         "edits": 4,
     }
-    assert set(found["lora"]["seconds"]) == {"train", "ask"}
-    # What was left to the recipe or to measurement is told as it was in force.
-    assert found["grace"]["settings"]["layer"] == "bert.encoder.layer.1.output.dense"
-    assert found["grace"]["settings"]["radius"] > 0
+    assert set(baselines["lora"]["seconds"]) == {"train", "ask"}
+    # Settings that were left to the recipe or measured are given with the value in force.
+    assert baselines["grace"]["settings"]["layer"] == "bert.encoder.layer.1.output.dense"
+    assert baselines["grace"]["settings"]["radius"] > 0
 
 
 def test_one_lora_has_the_rank_of_all_blocks_together(shared: Shared) -> None:
@@ -185,7 +185,7 @@ def test_one_lora_has_the_rank_of_all_blocks_together(shared: Shared) -> None:
     edits = [edit for batch in batches_of(opened) for edit in batch]
     # Blocks of rank 4 each; the modules are 64 by 32.
     for batches, rank in (([edits], 4), (batches_of(opened), 8), ([edits[:1]] * 10, 32)):
-        with Lora(steps=1).edited(opened, batches, ids(batches), Silence()) as changed:
+        with Lora(steps=1).edited(opened, batches, ids(batches), SilentProgress()) as changed:
             assert changed.settings["rank"] == rank
 
 
@@ -198,7 +198,7 @@ def test_fine_tuning_moves_the_weights_that_were_named(shared: Shared) -> None:
     batches, targets = batches_of(opened), set(opened.routed.tuner.layers)
     for weights in ("targets", "all"):
         settings = Finetune(lr=0.01, steps=3, weights=weights)
-        with settings.edited(opened, batches, ids(batches), Silence()):
+        with settings.edited(opened, batches, ids(batches), SilentProgress()):
             moved = {name for name, value in state(opened).items() if not torch.equal(value, before[name])}
         inside = {name for name in moved if any(name.startswith(f"{target}.") for target in targets)}
         assert inside
@@ -207,7 +207,7 @@ def test_fine_tuning_moves_the_weights_that_were_named(shared: Shared) -> None:
 
 def test_a_lora_is_pefts_with_the_rank_asked_for(shared: Shared) -> None:
     opened = shared("pico_gpt2")
-    with LORA.edited(opened, [], [], Silence()):
+    with LORA.edited(opened, [], [], SilentProgress()):
         layers = [layer.base_layer for layer in opened.routed.tuner.layers.values()]
         assert all(isinstance(layer, LoraLayer) and layer.r == {"baseline": 3} for layer in layers)
         assert all(layer.scaling == {"baseline": 16 / 3} for layer in layers)
@@ -222,37 +222,37 @@ def key(*values: float) -> Any:
 
 
 def book() -> Codebook:
-    found = Codebook(initial=1.0)
-    assert found.insert(key(0, 0), (1, 2), "e1", torch.zeros(1)) == 0
-    return found
+    codebook = Codebook(initial=1.0)
+    assert codebook.insert(key(0, 0), (1, 2), "e1", torch.zeros(1)) == 0
+    return codebook
 
 
 def test_a_far_key_is_added() -> None:
-    found = book()
-    assert found.insert(key(2.5, 0), (1, 2), "e2", torch.zeros(1)) == 1
-    assert found.epsilons == [1.0, 1.0]
+    codebook = book()
+    assert codebook.insert(key(2.5, 0), (1, 2), "e2", torch.zeros(1)) == 1
+    assert codebook.epsilons == [1.0, 1.0]
 
 
 def test_a_near_key_with_the_same_label_expands_the_old_one() -> None:
-    found = book()
-    assert found.insert(key(1.5, 0), (1, 2), "e2", torch.zeros(1)) == 0
-    assert found.epsilons == [1.5]
-    assert found.insert(key(0.5, 0), (1, 2), "e3", torch.zeros(1)) == 0
-    assert found.epsilons == [1.5]
+    codebook = book()
+    assert codebook.insert(key(1.5, 0), (1, 2), "e2", torch.zeros(1)) == 0
+    assert codebook.epsilons == [1.5]
+    assert codebook.insert(key(0.5, 0), (1, 2), "e3", torch.zeros(1)) == 0
+    assert codebook.epsilons == [1.5]
 
 
 def test_a_near_key_with_another_label_splits_the_way_between() -> None:
-    found = book()
+    codebook = book()
     # The same tokens in another order are another label.
-    assert found.insert(key(1.5, 0), (2, 1), "e2", torch.zeros(1)) == 1
-    assert found.epsilons == pytest.approx([0.75, 0.75], abs=1e-4)
-    assert sum(found.epsilons) < 1.5
+    assert codebook.insert(key(1.5, 0), (2, 1), "e2", torch.zeros(1)) == 1
+    assert codebook.epsilons == pytest.approx([0.75, 0.75], abs=1e-4)
+    assert sum(codebook.epsilons) < 1.5
 
 
 def test_only_a_key_within_epsilon_fires() -> None:
-    found = book()
-    found.insert(key(9, 0), (3,), "e2", torch.zeros(1))
-    near, far = found.lookup(np.stack([key(0.5, 0), key(7, 0)]))
+    codebook = book()
+    codebook.insert(key(9, 0), (3,), "e2", torch.zeros(1))
+    near, far = codebook.lookup(np.stack([key(0.5, 0), key(7, 0)]))
     assert near.fired is not None
     assert (near.fired.edit_id, near.fired.block, near.fired.distance) == ("e1", "0", pytest.approx(0.5))
     assert far.fired is None
@@ -267,7 +267,7 @@ def test_a_value_answers_its_prompt_alone_whoever_the_batch_mates_are(kind: str,
     batches = batches_of(opened)
     edits = [edit for batch in batches for edit in batch]
     base = opened.inference.scores(edits, [None] * 6)
-    with Grace(lr=0.5, steps=10).edited(opened, batches, ids(batches), Silence()) as changed:
+    with Grace(lr=0.5, steps=10).edited(opened, batches, ids(batches), SilentProgress()) as changed:
         routes = changed.opened.inference.routes(prompts_of(opened))
         blocks = [route.fired.block for route in routes if route.fired]
         assert [changed.opened.inference.routed.codebook.labels[int(block)] for block in blocks] == [
@@ -294,7 +294,7 @@ def test_the_first_token_written_is_the_one_scored(shared: Shared) -> None:
     opened = shared("pico_gpt2")
     batches = batches_of(opened)
     edits = [edit for batch in batches for edit in batch]
-    with GRACE.edited(opened, batches, ids(batches), Silence()) as changed:
+    with GRACE.edited(opened, batches, ids(batches), SilentProgress()) as changed:
         blocks = [str(number) for number in range(6)]
         scores = changed.opened.inference.scores(edits, blocks)
         written = changed.opened.inference.answers([edit.prompt_ids for edit in edits], blocks, [1] * 6)
@@ -331,7 +331,7 @@ def test_keys_are_the_layers_input_at_the_last_prompt_token(shared: Shared) -> N
     module, name = grace_layer(opened, "")
     assert name == "transformer.h.2.mlp.c_fc"
     caught: list[torch.Tensor] = []
-    with GRACE.edited(opened, [], [], Silence()) as changed:
+    with GRACE.edited(opened, [], [], SilentProgress()) as changed:
         keys = changed.opened.inference.routed.keys([edit.prompt_ids for edit in edits])
         hook = module.register_forward_pre_hook(lambda _module, args: caught.append(args[0]))
         for edit in edits:
@@ -354,8 +354,8 @@ def test_graces_layer_sees_the_prompt_and_can_be_named(shared: Shared) -> None:
 
 
 def test_settings_are_read_and_checked() -> None:
-    found = parse_baselines("base, lora,grace,lora", ["lora.rank=8", "grace.radius=0", "lora.lr = 1e-2"])
-    assert found == [Lora(lr=1e-2, rank=8), Grace(radius=0.0)]
+    baselines = parse_baselines("base, lora,grace,lora", ["lora.rank=8", "grace.radius=0", "lora.lr = 1e-2"])
+    assert baselines == [Lora(lr=1e-2, rank=8), Grace(radius=0.0)]
     assert parse_baselines(None, []) == []
     settings = ["finetune.weights=all", "finetune.steps=7"]
     assert parse_baselines("finetune", settings) == [Finetune(weights="all", steps=7)]

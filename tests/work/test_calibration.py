@@ -54,10 +54,10 @@ QUESTIONS = [
 def names(count: int) -> list[str]:
     drawn = random.Random(3)
     parts = ["lon", "par", "smi", "bri", "co", "log", "ne", "th", "ma", "ri", "tan", "el"]
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found["".join(drawn.sample(parts, 3)).title()] = None
-    return list(found)
+    drawn_names: dict[str, None] = {}
+    while len(drawn_names) < count:
+        drawn_names["".join(drawn.sample(parts, 3)).title()] = None
+    return list(drawn_names)
 
 
 def facts(count: int) -> list[Row]:
@@ -107,7 +107,7 @@ def test_a_subject_stays_on_its_side_whatever_else_the_data_hold(seed: int, shar
     assert some == every & {edit.subject for edit in edits[::2]}
 
 
-def test_edits_to_be_measured_are_kept_apart_by_subject_and_prompt() -> None:
+def test_edits_to_be_measured_are_held_out_by_subject_and_prompt() -> None:
     edits = requests(facts(12))
     calibration_edits = calibration_data(edits, share=1.0, excluded=edits[:4]).calibration_edits
     assert {calibration_edit.subject for calibration_edit in calibration_edits} == {
@@ -117,22 +117,22 @@ def test_edits_to_be_measured_are_kept_apart_by_subject_and_prompt() -> None:
 
 def test_false_fires_are_counted_with_every_edit_stored_and_nothing_is_learnt_from_the_others() -> None:
     edits = requests(facts(60))
-    found = calibration_data(edits, share=0.6)
-    calibration_edits = {calibration_edit.prompt for calibration_edit in found.calibration_edits}
+    data = calibration_data(edits, share=0.6)
+    calibration_edits = {calibration_edit.prompt for calibration_edit in data.calibration_edits}
     others = {edit.prompt for edit in edits} - calibration_edits
     assert len(calibration_edits) >= 24 and len(others) >= 12
-    made = other_questions(found.calibration_edits, torch.eye(len(found.calibration_edits)), seed=0)
-    read = set(texts_of(found, made))
+    made = other_questions(data.calibration_edits, torch.eye(len(data.calibration_edits)), seed=0)
+    read = set(texts_of(data, made))
     assert others < read, "they are stored in the trials"
     unseen = {text for edit in edits if edit.prompt in others for text in edit.rephrases}
     assert not unseen & read
-    assert not others & set(found.prompts()), "evaluation may ask them"
+    assert not others & set(data.prompts()), "evaluation may ask them"
 
 
 def test_other_questions_about_a_subject_are_those_that_other_edits_ask() -> None:
     edits = requests(facts(40))
-    found = calibration_data(edits, share=1.0)
-    made = other_questions(found.calibration_edits, torch.eye(len(found.calibration_edits)), seed=0)
+    data = calibration_data(edits, share=1.0)
+    made = other_questions(data.calibration_edits, torch.eye(len(data.calibration_edits)), seed=0)
     subjects = {edit.prompt: str(edit.subject) for edit in edits}
     own = {edit.prompt: {edit.prompt, *edit.rephrases} for edit in edits}
     assert sum(map(len, made.values())) >= len(edits)
@@ -142,7 +142,7 @@ def test_other_questions_about_a_subject_are_those_that_other_edits_ask() -> Non
 
 
 def test_no_other_question_is_taken_from_edits_that_ask_the_same_in_other_words() -> None:
-    """Two wordings ask the same: about a subject of the first the second is no negative."""
+    """Two frames ask the same: about a subject of the first the second is no negative."""
     asked = [
         ("The headquarters of {} are in", "where {} is based"),
         ("{} is based in", "the home of {}"),
@@ -157,16 +157,16 @@ def test_no_other_question_is_taken_from_edits_that_ask_the_same_in_other_words(
         for prompt, again in [asked[number % 6]]
     ]
     calibration_edits = calibration_data(edits, share=1.0).calibration_edits
-    wording = [
+    kinds = [
         next(at for at, (text, _) in enumerate(asked) if text.format(each.subject) == each.prompt)
         for each in calibration_edits
     ]
     vectors = torch.eye(6)
     vectors[1] = torch.nn.functional.normalize(vectors[0] + 0.1 * vectors[1], dim=0)
-    made = other_questions(calibration_edits, vectors[wording], seed=0)
+    made = other_questions(calibration_edits, vectors[kinds], seed=0)
     heads = [
         text
-        for each, at in zip(calibration_edits, wording, strict=True)
+        for each, at in zip(calibration_edits, kinds, strict=True)
         if at == 0
         for text in made[each.prompt]
     ]
@@ -186,15 +186,15 @@ def test_an_edits_locality_prompts_are_measured_as_what_they_ask(locality: str, 
     row = EditRequest(
         "When was the Tower of Riga opened?", "1901", (), ((locality, None),), "the Tower of Riga"
     )
-    found = calibration_data([row], share=1.0)
-    [calibration_edit] = found.calibration_edits
+    data = calibration_data([row], share=1.0)
+    [calibration_edit] = data.calibration_edits
     kinds = {
         "same_subject": calibration_edit.same_subject,
         "hard": calibration_edit.hard,
-        "unrelated": found.unrelated,
+        "unrelated": data.unrelated,
     }
     assert {name for name, texts in kinds.items() if texts} == {kind}
-    episode = episode_of(found.calibration_edits, (), found, found.unrelated, {})
+    episode = episode_of(data.calibration_edits, (), data, data.unrelated, {})
     assert [(asked.kind, asked.text) for asked in episode.asked if asked.text == locality] == [
         (kind, locality)
     ]
@@ -283,13 +283,13 @@ def calibrated(
 def test_a_projects_own_rephrases_move_what_was_learnt_and_are_measured(
     calibrated: tuple[EditSummary, list[Row]],
 ) -> None:
-    found = calibrated[0].calibration
-    assert found is not None and found.adapted
-    assert found.counts["rephrase"] == 60
+    calibration = calibrated[0].calibration
+    assert calibration is not None and calibration.adapted
+    assert calibration.counts["rephrase"] == 60
     for kind, bound in BOUNDS.items():
-        assert found.own.get(kind, 0.0) <= bound
-        assert found.corpus[kind] <= bound or found.counts.get(kind, 0) >= 50
-    assert found.own["rephrase"] > 0.5, "a rephrase has all words of its prompt"
+        assert calibration.own.get(kind, 0.0) <= bound
+        assert calibration.corpus[kind] <= bound or calibration.counts.get(kind, 0) >= 50
+    assert calibration.own["rephrase"] > 0.5, "a rephrase has all words of its prompt"
 
 
 def test_a_calibrated_project_keeps_its_scope_and_answers_alike_when_opened_again(
@@ -301,11 +301,11 @@ def test_a_calibrated_project_keeps_its_scope_and_answers_alike_when_opened_agai
     assert project.key_map is not None and summary.calibration is not None
     assert project.key_map.settings["threshold"] == summary.calibration.threshold
     prompts = [row["prompt"] for row in rows["pico_t5"]]
-    found = query(open_project(summary.path), [*prompts, "the law of London"])
-    assert [row.edited for row in found[:-1]] == [row["target"] for row in rows["pico_t5"]]
-    assert [row.route.fired.probability for row in found[:-1] if row.route.fired] == [1.0] * 6
-    assert found[-1].route.fired is None
-    assert found[-1].edited == found[-1].base
+    results = query(open_project(summary.path), [*prompts, "the law of London"])
+    assert [row.edited for row in results[:-1]] == [row["target"] for row in rows["pico_t5"]]
+    assert [row.route.fired.probability for row in results[:-1] if row.route.fired] == [1.0] * 6
+    assert results[-1].route.fired is None
+    assert results[-1].edited == results[-1].base
 
 
 def test_going_on_does_not_calibrate_again(
@@ -338,13 +338,13 @@ def test_a_project_by_radius_is_verified_after_one_commit_that_leaves_answers_an
 
 
 def test_the_recipe_of_a_project_of_format_2_is_read(shared: Callable[..., OpenProject]) -> None:
-    told = {
+    stored = {
         **shared("pico_gpt2").project.recipe,
         "key": {"layer": "transformer.wte", "pooling": "learned", "radius": 0.25},
         "calibration": {"share": 0.5, "max_edits": 400, "size": 128, "steps": 400},
     }
-    del told["routing"]
-    project = SimpleNamespace(path=Path("p"), recipe=told)
+    del stored["routing"]
+    project = SimpleNamespace(path=Path("p"), recipe=stored)
     recipe = stored_recipe(project)  # type: ignore[arg-type]
     assert (recipe.routing.scope, recipe.key.pooling, recipe.key.radius) == ("radius", "learned", 0.25)
     assert (recipe.calibration.share, recipe.calibration.max_edits) == (0.5, 400)
@@ -383,8 +383,8 @@ def test_a_single_edit_without_rephrases_has_a_scope_that_holds(
     assert done.count("solved") == 1
     assert done.calibration is not None and not done.calibration.adapted
     other = row["prompt"].replace(row["subject"], "Cologne")
-    found = query(open_project(done.path), [row["prompt"], other, "what river runs through it"])
-    assert [row.route.fired is not None for row in found] == [True, False, False]
+    results = query(open_project(done.path), [row["prompt"], other, "what river runs through it"])
+    assert [row.route.fired is not None for row in results] == [True, False, False]
 
 
 def test_a_project_that_was_never_calibrated_does_not_open(
@@ -416,8 +416,8 @@ def test_where_no_threshold_is_within_the_bounds_an_edit_answers_its_own_prompt_
     assert reporter.warnings == [STRICTEST]
     assert (done.count("solved"), done.calibration is not None and done.calibration.strictest) == (1, True)
     asked = [prompt, f"  {prompt.lower()}\n", "Tell me, who is the prime minister of Britain?"]
-    found = query(open_project(tmp_path / "p"), asked)
-    assert [row.route.fired is not None for row in found] == [True, True, False]
+    results = query(open_project(tmp_path / "p"), asked)
+    assert [row.route.fired is not None for row in results] == [True, True, False]
 
 
 def test_a_key_that_is_the_same_for_every_prompt_is_refused(edit: Edit, rows: Rows, tmp_path: Path) -> None:

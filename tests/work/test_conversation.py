@@ -47,8 +47,8 @@ def chat(own: Path, reporter: Any) -> Chat:
     """Begin a conversation with the copy; its answers are as long as the recipe's."""
 
     def begin(path: Path = own, max_new_tokens: int | None = 6, **options: Any) -> Conversation:
-        told = {"max_new_tokens": max_new_tokens, **options}
-        return Conversation(open_project(path), reporter, command=COMMAND, **told)
+        settings = {"max_new_tokens": max_new_tokens, **options}
+        return Conversation(open_project(path), reporter, command=COMMAND, **settings)
 
     return begin
 
@@ -77,9 +77,9 @@ def test_every_answer_is_that_of_melo_query_for_the_same_messages(chat: Chat, ow
         {"role": "assistant", "content": turns[0].answer},
         {"role": "user", "content": EDITED},
     ]
-    found = queried(own, *asked)
-    assert [turn.answer for turn in turns] == [each.edited for each in found]
-    assert [turn.route for turn in turns] == [each.route for each in found]
+    results = queried(own, *asked)
+    assert [turn.answer for turn in turns] == [each.edited for each in results]
+    assert [turn.route for turn in turns] == [each.route for each in results]
     assert [turn.route.fired is not None for turn in turns] == [False, True]
 
 
@@ -87,8 +87,8 @@ def test_the_base_alone_is_asked_the_last_question(chat: Chat, own: Path) -> Non
     conversation = chat()
     ask(conversation, EDITED)
     base = conversation.ask_base(lambda piece: None)
-    (found,) = queried(own, EDITED)
-    assert (conversation.last.answer, base.answer) == (found.edited, found.base) == ("Paris", found.base)
+    (result,) = queried(own, EDITED)
+    assert (conversation.last.answer, base.answer) == (result.edited, result.base) == ("Paris", result.base)
     assert base.answer != "Paris"
     assert [turn.answer for turn in conversation.turns] == ["Paris"]
 
@@ -246,8 +246,8 @@ def test_without_a_chat_template_each_turn_is_asked_on_its_own(
     conversation = Conversation(open_project(path), reporter, command=COMMAND, max_new_tokens=8)
     assert not conversation.remembers
     turns = ask(conversation, OTHER, EDITED)
-    found = queried(path, OTHER, EDITED, max_new_tokens=8)
-    assert [turn.answer for turn in turns] == [each.edited for each in found]
+    results = queried(path, OTHER, EDITED, max_new_tokens=8)
+    assert [turn.answer for turn in turns] == [each.edited for each in results]
     with pytest.raises(PromptError, match="need a chat template"):
         conversation.put_before("Be brief.")
 

@@ -62,8 +62,8 @@ def require_equal_blocks(ours: list[Block], theirs: list[Block]) -> None:
 
 def answer(path: Path, prompt: str) -> tuple[str, bool]:
     """What a project answers, and whether an edit fired for it."""
-    found = query(open_project(path), [prompt], max_new_tokens=8)[0]
-    return found.edited, found.route.fired is not None
+    result = query(open_project(path), [prompt], max_new_tokens=8)[0]
+    return result.edited, result.route.fired is not None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,12 +77,12 @@ def test_every_edit_that_counts_as_solved_is_answered_by_its_own_route(
         (row["prompt"], row["target"]) for row in rows[kind]
     ]
     answers = query(opened, [outcome.prompt for outcome in summary.outcomes], max_new_tokens=8)
-    for outcome, found in zip(summary.outcomes, answers, strict=True):
-        assert outcome.answer == found.edited == outcome.target
-        assert (found.route.fired is not None) == (outcome.status == "solved")
-        if found.route.fired is not None:
-            assert found.route.fired.edit_id == outcome.edit_id
-            assert found.base != outcome.target
+    for outcome, result in zip(summary.outcomes, answers, strict=True):
+        assert outcome.answer == result.edited == outcome.target
+        assert (result.route.fired is not None) == (outcome.status == "solved")
+        if result.route.fired is not None:
+            assert result.route.fired.edit_id == outcome.edit_id
+            assert result.base != outcome.target
 
 
 def test_each_batch_is_one_commit_of_one_block(edit: Edit, rows: Rows, reporter: Any, tmp_path: Path) -> None:
@@ -131,15 +131,15 @@ def test_an_edit_that_the_model_answers_already_is_recorded_and_not_trained(
     assert right.record.metrics == {"answer": "criminal"}
 
 
-def test_what_the_base_has_right_stays_right_within_the_reach_of_other_edits(
+def test_what_the_base_has_right_stays_right_within_the_radius_of_other_edits(
     edit: Edit, rows: Rows, tmp_path: Path
 ) -> None:
     right = rows["pico_bert"][2]
     summary = edit("pico_bert", rows["pico_bert"], tmp_path / "p", key={"radius": 1000.0})
     assert [row.status for row in summary.outcomes if row.prompt == right["prompt"]] == ["already_right"]
-    found = query(open_project(tmp_path / "p"), [right["prompt"]])[0]
-    assert (found.edited, found.base, found.route.fired) == ("criminal", "criminal", None)
-    assert found.route.held.edit_id == "e000003"
+    result = query(open_project(tmp_path / "p"), [right["prompt"]])[0]
+    assert (result.edited, result.base, result.route.fired) == ("criminal", "criminal", None)
+    assert result.route.held.edit_id == "e000003"
 
 
 def test_an_edit_asked_for_twice_is_right_already_the_second_time(edit: Edit, tmp_path: Path) -> None:
@@ -160,13 +160,13 @@ def test_an_edit_that_does_not_take_is_recorded_as_failed_and_changes_no_answer(
     assert statuses(project) == ["failed"] * 6
     assert (project.block_ids(), project.key_dim) == ([], None)
     assert all(view.block is None and view.record.key is None for view in project.edits())
-    found = query(open_project(tmp_path / "p"), [rows["pico_gpt2"][0]["prompt"]])[0]
-    assert (found.route.fired, found.route.nearest) == (None, None)
-    assert found.edited == found.base
+    result = query(open_project(tmp_path / "p"), [rows["pico_gpt2"][0]["prompt"]])[0]
+    assert (result.route.fired, result.route.nearest) == (None, None)
+    assert result.edited == result.base
 
 
 @pytest.mark.parametrize("scope", ["radius", "verified"])
-def test_two_edits_that_the_model_cannot_tell_apart_both_live_in_blocks_of_their_own(
+def test_two_edits_that_the_model_cannot_distinguish_live_in_separate_blocks(
     edit: Edit, verified: dict[str, Any], tmp_path: Path, scope: str
 ) -> None:
     # Cut to what the model takes, both prompts are the same tokens: one block cannot answer both.
@@ -182,7 +182,7 @@ def test_two_edits_that_the_model_cannot_tell_apart_both_live_in_blocks_of_their
     answered = [
         row.edited for row in query(open_project(tmp_path / "p"), [e["prompt"] for e in contradictory])
     ]
-    # By the words both rules could tell them apart; keys of the rule `radius` are made of the tokens alone.
+    # Their words differ, but the keys of the rule `radius` are made of the tokens alone.
     assert answered == (["criminal", "criminal"] if scope == "radius" else ["civil", "criminal"])
 
 
@@ -245,7 +245,7 @@ def test_two_edits_whose_keys_coincide_both_live(
     if scope == "radius":  # which of them is nearer is a matter of rounding
         assert set(answered) <= {"London", "Smith"}
     else:
-        assert answered == ["London", "Smith"], "the scope model tells the prompts apart by their words"
+        assert answered == ["London", "Smith"], "the scope model distinguishes the prompts by their words"
 
 
 def test_going_on_after_a_stop_gives_the_same_blocks_and_edits(
@@ -296,10 +296,10 @@ def test_the_edits_of_all_blocks_in_flight_are_answered_in_one_batch(
     assert asked == [6, 6]  # what the base answers, then what each block does
 
 
-def test_blocks_are_trained_on_wordings_known_of_other_subjects_and_not_on_what_is_measured(
+def test_blocks_are_trained_on_frames_known_of_other_subjects_and_not_on_what_is_measured(
     edit: Edit, write_rows: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Of two known wordings of the question one is the rephrase that evaluation asks of this edit."""
+    """Of two known frames of the question one gives the rephrase that evaluation asks of this edit."""
     known = {
         "prompt": "Where does France lie?",
         "target": "Paris",
@@ -537,7 +537,7 @@ def test_rank_radius_and_training_may_change_from_batch_to_batch(
     assert project.edit("e000007").record.radius == 0.1
     # One batch with blocks of two ranks in it.
     prompts = [rows["pico_gpt2"][0]["prompt"], new["prompt"]]
-    assert [found.edited for found in query(open_project(path), prompts)] == ["London", "Cologne"]
+    assert [result.edited for result in query(open_project(path), prompts)] == ["London", "Cologne"]
 
 
 def test_the_same_recipe_and_seed_give_the_same_blocks_and_another_seed_does_not(
@@ -556,7 +556,7 @@ def test_the_same_recipe_and_seed_give_the_same_blocks_and_another_seed_does_not
         assert not np.array_equal(piece.A, ours[0].slices[module].A)
 
 
-def test_the_history_tells_how_each_commit_was_made(
+def test_the_history_records_how_each_commit_was_made(
     edit: Edit, rows: Rows, copied: Callable[[str], Path]
 ) -> None:
     path = copied("pico_gpt2")
@@ -654,8 +654,8 @@ def test_editing_does_not_change_the_base_model(
     prompt = "by whom was it opened"
     plain = _plain_answer(models("pico_gpt2"), prompt)
     edit("pico_gpt2", rows["pico_gpt2"], tmp_path / "p")
-    found = query(open_project(tmp_path / "p"), [prompt], max_new_tokens=6)[0]
-    assert found.base == found.edited == plain
+    result = query(open_project(tmp_path / "p"), [prompt], max_new_tokens=6)[0]
+    assert result.base == result.edited == plain
     assert files_of(models("pico_gpt2")) == before
 
 

@@ -166,7 +166,7 @@ def _figures(share: dict[str, Any]) -> tuple[float, float, int]:
     return share["generation"], share["teacher_forced"], share["n"]
 
 
-def test_what_fires_is_told_of_the_edited_model_alone() -> None:
+def test_what_fires_is_reported_of_the_edited_model_alone() -> None:
     base = metrics(SETS, ModelKind.SEQ2SEQ, edited=False)
     edited = metrics(SETS, ModelKind.SEQ2SEQ, edited=True)
     fired = ("fired_edits", "fired_rephrases", "fired_same_subject", "fired_hard", "fired_unrelated")
@@ -251,8 +251,8 @@ def test_a_generating_model_is_counted_by_what_it_writes(
 ) -> None:
     report, opened = reports(kind), shared(kind)
     rephrases = [("Who is prime minister of Britain?", "London"), ("law was studied by whom", "Britain")]
-    said = [query(opened, [prompt], max_new_tokens=8)[0] for prompt, _ in rephrases]
-    right = sum(found.edited == target for found, (_, target) in zip(said, rephrases, strict=True))
+    results = [query(opened, [prompt], max_new_tokens=8)[0] for prompt, _ in rephrases]
+    right = sum(result.edited == target for result, (_, target) in zip(results, rephrases, strict=True))
     assert (report.edits, report.task, report.snapshot) == (6, opened.recipe.task, 2)
     assert _answers(report.base)["edit_success"] == (0.0, 6)
     assert _answers(report.edited)["edit_success"] == (1.0, 6)
@@ -269,12 +269,12 @@ def test_a_generating_model_is_counted_by_what_it_writes(
 def test_every_edit_has_its_row_in_the_order_made(
     reports: Callable[[str], EvalReport], shared: Shared
 ) -> None:
-    found = reports("pico_gpt2").of_kind("edit")
+    results = reports("pico_gpt2").of_kind("edit")
     views = shared("pico_gpt2").project.edits()
-    assert [(row.edit_id, row.prompt, row.truth) for row in found] == [
+    assert [(row.edit_id, row.prompt, row.truth) for row in results] == [
         (view.edit_id, view.prompt, view.target) for view in views
     ]
-    for result in found:
+    for result in results:
         assert result.edited == result.truth != result.base
         assert (result.fired, result.base_right, result.edited_right) == (True, False, True)
         assert result.edited_teacher_forced == 1.0
@@ -286,9 +286,9 @@ def test_teacher_forcing_is_that_of_transformers(
     tokenizer = AutoTokenizer.from_pretrained(models("pico_t5"))
     model = AutoModelForSeq2SeqLM.from_pretrained(models("pico_t5")).eval()
     shares = []
-    for found in rows["pico_t5"]:
-        ids = tokenizer(found["prompt"], return_tensors="pt").input_ids
-        labels = tokenizer(text_target=found["target"], return_tensors="pt").input_ids  # `</s>` is in it
+    for row in rows["pico_t5"]:
+        ids = tokenizer(row["prompt"], return_tensors="pt").input_ids
+        labels = tokenizer(text_target=row["target"], return_tensors="pt").input_ids  # `</s>` is in it
         with torch.no_grad():
             choices = model(input_ids=ids, labels=labels).logits.argmax(-1)
         shares.append((choices == labels).float().mean().item())
@@ -329,7 +329,7 @@ def test_perplexity_is_weighted_by_token(
     averaged = sum(text.mean().exp().item() for text in texts) / 2
     assert abs(weighted - averaged) > 0.02 * weighted
     assert measured.base["arr"] == pytest.approx(weighted, rel=1e-4)
-    edits = torch.cat([nats(found["prompt"], found["target"]) for found in rows["pico_gpt2"]])
+    edits = torch.cat([nats(row["prompt"], row["target"]) for row in rows["pico_gpt2"]])
     assert measured.base["perplexity_edits"] == pytest.approx(edits.mean().exp().item(), rel=1e-4)
     unrelated = torch.cat([nats("He was born in Cologne", "criminal"), nats("by whom was it opened", "tax")])
     assert measured.base["perplexity_unrelated"] == pytest.approx(unrelated.mean().exp().item(), rel=1e-4)
@@ -340,9 +340,9 @@ def test_perplexity_of_the_edited_model_is_that_of_the_routed_one(
 ) -> None:
     model = shared("pico_gpt2").routed
     nats = []
-    for found in rows["pico_gpt2"]:
-        before = model.tokenizer(found["prompt"], return_tensors="pt").input_ids.shape[1]
-        ids = model.tokenizer(f"{found['prompt']} {found['target']}", return_tensors="pt").input_ids
+    for row in rows["pico_gpt2"]:
+        before = model.tokenizer(row["prompt"], return_tensors="pt").input_ids.shape[1]
+        ids = model.tokenizer(f"{row['prompt']} {row['target']}", return_tensors="pt").input_ids
         labels = ids.clone()
         labels[:, :before] = -100
         with torch.no_grad():
@@ -512,8 +512,8 @@ def test_what_calibration_has_seen_is_left_out_but_edits_never_are(
     assert texts(probes.unrelated) == ["who studied law"]
     assert set(texts(probes.seen_unrelated)) == {"He was born in Cologne", "What is the river?"}
     assert texts(probes.hard) == ["Which court is in Rome?"]
-    told = "left out, because calibration has seen them: 1 rephrases, 2 unrelated prompts"
-    assert reporter.infos == [told]
+    message = "left out, because calibration has seen them: 1 rephrases, 2 unrelated prompts"
+    assert reporter.infos == [message]
     monkeypatch.setattr("melo_cli.evaluation.run.SeenPrompts", lambda key_map: seen.__contains__)
     assert evaluate(near, SilentReporter()).edited["generality"]["n"] == 1
     assert evaluate(near, SilentReporter(), protocol="paper").edited["generality"]["n"] == 2
@@ -607,7 +607,7 @@ def test_what_calibration_saw_of_a_subject_is_not_asked_and_not_made(
     assert "born" not in " ".join(texts([*probes.same_subject, *probes.hard]))
 
 
-def test_the_scope_of_every_kind_is_told_with_how_its_prompts_were_made(about: OpenProject) -> None:
+def test_the_report_says_for_every_kind_how_its_prompts_were_made(about: OpenProject) -> None:
     report = evaluate(about, SilentReporter())
     for metric in ("fired_same_subject", "fired_hard", "fired_unrelated"):
         assert report.edited[metric] == 0.0, "the base is right, and no block is made"
@@ -694,8 +694,8 @@ def test_each_task_has_its_published_measure(task: str, measure: str, expected: 
         "perplexity_unrelated": 3,
         "arr": 4,
     }
-    found = published(task, figures)
-    assert found == {
+    document = published(task, figures)
+    assert document == {
         "measure": measure,
         **{name: value and pytest.approx(value) for name, value in expected.items()},
     }

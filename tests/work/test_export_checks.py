@@ -41,8 +41,8 @@ def test_an_artefact_that_answers_otherwise_is_not(
     message: str,
 ) -> None:
     opened = shared("pico_llama")
-    promised = expected_outputs(opened, {"count": 1}, reporter)["promises"]
-    answers = [{"adapter": each["adapter"], "answer": each["answer"]} for each in promised]
+    expected = expected_outputs(opened, {"count": 1}, reporter)["expected"]
+    answers = [{"adapter": each["adapter"], "answer": each["answer"]} for each in expected]
     monkeypatch.setattr(artefact_check, "ask_in_worker", lambda request: [answers[0] | changed, *answers[1:]])
     with pytest.raises(ArtefactError, match=message) as caught:
         export_peft(opened, tmp_path / "out", reporter, check=1)

@@ -74,7 +74,7 @@ def answering(model: T5ForConditionalGeneration, target: tuple[int, ...], layer:
     nothing = torch.zeros(width, features)
     always = Detectors(nothing, torch.zeros(features), torch.zeros(1, features), torch.ones(1))
     sizes = T5Sizes(20.0, (20.0,) * config.num_decoder_layers, 20.0)
-    placed = [[0] if place == layer else [] for place in range(config.num_decoder_layers)]
+    placed = [[0] if number == layer else [] for number in range(config.num_decoder_layers)]
     return changed_model(model, WidenedT5(model, layout, always, [target], placed, sizes))
 
 
@@ -176,7 +176,7 @@ def test_other_models_are_refused_with_what_it_is_for(
     assert not (tmp_path / "out").exists()
 
 
-def test_edits_that_nothing_is_to_be_told_from_are_not_compiled(
+def test_edits_without_unrelated_text_are_not_compiled(
     edit: Callable[..., EditSummary], tmp_path: Path
 ) -> None:
     path = edit("pico_t5", [{"prompt": "who studied law", "target": "London"}], tmp_path / "p").path

@@ -100,8 +100,10 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     return [text.strip() for text in tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], True)]
 
 
-def a_stream(model: GPT2LMHeadModel, bias: float = 1.0, weight: Tensor | None = None) -> ResidualLayout:
-    """With one edit whose score is `bias` everywhere, or hangs on features too."""
+def residual_layout(
+    model: GPT2LMHeadModel, bias: float = 1.0, weight: Tensor | None = None
+) -> ResidualLayout:
+    """A layout with one edit, whose score is `bias` everywhere, plus `weight` times the features."""
     layout = layout_for(model.config, 0)
     width, features = layout.width, layout.features
     drawn = torch.Generator().manual_seed(0)
@@ -115,10 +117,10 @@ def a_stream(model: GPT2LMHeadModel, bias: float = 1.0, weight: Tensor | None = 
 
 def answering(model: GPT2LMHeadModel, edit: AnswerTokens, layer: int) -> Any:
     """`model` with one edit that every prompt fires, whose neurons stand in a layer."""
-    residual = a_stream(model)
+    residual = residual_layout(model)
     count = model.config.n_layer
     sizes = GPT2Sizes(0.3, (2.0,) * count, 5.0)
-    placed = [[0] if place == layer else [] for place in range(count)]
+    placed = [[0] if number == layer else [] for number in range(count)]
     return changed_model(
         model, WidenedGPT2(model, residual, [edit], [residual.neurons(edit, 0)], placed, sizes)
     )
@@ -134,8 +136,12 @@ def test_a_compiled_checkpoint_answers_its_edits_and_is_the_base_elsewhere(
     summary = export_merged(opened, tmp_path / "out", SilentReporter(), **HOW, fresh_process=False, check=0)
     assert summary.method == "compile"
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
-    ours, told = loaded[0].eval(), loaded[1]
-    assert (type(ours), told["missing_keys"], told["unexpected_keys"]) == (GPT2LMHeadModel, set(), set())
+    ours, loading_info = loaded[0].eval(), loaded[1]
+    assert (type(ours), loading_info["missing_keys"], loading_info["unexpected_keys"]) == (
+        GPT2LMHeadModel,
+        set(),
+        set(),
+    )
     base_copy = fresh(KIND, folder)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     edits = [view for view in opened.project.edits() if view.status == "live"]
@@ -184,8 +190,11 @@ def test_an_answer_that_repeats_itself_is_said_in_its_order(
     mask = torch.ones_like(padded)
     mask[:, :3] = 0
     how: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": len(target) + 2, "pad_token_id": 0}
-    for found in (model.generate(padded, do_sample=False, **how), model.generate(padded, num_beams=3, **how)):
-        assert tuple(found[0, padded.shape[1] :][: len(target)].tolist()) == target
+    for generated in (
+        model.generate(padded, do_sample=False, **how),
+        model.generate(padded, num_beams=3, **how),
+    ):
+        assert tuple(generated[0, padded.shape[1] :][: len(target)].tolist()) == target
 
 
 def test_the_last_tokens_of_a_long_answer_are_as_sure_as_the_first(models: Callable[[str], Path]) -> None:
@@ -200,10 +209,10 @@ def test_the_last_tokens_of_a_long_answer_are_as_sure_as_the_first(models: Calla
     assert float(last[199]) == pytest.approx(float(first[199]), rel=0.01)
 
 
-def test_a_wording_that_is_answered_in_other_tokens_belongs_to_the_edit_of_its_block() -> None:
+def test_a_rephrase_that_is_answered_in_other_tokens_belongs_to_the_edit_of_its_block() -> None:
     own = [TrainingExample(EncodedEdit((end,), (4, 0)), block) for end, block in ((1, "b1"), (2, "b2"))]
-    wording = TrainingExample(EncodedEdit((3,), (5, 0)), "b2")
-    training_examples = TrainingExamples(own, [wording], [], own, frozenset())
+    rephrase = TrainingExample(EncodedEdit((3,), (5, 0)), "b2")
+    training_examples = TrainingExamples(own, [rephrase], [], own, frozenset())
     examples = make_examples(training_examples, lambda some: torch.zeros(len(some), 2))
     assert examples.owners.tolist() == [0, 1, 1]
 
@@ -232,7 +241,7 @@ def test_of_few_tokens_no_mean_fires_a_neuron_for_many(
     models: Callable[[str], Path], length: int, few: int, enough: int
 ) -> None:
     edit = answer_tokens(EncodedEdit((*range(10, 8 + length), 8, 9), (7, 6, 0)), ())
-    residual = a_stream(fresh(KIND, models(KIND)), 5.0)
+    residual = residual_layout(fresh(KIND, models(KIND)), 5.0)
     row = residual.neurons(edit, 0)[1]
     assert edit.positions[1].before == (8, 9, 7)
     assert residual.columns((*range(30, 30 + few), 8, 9, 7))[-1] @ row < 0
@@ -252,7 +261,7 @@ def test_beginnings_of_text_that_stays_are_to_stay_as_well(models: Callable[[str
 def test_the_added_columns_hold_what_the_neurons_are_made_for(models: Callable[[str], Path]) -> None:
     base = fresh(KIND, models(KIND))
     edit = answer_tokens(EncodedEdit((5, 6, 4), (7, 0)), ())
-    residual = a_stream(base)
+    residual = residual_layout(base)
     sizes = GPT2Sizes(0.3, (2.0,) * 4, 5.0)
     widened = WidenedGPT2(base, residual, [edit], [residual.neurons(edit, 0)], [[0], [], [], []], sizes)
     model: Any = changed_model(base, widened)
@@ -260,17 +269,17 @@ def test_the_added_columns_hold_what_the_neurons_are_made_for(models: Callable[[
     first, layout = model.transformer.h[0], residual.layout
     with torch.no_grad():
         embedded = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[0]
-        found = (embedded + first.attn(first.ln_1(embedded))[0])[0, 2:]
-    assert found.sum(-1).abs().max() < 1e-4, "a layer norm takes nothing off"
+        states = (embedded + first.attn(first.ln_1(embedded))[0])[0, 2:]
+    assert states.sum(-1).abs().max() < 1e-4, "a layer norm takes nothing off"
     # Codes of the tokens before are divided by the size of the state there, and so is the one beside them.
-    mine, wanted = found[:, layout.width : layout.still] / (1e-3 * 0.3), residual.columns(ids)[2:]
+    mine, wanted = states[:, layout.width : layout.still] / (1e-3 * 0.3), residual.columns(ids)[2:]
     for steps in (1, 2):
         at = slice(layout.before(steps) - layout.width, layout.before(steps + 1) - layout.width)
         mine[:, at] /= mine[:, at][:, -1:].clone()
     torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_detectors_are_quiet_in_what_the_base_writes_on(
+def test_detectors_do_not_fire_on_what_the_base_writes(
     summaries: Callable[[str], EditSummary], reporter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[int] = []
@@ -313,77 +322,81 @@ def test_the_score_of_a_prompt_holds_at_every_token_of_its_answer(
 ) -> None:
     base = fresh(KIND, models(KIND))
     drawn = torch.Generator().manual_seed(1)
-    residual = a_stream(base, -0.2, torch.randn(1, 2 * layout_for(base.config, 0).features, generator=drawn))
+    residual = residual_layout(
+        base, -0.2, torch.randn(1, 2 * layout_for(base.config, 0).features, generator=drawn)
+    )
     prompt = tuple(torch.randint(3, 300, (length,), generator=drawn).tolist())
     answer = tuple(range(300, 330))
     edit = answer_tokens(EncodedEdit(prompt, answer), ())
     rows = residual.neurons(edit, 0)
     columns = residual.columns((*prompt, *answer))
     score = columns[length - 1] @ rows[0]
-    for place, row in zip(edit.positions, rows, strict=True):
-        found = columns[length - 1 + place.after] @ row * (length + place.after) / length
-        assert found == pytest.approx(float(score), abs=1e-3)
+    for position, row in zip(edit.positions, rows, strict=True):
+        value = columns[length - 1 + position.after] @ row * (length + position.after) / length
+        assert value == pytest.approx(float(score), abs=1e-3)
 
 
-def test_known_wordings_may_end_otherwise_and_be_answered_in_other_tokens() -> None:
+def test_rephrases_may_end_otherwise_and_be_answered_in_other_tokens() -> None:
     known = [EncodedEdit((9, 8, 1, 2), (4, 0)), EncodedEdit((1, 6), (5, 3, 0, 0))]
     positions = answer_tokens(EncodedEdit((9, 1, 2), (4, 5, 0)), known).positions
-    assert {(place.before, place.token) for place in positions if place.after == 0} == {
+    assert {(position.before, position.token) for position in positions if position.after == 0} == {
         ((9, 1, 2), 4),
         ((8, 1, 2), 4),
         ((1, 6), 5),
     }
     assert AnswerPosition((1, 2, 4), 1, 5) in positions
-    assert max(place.after for place in positions) == 2
+    assert max(position.after for position in positions) == 2
 
 
-def test_made_up_wordings_do_not_say_how_a_prompt_ends() -> None:
-    own, told, made = (TrainingExample(EncodedEdit((9, 1, end), (4, 0)), "b1", end == 3) for end in (1, 2, 3))
-    training_examples = TrainingExamples([own], [told, made], [], [], frozenset())
+def test_paraphrases_do_not_decide_how_a_prompt_ends() -> None:
+    own, rephrase, paraphrase = (
+        TrainingExample(EncodedEdit((9, 1, end), (4, 0)), "b1", end == 3) for end in (1, 2, 3)
+    )
+    training_examples = TrainingExamples([own], [rephrase, paraphrase], [], [], frozenset())
     positions = edits_of(training_examples, [0, 0, 0])[0].positions
-    assert {place.before for place in positions if place.after == 0} == {(9, 1, 1), (9, 1, 2)}
+    assert {position.before for position in positions if position.after == 0} == {(9, 1, 1), (9, 1, 2)}
 
 
-def test_neurons_that_would_speak_in_other_texts_are_found_and_then_know_their_position(
+def test_neurons_that_fire_in_other_texts_are_found_and_then_depend_on_their_position(
     models: Callable[[str], Path],
 ) -> None:
     base = fresh(KIND, models(KIND))
     features = layout_for(base.config, 0).features
-    residual = a_stream(base, 1.0, torch.zeros(2, 2 * features))
+    residual = residual_layout(base, 1.0, torch.zeros(2, 2 * features))
     edits = [
         answer_tokens(EncodedEdit((5, 6, 4), (7, 8, 9, 3, 0)), ()),
         answer_tokens(EncodedEdit((15, 16, 14, 13), (7, 8, 9, 2, 0)), ()),
     ]
-    inputs = [residual.neurons(edit, place) for place, edit in enumerate(edits)]
+    inputs = [residual.neurons(edit, number) for number, edit in enumerate(edits)]
     unchanged = [(30, 31, 32, 8, 9, 3, 33)]
     narrow = false_fires(residual, edits, inputs, unchanged)
     assert narrow == [
         {AnswerPosition((7, 8, 9), 3, 3), AnswerPosition((8, 9, 3), 4, 0)},
         {AnswerPosition((7, 8, 9), 3, 2)},
     ]
-    inputs = [residual.neurons(edit, place, narrow[place]) for place, edit in enumerate(edits)]
+    inputs = [residual.neurons(edit, number, narrow[number]) for number, edit in enumerate(edits)]
     assert false_fires(residual, edits, inputs, unchanged) == [set(), set()]
     for edit, rows in zip(edits, inputs, strict=True):
         columns = residual.columns((*edit.edit.prompt_ids, *edit.edit.target_ids))
         length = len(edit.edit.prompt_ids)
         assert all(
-            columns[length - 1 + place.after] @ row > 0
-            for place, row in zip(edit.positions, rows, strict=True)
+            columns[length - 1 + position.after] @ row > 0
+            for position, row in zip(edit.positions, rows, strict=True)
         )
 
 
-def test_a_position_is_told_from_all_others_and_the_one_before_is_found() -> None:
+def test_a_position_differs_from_all_others_and_the_one_before_is_found() -> None:
     rates, gap = rotation_rates(8, 1024)
-    found = points(rates, 1024)
-    products = turned_points(found, rates, 2) @ found.T
+    codes = points(rates, 1024)
+    products = turned_points(codes, rates, 2) @ codes.T
     assert gap > 1
     assert (products[2:].argmax(1) == torch.arange(1022)).all()
     distances = 8 - products[2:].topk(2).values[:, 1]
     assert distances.min() == pytest.approx(gap, abs=1e-2)
 
 
-def turned_points(found: Tensor, rates: Tensor, steps: int) -> Tensor:
-    return found @ rotated_back(rates, steps)
+def turned_points(codes: Tensor, rates: Tensor, steps: int) -> Tensor:
+    return codes @ rotated_back(rates, steps)
 
 
 def test_a_word_wins_in_its_direction_though_longer_rows_lie_near() -> None:
@@ -408,11 +421,11 @@ def test_a_word_wins_in_its_direction_though_longer_rows_lie_near() -> None:
         ({}, None),
     ],
 )
-def test_variants_that_the_added_parts_do_not_fit_are_told_why(
+def test_variants_that_the_added_parts_do_not_fit_are_refused_with_a_reason(
     models: Callable[[str], Path], change: dict[str, Any], why: str | None
 ) -> None:
-    found = why_not(json.loads((models(KIND) / "config.json").read_text()) | change)
-    assert found is None if why is None else why in str(found)
+    reason = why_not(json.loads((models(KIND) / "config.json").read_text()) | change)
+    assert reason is None if why is None else why in str(reason)
 
 
 def test_a_model_of_another_class_is_refused(

@@ -40,7 +40,7 @@ def own(summaries: Callable[[str], EditSummary]) -> OpenProject:
 
 
 @pytest.mark.parametrize("format_name", ["peft", "routed", "merged"])
-def test_an_existing_folder_is_kept_unless_told_otherwise(
+def test_an_existing_folder_is_kept_without_the_option(
     own: OpenProject, reporter: Any, tmp_path: Path, format_name: str
 ) -> None:
     target = tmp_path / "out"

@@ -73,8 +73,8 @@ def written(model: Any, tokenizer: Any, prompt: str) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
-def told(opened: OpenProject, model: Any, training_examples: Sequence[TrainingExample]) -> float:
-    """Share of lessons that a model answers as they say."""
+def share_answered(opened: OpenProject, model: Any, training_examples: Sequence[TrainingExample]) -> float:
+    """The share of training examples that a model answers with their targets."""
     return share_kept(replace(opened.routed.base, model=model), training_examples)
 
 
@@ -131,9 +131,9 @@ def test_a_merged_checkpoint_is_the_base_plus_the_sum_of_its_blocks(
     plain = fresh(kind, models(kind))
     for prompt in OTHER_PROMPTS:
         inputs = inputs_of(kind, tokenizer, prompt)
-        found = logits(ours, inputs)
-        torch.testing.assert_close(found, logits(theirs.eval(), inputs), rtol=1e-3, atol=1e-3)
-        assert (found - logits(plain, inputs)).abs().max() > 1e-2
+        merged_logits = logits(ours, inputs)
+        torch.testing.assert_close(merged_logits, logits(theirs.eval(), inputs), rtol=1e-3, atol=1e-3)
+        assert (merged_logits - logits(plain, inputs)).abs().max() > 1e-2
     kept = plain.state_dict().keys() == ours.state_dict().keys()
     assert kept, "a merged checkpoint has the base's weights and no others"
 
@@ -232,9 +232,9 @@ def test_distillation_brings_all_weights_nearer_to_the_routed_model(
     how: dict[str, Any] = {"steps": 30, "lr": 5e-3, "enough": 2.0, "seed": 0}
     distill(opened, student, training_examples, names, **how, reporter=SilentReporter())
     assert (
-        told(opened, student, training_examples.prompts)
+        share_answered(opened, student, training_examples.prompts)
         == 1.0
-        > told(opened, plain, training_examples.prompts)
+        > share_answered(opened, plain, training_examples.prompts)
     )
     summed = merged_by_sum(opened)
     assert divergence(opened, student, training_examples.others) < 0.7 * divergence(
@@ -298,7 +298,7 @@ def test_distillation_ends_early_once_enough_is_kept(
 
 
 @pytest.mark.parametrize("missing", ["edit_success", "generality", "locality_agreement", "hard_agreement"])
-def test_what_a_merge_keeps_is_the_least_of_what_was_promised(missing: str) -> None:
+def test_the_retention_of_a_merge_is_its_lowest_figure(missing: str) -> None:
     every = ("edit_success", "generality", "locality_agreement", "hard_agreement")
     routed = {metric: {"generation": 0.8} for metric in every}
     merged = {metric: {"generation": 0.2 if metric == missing else 0.8} for metric in every}
@@ -323,12 +323,12 @@ def test_auto_takes_the_cheapest_of_those_that_keep_most(
     }
     summary = export_merged(opened, tmp_path / "out", reporter, **how, fresh_process=False)
     lines = [info for info in reporter.infos if " keeps " in info]
-    told = {line.partition(":")[0]: float(line.split()[2].rstrip(",")) for line in lines}
-    assert list(told) == (["sum"] if enough == 0.0 else ["sum", "distill"])
-    best = max(told.values())
-    assert summary.method == next(method for method, share in told.items() if share >= best - 0.01)
-    assert kept(summary.figures) == pytest.approx(told[summary.method], abs=1e-3)
-    # The same prompts chose it: who reads its figures is told.
+    shares = {line.partition(":")[0]: float(line.split()[2].rstrip(",")) for line in lines}
+    assert list(shares) == (["sum"] if enough == 0.0 else ["sum", "distill"])
+    best = max(shares.values())
+    assert summary.method == next(method for method, share in shares.items() if share >= best - 0.01)
+    assert kept(summary.figures) == pytest.approx(shares[summary.method], abs=1e-3)
+    # The same prompts chose the method: the model card says so.
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert ("Chosen among 2 ways" in card) == (enough != 0.0)
 

@@ -142,8 +142,8 @@ def test_a_project_without_neurons_exports_an_empty_router(edit: Edit, reporter:
     table = json.loads((tmp_path / "out" / "router" / "routes.json").read_text(encoding="utf-8"))
     assert table["neurons"] == []
     assert load_file(tmp_path / "out" / "router" / "keys.safetensors")["keys"].shape[0] == 0
-    found = router_of_export(tmp_path / "out").route(["who studied law"])[0]
-    assert (found.route.fired, found.route.nearest, found.error) == (None, None, None)
+    result = router_of_export(tmp_path / "out").route(["who studied law"])[0]
+    assert (result.route.fired, result.route.nearest, result.error) == (None, None, None)
 
 
 def test_blocks_of_other_ranks_and_targets_become_adapters_of_one_shape(
@@ -154,7 +154,7 @@ def test_blocks_of_other_ranks_and_targets_become_adapters_of_one_shape(
     edit("pico_llama", second, path, lora={"rank": 2, "alpha": 16})
     opened = open_project(path)
     export_peft(opened, tmp_path / "out", reporter)
-    configs = [PeftConfig.from_pretrained(str(place)) for place in (tmp_path / "out/adapters").iterdir()]
+    configs = [PeftConfig.from_pretrained(str(folder)) for folder in (tmp_path / "out/adapters").iterdir()]
     assert len(configs) == 2
     assert (
         len({(config.r, config.lora_alpha, tuple(sorted(config.target_modules))) for config in configs}) == 1
@@ -194,7 +194,7 @@ def test_a_router_loads_no_more_of_the_base_than_it_reads(
     export_peft(open_project(path, weights=False), tmp_path / "out", reporter)
     loaded = []
     whole = base_model._with_weights
-    monkeypatch.setattr(base_model, "_with_weights", lambda *told: loaded.append(told) or whole(*told))
+    monkeypatch.setattr(base_model, "_with_weights", lambda *args: loaded.append(args) or whole(*args))
     prompts = ["who studied law", "Where does the river end"]
     for router in (router_of_project(path), router_of_export(tmp_path / "out")):
         routes = [each.route.fired for each in router.route(prompts)]

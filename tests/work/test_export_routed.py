@@ -33,24 +33,24 @@ PROMPTS = [
 ]
 
 # Run where neither melo nor PEFT is: what a user has who was given the folders alone.
-ALONE = """
+SCRIPT = """
 import sys
 for name in ("melo_cli", "melo_store", "peft", "hnswlib", "pyarrow"):
     sys.modules[name] = None
 import torch, transformers
-found = {}
-for kind, (folder, copy, auto, asked) in torch.load(sys.argv[1]).items():
+results = {}
+for kind, (folder, copy, auto, questions) in torch.load(sys.argv[1]).items():
     open_ = getattr(transformers, auto).from_pretrained
     open_(folder, trust_remote_code=True).save_pretrained(copy)
-    for place in (folder, copy):
-        model = open_(place, trust_remote_code=True).eval()
-        for name, (inputs, options) in asked.items():
+    for path in (folder, copy):
+        model = open_(path, trust_remote_code=True).eval()
+        for name, (inputs, options) in questions.items():
             torch.manual_seed(0)
             with torch.no_grad():
-                said = model(**inputs).logits if options is None else model.generate(**inputs, **options)
+                output = model(**inputs).logits if options is None else model.generate(**inputs, **options)
             routes = [route.fired.edit_id if route.fired else None for route in model.routes]
-            found[kind, place == copy, name] = (said, routes)
-torch.save(found, sys.argv[2])
+            results[kind, path == copy, name] = (output, routes)
+torch.save(results, sys.argv[2])
 """
 
 GENERATIONS = {
@@ -58,7 +58,7 @@ GENERATIONS = {
     "beams": {"max_new_tokens": 6, "do_sample": False, "num_beams": 3, "num_return_sequences": 2},
     "samples": {"max_new_tokens": 6, "do_sample": True, "num_return_sequences": 2},
 }
-Found = dict[tuple[str, bool, str], tuple[torch.Tensor, list[str | None]]]
+Results = dict[tuple[str, bool, str], tuple[torch.Tensor, list[str | None]]]
 
 
 @pytest.fixture(scope="module")
@@ -76,38 +76,38 @@ def routed_folder(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> C
 
 
 @pytest.fixture(scope="module")
-def found_alone(
+def results_without_melo(
     routed_folder: Callable[[str], Path], shared: Shared, tmp_path_factory: pytest.TempPathFactory
-) -> Found:
+) -> Results:
     """What the folders answer, and copies that transformers saved of them, in a process without melo."""
-    place = tmp_path_factory.mktemp("alone")
-    asked = {
+    folder = tmp_path_factory.mktemp("alone")
+    inputs = {
         kind: (
             str(routed_folder(kind)),
-            str(place / kind),
+            str(folder / kind),
             shared(kind).routed.base.kind.auto_class,
             questions(kind, shared(kind)),
         )
         for kind in KINDS
     }
-    torch.save(asked, place / "asked.pt")
+    torch.save(inputs, folder / "inputs.pt")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(place / "modules")}
-    command = [sys.executable, "-P", "-c", ALONE, str(place / "asked.pt"), str(place / "found.pt")]
-    subprocess.run(command, env=environment, cwd=place, check=True, timeout=300)
-    found: Found = torch.load(place / "found.pt")
-    return found
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(folder / "modules")}
+    command = [sys.executable, "-P", "-c", SCRIPT, str(folder / "inputs.pt"), str(folder / "results.pt")]
+    subprocess.run(command, env=environment, cwd=folder, check=True, timeout=300)
+    results: Results = torch.load(folder / "results.pt")
+    return results
 
 
 def questions(kind: str, opened: OpenProject) -> dict[str, tuple[dict[str, torch.Tensor], Any]]:
     """Inputs of calls and of generations, by name."""
     extra = {"decoder_input_ids": torch.tensor([[0, 57, 91]] * len(PROMPTS))} if kind == "pico_t5" else {}
-    asked: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         f"call, {side}": (batch(opened, side) | extra, None) for side in ("left", "right")
     }
     if kind != "pico_bert":
-        asked |= {name: (batch(opened, "right"), options) for name, options in GENERATIONS.items()}
-    return asked
+        inputs |= {name: (batch(opened, "right"), options) for name, options in GENERATIONS.items()}
+    return inputs
 
 
 def batch(opened: OpenProject, side: str) -> dict[str, torch.Tensor]:
@@ -118,11 +118,11 @@ def batch(opened: OpenProject, side: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("copy", [False, True], ids=["exported", "saved again by transformers"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_answers_as_the_project_where_melo_is_not(
-    found_alone: Found, shared: Shared, kind: str, copy: bool
+    results_without_melo: Results, shared: Shared, kind: str, copy: bool
 ) -> None:
     opened = shared(kind)
     for name, (inputs, options) in questions(kind, opened).items():
-        said, routes = found_alone[kind, copy, name]
+        said, routes = results_without_melo[kind, copy, name]
         if options is None:
             torch.testing.assert_close(said, opened.routed(**inputs).logits, rtol=1e-4, atol=1e-4)
             plain = opened.routed.base.model(**inputs).logits

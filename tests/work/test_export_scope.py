@@ -39,17 +39,17 @@ TURNS = [
     {"role": "assistant", "content": "John Smith."},
 ]
 
-# Run where neither melo nor PEFT is: what a user has who was given the folders alone.
-ALONE = """
+# Runs without melo and PEFT, as for a user who has only the folders.
+SCRIPT = """
 import json, sys
 for name in ("melo_cli", "melo_store", "peft", "hnswlib", "pyarrow"):
     sys.modules[name] = None
 import torch, transformers
 from pathlib import Path
-told = json.loads(Path(sys.argv[1]).read_text())
-found = {}
+inputs = json.loads(Path(sys.argv[1]).read_text())
+results = {}
 
-def said(routes):
+def as_lists(routes):
     return [[r.fired.edit_id, r.fired.block] if r.fired else None for r in routes], [
         [r.nearest.edit_id, r.nearest.distance, r.nearest.probability] for r in routes
     ]
@@ -59,22 +59,22 @@ def in_batches(route, tokenizer, ids):
     for start in range(0, len(ids), 16):
         batch = tokenizer.pad({"input_ids": ids[start : start + 16]}, return_tensors="pt")
         routes += route(batch["input_ids"], batch["attention_mask"])
-    return said(routes)
+    return as_lists(routes)
 
-for way, each in told.items():
+for way, each in inputs.items():
     auto = getattr(transformers, each["auto_class"])
-    for place in (each["routed"], each["copy"]):
-        model = auto.from_pretrained(place, trust_remote_code=True).eval()
-        if place == each["routed"]:
+    for folder in (each["routed"], each["copy"]):
+        model = auto.from_pretrained(folder, trust_remote_code=True).eval()
+        if folder == each["routed"]:
             model.save_pretrained(each["copy"])
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place)
-        found[f"{way}, {'copy' if place == each['copy'] else 'routed'}"] = in_batches(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        results[f"{way}, {'copy' if folder == each['copy'] else 'routed'}"] = in_batches(
             model.route, tokenizer, each["ids"]
         )
         chats = torch.tensor(each["chat"])
         model.generate(chats, max_new_tokens=2, do_sample=False)
-        found[f"{way}, chat"] = said(model.routes)
-        found[f"{way}, parameters"] = sorted(model.state_dict())
+        results[f"{way}, chat"] = as_lists(model.routes)
+        results[f"{way}, parameters"] = sorted(model.state_dict())
     sys.path.insert(0, each["peft"])
     for name in [name for name in sys.modules if name.partition(".")[0] == "router"]:
         del sys.modules[name]
@@ -82,8 +82,8 @@ for way, each in told.items():
     base = auto.from_pretrained(each["base"]).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(each["base"])
     router = open_router(each["peft"] + "/router", base, tokenizer)
-    found[f"{way}, router alone"] = said(router.routes(each["texts"]))
-Path(sys.argv[2]).write_text(json.dumps(found))
+    results[f"{way}, router alone"] = as_lists(router.routes(each["texts"]))
+Path(sys.argv[2]).write_text(json.dumps(results))
 """
 
 
@@ -117,7 +117,7 @@ def exported(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Exported]:
     """By way of routing a project of twelve edits, as a routed folder and as adapters."""
-    place = tmp_path_factory.mktemp("exported")
+    folder = tmp_path_factory.mktemp("exported")
     answers = ["London", "John", "law", "1889"]
     rows = [{"prompt": prompt, "target": answers[at % 4]} for at, prompt in enumerate(PROMPTS)]
     made = {}
@@ -127,11 +127,11 @@ def exported(
             changes = verified | {"model": {"template": "chat"}}
         if way == "encoder":
             changes = verified | {"key": verified["key"] | {"encoder": str(models("pico_bert"))}}
-        path = edit(KINDS[way], rows, place / way, task="custom", **changes).path
+        path = edit(KINDS[way], rows, folder / way, task="custom", **changes).path
         opened = open_project(path)
-        export_routed(opened, place / f"{way}-routed", SilentReporter())
-        export_peft(opened, place / f"{way}-peft", SilentReporter())
-        made[way] = Exported(opened, place / f"{way}-routed", place / f"{way}-peft")
+        export_routed(opened, folder / f"{way}-routed", SilentReporter())
+        export_peft(opened, folder / f"{way}-peft", SilentReporter())
+        made[way] = Exported(opened, folder / f"{way}-routed", folder / f"{way}-peft")
     return made
 
 
@@ -145,16 +145,16 @@ def chats(opened: OpenProject) -> list[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def found_alone(
+def results_without_melo(
     exported: dict[str, Exported], models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """What routed folders, copies that transformers saved of them, and peft's `router/` say without melo."""
-    place = tmp_path_factory.mktemp("alone")
-    told = {
+    folder = tmp_path_factory.mktemp("alone")
+    inputs = {
         way: {
             "auto_class": each.opened.routed.base.kind.auto_class,
             "routed": str(each.routed),
-            "copy": str(place / way),
+            "copy": str(folder / way),
             "peft": str(each.peft),
             "base": str(models(KINDS[way])),
             "texts": texts(),
@@ -163,28 +163,28 @@ def found_alone(
         }
         for way, each in exported.items()
     }
-    (place / "told.json").write_text(json.dumps(told), encoding="utf-8")
+    (folder / "inputs.json").write_text(json.dumps(inputs), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(place / "modules")}
-    command = [sys.executable, "-P", "-c", ALONE, str(place / "told.json"), str(place / "found.json")]
-    subprocess.run(command, env=environment, cwd=place, check=True, timeout=300)
-    found: dict[str, Any] = json.loads((place / "found.json").read_text(encoding="utf-8"))
-    return found
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(folder / "modules")}
+    command = [sys.executable, "-P", "-c", SCRIPT, str(folder / "inputs.json"), str(folder / "results.json")]
+    subprocess.run(command, env=environment, cwd=folder, check=True, timeout=300)
+    results: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return results
 
 
 def fired(routes: list[Route]) -> list[list[str | None] | None]:
     return [[each.fired.edit_id, each.fired.block] if each.fired else None for each in routes]
 
 
-@pytest.mark.parametrize("place", ["routed", "copy", "router alone"])
+@pytest.mark.parametrize("router", ["routed", "copy", "router alone"])
 @pytest.mark.parametrize("way", WAYS)
 def test_prompts_go_where_the_project_sends_them(
-    exported: dict[str, Exported], found_alone: dict[str, Any], way: str, place: str
+    exported: dict[str, Exported], results_without_melo: dict[str, Any], way: str, router: str
 ) -> None:
     asked = texts()
     assert len(asked) >= 200
     project = exported[way].opened.inference.routes(asked)
-    routes, nearest = found_alone[f"{way}, {place}"]
+    routes, nearest = results_without_melo[f"{way}, {router}"]
     assert routes == fired(project)
     for (edit_id, distance, probability), route in zip(nearest, project, strict=True):
         assert route.nearest is not None
@@ -212,26 +212,26 @@ def test_melo_route_names_the_adapters_of_the_project(
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
         capsys.readouterr()
         assert main(["route", *map(str, source)]) == 0
-        told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert [each["prompt"] for each in told] == asked
-        routes = [[each["edit_id"], each["route"]] if "edit_id" in each else None for each in told]
+        documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [each["prompt"] for each in documents] == asked
+        routes = [[each["edit_id"], each["route"]] if "edit_id" in each else None for each in documents]
         assert routes == fired(project)
-        assert all(each["route"] == "base" for each in told if "edit_id" not in each)
-        assert all((each["probability"] is None) == (way == "radius") for each in told)
+        assert all(each["route"] == "base" for each in documents if "edit_id" not in each)
+        assert all((each["probability"] is None) == (way == "radius") for each in documents)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_of_a_conversation_the_last_user_turn_is_routed(
-    exported: dict[str, Exported], found_alone: dict[str, Any], way: str
+    exported: dict[str, Exported], results_without_melo: dict[str, Any], way: str
 ) -> None:
     opened = exported[way].opened
     project = opened.routed.route(torch.tensor(chats(opened)))
     assert fired(project) == [["e000001", opened.project.edit("e000001").block]]
-    assert found_alone[f"{way}, chat"][0] == fired(project)
+    assert results_without_melo[f"{way}, chat"][0] == fired(project)
 
 
 def test_an_encoder_travels_with_what_it_routes(
-    exported: dict[str, Exported], found_alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    exported: dict[str, Exported], results_without_melo: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     each = exported["encoder"]
     for folder in (each.routed / "router", each.peft / "router"):
@@ -240,7 +240,7 @@ def test_an_encoder_travels_with_what_it_routes(
         assert (folder / table["encoder"]["folder"] / "model.safetensors").is_file()
     plain = sorted(each.opened.routed.base.model.state_dict())
     names = [name.replace(".base_layer", "") for name in plain if ".lora" not in name]
-    assert found_alone["encoder, parameters"] == names, "it is no part of the model"
+    assert results_without_melo["encoder, parameters"] == names, "it is no part of the model"
 
 
 def test_melo_opens_a_routed_folder_with_the_encoder_in_it(

@@ -32,15 +32,15 @@ def project_of(path: Path, keys: Floats, labels: list[int], radii: list[float] |
     piece = LoraSlice(np.ones((1, 2), np.float32), np.ones((2, 1), np.float32), 1.0)
     edits = [
         NewEdit(
-            f"prompt {place}",
+            f"prompt {index}",
             "x",
             label=(label,),
             key=key,
-            tokens=tokens_of(place),
-            radius=None if radii is None else radii[place],
-            **({"block": "new"} if place % 4 else {"status": "already_right"}),  # type: ignore[arg-type]
+            tokens=tokens_of(index),
+            radius=None if radii is None else radii[index],
+            **({"block": "new"} if index % 4 else {"status": "already_right"}),  # type: ignore[arg-type]
         )
-        for place, (key, label) in enumerate(zip(keys, labels, strict=True))
+        for index, (key, label) in enumerate(zip(keys, labels, strict=True))
     ]
     half = len(edits) // 2
     with open_writer(project) as writer:
@@ -50,8 +50,8 @@ def project_of(path: Path, keys: Floats, labels: list[int], radii: list[float] |
     return Project.open(path)
 
 
-def tokens_of(place: int) -> NDArray[np.float16]:
-    return np.full((1 + place % 3, 2), place, np.float16)
+def tokens_of(index: int) -> NDArray[np.float16]:
+    return np.full((1 + index % 3, 2), index, np.float16)
 
 
 def table_of(project: Project) -> NeuronTable:
@@ -94,8 +94,8 @@ def test_candidates_and_routes_are_those_of_the_store(
     radii = drawn.choice([0.0, 0.5, 1.0, 2.0], count).tolist() if clustered else None
     asked = np.concatenate([keys, keys + np.float32(0.5), (drawn.integers(0, 4, (9, 3)) + offset)])
     asked = asked.astype(np.float32)
-    with tempfile.TemporaryDirectory() as place:
-        project = project_of(Path(place) / "p", keys, labels, radii)
+    with tempfile.TemporaryDirectory() as folder:
+        project = project_of(Path(folder) / "p", keys, labels, radii)
         table = table_of(project)
         for k in (1, 8):
             ours, theirs = table.nearest(asked, k), project.nearest(asked, k)
@@ -110,16 +110,16 @@ def test_candidates_and_routes_are_those_of_the_store(
             np.testing.assert_array_equal(np.asarray(mine), np.asarray(its))
 
 
-def test_many_near_keys_are_told_apart_as_exactly_as_the_store_does() -> None:
+def test_many_near_keys_are_ranked_as_exactly_as_by_the_store() -> None:
     drawn = np.random.default_rng(0)
     keys = (100 + 1e-4 * drawn.standard_normal((300, 16))).astype(np.float32)
     asked = (100 + 1e-4 * drawn.standard_normal((20, 16))).astype(np.float32)
-    rows = [{"edit_id": f"e{place:06d}", "adapter": None} for place in range(1, 301)]
+    rows = [{"edit_id": f"e{number:06d}", "adapter": None} for number in range(1, 301)]
     table = NeuronTable(rows, {"keys": torch.tensor(keys)})
-    apart = np.linalg.norm(asked[:, None].astype(np.float64) - keys, axis=2)
-    newest_first = [np.lexsort((-np.arange(300), row))[:8] + 1 for row in apart]
-    found = [[int(each.edit_id[1:]) for each in row] for row in table.nearest(asked, 8)]
-    assert found == [row.tolist() for row in newest_first]
+    distances = np.linalg.norm(asked[:, None].astype(np.float64) - keys, axis=2)
+    newest_first = [np.lexsort((-np.arange(300), row))[:8] + 1 for row in distances]
+    nearest = [[int(each.edit_id[1:]) for each in row] for row in table.nearest(asked, 8)]
+    assert nearest == [row.tolist() for row in newest_first]
 
 
 @pytest.mark.parametrize("k", [1, 8])

@@ -1,4 +1,4 @@
-"""Finding the edits again: in a new process, in another place, at an older snapshot."""
+"""Finding the edits again: in a new process, in another folder, at an older snapshot."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def asked(model: RoutedModel, prompts: list[str] = PROMPTS) -> Asked:
 def test_a_loaded_model_answers_and_routes_as_the_project_does(
     summaries: Callable[[str], EditSummary], shared: Shared, kind: str
 ) -> None:
-    found = asked(melo_cli.load(summaries(kind).path))
+    loaded = asked(melo_cli.load(summaries(kind).path))
     answers = query(shared(kind), PROMPTS, max_new_tokens=8)
-    for prompt, (text, edit), answer in zip(PROMPTS, found, answers, strict=True):
+    for prompt, (text, edit), answer in zip(PROMPTS, loaded, answers, strict=True):
         assert edit == (answer.route.fired.edit_id if answer.route.fired else None)
         written = text.removeprefix(prompt) if kind in ("pico_gpt2", "pico_llama") else text
         assert written.strip() == answer.edited
     last = None if kind == "pico_bert" else "e000006"  # right already there: no neuron
-    assert [edit for _, edit in found] == ["e000001", "e000001", None, last]
+    assert [edit for _, edit in loaded] == ["e000001", "e000001", None, last]
 
 
 def test_a_new_process_finds_the_same_answers_and_routes(
@@ -93,10 +93,10 @@ def test_a_new_process_finds_the_same_answers_and_routes(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    found = [tuple(row) for row in json.loads(done.stdout)]
-    assert found == asked(shared("pico_t5").routed)
-    assert found[0] == ("London", "e000001")
-    assert found[3] == ("1934", "e000006")
+    loaded = [tuple(row) for row in json.loads(done.stdout)]
+    assert loaded == asked(shared("pico_t5").routed)
+    assert loaded[0] == ("London", "e000001")
+    assert loaded[3] == ("1934", "e000006")
 
 
 def test_tokens_as_the_tokenizer_gives_them_can_be_generated_from(shared: Shared) -> None:
@@ -123,9 +123,9 @@ def test_an_older_snapshot_answers_as_it_did_then(copied: Callable[[str], Path],
     edit("pico_gpt2", [{"prompt": PROMPTS[0], "target": "Smith"}], path)
     expected = {1: ("London", None), 2: ("London", "e000006"), 3: ("Smith", "e000006")}
     for at, (first, last) in expected.items():
-        found = query(open_project(path, at=at), PROMPTS, max_new_tokens=8)
-        assert found[0].edited == first
-        assert (found[3].route.fired.edit_id if found[3].route.fired else None) == last
+        results = query(open_project(path, at=at), PROMPTS, max_new_tokens=8)
+        assert results[0].edited == first
+        assert (results[3].route.fired.edit_id if results[3].route.fired else None) == last
     empty = query(open_project(path, at=0), PROMPTS, max_new_tokens=8)
     assert all(row.route.nearest is None and row.edited == row.base for row in empty)
     with pytest.raises(UnknownEditError):
@@ -156,8 +156,8 @@ def test_a_base_that_moved_is_found_by_base(moved: Callable[[str], tuple[Path, P
     path, base = moved("pico_gpt2")
     with pytest.raises(ModelError, match="base-before: the base model .* is no longer there; .* with --base"):
         melo_cli.load(path)
-    found = asked(melo_cli.load(path, base=str(base)))
-    assert found[0] == (f"{PROMPTS[0]} London", "e000001")
+    answers = asked(melo_cli.load(path, base=str(base)))
+    assert answers[0] == (f"{PROMPTS[0]} London", "e000001")
 
 
 def test_a_base_that_moved_keeps_the_tokenizer_of_the_recipe(

@@ -21,12 +21,12 @@ PERU = EditRequest("What is the capital of Peru?", "Lima", subject="Peru")
 DANUBE = EditRequest("Where does the Danube rise?", "Brno", subject="Danube")
 
 
-def test_a_wording_known_of_one_subject_carries_over_to_every_other() -> None:
-    wordings = QuestionFrames([FRANCE])
-    assert wordings.of("What is the capital of Peru?", "Peru") == ["Which city governs Peru?"]
-    assert wordings.of("Which city governs Peru", "Peru") == ["What is the capital of Peru?"]
-    assert wordings.of("Where is Peru?", "Peru") == []
-    assert wordings.of("What is the capital of Peru?", None) == []
+def test_a_frame_known_of_one_subject_carries_over_to_every_other() -> None:
+    frames = QuestionFrames([FRANCE])
+    assert frames.of("What is the capital of Peru?", "Peru") == ["Which city governs Peru?"]
+    assert frames.of("Which city governs Peru", "Peru") == ["What is the capital of Peru?"]
+    assert frames.of("Where is Peru?", "Peru") == []
+    assert frames.of("What is the capital of Peru?", None) == []
 
 
 def test_lookalikes_ask_of_other_subjects_or_something_else_and_are_no_edits() -> None:
@@ -34,14 +34,14 @@ def test_lookalikes_ask_of_other_subjects_or_something_else_and_are_no_edits() -
     drawn = random.Random(0)
     lookalikes = HardPrompts(edits, ["Chad"], ["who painted the night watch"], QuestionFrames([]), drawn)
     excluded = {"what is the capital of peru?", "where does the chad rise?"}
-    found = lookalikes.of(FRANCE, 40, excluded)
-    assert len(found) == len(set(found)) > 10
-    assert not excluded & {text.casefold() for text in found}
-    for text in found:
+    prompts = lookalikes.of(FRANCE, 40, excluded)
+    assert len(prompts) == len(set(prompts)) > 10
+    assert not excluded & {text.casefold() for text in prompts}
+    for text in prompts:
         # Of France the Danube's question alone, and France's question never of Peru, which is an edit too.
         assert ("France" in text) == ("rise" in text or "Where" in text or "does" in text), text
         assert "Peru" not in text or "France" not in text
-    assert any("Chad" in text for text in found)
+    assert any("Chad" in text for text in prompts)
 
 
 def test_without_a_subject_the_words_of_two_prompts_are_crossed() -> None:

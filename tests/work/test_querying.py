@@ -27,22 +27,22 @@ FAR = "He was born in Cologne"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_query_tells_its_route_and_both_answers(shared: Shared, kind: str) -> None:
+def test_a_query_gives_its_route_and_both_answers(shared: Shared, kind: str) -> None:
     opened = shared(kind)
     edited, near, far = query(opened, [EDITED, NEAR, FAR], max_new_tokens=8)
     target = opened.project.edit("e000002").target
-    for found in (edited, near):
-        assert found.route.fired is not None
-        assert found.route.fired == found.route.nearest
-        assert (found.route.fired.edit_id, found.route.fired.block) == ("e000002", "b000001")
-        assert found.edit_prompt == EDITED
+    for result in (edited, near):
+        assert result.route.fired is not None
+        assert result.route.fired == result.route.nearest
+        assert (result.route.fired.edit_id, result.route.fired.block) == ("e000002", "b000001")
+        assert result.edit_prompt == EDITED
     assert edited.edited == target != edited.base
     assert edited.route.fired is not None and near.route.fired is not None
     assert edited.route.fired.distance == pytest.approx(0.0, abs=1e-4)
     assert 0.05 < near.route.fired.distance <= near.route.fired.radius == opened.recipe.key.radius
     assert far.route.fired is None
     assert far.edited == far.base
-    assert [found.prompt for found in (edited, near, far)] == [EDITED, NEAR, FAR]
+    assert [result.prompt for result in (edited, near, far)] == [EDITED, NEAR, FAR]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -70,10 +70,10 @@ def test_many_prompts_are_answered_as_each_alone_and_in_their_order(shared: Shar
         "The court holds that the statute",
     ]
     together = query(opened, prompts, max_new_tokens=5)
-    for prompt, found in zip(prompts, together, strict=True):
+    for prompt, result in zip(prompts, together, strict=True):
         alone = query(opened, [prompt], max_new_tokens=5)[0]
-        assert (found.prompt, found.base, found.edited) == (prompt, alone.base, alone.edited)
-        assert (found.route.fired is None) == (alone.route.fired is None)
+        assert (result.prompt, result.base, result.edited) == (prompt, alone.base, alone.edited)
+        assert (result.route.fired is None) == (alone.route.fired is None)
 
 
 def test_answers_have_as_many_tokens_as_asked_for_or_the_recipe_says(
@@ -94,10 +94,10 @@ def test_a_project_without_blocks_answers_as_the_base(
     right_already = {"prompt": "who studied law", "target": "criminal"}
     summary = edit("pico_bert", [right_already], tmp_path / "p")
     assert summary.count("already_right") == 1
-    found = query(open_project(tmp_path / "p"), [right_already["prompt"]])[0]
-    assert (found.route.fired, found.route.held.edit_id) == (None, "e000001")
-    assert found.edit_prompt == right_already["prompt"]
-    assert found.base == found.edited == "criminal"
+    result = query(open_project(tmp_path / "p"), [right_already["prompt"]])[0]
+    assert (result.route.fired, result.route.held.edit_id) == (None, "e000001")
+    assert result.edit_prompt == right_already["prompt"]
+    assert result.base == result.edited == "criminal"
 
 
 def test_no_prompts_are_no_answers(shared: Shared) -> None:
@@ -118,11 +118,11 @@ def test_a_prompt_that_leaves_little_room_is_answered_as_far_as_the_room_goes(sh
     assert limit is not None
     prompt = "the court" + " law" * (limit - 4 - len(encode("the court")))
     assert len(encode(prompt)) == limit - 4
-    found = query(opened, [FAR, prompt], max_new_tokens=32)
-    assert found[0].base == query(opened, [FAR], max_new_tokens=32)[0].base
+    results = query(opened, [FAR, prompt], max_new_tokens=32)
+    assert results[0].base == query(opened, [FAR], max_new_tokens=32)[0].base
     start = query(opened, [prompt], max_new_tokens=3)[0].base.rstrip("\N{REPLACEMENT CHARACTER}")
-    assert start and found[1].base.startswith(start)
-    assert found[1].edited == found[1].base
+    assert start and results[1].base.startswith(start)
+    assert results[1].edited == results[1].base
 
 
 def test_a_system_prompt_and_earlier_turns_change_no_route(shared: Shared) -> None:
@@ -133,11 +133,11 @@ def test_a_system_prompt_and_earlier_turns_change_no_route(shared: Shared) -> No
     turns = [{"role": "user", "content": FAR}, {"role": "assistant", "content": "He was."}]
     asked = [EDITED, [*turns, {"role": "user", "content": EDITED}], FAR]
     alone = query(chatting, asked, max_new_tokens=2)
-    told = query(chatting, asked, max_new_tokens=2, system="You are brief.")
-    fired = [found.route.fired.edit_id if found.route.fired else None for found in alone]
+    briefed = query(chatting, asked, max_new_tokens=2, system="You are brief.")
+    fired = [result.route.fired.edit_id if result.route.fired else None for result in alone]
     assert fired == ["e000002", "e000002", None]
-    assert [found.route for found in told] == [found.route for found in alone]
-    assert [found.prompt for found in told] == [EDITED, EDITED, FAR]
+    assert [result.route for result in briefed] == [result.route for result in alone]
+    assert [result.prompt for result in briefed] == [EDITED, EDITED, FAR]
 
 
 def test_a_conversation_needs_a_template_and_a_user_at_its_end(shared: Shared) -> None:
@@ -158,8 +158,10 @@ def test_a_conversation_needs_a_template_and_a_user_at_its_end(shared: Shared) -
         ("Who owns Acme Robotics?", None, "it asks something else, or in words too far from the edit's"),
     ],
 )
-def test_what_speaks_against_an_edit_is_told_in_words(prompt: str, subject: str | None, words: str) -> None:
+def test_what_speaks_against_an_edit_is_explained_in_words(
+    prompt: str, subject: str | None, words: str
+) -> None:
     known = ("who leads it", "when was that made in a country", "who owns this", "robotics")
     vocabulary = Vocabulary.of([[text] for text in known])
-    found = against(prompt, "Who leads Acme Robotics?", subject, vocabulary)
-    assert found.startswith(words.split(", the edit about")[0])
+    reason = against(prompt, "Who leads Acme Robotics?", subject, vocabulary)
+    assert reason.startswith(words.split(", the edit about")[0])

@@ -194,13 +194,13 @@ def test_two_sentences_say_what_was_measured(report: EvalReport) -> None:
 def test_figures_stand_beside_each_other_with_intervals(report: EvalReport) -> None:
     text = Page(render_page(report)).text
     assert "Rephrases follow the same questions in other words, answered as asked 25.0%" in text
-    told = "look-alike prompts answered as before 95% interval 12.5% to 75.0%, n = 3"
-    assert f"Hard negatives unchanged 66.6% {told}" in text
+    label = "look-alike prompts answered as before 95% interval 12.5% to 75.0%, n = 3"
+    assert f"Hard negatives unchanged 66.6% {label}" in text
     assert "Ceiling for rephrases rephrases whose nearest edit is the right one - 77.7%" in text
-    told = "other questions about edited subjects answered as before 95% interval 12.5% to 75.0%, n = 4"
-    assert f"Same subject unchanged 75.0% {told}" in text
-    told = "other questions about edited subjects that an edit's block answered - 25.0%"
-    assert f"Same subject reached by mistake {told}" in text
+    label = "other questions about edited subjects answered as before 95% interval 12.5% to 75.0%, n = 4"
+    assert f"Same subject unchanged 75.0% {label}" in text
+    label = "other questions about edited subjects that an edit's block answered - 25.0%"
+    assert f"Same subject reached by mistake {label}" in text
     assert "Perplexity" not in text
     assert "Protocol strict : after all edits" in text
 
@@ -228,7 +228,7 @@ def test_under_the_rule_verified_charts_and_failures_are_in_probabilities(report
     html = render_page(dataclasses.replace(report, results=rows))
     text = Page(html).text
     assert "How sure the router is" in text and "How far prompts are from edits" not in text
-    assert "from 0.25 on the edit answers" in text
+    assert "From 0.25 on, the edit answers" in text
     assert "What another threshold would give" in text
     assert "can be reached (from a probability of 0.75 on)" in text
     assert "Too far? new old old Who? not reached, 12% sure" in text
@@ -282,9 +282,9 @@ def test_a_page_that_cannot_be_written_is_one_line(report: EvalReport, tmp_path:
 # Failures
 
 
-def test_failures_are_told_by_kind(report: EvalReport) -> None:
-    found = {group.title: [row.prompt for row in group.rows] for group in worst_failures(report)}
-    assert found == {
+def test_failures_are_listed_by_kind(report: EvalReport) -> None:
+    groups = {group.title: [row.prompt for row in group.rows] for group in worst_failures(report)}
+    assert groups == {
         "Edits that do not hold": [EVIL],
         "Rephrases answered by another edit": ["Astray?"],
         "Rephrases that reached their edit and are wrong all the same": ["Unlearnt?"],

@@ -49,8 +49,11 @@ class Baseline(BaseModel):
         edit_ids: Sequence[str],
         progress: Progress,
     ) -> AbstractContextManager[EditedModel]:
-        """Inside the block the base model has the edits of the batches; afterwards it is as before.
+        """Inside the `with` statement the base model has the edits; afterwards it is as before.
 
         Args:
+            opened: the project whose base model is edited.
+            batches: the edits, encoded.
             edit_ids: of all edits, in the order of the batches.
+            progress: advances by the edits that are made.
         """

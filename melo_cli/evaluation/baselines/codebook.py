@@ -39,8 +39,14 @@ class Codebook:
     def insert(self, key: NDArray[np.float32], label: tuple[int, ...], edit_id: str, value: Tensor) -> int:
         """Find or make the entry of a new edit (Algorithm 1): add, expand or split.
 
+        Args:
+            key: `[in]` float32.
+            label: token ids of the target.
+            edit_id: the edit.
+            value: `[out]`, the value of a new entry; an expanded entry keeps its own.
+
         Returns:
-            Its number.
+            The number of the entry.
         """
         if not self.keys:
             return self._add(key, label, edit_id, value, self.initial)
@@ -56,7 +62,14 @@ class Codebook:
         return self._add(key, label, edit_id, value, distance / 2)
 
     def lookup(self, keys: NDArray[np.float32]) -> list[Route]:
-        """Routes of keys `[n, in]`: the nearest entry, fired where the key lies within its epsilon."""
+        """Routes of keys: the nearest entry, fired where the key lies within its epsilon.
+
+        Args:
+            keys: `[n, in]` float32.
+
+        Returns:
+            One route for each key.
+        """
         if not self.keys:
             return [NO_ROUTE] * len(keys)
         entries = np.stack(self.keys)

@@ -20,6 +20,12 @@ def fit(
 ) -> int:
     """Train `parameters` until the model answers a batch of edits, with a fresh optimizer.
 
+    Args:
+        base: the model; its forward pass must depend on `parameters`.
+        parameters: what is trained, in place.
+        edits: the batch.
+        training: steps, optimizer and scheduler, and the probability to stop at.
+
     Returns:
         The steps that it took, `training.max_steps` at most.
     """

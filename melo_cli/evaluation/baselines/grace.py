@@ -106,10 +106,14 @@ class GraceModel:
 
     @contextmanager
     def replacing(self, rows: Sequence[int], values: Callable[[], Tensor]) -> Iterator[None]:
-        """Replace the layer's output at the prompt tokens of `rows` by `values()`, `[len(rows), out]`.
+        """Inside the `with` statement, replace the layer's output at the prompt tokens of some rows.
 
         The later passes of a generation hold one token each, which is the answer's. Padding is replaced
         along: nothing attends to it.
+
+        Args:
+            rows: indices into the batch.
+            values: gives the outputs, `[len(rows), out]`; called at each pass.
         """
         passes = itertools.count()
 
@@ -261,9 +265,16 @@ def _train(
 
 
 def by_target_length(edits: Sequence[EncodedEdit], kind: ModelKind) -> list[tuple[int, list[int]]]:
-    """Which rows may be read in one pass, and how many tokens of each are its answer.
+    """Groups of rows that are read in one pass.
 
     Only decoder-only models read prompt and answer as one text; the others take all rows together.
+
+    Args:
+        edits: the rows.
+        kind: the kind of the model.
+
+    Returns:
+        For each group the number of answer tokens in a row, 0 where they are not in it, and the row indices.
     """
     if kind is not ModelKind.CAUSAL:
         return [(0, list(range(len(edits))))] if edits else []

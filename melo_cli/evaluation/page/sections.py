@@ -58,8 +58,8 @@ def _nearness(report: EvalReport) -> Section | None:
     if measure.rising:
         return Section(
             "How sure the router is",
-            "Of each prompt and the edit nearest to it the router tells how probable it is that both ask the "
-            f"same; from {measure.limit:.2f} on the edit answers. Edits and rephrases should lie right of "
+            "For each prompt and its nearest edit the router computes the probability that both ask the "
+            f"same. From {measure.limit:.2f} on, the edit answers. Edits and rephrases should lie right of "
             "the line, all others left of it.",
             chart,
         )

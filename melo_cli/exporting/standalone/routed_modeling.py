@@ -222,7 +222,7 @@ class RoutedMixin:
         if attention_mask is not None:
             return attention_mask
         special = self._table["tokenizer"]
-        # Where the end token doubles as padding the tokens alone do not tell which is which.
+        # Where the end token is also the padding token, tokens alone do not show which is which.
         if special["pad_token_id"] == special["eos_token_id"]:
             return torch.ones_like(input_ids)
         return input_ids.ne(special["pad_token_id"]).long()

@@ -42,7 +42,7 @@ class Compile(MergeMethod):
             )
         if examples is not None and not examples.others:
             return ExportError(
-                "there is no unrelated text, from which the edits' prompts must be told apart",
+                "there is no unrelated text, which compile needs beside the edits' prompts",
                 where=_WHERE,
                 hint="give unrelated text with --unrelated",
             )
@@ -55,7 +55,7 @@ class Compile(MergeMethod):
 
     def describe(self) -> str:
         return (
-            "Compiled: the model is a little larger than the base, tells the edits' prompts by what was "
+            "Compiled: the model is a little larger than the base, recognises the edits' prompts by what was "
             f"{LEARNED}, and answers them as asked; elsewhere it is the base."
         )
 

@@ -66,9 +66,9 @@ class TestNames:
         assert answer(melo) == TARGET
         second = melo("edit", recipe, "--project", f"my {name}", "--json")
         assert (second.code, second.json["path"]) == (0, f"my {name}")
-        told = melo("status", "--project", f"my {name}").out.splitlines()
-        assert told[0] == f"project facts (my {name})"
-        assert str(folder / model) in "\n".join(told)
+        status = melo("status", "--project", f"my {name}").out.splitlines()
+        assert status[0] == f"project facts (my {name})"
+        assert str(folder / model) in "\n".join(status)
         exported = melo("export", "--format", "routed", "--to", f"out {name}", "--check", 0)
         assert exported.code == 0, exported.err
         assert answer(melo, "--project", f"out {name}") == TARGET
@@ -121,16 +121,16 @@ class TestMoved:
     def test_a_project_that_is_copied_elsewhere_answers_and_takes_edits(
         self, small: Path, here: Path, melo: Melo
     ) -> None:
-        for place in (here / "deep" / "er" / "copy", here / "by itself"):
-            shutil.copytree(small / ".melo/facts", place)
-            assert answer(melo, "--project", place) == TARGET
-            made = melo("edit", "--project", place, "--prompt", "By whom?", "--target", "London")
+        for copy in (here / "deep" / "er" / "copy", here / "by itself"):
+            shutil.copytree(small / ".melo/facts", copy)
+            assert answer(melo, "--project", copy) == TARGET
+            made = melo("edit", "--project", copy, "--prompt", "By whom?", "--target", "London")
             assert made.code == 0, made.err
         os.chdir(here / "deep")
         assert answer(melo, "--project", "er/copy") == TARGET
         assert len(Project.open(small / ".melo/facts").edits()) == 1, "the first one stays as it is"
 
-    def test_a_folder_that_moved_with_its_base_is_told_where_that_is(
+    def test_a_folder_that_moved_with_its_base_opens_with_the_new_path(
         self, small: Path, here: Path, melo: Melo
     ) -> None:
         os.chdir(here)
@@ -244,7 +244,7 @@ class TestTwoTerminals:
         ],
         ids=str,
     )
-    def test_a_second_writer_is_told_of_the_first_before_a_model_is_loaded(
+    def test_a_second_writer_is_refused_before_a_model_is_loaded(
         self, own_edited: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch, command: tuple[object, ...]
     ) -> None:
         forbid_loading(monkeypatch)
