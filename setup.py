@@ -18,6 +18,7 @@ setup(
         "melo_store": ["py.typed"],
         "melo_cli": ["py.typed"],
         "melo_cli.evaluation.page": ["*.jinja"],
+        "melo_cli.serving": ["page/*"],
         RECIPES: ["*.yaml", "published/*.yaml"],
         SCOPE: ["corpus.jsonl"],
     },

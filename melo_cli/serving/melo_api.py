@@ -16,7 +16,7 @@ from melo_cli.serving.routing import BASE, Explained
 from melo_cli.serving.server import Server, route_name
 from melo_store.diff import EditChange, difference
 from melo_store.project import Project
-from melo_store.records import EditView, SnapshotInfo
+from melo_store.records import EditView, KeyMap, SnapshotInfo
 
 _T = TypeVar("_T")
 
@@ -91,14 +91,13 @@ class _MeloApi:
 
     def status(self) -> dict[str, Any]:
         project = self._project
-        key_map = project.key_map
         return {
             "project": project.name,
             "model": self._server.engine.model_name,
             "base": project.base.describe(),
             "snapshot": project.snapshot,
             "counts": dict(project.info.counts),
-            "expected": dict(key_map.settings.get("expected") or {}) if key_map is not None else {},
+            "expected": _expected(project.key_map),
         }
 
     async def ask(self, body: AskBody) -> dict[str, Any]:
@@ -162,6 +161,12 @@ async def _ours(work: Any) -> Any:
         raise ApiError(409, str(error), headers={"Retry-After": "1"}) from error
     except MeloError as error:
         raise ApiError(400, str(error)) from error
+
+
+def _expected(key_map: KeyMap | None) -> dict[str, Any]:
+    """What calibration measured of routes, by kind of prompt; empty if it left no figures."""
+    kept: Any = key_map.settings.get("learnt") if key_map is not None else None
+    return {name: kept.get(name) for name in ("threshold", "corpus", "own", "counts")} if kept else {}
 
 
 def _route(explained: Explained) -> dict[str, Any]:
