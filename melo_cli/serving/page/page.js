@@ -27,7 +27,7 @@ const $ = (id) => document.getElementById(id);
 /** What the server has said. */
 const known = { status: null, edits: [], byId: new Map(), log: [], commits: new Map() };
 /** What the user has chosen. */
-const chosen = { words: [], status: null, open: null, from: null, commit: null };
+const chosen = { view: "ask", words: [], status: null, open: null, from: null, commit: null };
 
 // ---------------------------------------------------------------- elements
 
@@ -99,6 +99,7 @@ class Refused extends Error {
 }
 
 let asking = null; // the key dialog that all refused requests wait for
+let locked = false; // it was closed without a key: nothing but what the user does asks again
 
 async function call(method, path, body) {
   for (;;) {
@@ -117,13 +118,18 @@ async function call(method, path, body) {
       throw new Refused(0, "the server does not answer; is it still running?");
     }
     const answer = await response.json().catch(() => null);
-    if (response.ok && answer !== null) return answer;
+    if (response.ok && answer !== null) {
+      locked = false;
+      return answer;
+    }
     const message = String(answer?.error?.message ?? `the server answered ${response.status}`);
     if (response.status !== 401) throw new Refused(response.status, message);
     // Another request may have asked for the key meanwhile.
     if (sessionStorage.getItem(KEY) !== key) continue;
     asking ??= askForKey(key ? message : "").finally(() => (asking = null));
-    if (!(await asking)) throw new Refused(401, message);
+    if (await asking) continue;
+    locked = true;
+    throw new Refused(401, message);
   }
 }
 
@@ -178,13 +184,19 @@ function take(status, edits, log) {
   known.edits = edits.map((edit) => ({
     ...edit,
     commit: firsts(Number(edit.edit_id.slice(1))),
-    haystack: [edit.edit_id, edit.prompt, edit.target, edit.subject ?? ""].join("\n").toLowerCase(),
+    haystack: [edit.prompt, edit.target, edit.subject ?? ""].join("\n").toLowerCase(),
   }));
   known.byId = new Map(known.edits.map((edit) => [edit.edit_id, edit]));
   renderTop();
-  keepingFocus($("edits-list"), renderEdits);
-  keepingFocus($("history-list"), renderHistory);
-  renderScope();
+  draw();
+}
+
+/** Draw the view that is shown; the others are drawn when they are. */
+function draw() {
+  if (known.status === null) return;
+  if (chosen.view === "edits") keepingFocus($("edits-list"), renderEdits);
+  if (chosen.view === "history") keepingFocus($("history-list"), renderHistory);
+  if (chosen.view === "scope") renderScope();
 }
 
 /** Draw a list anew, and focus again what was focused in it. */
@@ -218,11 +230,11 @@ function madeBy(log) {
 
 /** Commits of other processes are shown, too. */
 async function follow() {
-  if (document.visibilityState === "visible" && known.status !== null && asking === null) {
+  if (document.visibilityState === "visible" && asking === null && !locked) {
     try {
       const status = await get("melo/status");
       show($("fault"), "");
-      if (status.snapshot !== known.status.snapshot) await load();
+      if (status.snapshot !== known.status?.snapshot) await load();
     } catch (error) {
       show($("fault"), error.message);
     }
@@ -264,6 +276,8 @@ function go() {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  chosen.view = view;
+  draw();
   if (view === "edits" && part) showEdit(decodeURIComponent(part));
   if (view === "history" && part) showCommit(Number(part));
 }
@@ -417,7 +431,7 @@ function found() {
   return known.edits.filter(
     (edit) =>
       (chosen.status === null || edit.status === chosen.status) &&
-      chosen.words.every((word) => edit.haystack.includes(word)),
+      chosen.words.every((word) => edit.haystack.includes(word) || edit.edit_id.startsWith(word)),
   );
 }
 
@@ -986,7 +1000,6 @@ async function start() {
   if (!location.hash || location.hash === "#ask") $("prompt").focus();
   await load();
   if (known.status !== null) go();
-  $("max-tokens").disabled = false;
   setTimeout(follow, FOLLOW_MS);
 }
 
