@@ -6,11 +6,13 @@ Needs playwright and a Chromium ($MELO_CHROMIUM, else one on the path). URL is a
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
@@ -35,7 +37,10 @@ def main() -> None:
             for scheme in ("light", "dark"):
                 page = opened(browser, arguments.url, size, scheme)
                 for view in shown(page, arguments.prompts, arguments.edit, all_views=arguments.all):
-                    page.screenshot(path=arguments.folder / f"serve-{view}-{size}-{scheme}.png")
+                    picture = io.BytesIO(page.screenshot())
+                    file = arguments.folder / f"serve-{view}-{size}-{scheme}.png"
+                    few = Image.open(picture).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+                    few.save(file, optimize=True)
                 page.close()
         browser.close()
 
