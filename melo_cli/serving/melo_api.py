@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -116,8 +116,9 @@ class _MeloApi:
 
     async def _answer(self, body: AskBody, routed: Routed) -> str:
         messages = [ChatMessage(role="user", content=body.prompt)]
-        fields = {"max_tokens": body.max_tokens, "temperature": 0.0}
-        request = ChatCompletionRequest(messages=messages, **fields)
+        request = ChatCompletionRequest.model_validate(
+            {"messages": messages, "max_tokens": body.max_tokens, "temperature": 0.0}
+        )
         answer = await self._server.engine.answer(Question(request, messages, routed))
         return str(answer.choices[0]["message"]["content"]).strip()
 
@@ -148,7 +149,7 @@ class _MeloApi:
         return await _ours(asyncio.to_thread(look, self._project))
 
 
-async def _ours(work: Any) -> Any:
+async def _ours(work: Awaitable[_T]) -> _T:
     """The result of work in the store or with the model.
 
     Raises:

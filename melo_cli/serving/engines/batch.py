@@ -36,7 +36,6 @@ class Batch(ABC):
         self._held: dict[str, Block] = {}
         self._blocks = BlockCache(lambda block_id: self._held[block_id], tuner.device, cache_bytes)
         self._active: ActiveBlocks | None = None
-        self.empty()
 
     @property
     @abstractmethod
