@@ -14,8 +14,8 @@ from melo_cli.exporting.llama_cpp.files import AdapterFiles
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 
-# Of the prompts that a block answers. llama.cpp multiplies quantized weights in eight bits, melo in floats: an
-# answer near a tie may change. Where an adapter is wrong, nearly all answers change.
+# Of the prompts that a block answers. llama.cpp rounds otherwise than melo, and so an answer near a tie may
+# change; where an adapter is wrong, nearly all do.
 _LEAST_SAME = 0.75
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from melo_cli.errors import ExportError
 from melo_cli.models.base_model import BaseModel, ModelKind
 
-# llama.cpp's name of an architecture, by `model_type`. For each of them, llama.cpp was seen to give the logits of
+# llama.cpp's name of an architecture, by `model_type`. For each, llama.cpp was seen to give the logits of
 # transformers under an adapter on all linear modules.
 _ARCHITECTURES = {
     "llama": "llama",
