@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gguf
@@ -65,10 +64,7 @@ class GgufLayout:
                 where=base.reference.describe(),
                 hint=f"use --format peft; GGUF adapters are for text generation with {_listed()}",
             )
-        architectures: Mapping[str, gguf.MODEL_ARCH] = {
-            name: number for number, name in gguf.MODEL_ARCH_NAMES.items()
-        }
-        names = gguf.get_tensor_name_map(architectures[known], config.num_hidden_layers)
+        names = gguf.get_tensor_name_map(_number(known), config.num_hidden_layers)
         if known not in _INTERLEAVED:
             return cls(known, names, 0, 0)
         return cls(known, names, config.num_attention_heads, config.num_key_value_heads)
@@ -97,6 +93,17 @@ class GgufLayout:
         heads = {"q_proj": self.query_heads, "k_proj": self.key_heads}.get(module.rpartition(".")[2], 0)
         order = np.arange(count)
         return order.reshape(heads, 2, -1).swapaxes(1, 2).reshape(-1) if heads else order
+
+
+def _number(architecture: str) -> gguf.MODEL_ARCH:
+    for number, name in gguf.MODEL_ARCH_NAMES.items():
+        if name == architecture:
+            return number
+    raise ExportError(
+        f"the installed package gguf does not know architecture {architecture}",
+        where="melo export",
+        hint="pip install --upgrade gguf",
+    )
 
 
 def _listed() -> str:
