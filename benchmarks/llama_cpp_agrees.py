@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _name(route: Route) -> str:
-    return "base" if route.fired is None else route.fired.block
+    return (route.fired.block if route.fired else None) or "base"
 
 
 def _served(address: str, serving: dict[str, Any], prompt: str, route: str) -> str:
