@@ -43,9 +43,9 @@ def check_adapters(
     Raises:
         ArtefactError: an adapter is not its block, a route differs, or too many answers do.
     """
-    for block_id in block_ids if shape is not None else ():
-        assert shape is not None
-        files.require_block(opened.project.block(block_id), shape, work / ADAPTERS / f"{block_id}.gguf")
+    if shape is not None:
+        for block_id in block_ids:
+            files.require_block(opened.project.block(block_id), shape, work / ADAPTERS / f"{block_id}.gguf")
     reason = _why_not_asked(opened)
     base = str(opened.routed.base.gguf) if reason is None else None
     expected, given = ask_both(opened, "gguf", work, count, reporter, gguf=base)
