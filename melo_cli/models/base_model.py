@@ -294,6 +294,14 @@ def held_dtype(section: ModelSection, stored: torch.dtype | None, device: torch.
     return torch.float32 if device.type == "cpu" and half else None
 
 
+def dtype_in_memory(base: BaseModel, section: ModelSection) -> torch.dtype:
+    """The dtype in which the weights lie in memory; of weights left on disk, that of loading them here."""
+    if base.has_weights:
+        return base.model.dtype
+    device = resolve_device("auto") if section.device == "auto" else torch.device(section.device)
+    return held_dtype(section, base.model.dtype, device) or base.model.dtype
+
+
 def _without_transformers_warnings() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()

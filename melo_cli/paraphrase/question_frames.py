@@ -43,7 +43,7 @@ class QuestionFrames:
 
 
 class KnownQuestions:
-    """Tells whether two edits ask the same of their subjects, by what the data put as rephrases of each other.
+    """Whether two edits ask the same of their subjects, by what the data put as rephrases of each other.
 
     A third edit that has the words of both, one of them in a rephrase, says so: `The mother tongue of {} is`
     and `{} is a native speaker of` are one question where some edit has both. Each sentence of a rephrase

@@ -7,34 +7,42 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pico_architectures import build
+from pico_architectures import ARCHITECTURES
 from served import FACTS, OTHERS
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
-from melo_cli.errors import ModelError
-from melo_cli.models.encoding import pad_prompts
+from melo_cli.models.base_model import ModelKind, load_base_model
+from melo_cli.models.encoding import Encoder, pad_prompts
+from melo_cli.recipe import ModelSection
+from melo_cli.runtime.greedy import write_greedily
 from melo_cli.runtime.loading import OpenProject, open_project
-from melo_cli.runtime.shared_weights import over_shared_weights
 from melo_cli.serving.engines.batch import Batch
 from melo_cli.serving.engines.decoder_batch import DecoderBatch
 from melo_cli.serving.engines.encoder_decoder_batch import EncoderDecoderBatch
 from melo_cli.serving.engines.sequences import Chosen, Event, Finished, RunningSequence, Sampling
+from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel
+from melo_store.records import Block
 
+GENERATING = [name for name, (kind, _) in ARCHITECTURES.items() if "Classification" not in kind]
 PROMPTS = (*FACTS, *OTHERS)
 
 
 class Written:
     """What is told of one answer."""
 
-    def __init__(self, opened: OpenProject, prompt: str, length: int) -> None:
+    def __init__(self, prompt: Sequence[int], length: int, block: Block | None = None) -> None:
+        self.events: list[Event] = []
+        self.sequence = RunningSequence(prompt, block, Sampling(max_tokens=length), self.events.append)
+
+    @classmethod
+    def of(cls, opened: OpenProject, prompt: str, length: int) -> Written:
+        """An answer by the block that the prompt's route names."""
         (route,) = opened.inference.routes([prompt])
         block = opened.project.block(route.fired.block) if route.fired and route.fired.block else None
-        self.events: list[Event] = []
-        self.sequence = RunningSequence(
-            opened.encoder.prompt(prompt), block, Sampling(max_tokens=length), self.events.append
-        )
+        return cls(opened.encoder.prompt(prompt), length, block)
 
     @property
     def text(self) -> tuple[int, ...]:
@@ -85,7 +93,7 @@ def test_any_order_of_coming_and_going_changes_no_answer(
         for _ in range(steps):
             if batch.sequences:
                 batch.step()
-        written.append(Written(chatting, prompt, length))
+        written.append(Written.of(chatting, prompt, length))
         batch.join([written[-1].sequence])
     while batch.sequences:
         batch.step()
@@ -96,7 +104,7 @@ def test_one_that_is_cancelled_leaves_and_hears_no_more(
     chatting: OpenProject, alone: dict[str, tuple[int, ...]]
 ) -> None:
     batch = batch_of(chatting)
-    first, second = (Written(chatting, prompt, 12) for prompt in OTHERS[:2])
+    first, second = (Written.of(chatting, prompt, 12) for prompt in OTHERS[:2])
     batch.join([first.sequence, second.sequence])
     batch.step()
     heard = len(first.events)
@@ -113,7 +121,7 @@ def test_a_row_keeps_the_block_that_it_began_with(chatting: OpenProject) -> None
     """Its block need not be in the store any more: the batch holds what the route gave."""
     batch = batch_of(chatting)
     edited = next(iter(FACTS))
-    one = Written(chatting, edited, 8)
+    one = Written.of(chatting, edited, 8)
     assert one.sequence.block is not None
     other = replace(one.sequence.block, block_id="b999999")
     one.sequence.block = other
@@ -123,29 +131,25 @@ def test_a_row_keeps_the_block_that_it_began_with(chatting: OpenProject) -> None
     assert chatting.encoder.text(one.text) == FACTS[edited]
 
 
-@pytest.mark.parametrize(
-    "name", ["gpt2", "opt", "bloom", "gemma2", "qwen2", "falcon", "gpt_neox", "phi", "mpt"]
-)
-def test_decoders_of_other_kinds(
-    name: str, tmp_path: Path, pico_gpt2: Path, decoder_project: Callable[[Path], OpenProject]
-) -> None:
-    opened = decoder_project(build(name, tmp_path, tokenizer_of(pico_gpt2)))
-    joined = [Written(opened, prompt, 6) for prompt in OTHERS]
-    batch = batch_of(opened)
-    for each in joined:
-        batch.join([each.sequence])
-        if batch.sequences:
-            batch.step()
+@pytest.mark.parametrize("name", GENERATING)
+def test_every_architecture_joins_its_answers(name: str, built: Callable[[str], Path]) -> None:
+    """Rows of four ages in one batch are what `generate` writes of each alone."""
+    base = load_base_model(ModelSection(name_or_path=str(built(name)), dtype="float32"), "custom")
+    linear = next(
+        name for name, module in base.model.named_modules() if isinstance(module, (nn.Linear, Conv1D))
+    )
+    tuner = DynamicLoraModel(base.model, DynamicLoraConfig(r=1, lora_alpha=1, target_modules=[linear]))
+    written = [Written(Encoder(base).prompt(prompt), 6) for prompt in OTHERS]
+    if base.kind is ModelKind.CAUSAL:
+        batch: Batch = DecoderBatch(base, tuner, 2**20)
+        for each in written:
+            batch.join([each.sequence])
+            if batch.sequences:
+                batch.step()
+    else:
+        batch = EncoderDecoderBatch(base, tuner, 2**20)
+        batch.join([each.sequence for each in written])
     while batch.sequences:
         batch.step()
-    for prompt, each in zip(OTHERS, joined, strict=True):
-        single = Written(opened, prompt, 6)
-        own = batch_of(opened)
-        own.join([single.sequence])
-        while own.sequences:
-            own.step()
-        assert each.text == single.text
-        assert (
-            opened.encoder.text(each.text)
-            == opened.inference.answers([opened.encoder.prompt(prompt)], [None], [6])[0]
-        )
+    expected = [tuple(write_greedily(base, [each.sequence.prompt], 6)[0]) for each in written]
+    assert [each.text for each in written] == expected

@@ -13,7 +13,8 @@ from pico_architectures import ARCHITECTURES, OTHER, POSITIONS, PROMPT, plainly_
 
 from melo_cli.editing import edit_dataset
 from melo_cli.errors import ModelError, PromptError
-from melo_cli.exporting.adapters import ADAPTERS, export_peft
+from melo_cli.exporting import export_peft
+from melo_cli.exporting.adapter_folder import ADAPTERS
 from melo_cli.models.base_model import BaseModel, ModelKind, load_base_model
 from melo_cli.models.encoding import Encoder, pad_prompts
 from melo_cli.recipe import ModelSection
