@@ -126,7 +126,7 @@ class Batch(ABC):
             sequence.finish(Finished("length"))
 
     def _suppress(self, sequences: Sequence[RunningSequence], logits: Tensor) -> None:
-        """Rule out what the model's own generation config rules out: at any place, at the first, at the last."""
+        """Rule out what the generation config rules out: at any place, at the first, at the last."""
         own = self.own
         if own is None:
             return
