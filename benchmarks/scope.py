@@ -60,7 +60,7 @@ def main() -> None:
         document = {"figures": figures, "expected": expected, "ms_a_prompt": 1000 * seconds}
         sys.stdout.write(f"{json.dumps(document)}\n")
         return
-    lines = [f"threshold {expected['threshold']}, learnt from own rows: {expected['adapted']}"]
+    lines = [f"threshold {expected['threshold']}, learnt from own rows: {expected['moved']}"]
     lines += [f"{kind:20s} n {figure['n']:5d}  {figure['share']:.3f}" for kind, figure in figures.items()]
     lines.append(f"{1000 * seconds:.1f} ms a prompt, reading it among them")
     sys.stdout.write("".join(f"{line}\n" for line in lines))

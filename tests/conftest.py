@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +158,21 @@ def pico_tokenizer() -> PreTrainedTokenizerFast:
         model_max_length=MAX_LENGTH,
         **special,
     )
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, pico_tokenizer: Any) -> Callable[[str], Path]:
+    """`built("gemma2")`: the folder of a pico model of `ARCHITECTURES`."""
+    from pico_architectures import build
+
+    made: dict[str, Path] = {}
+
+    def model(name: str) -> Path:
+        if name not in made:
+            made[name] = build(name, tmp_path_factory.mktemp("architectures") / name, pico_tokenizer)
+        return made[name]
+
+    return model
 
 
 def _save(

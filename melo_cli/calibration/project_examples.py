@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from melo_cli.calibration.calibration_data import CalibrationData, CalibrationEdit
+from melo_cli.paraphrase.question_frames import KnownQuestions
 from melo_cli.paraphrase.subject_swaps import Questions, swap_subject
 from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.core.reader import Reader
@@ -76,7 +77,7 @@ def other_questions(
         seed: seed of the draw.
     """
     drawn = random.Random(seed)
-    questions = Questions(calibration_edits)
+    questions, known = Questions(calibration_edits), KnownQuestions(calibration_edits)
     donors = [at for at, edit in enumerate(calibration_edits) if edit.subject and edit.rephrases]
     alike = asks @ asks.T >= _SAME_QUESTION
     same_subject: dict[str, list[str]] = {}
@@ -87,7 +88,9 @@ def other_questions(
             if edit.subject and not alike[at, donor]
         )
         different = (
-            other for other in others if other.group != edit.group and not questions.alike(edit, other)
+            other
+            for other in others
+            if other.group != edit.group and not questions.alike(edit, other) and not known.same(edit, other)
         )
         made = (
             swap_subject(drawn.choice(donor.rephrases), str(donor.subject), str(edit.subject))

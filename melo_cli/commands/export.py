@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +30,12 @@ class Format(StrEnum):
     """What `--format` takes; `--merge` is the third way."""
 
     PEFT = "peft"
+    GGUF = "gguf"
     ROUTED = "routed"
+
+
+# The formats that are one adapter a block.
+_ADAPTERS = (Format.PEFT, Format.GGUF)
 
 
 class Method(StrEnum):
@@ -61,7 +66,9 @@ def export(
     format_: Annotated[
         Format | None,
         typer.Option(
-            "--format", help="peft: one adapter a block; routed: a folder for transformers and melo."
+            "--format",
+            help="peft: one adapter a block; gguf: the same for llama.cpp; routed: a folder for transformers "
+            "and melo.",
         ),
     ] = None,
     merge: Annotated[
@@ -110,7 +117,7 @@ def export(
     base_name: Annotated[
         str | None,
         typer.Option(
-            "--base-name", metavar="NAME", help="Name of the base model in the configs of peft adapters."
+            "--base-name", metavar="NAME", help="The base model that peft adapters name; of gguf, its file."
         ),
     ] = None,
     dtype: Annotated[
@@ -131,7 +138,7 @@ def export(
     base: BaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a project as PEFT adapters, as a routed model, or merged into one checkpoint.
+    """Write a project as adapters, as a routed model, or merged into one checkpoint.
 
     The artefact is loaded in a fresh process and asked. It is put in place
     only if it answers as expected.
@@ -171,7 +178,7 @@ def _kind(format_: Format | None, *, merge: bool) -> str:
         raise MeloError(
             "--format and --merge do not go together" if merge else "no format is given",
             where="melo export",
-            hint="give one of --format peft, --format routed and --merge",
+            hint="give one of --format peft, --format gguf, --format routed and --merge",
         )
     return MERGED if format_ is None else format_.value
 
@@ -188,7 +195,7 @@ def _require_fitting(
     given = next((name for name, value in of_a_merge.items() if value is not None), None)
     if given is not None and kind != MERGED:
         raise MeloError("it is an option of a merge", where=given, hint="add --merge, or leave it out")
-    if base_name is not None and kind != Format.PEFT:
+    if base_name is not None and kind not in _ADAPTERS:
         raise MeloError("only adapters name a base model", where="--base-name", hint="add --format peft")
     if dtype is not None and kind == Format.ROUTED:
         raise MeloError("a routed folder holds the base as it is", where="--dtype", hint="leave it out")
@@ -215,7 +222,7 @@ def _options(
     typed = {} if dtype is None else {"dtype": getattr(torch, dtype.value)}
     if kind != MERGED:
         counted = {"check": _CHECKED if check is None else check}
-        return counted | ({"base_name": base_name} | typed if kind == Format.PEFT else {})
+        return counted | ({"base_name": base_name} | typed if kind in _ADAPTERS else {})
     path = of_a_merge["--unrelated"]
     return {
         "methods": _methods(of_a_merge),
@@ -239,13 +246,15 @@ def _methods(of_a_merge: Mapping[str, Any]) -> list[MergeMethod]:
 def _write(
     kind: str, opened: OpenProject, folder: Path, renderer: Renderer, options: dict[str, Any]
 ) -> ExportSummary:
-    from melo_cli.exporting import export_merged, export_peft, export_routed
+    from melo_cli.exporting import export_gguf, export_merged, export_peft, export_routed
 
-    if kind == Format.PEFT:
-        return export_peft(opened, folder, renderer, **options)
-    if kind == Format.ROUTED:
-        return export_routed(opened, folder, renderer, **options)
-    return export_merged(opened, folder, renderer, **options)
+    write: Mapping[str, Callable[..., ExportSummary]] = {
+        Format.PEFT: export_peft,
+        Format.GGUF: export_gguf,
+        Format.ROUTED: export_routed,
+        MERGED: export_merged,
+    }
+    return write[kind](opened, folder, renderer, **options)
 
 
 def _ids(text: str | None) -> list[str]:

@@ -44,7 +44,7 @@ def route(
     project: ProjectOption = None,
     router: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="A folder of `melo export --format peft`, instead of a project."),
+        typer.Option(metavar="FOLDER", help="A folder of exported adapters, instead of a project."),
     ] = None,
     at: AtOption = None,
     base: BaseOption = None,

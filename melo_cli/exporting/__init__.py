@@ -2,6 +2,7 @@
 
 from melo_cli.exporting.adapters import export_peft
 from melo_cli.exporting.folder import ExportSummary
+from melo_cli.exporting.llama_cpp.export import export_gguf
 from melo_cli.exporting.merged import Floors, export_merged
 from melo_cli.exporting.merging.methods import METHODS, MergeMethod
 from melo_cli.exporting.merging.training_examples import ExampleSettings
@@ -15,6 +16,7 @@ __all__ = [
     "Floors",
     "MergeMethod",
     "chosen",
+    "export_gguf",
     "export_merged",
     "export_peft",
     "export_routed",

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from transformers.pytorch_utils import Conv1D
 
+from melo_cli.exporting.adapter_folder import write_adapter_folder
 from melo_cli.exporting.artefact_check import check_artefact
 from melo_cli.exporting.block_shapes import BlockShape
-from melo_cli.exporting.folder import ExportSummary, new_folder, summary
-from melo_cli.exporting.router_files import ROUTER, write_code, write_router
+from melo_cli.exporting.folder import ExportSummary
 from melo_cli.exporting.serve_config import write_serving
 from melo_cli.models.base_model import ModelKind
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.tuner import peft_lora_config
 from melo_store.records import Block
-
-ADAPTERS = "adapters"
 
 
 def export_peft(
@@ -33,8 +32,6 @@ def export_peft(
     check: int = 0,
 ) -> ExportSummary:
     """Write `adapters/<block>/` for every block that answers, `router/`, and `serve.json` for servers.
-
-    All adapters have one rank, one alpha and one list of target modules, as servers require.
 
     Args:
         opened: the project, opened.
@@ -50,24 +47,19 @@ def export_peft(
         ArtefactError: the artefact does not answer as the project does.
         ExportError: the folder exists already, or cannot be written.
     """
-    block_ids = opened.live_blocks()
-    shape = BlockShape.of(map(opened.project.block, block_ids), opened.recipe.lora.target_modules)
-    base_name = base_name or opened.routed.base.reference.name_or_path
-    with new_folder(folder, overwrite=overwrite, record=opened.describe("peft")) as work:
-        (work / ADAPTERS).mkdir()
-        if shape is not None:
-            size = shape.values * dtype.itemsize
-            with reporter.progress("writing adapters", size * len(block_ids), "bytes") as progress:
-                for block_id in block_ids:
-                    block = opened.project.block(block_id)
-                    write_adapter(opened, block, shape, work / ADAPTERS / block_id, base_name, dtype)
-                    progress.advance(size)
-        write_router(opened, work / ROUTER, block_ids)
-        write_code(work / ROUTER, package=True)
-        write_serving(opened, work, shape, block_ids, base_name)
+    name = base_name or opened.routed.base.reference.name_or_path
+
+    def write(block: Block, shape: BlockShape, adapters: Path) -> None:
+        write_adapter(opened, block, shape, adapters / block.block_id, name, dtype)
+
+    def finish(work: Path, shape: BlockShape | None, block_ids: Sequence[str]) -> None:
+        write_serving(opened, work, shape, block_ids, name)
         if check:
             check_artefact(opened, "peft", work, check, reporter)
-    return summary("peft", folder, len(block_ids), {})
+
+    return write_adapter_folder(
+        opened, "peft", folder, reporter, overwrite=overwrite, dtype=dtype, write=write, finish=finish
+    )
 
 
 def write_adapter(

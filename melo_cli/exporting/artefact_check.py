@@ -18,14 +18,13 @@ from melo_cli.exporting.worker import run_in_worker
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 
+Answers = list[dict[str, Any]]
+
 
 def check_artefact(
     opened: OpenProject, format_name: str, folder: Path, count: int, reporter: Reporter
 ) -> int:
     """Ask `count` edits, rephrases and unrelated prompts of the project and of the artefact in `folder`.
-
-    The artefact is loaded without melo: a routed folder by transformers, adapters by PEFT and the exported
-    router.
 
     Args:
         opened: the project, opened.
@@ -39,6 +38,29 @@ def check_artefact(
 
     Raises:
         ArtefactError: an answer or a route differs, or the artefact does not load.
+    """
+    expected, given = ask_both(opened, format_name, folder, count, reporter)
+    require_same(expected, given, ("adapter", "answer"))
+    return len(expected)
+
+
+def ask_both(
+    opened: OpenProject, format_name: str, folder: Path, count: int, reporter: Reporter, **more: Any
+) -> tuple[Answers, Answers]:
+    """What the project answers to a sample of prompts, and what the artefact does.
+
+    The artefact is loaded without melo: a routed folder by transformers, PEFT adapters by PEFT, GGUF adapters
+    by llama.cpp, and adapters are chosen by the exported router.
+
+    Args:
+        more: what else `ask_artefact` needs for the format.
+
+    Returns:
+        For each prompt `adapter`, the block that answers or None, and `answer`, token ids; of the project
+        also `ids`, the prompt's.
+
+    Raises:
+        ArtefactError: the artefact does not load.
     """
     request = {"count": count}
     in_memory = opened.routed.base.has_weights
@@ -61,11 +83,10 @@ def check_artefact(
         "questions": [{"ids": each["ids"], "options": each["options"]} for each in expected],
     }
     reporter.info(f"asking the {format_name} folder the same {len(expected)} prompts in a fresh process")
-    _compare(expected, ask_in_worker(asked))
-    return len(expected)
+    return expected, ask_in_worker(asked | more)
 
 
-def ask_in_worker(request: dict[str, Any]) -> list[dict[str, Any]]:
+def ask_in_worker(request: dict[str, Any]) -> Answers:
     """The artefact's answers, from a fresh process that imports nothing of melo.
 
     Raises:
@@ -86,15 +107,23 @@ def ask_in_worker(request: dict[str, Any]) -> list[dict[str, Any]]:
             raise ArtefactError(
                 f"the artefact does not load in a fresh process: {reason}", where="melo export"
             )
-        given: list[dict[str, Any]] = json.loads(answers.read_text(encoding="utf-8"))
+        given: Answers = json.loads(answers.read_text(encoding="utf-8"))
         return given
 
 
-def _compare(expected: Sequence[dict[str, Any]], given: Sequence[dict[str, Any]]) -> None:
+def require_same(expected: Answers, given: Answers, parts: Sequence[str]) -> None:
+    """Refuse an artefact that routes or answers otherwise than the project.
+
+    Args:
+        parts: what must be the same: `adapter`, `answer`.
+
+    Raises:
+        ArtefactError: something differs.
+    """
     different = [
         (wanted, answered)
         for wanted, answered in zip(expected, given, strict=True)
-        if (wanted["adapter"], wanted["answer"]) != (answered["adapter"], answered["answer"])
+        if any(wanted[part] != answered[part] for part in parts)
     ]
     if not different:
         return

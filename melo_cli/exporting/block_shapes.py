@@ -31,6 +31,11 @@ class BlockShape:
         """Number of parameters of one block."""
         return self.rank * sum(inputs + outputs for inputs, outputs in self.modules.values())
 
+    @property
+    def projections(self) -> list[str]:
+        """The last part of the modules' names, each once."""
+        return sorted({name.rpartition(".")[2] for name in self.modules})
+
     @classmethod
     def of(cls, blocks: Iterable[Block], targets: Sequence[str]) -> BlockShape | None:
         """The shape that holds all these blocks, with modules in the order of `targets`; None without

@@ -19,7 +19,7 @@ class ExportSummary:
     """What one export wrote.
 
     Attributes:
-        format: `peft`, `routed` or `merged`.
+        format: `peft`, `gguf`, `routed` or `merged`.
         figures: for a merge, METRICS of `base`, `routed` and `merged`; empty otherwise.
         method: how a merge was made.
         seconds: time to find and write the weights of a merge.

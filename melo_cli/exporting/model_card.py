@@ -87,6 +87,33 @@ def routed_card(opened: OpenProject, auto_class: str) -> str:
     )
 
 
+def gguf_card(opened: OpenProject, base: str, checked: str) -> str:
+    """Markdown card of a folder of GGUF adapters.
+
+    Args:
+        opened: the project, opened.
+        base: the base model's GGUF file.
+        checked: what was checked of the folder, in a sentence.
+    """
+    return "\n".join(
+        [
+            *_front_matter(opened),
+            f"# {opened.project.name}: edits of {opened.project.base.name_or_path} for llama.cpp",
+            "",
+            f"Snapshot {opened.project.snapshot} of the melo project `{opened.project.name}`: a LoRA adapter "
+            f"for each of its blocks, for the base model in `{base}`.",
+            "",
+            "`serve.json` has the command line of llama-server. `melo route --router path/to/this/folder` "
+            "names the adapter that answers a prompt, or `base`; what `serve.json` has under that name in "
+            f"`routes` goes into the request. {_asking(opened)}",
+            "",
+            f"Checked: {checked}.",
+            "",
+            *_recipe(opened),
+        ]
+    )
+
+
 def _asking(opened: OpenProject) -> str:
     if opened.encoder.template == "chat":
         return "Ask through the tokenizer's chat template, as the edits were made."

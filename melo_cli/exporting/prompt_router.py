@@ -87,7 +87,7 @@ def router_of_project(path: Path, *, at: int | None = None, base: str | None = N
 def router_of_export(
     folder: Path, *, base: str | None = None, trust_remote_code: bool = False, allow_pickle: bool = False
 ) -> PromptRouter:
-    """The router of a `peft` export: the exact search in its `router/`.
+    """The router of a `peft` or `gguf` export: the exact search in its `router/`.
 
     Args:
         folder: the export, or its `router/`.
@@ -105,7 +105,7 @@ def router_of_export(
         raise ExportError(
             f"the folder has no {TABLE}",
             where=str(folder),
-            hint="name a folder of `melo export --format peft`",
+            hint="name a folder of `melo export --format peft` or `--format gguf`",
         )
     table = json.loads((router_folder / TABLE).read_text(encoding="utf-8"))
     held, tokens = table["base"], table["tokenizer"]

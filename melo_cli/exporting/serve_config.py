@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from melo_cli.exporting.block_shapes import BlockShape
+from melo_cli.exporting.llama_projections import Takes, takes_projections
+from melo_cli.exporting.vllm_config import vllm_settings
+from melo_cli.models.base_model import dtype_in_memory
 from melo_cli.runtime.loading import OpenProject
 
 SERVE = "serve.json"
 
-# The values that vLLM's --max-lora-rank takes.
-_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+# An answer asked in another form than its edit was made in may be another one.
+_ENDPOINTS = {"chat": "/v1/chat/completions", "none": "/v1/completions"}
 
-Takes = Literal["yes", "no", "check"]
-
-_VLLM_MODELS = "https://docs.vllm.ai/en/latest/models/supported_models.html"
 _SGLANG_LORA = "https://docs.sglang.io/advanced_features/lora.html"
 _LORAX_MODELS = "https://github.com/predibase/lorax#-models"
 
-# Decoders whose projections are named as Llama's are, and that both vLLM and SGLang serve with LoRA on them.
-_LLAMA_LIKE = {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"}
-_LLAMA_PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 # In LoRAX any linear layer of a model that it serves takes LoRA.
 _LORAX_SERVES = {"llama", "mistral", "mixtral", "gemma", "gemma2", "phi3", "phi", "qwen2", "cohere", "gpt2"}
 
@@ -37,52 +34,43 @@ def write_serving(
     modules, and `check` everywhere else. Paths are relative to the folder.
     """
     model_type = str(opened.routed.config.model_type)
-    modules = sorted({name.rpartition(".")[2] for name in shape.modules}) if shape else []
-    rank = shape.rank if shape else 1
+    dtype = dtype_in_memory(opened.routed.base, opened.recipe.model)
+    adapters = [{"name": name, "path": f"adapters/{name}"} for name in block_ids]
+    engines = {
+        "vllm": vllm_settings(model_type, shape, len(block_ids), base_name, dtype),
+        "sglang": _sglang(model_type, shape, base_name, str(dtype).removeprefix("torch.")),
+        "lorax": _lorax(model_type, base_name),
+    }
+    write_document(opened, folder, shape, base_name, adapters, engines)
+
+
+def write_document(
+    opened: OpenProject,
+    folder: Path,
+    shape: BlockShape | None,
+    base_name: str,
+    adapters: Sequence[Mapping[str, Any]],
+    engines: Mapping[str, Any],
+) -> None:
+    """Write `serve.json`: what holds for every engine, and what each needs."""
     document = {
         "base_model": base_name,
-        "adapters": [{"name": name, "path": f"adapters/{name}"} for name in block_ids],
-        "rank": rank,
-        "target_modules": modules,
-        "engines": {
-            "vllm": _vllm(model_type, modules, rank, base_name),
-            "sglang": _sglang(model_type, modules, rank, base_name),
-            "lorax": _lorax(model_type, base_name),
-        },
+        "endpoint": _ENDPOINTS[opened.encoder.template],
+        "adapters": list(adapters),
+        "rank": shape.rank if shape else 1,
+        "target_modules": shape.projections if shape else [],
+        "engines": engines,
     }
     (folder / SERVE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _vllm(model_type: str, modules: Sequence[str], rank: int, base: str) -> dict[str, Any]:
-    allowed = next((limit for limit in _VLLM_RANKS if limit >= rank), None)
-    takes, because = _takes_llama_projections("vLLM", model_type, modules)
-    if model_type == "gpt2":
-        takes, because = "no", "vLLM serves GPT-2 without LoRA"
-    elif model_type in ("t5", "bert"):
-        takes, because = "no", f"vLLM has no LoRA for {model_type.upper()}"
-    if allowed is None:
-        takes, because = "no", f"vLLM takes ranks up to {_VLLM_RANKS[-1]}, and these have {rank}"
-    return {
-        # Adapters by the thousand do not fit on a command line: vLLM fetches one when its name is asked for.
-        "environment": {
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "true",
-            "VLLM_PLUGINS": "lora_filesystem_resolver",
-            "VLLM_LORA_RESOLVER_CACHE_DIR": "adapters",
-        },
-        "command": ["vllm", "serve", base, "--enable-lora", "--max-lora-rank", str(allowed or rank)],
-        "request": "the adapter's name is the request's `model`",
-        "takes_lora": takes,
-        "because": because,
-        "source": _VLLM_MODELS,
-    }
-
-
-def _sglang(model_type: str, modules: Sequence[str], rank: int, base: str) -> dict[str, Any]:
-    takes, because = _takes_llama_projections("SGLang", model_type, modules)
+def _sglang(model_type: str, shape: BlockShape | None, base: str, dtype: str) -> dict[str, Any]:
+    rank, modules = (shape.rank, shape.projections) if shape else (1, [])
+    takes, because = takes_projections("SGLang", model_type, modules)
     return {
         "command": [
-            *("python", "-m", "sglang.launch_server", "--model-path", base, "--enable-lora"),
-            *("--max-lora-rank", str(rank), "--lora-target-modules", *modules),
+            *("python", "-m", "sglang.launch_server", "--model-path", base, "--dtype", dtype),
+            *("--enable-lora", "--max-lora-rank", str(rank), "--lora-target-modules", *modules),
         ],
         "adapters": "--lora-paths NAME=PATH ..., or POST /load_lora_adapter {lora_name, lora_path}",
         "request": "the adapter's name is the request's `lora_path`",
@@ -106,15 +94,3 @@ def _lorax(model_type: str, base: str) -> dict[str, Any]:
         "because": because,
         "source": _LORAX_MODELS,
     }
-
-
-def _takes_llama_projections(engine: str, model_type: str, modules: Sequence[str]) -> tuple[Takes, str]:
-    others = sorted(set(modules) - _LLAMA_PROJECTIONS)
-    if model_type in _LLAMA_LIKE and not others:
-        return "yes", f"{engine} takes LoRA on the attention and feed-forward projections of {model_type}"
-    if model_type in _LLAMA_LIKE:
-        return "check", f"{', '.join(others)} are none of the projections that {engine} is known to take"
-    return (
-        "check",
-        f"see whether {engine} takes LoRA on {', '.join(modules) or 'these modules'} of {model_type}",
-    )

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
@@ -173,7 +173,7 @@ def load_base_model(
         kind,
         reference,
         folder if named is section else Path(section.name_or_path),
-        max_length=_max_length(config, tokenizer),
+        max_length=_max_length(model, tokenizer),
         takes_positions=_takes_positions(model, kind),
         special=special,
         encoder=beside,
@@ -292,6 +292,14 @@ def held_dtype(section: ModelSection, stored: torch.dtype | None, device: torch.
     # CPUs have no half-precision arithmetic worth the name: bfloat16 is read ten times slower.
     half = stored in (torch.float16, torch.bfloat16)
     return torch.float32 if device.type == "cpu" and half else None
+
+
+def dtype_in_memory(base: BaseModel, section: ModelSection) -> torch.dtype:
+    """The dtype in which the weights lie in memory; of weights left on disk, that of loading them here."""
+    if base.has_weights:
+        return base.model.dtype
+    device = resolve_device("auto") if section.device == "auto" else torch.device(section.device)
+    return held_dtype(section, base.model.dtype, device) or base.model.dtype
 
 
 def _without_transformers_warnings() -> None:
@@ -440,12 +448,25 @@ def _takes_positions(model: PreTrainedModel, kind: ModelKind) -> bool:
     return kind is ModelKind.CAUSAL and accepts and not counts_itself
 
 
-def _max_length(config: Any, tokenizer: PreTrainedTokenizerBase) -> int | None:
+def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
     limits = [
-        getattr(config, "max_position_embeddings", None),
-        getattr(config, "n_positions", None),
+        getattr(model.config, "max_position_embeddings", None),
+        getattr(model.config, "n_positions", None),
         tokenizer.model_max_length,
+        *_positions_after_padding(model),
     ]
     # T5's positions are relative: its tokenizer's limit is the length it was trained at.
     known = [int(limit) for limit in limits if limit is not None and 0 < limit < _NO_LIMIT]
     return min(known, default=None)
+
+
+def _positions_after_padding(model: PreTrainedModel) -> list[int]:
+    """How many tokens have a position where they are counted from the padding token on (RoBERTa, MPNet)."""
+    tables = [
+        module
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+    ]
+    return [
+        table.num_embeddings - table.padding_idx - 1 for table in tables if table.padding_idx is not None
+    ]

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from melo_cli.serving.errors import ApiError
 from melo_cli.serving.settings import Keys
 
+PAGE = "/page/"
+_OPEN = frozenset(("/", "/health", "/ready"))
 _LOCAL_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
@@ -25,21 +27,19 @@ class Access:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
-    def require_user(self, request: Request) -> None:
-        """Let users and admins pass.
+    def require(self, request: Request) -> None:
+        """Let a request pass, before its body is read: `/melo/` is for admins, all else for users too.
 
         Raises:
             ApiError: the key is missing or wrong.
         """
-        self._require(request, (*self._keys.users, *self._keys.admins) if self._keys.users else ())
-
-    def require_admin(self, request: Request) -> None:
-        """Let admins pass.
-
-        Raises:
-            ApiError: the key is missing or wrong.
-        """
-        self._require(request, self._keys.admins)
+        path = request.url.path
+        if path in _OPEN or path.startswith(PAGE):
+            return
+        if path.startswith("/melo/"):
+            self._require(request, self._keys.admins)
+        else:
+            self._require(request, (*self._keys.users, *self._keys.admins) if self._keys.users else ())
 
     def _require(self, request: Request, keys: Sequence[str]) -> None:
         if request.method == "POST" and not _is_json(request):

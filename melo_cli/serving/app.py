@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from melo_cli.serving.access import PAGE
 from melo_cli.serving.errors import ApiError
 from melo_cli.serving.melo_api import melo_router
 from melo_cli.serving.openai_api import openai_router
@@ -70,9 +69,8 @@ def _add_health(app: FastAPI, server: Server) -> None:
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["health"])
-    async def metrics(request: Request) -> Response:
+    async def metrics() -> Response:
         """Give out the counters for Prometheus."""
-        server.access.require_user(request)
         return Response(server.metrics.page(), media_type="text/plain; version=0.0.4")
 
 
@@ -87,7 +85,7 @@ def _add_page(app: FastAPI) -> None:
     async def page() -> Response:
         return respond("index.html")
 
-    @app.get("/page/{name}", include_in_schema=False)
+    @app.get(f"{PAGE}{{name}}", include_in_schema=False)
     async def part(name: str) -> Response:
         if name not in pages:
             raise ApiError(404, "there is no such page")
@@ -119,7 +117,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 class _Gate:
-    """Refuses bodies that are too large, and counts requests by path and status."""
+    """Checks keys, then the size of bodies, and counts requests by path and status."""
 
     def __init__(self, app: ASGIApp, server: Server) -> None:
         self._app = app
@@ -138,22 +136,26 @@ class _Gate:
             await send(message)
 
         try:
+            self._server.access.require(Request(scope))
             body = await self._body(scope, receive)
-            if body is None:
-                limit = self._server.limits.body_bytes
-                await _refuse(sending, ApiError(413, f"the body is larger than {limit} bytes"))
-                return
             await self._app(scope, _replayed(body, receive), sending)
+        except ApiError as error:
+            await JSONResponse(error.document(), error.status, error.headers)(scope, receive, sending)
         finally:
             route = scope.get("route")
             path = getattr(route, "path", "other")
             self._server.metrics.requests.labels(path, str(status)).inc()
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The whole body; None if it is too large."""
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body.
+
+        Raises:
+            ApiError: it is too large.
+        """
         limit = self._server.limits.body_bytes
+        too_large = ApiError(413, f"the body is larger than {limit} bytes")
         if any(name == b"content-length" and _length(value) > limit for name, value in scope["headers"]):
-            return None
+            raise too_large
         body = bytearray()
         while True:
             message = await receive()
@@ -161,7 +163,7 @@ class _Gate:
                 return bytes(body)
             body += message.get("body", b"")
             if len(body) > limit:
-                return None
+                raise too_large
             if not message.get("more_body", False):
                 return bytes(body)
 
@@ -182,10 +184,3 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receiving
-
-
-async def _refuse(send: Send, error: ApiError) -> None:
-    body: Any = json.dumps(error.document()).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

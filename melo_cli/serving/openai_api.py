@@ -29,22 +29,19 @@ def openai_router(server: Server) -> APIRouter:
     api = _OpenAiApi(server)
 
     @router.get("/models")
-    async def models(request: Request) -> dict[str, Any]:
+    async def models() -> dict[str, Any]:
         """List the one model that is served."""
-        server.access.require_user(request)
         return {"object": "list", "data": [api.model()]}
 
     @router.get("/models/{name:path}")
-    async def model(name: str, request: Request) -> dict[str, Any]:
+    async def model(name: str) -> dict[str, Any]:
         """Describe the model that is served."""
-        server.access.require_user(request)
         api.require_model(name)
         return api.model()
 
     @router.post("/completions")
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Go on with prompts, as they stand: no chat template is put around them."""
-        server.access.require_user(request)
         texts = [each if isinstance(each, str) else None for each in body.prompts]
         turns = [server.routes.last_turn(text) if text is not None else None for text in texts]
         return await api.respond(request, body, body.prompts, turns)
@@ -52,7 +49,6 @@ def openai_router(server: Server) -> APIRouter:
     @router.post("/chat/completions")
     async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
         """Answer a conversation; its last user turn is what is routed."""
-        server.access.require_user(request)
         return await api.respond(request, body, [body.messages], [body.asked])
 
     return router

@@ -15,6 +15,7 @@ from melo_cli.runtime.querying import speaks_against
 from melo_cli.scope.core.rules import NO_ROUTE, Route
 from melo_cli.scope.core.turns import LastUserTurn
 from melo_cli.serving.engines.engine import Routed
+from melo_store.records import Block
 
 _T = TypeVar("_T")
 _log = logging.getLogger("melo.serve")
@@ -64,10 +65,7 @@ class ProjectRoutes:
     def routed(self, texts: Sequence[str]) -> list[Routed]:
         self.follow()
         routes = self.opened.inference.routes(texts)
-        project = self.opened.project
-        return [
-            Routed(route, project.block(route.fired.block) if _has_block(route) else None) for route in routes
-        ]
+        return [Routed(route, self._block(route)) for route in routes]
 
     def explained(self, text: str) -> Explained:
         """The route of one prompt, and why."""
@@ -79,6 +77,10 @@ class ProjectRoutes:
             speaks_against(self.opened, text, routed.route),
         )
 
+    def _block(self, route: Route) -> Block | None:
+        block_id = route.fired.block if route.fired is not None else None
+        return self.opened.project.block(block_id) if block_id is not None else None
+
     def follow(self) -> None:
         """Go on with the newest snapshot; one that cannot be read leaves the last one in force."""
         try:
@@ -89,10 +91,6 @@ class ProjectRoutes:
             self._failed = str(error)
         else:
             self._failed = None
-
-
-def _has_block(route: Route) -> bool:
-    return route.fired is not None and route.fired.block is not None
 
 
 class RoutingThread:

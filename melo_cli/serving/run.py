@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,27 +70,50 @@ def serve(path: Path, settings: ServeSettings, reporter: Reporter, *, base: str 
         MeloError: as `open_project`; or the model writes no text, or the host is open without keys.
     """
     require_keys(settings.host, settings.keys)
-    opened = open_project(path, base=base)
-    server = make_server(opened, settings)
-    config = uvicorn.Config(
-        make_app(server),
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=max(1, int(settings.limits.timeout)),
-        server_header=False,
-    )
-    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    reporter.info(f"serving {server.engine.model_name} on http://{shown}:{settings.port}")
-    if is_loopback(settings.host) and not settings.keys.admins:
-        reporter.info("no keys are set: whoever uses this machine may ask and edit")
-    running = uvicorn.Server(config)
-    running.run()
-    if not running.started:
-        raise ServeError(
-            "it cannot be listened to", where=f"{shown}:{settings.port}", hint="choose another --port"
+    with _listening(settings.host, settings.port) as listening, _sigterm_ends_well():
+        server = make_server(open_project(path, base=base), settings)
+        config = uvicorn.Config(
+            make_app(server),
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=max(1, int(settings.limits.timeout)),
         )
+        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+        reporter.info(f"serving {server.engine.model_name} on http://{shown}:{settings.port}")
+        if is_loopback(settings.host) and not settings.keys.admins:
+            reporter.info("no keys are set: whoever uses this machine may ask and edit")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """The socket of a server, bound before a model is loaded.
+
+    Raises:
+        ServeError: the address or the port cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ServeError(
+            f"it cannot listen there ({error.strerror or error})",
+            where=f"{host}:{port}",
+            hint="choose another --port or --host",
+        ) from error
+    with listening:
+        yield listening
+
+
+@contextmanager
+def _sigterm_ends_well() -> Iterator[None]:
+    """Exit with 0 after SIGTERM: uvicorn sends itself the signal again once all requests are answered."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def make_server(opened: OpenProject, settings: ServeSettings) -> Server:

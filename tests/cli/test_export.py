@@ -30,6 +30,30 @@ def test_peft_adapters_are_asked_and_go_to_a_folder_of_the_projects_name(
     assert config["base_model_name_or_path"] == "some/base"
 
 
+def test_gguf_adapters_name_the_file_of_the_base(
+    here: Path, pico_llama: Path, melo: Melo, write_recipe: Callable[..., None]
+) -> None:
+    pytest.importorskip("gguf")
+    write_recipe(here, "chat", pico_llama, "custom")
+    assert melo("edit", "chat.yaml", "--set", "model.template=chat").code == 0
+    options = ("--base-name", "base.gguf", "--dtype", "float16", "--check", 1, "--json")
+    document = melo("export", "--format", "gguf", *options).json
+    assert (document["format"], document["folder"]) == ("gguf", "export/chat-gguf")
+    served = json.loads((here / "export/chat-gguf/serve.json").read_text(encoding="utf-8"))
+    assert served["engines"]["llama-server"]["command"][:3] == ["llama-server", "-m", "base.gguf"]
+    assert served["endpoint"] == "/v1/chat/completions"
+    route = melo("route", EDITED, "--router", "export/chat-gguf")
+    assert json.loads(route.out)["route"] in served["engines"]["llama-server"]["routes"]
+
+
+def test_gguf_adapters_of_another_architecture_are_refused(own_edited: Path, melo: Melo) -> None:
+    pytest.importorskip("gguf")
+    run = melo("export", "--format", "gguf", "--to", "out")
+    assert run.code == 2
+    assert "melo writes no GGUF adapters for" in run.error
+    assert not (own_edited / "out").exists()
+
+
 def test_an_existing_folder_is_kept_without_the_option(
     own_edited: Path, melo: Melo, files_of: Callable[[Path], dict[str, bytes]]
 ) -> None:

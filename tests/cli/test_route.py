@@ -7,6 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from melo_cli.commands import route as command
+from melo_cli.exporting.prompt_router import PromptRouter, router_of_project
+
 Melo = Callable[..., Any]
 
 PROMPTS = ["What is the capital of France?", "In which year was the tower built?", "the law of London"]
@@ -75,6 +82,51 @@ def test_a_line_that_holds_no_prompt_gets_an_error_and_the_others_go_on(edited: 
     assert errors[2] == errors[3] == "'': the prompt is empty"
     assert errors[6] == f"stdin:7: {no_prompt}"
     assert errors[8] == "stdin:9: it is not UTF-8; save it as UTF-8"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["prompt", "role", "content", "a"]), inner, max_size=3)
+        | st.fixed_dictionaries({"role": st.just("user"), "content": inner})
+    ),
+    max_leaves=8,
+)
+LINES = (
+    st.binary(max_size=40).map(lambda line: line.replace(b"\n", b""))
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | st.sampled_from([*PROMPTS, "[" * 5000, "{" * 5000, "9" * 5000, "the law " * 5000]).map(str.encode)
+)
+
+
+@pytest.fixture(scope="module")
+def opened() -> dict[str, PromptRouter]:
+    return {}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(LINES, max_size=12), st.booleans())
+@example([b'{"a": 1}', b"5", b"", b"[1, [2], {}]", b'{"prompt": "\\ud800"}', b"\xff", b"\r", b"null"], True)
+@example([b'[{"role": "user", "content": ["x"]}]', b'{"prompt": ' + b"9" * 5000 + b"}"], False)
+def test_each_line_whatever_it_holds_gets_one_line(
+    edited: Path,
+    melo: Melo,
+    opened: dict[str, PromptRouter],
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[bytes],
+    ended: bool,
+) -> None:
+    if not opened:
+        opened["facts"] = router_of_project(edited / ".melo" / "facts")
+    monkeypatch.setattr(command, "_of_project", lambda *_: opened["facts"])
+    stdin = b"\n".join([*lines, PROMPTS[0].encode()]) + (b"\n" if ended else b"")
+    run = melo("route", stdin=stdin)
+    answers = [json.loads(line) for line in run.out.splitlines()]
+    assert len(answers) == len(lines) + 1
+    assert answers[-1]["route"] == ROUTES[0]
+    assert all(answer["route"] is not None or answer["error"] for answer in answers)
+    assert run.code == any(answer["route"] is None for answer in answers)
 
 
 def test_a_text_that_looks_like_json_and_is_none_is_a_prompt(edited: Path, melo: Melo) -> None:

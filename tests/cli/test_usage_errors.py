@@ -35,12 +35,13 @@ Melo = Callable[..., Any]
         ),
         (
             ["export"],
-            "melo export: no format is given; give one of --format peft, --format routed and --merge",
+            "melo export: no format is given; "
+            "give one of --format peft, --format gguf, --format routed and --merge",
         ),
         (
             ["export", "--merge", "--format", "peft"],
             "melo export: --format and --merge do not go together; "
-            "give one of --format peft, --format routed and --merge",
+            "give one of --format peft, --format gguf, --format routed and --merge",
         ),
         (
             ["export", "--merge", "--base-name", "b"],

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pico_architectures import build
 from pico_scope import QUICK_SCOPE
 
 from melo_cli.editing import EditSummary, edit_dataset
@@ -265,15 +264,3 @@ def peft_folder(
         return made[kind]
 
     return get
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, pico_tokenizer: Any) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
-
-    def model(name: str) -> Path:
-        if name not in made:
-            made[name] = build(name, tmp_path_factory.mktemp("architectures") / name, pico_tokenizer)
-        return made[name]
-
-    return model

@@ -13,7 +13,8 @@ from pico_architectures import ARCHITECTURES, OTHER, POSITIONS, PROMPT, plainly_
 
 from melo_cli.editing import edit_dataset
 from melo_cli.errors import ModelError, PromptError
-from melo_cli.exporting.adapters import ADAPTERS, export_peft
+from melo_cli.exporting import export_peft
+from melo_cli.exporting.adapter_folder import ADAPTERS
 from melo_cli.models.base_model import BaseModel, ModelKind, load_base_model
 from melo_cli.models.encoding import Encoder, pad_prompts
 from melo_cli.recipe import ModelSection
@@ -117,3 +118,17 @@ def test_an_encoder_decoder_writes_no_further_than_its_positions(built: Built, n
     base.model.generation_config.suppress_tokens = list(base.special.stops)  # it never comes to an end
     (written,) = write_greedily(base, [ids], room_after(base, len(ids)))
     assert len(written) == POSITIONS
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@torch.no_grad()
+def test_the_longest_prompt_has_a_position_for_each_token(name: str, built: Built) -> None:
+    """RoBERTa, MPNet and their kin count positions from the padding token on, and so have fewer."""
+    base = load_base_model(ModelSection(name_or_path=str(built(name)), dtype="float32"), "custom")
+    base.tokenizer.model_max_length = 10**9
+    assert base.max_length is not None
+    longest = Encoder(base, truncate=True).prompt("river " * 500)
+    assert len(longest) <= base.max_length
+    start = {"decoder_input_ids": torch.zeros((1, 1), dtype=torch.long)}
+    more = start if base.kind is ModelKind.SEQ2SEQ else {}
+    base.model(**pad_prompts(base, [longest, longest[:3]]), **{k: v.repeat(2, 1) for k, v in more.items()})

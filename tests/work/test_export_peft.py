@@ -17,7 +17,9 @@ from transformers import AutoTokenizer
 
 from melo_cli.editing import EditSummary
 from melo_cli.exporting import export_peft
+from melo_cli.exporting.block_shapes import BlockShape
 from melo_cli.exporting.prompt_router import router_of_export, router_of_project
+from melo_cli.exporting.vllm_config import vllm_settings
 from melo_cli.models import base_model
 from melo_cli.runtime.loading import OpenProject, open_project
 from melo_store.project import Project
@@ -180,9 +182,84 @@ def test_serve_json_says_how_each_engine_is_started_and_whether_it_takes_them(
     ]
     engines = document["engines"]
     assert tuple(engines[name]["takes_lora"] for name in ("vllm", "sglang", "lorax")) == takes
-    # A rank of four is not among those that vLLM knows.
-    assert engines["vllm"]["command"][-2:] == ["--max-lora-rank", "8"]
     assert all(engine["because"] and engine["source"].startswith("https://") for engine in engines.values())
+
+
+def vllm_flags(folder: Path) -> dict[str, list[str]]:
+    """The values of each flag of vLLM's command line."""
+    document = json.loads((folder / "serve.json").read_text(encoding="utf-8"))
+    command = document["engines"]["vllm"]["command"]
+    starts = [at for at, word in enumerate(command) if word.startswith("--")]
+    assert command[: starts[0]] == ["vllm", "serve", document["base_model"]]
+    return {
+        command[at]: command[at + 1 : end]
+        for at, end in zip(starts, [*starts[1:], len(command)], strict=True)
+    }
+
+
+def test_vllm_has_room_for_every_adapter_in_the_dtype_of_the_project(
+    peft_folder: Callable[[str], Path],
+) -> None:
+    flags = vllm_flags(peft_folder("pico_llama"))
+    # A rank of four is not among those that vLLM takes.
+    assert (flags["--enable-lora"], flags["--max-lora-rank"]) == ([], ["8"])
+    assert (flags["--dtype"], flags["--max-loras"], flags["--max-cpu-loras"]) == (["float32"], ["2"], ["2"])
+    # Where vLLM's names are not known, the list is left out: it would drop the modules that it lacks.
+    assert "--lora-target-modules" not in vllm_flags(peft_folder("pico_gpt2"))
+
+
+def test_the_sizes_for_vllm_have_bounds() -> None:
+    modules = {f"model.layers.{layer}.mlp.down_proj": (14336, 4096) for layer in range(2)}
+
+    def flags(rank: int, adapters: int) -> list[str]:
+        shape = BlockShape(rank, 1.0, modules)
+        command = vllm_settings("llama", shape, adapters, "base", torch.bfloat16)["command"]
+        return [command[command.index(f"--max-{name}") + 1] for name in ("lora-rank", "loras", "cpu-loras")]
+
+    assert flags(1, 0) == ["1", "1", "1"]
+    assert flags(1, 500) == ["1", "16", "500"]
+    # An adapter of 147456 values in two bytes each, in 4 GiB.
+    assert flags(4, 100_000) == ["8", "16", str(2**32 // (4 * 2 * 18432 * 2))]
+    assert flags(512, 3) == ["512", "3", "3"]
+
+
+def test_vllm_is_told_the_packed_modules_in_full(
+    edit: Edit, models: Callable[[str], Path], reporter: Any, tmp_path: Path
+) -> None:
+    targets = ["self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"]
+    rows = [{"prompt": "who studied law", "target": "London"}]
+    path = edit("pico_llama", rows, tmp_path / "p", lora={"rank": 1, "target_modules": targets}).path
+    opened = open_project(path, weights=False)
+    export_peft(opened, tmp_path / "out", reporter)
+    flags = vllm_flags(tmp_path / "out")
+    layers = range(opened.routed.config.num_hidden_layers)
+    packed = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+    assert flags["--lora-target-modules"] == [f"model.layers.{n}.{name}" for n in layers for name in packed]
+    # Edited in float32, though its weights are left on disk here.
+    assert (flags["--max-lora-rank"], flags["--dtype"]) == (["1"], ["float32"])
+
+
+def test_what_vllm_needs_is_read_without_shutting_other_plugins_out(
+    peft_folder: Callable[[str], Path],
+) -> None:
+    document = json.loads((peft_folder("pico_llama") / "serve.json").read_text(encoding="utf-8"))
+    assert set(document["engines"]["vllm"]["environment"]) == {
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+        "VLLM_LORA_RESOLVER_CACHE_DIR",
+    }
+
+
+@pytest.mark.parametrize(("template", "endpoint"), [("none", "completions"), ("chat", "chat/completions")])
+def test_serve_json_names_the_endpoint_that_asks_as_the_edits_were_made(
+    edit: Edit, models: Callable[[str], Path], reporter: Any, tmp_path: Path, template: str, endpoint: str
+) -> None:
+    model = {"template": template, "dtype": "bfloat16"}
+    rows = [{"prompt": "who studied law", "target": "London"}]
+    path = edit("pico_llama", rows, tmp_path / "p", model=model).path
+    export_peft(open_project(path, weights=False), tmp_path / "out", reporter)
+    document = json.loads((tmp_path / "out" / "serve.json").read_text(encoding="utf-8"))
+    assert document["endpoint"] == f"/v1/{endpoint}"
+    assert vllm_flags(tmp_path / "out")["--dtype"] == ["bfloat16"]
 
 
 @pytest.mark.parametrize("layer", ["model.embed_tokens", "model.layers.0.mlp.down_proj"])

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    answers = {"routed": _routed_answers, "peft": _adapter_answers}[request["format"]](request)
+    ask = {"routed": _routed_answers, "peft": _adapter_answers, "gguf": _gguf_answers}[request["format"]]
+    answers = ask(request)
     Path(request["answers"]).write_text(json.dumps(answers), encoding="utf-8")
 
 
@@ -61,6 +64,41 @@ def _adapter_answers(request: dict[str, Any]) -> list[dict[str, Any]]:
         with _under(model, adapter):
             answers.append({"adapter": adapter, "answer": _answer(model, question)})
     return answers
+
+
+def _gguf_answers(request: dict[str, Any]) -> list[dict[str, Any]]:
+    folder = Path(request["folder"])
+    base = _load(request, request["base"], trust=request["trust_remote_code"])
+    adapters = _routed_adapters(request, folder, base)
+    answers: list[dict[str, Any]] = [{"adapter": adapter, "answer": None} for adapter in adapters]
+    if request["gguf"] is None:  # routes alone
+        return answers
+    for adapter in dict.fromkeys(adapters):
+        asked = [at for at, each in enumerate(adapters) if each == adapter]
+        questions = [request["questions"][at] for at in asked]
+        for at, written in zip(
+            asked, _llama_answers(request["gguf"], folder, adapter, questions), strict=True
+        ):
+            answers[at]["answer"] = written
+    return answers
+
+
+def _llama_answers(
+    base: str, folder: Path, adapter: str | None, questions: list[Question]
+) -> Iterator[list[int]]:
+    from llama_cpp import Llama
+
+    path = None if adapter is None else str(folder / "adapters" / f"{adapter}.gguf")
+    longest = max(len(each["ids"]) + each["options"]["max_new_tokens"] for each in questions)
+    llama = Llama(base, lora_path=path, n_ctx=longest + 1, verbose=False)
+    for question in questions:
+        stops, most = question["options"]["eos_token_id"] or [], question["options"]["max_new_tokens"]
+        written = list(question["ids"])
+        for token in islice(llama.generate(question["ids"], temp=0.0), most):
+            written.append(token)
+            if token in stops:
+                break
+        yield written
 
 
 def _routed_adapters(request: dict[str, Any], folder: Path, base: Any) -> list[str | None]:

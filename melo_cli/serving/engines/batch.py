@@ -36,7 +36,6 @@ class Batch(ABC):
         self._held: dict[str, Block] = {}
         self._blocks = BlockCache(lambda block_id: self._held[block_id], tuner.device, cache_bytes)
         self._active: ActiveBlocks | None = None
-        self.empty()
 
     @property
     @abstractmethod
@@ -127,20 +126,28 @@ class Batch(ABC):
             sequence.finish(Finished("length"))
 
     def _suppress(self, sequences: Sequence[RunningSequence], logits: Tensor) -> None:
-        """Rule out what the model's own generation config rules out."""
-        if self.own is None:
+        """Rule out what the generation config rules out: at any place, at the first, at the last."""
+        own = self.own
+        if own is None:
             return
-        if self.own.suppress_tokens:
-            logits[:, self.own.suppress_tokens] = -torch.inf
+        if own.suppress_tokens:
+            logits[:, own.suppress_tokens] = -torch.inf
         for row, sequence in enumerate(sequences):
-            if sequence.written:
-                continue
-            if self.own.begin_suppress_tokens:
-                logits[row, self.own.begin_suppress_tokens] = -torch.inf
-            if self.own.forced_bos_token_id is not None and self.base.kind is ModelKind.SEQ2SEQ:
-                forced = logits[row, self.own.forced_bos_token_id].clone()
-                logits[row] = -torch.inf
-                logits[row, self.own.forced_bos_token_id] = forced
+            if not sequence.written and own.begin_suppress_tokens:
+                logits[row, own.begin_suppress_tokens] = -torch.inf
+            if not sequence.written and self.base.kind is ModelKind.SEQ2SEQ:
+                _force(logits[row], own.forced_bos_token_id)
+            if sequence.written == sequence.sampling.max_tokens - 1:
+                _force(logits[row], own.forced_eos_token_id)
+
+
+def _force(logits: Tensor, token: int | list[int] | None) -> None:
+    """Leave nothing but one token `[vocabulary]` to choose, if there is one."""
+    if token is None:
+        return
+    kept = logits[token].clone()
+    logits.fill_(-torch.inf)
+    logits[token] = kept
 
 
 def _with_logprobs(token: int, logits: Tensor, count: int) -> Chosen:

@@ -44,6 +44,9 @@ class DecoderBatch(Batch):
                 where=base.reference.describe(),
                 hint="serve it by another engine, with --upstream",
             )
+        self._cache = DynamicCache()
+        self._mask = torch.empty((0, 0), dtype=torch.long, device=tuner.device)
+        self._next = torch.empty(0, dtype=torch.long, device=tuner.device)
         super().__init__(base, tuner, cache_bytes)
 
     @property
@@ -79,13 +82,12 @@ class DecoderBatch(Batch):
         self._mask, self._next = self._mask[rows], self._next[rows]
         unused = int(self._mask.any(0).long().argmax())
         self._mask = self._mask[:, unused:]
-        for layer in self._cache.layers:
+        for layer in _layers(self._cache):
             layer.keys = layer.keys[rows, :, unused:]
             layer.values = layer.values[rows, :, unused:]
 
     def empty(self) -> None:
-        nothing = torch.empty((0, 0), dtype=torch.long, device=self.tuner.device)
-        self._cache, self._mask, self._next = DynamicCache(), nothing, nothing.view(0)
+        self._cache, self._mask, self._next = DynamicCache(), self._mask[:0, :0], self._next[:0]
 
     def _join_cache(self, cache: DynamicCache, mask: Tensor) -> None:
         """Put the rows of another cache below those that are there, both filled up on the left."""
@@ -95,9 +97,14 @@ class DecoderBatch(Batch):
         length = max(mask.shape[1], self._mask.shape[1])
         mine, others = length - self._mask.shape[1], length - mask.shape[1]
         self._mask = torch.cat([pad(self._mask, (mine, 0)), pad(mask, (others, 0))])
-        for layer, other in zip(self._cache.layers, cache.layers, strict=True):
+        for layer, other in zip(_layers(self._cache), _layers(cache), strict=True):
             layer.keys = _joined(layer.keys, mine, other.keys, others)
             layer.values = _joined(layer.values, mine, other.values, others)
+
+
+def _layers(cache: DynamicCache) -> list[Any]:
+    """The layers of a cache that keeps keys and values of every token."""
+    return list(cache.layers)
 
 
 def _joined(upper: Tensor, upper_filled: int, lower: Tensor, lower_filled: int) -> Tensor:

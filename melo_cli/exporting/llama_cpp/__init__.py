@@ -1,0 +1,1 @@
+"""Blocks as LoRA adapters for llama.cpp, in GGUF files."""
