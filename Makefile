@@ -60,7 +60,7 @@ quickstart: $(USABLE) $(MODEL)/.ready
 	$(BIN)/melo revert e000013
 	$(BIN)/melo query "Who founded Lumen Freight?"
 	@echo; echo "== Take it elsewhere: a PEFT adapter an edit, and the router for a server"
-	$(BIN)/melo export --format peft --to $(OUT)/peft
+	$(BIN)/melo export --format peft --check 2 --to $(OUT)/peft
 
 # The tests' models are tiny: more threads gain nothing, and on a busy machine they wait for each other.
 test coverage torture test-lowest: export OMP_NUM_THREADS ?= 1

@@ -89,6 +89,7 @@ LAYERS = (
     ("app", "the command line, errors, exit codes", "command line"),
     ("commands", "options in, one call into the work", "command line"),
     ("ui", "tables, blocks of lines, progress", "command line"),
+    ("serving", "the HTTP server and its engines", "work"),
     ("exporting · chat · doctor", "artefacts, conversation, self-test", "work"),
     ("evaluation", "what a project keeps", "work"),
     ("editing", "blocks are trained here", "work"),
