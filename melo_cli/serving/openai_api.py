@@ -119,7 +119,7 @@ class _OpenAiApi:
             questions = await self._routed(body, prompts, texts)
             pieces = self._pieces(body, questions)
             try:
-                # The first piece decides the status; an error after it can only be told within the stream.
+                # The first piece decides the status; an error after it can only be sent within the stream.
                 first = await anext(pieces)
             except BaseException:
                 await pieces.aclose()

@@ -1,4 +1,4 @@
-"""Starts a server over a project and runs it until it is told to end."""
+"""Starts a server over a project and runs it until it is stopped."""
 
 from __future__ import annotations
 

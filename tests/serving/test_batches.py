@@ -31,7 +31,7 @@ PROMPTS = (*FACTS, *OTHERS)
 
 
 class Written:
-    """What is told of one answer."""
+    """The events of one answer."""
 
     def __init__(self, prompt: Sequence[int], length: int, block: Block | None = None) -> None:
         self.events: list[Event] = []

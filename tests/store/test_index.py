@@ -115,7 +115,7 @@ def test_it_holds_what_is_live_and_nothing_else(seed):
 
 
 def clustered(random, count, dim=256):
-    """Unit keys as questions make them: subjects times relations, and some wordings of each."""
+    """Unit keys as questions make them: subjects times relations, and some rephrases of each."""
     subjects, relations = random.normal(size=(count // 10, dim)), 0.7 * random.normal(size=(40, dim))
     rows = subjects[random.integers(len(subjects), size=count)] + relations[random.integers(40, size=count)]
     rows += 0.3 * random.normal(size=rows.shape)

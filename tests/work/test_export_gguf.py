@@ -257,7 +257,7 @@ def test_the_projects_own_gguf_file_is_the_servers_base(
 def test_too_many_other_answers_of_llama_cpp_leave_nothing(
     on_gguf: OpenProject, reporter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: int
 ) -> None:
-    expected = expected_outputs(on_gguf, {"count": 2}, reporter)["promises"]
+    expected = expected_outputs(on_gguf, {"count": 2}, reporter)["expected"]
     # What the base answers says nothing of an adapter.
     given = [
         each | {"answer": each["answer"] if each["adapter"] and at >= wrong else []}

@@ -69,7 +69,7 @@ class AnsweringThread:
                 joined = set(map(id, self._batch.sequences))
                 for sequence in arrivals:
                     if id(sequence) not in joined:
-                        sequence.tell(error)
+                        sequence.emit(error)
                 self._batch.fail(error)
 
     def _arrivals(self) -> list[RunningSequence]:

@@ -65,9 +65,9 @@ class Batch(ABC):
         self.leave()
 
     def fail(self, error: Exception) -> None:
-        """Tell all answers that they cannot be written, and forget them."""
+        """Fail all answers, and forget them."""
         for sequence in self.sequences:
-            sequence.tell(error)
+            sequence.emit(error)
         self.sequences, self._active = [], None
         self.empty()
 
@@ -84,7 +84,7 @@ class Batch(ABC):
         return ActiveBlocks.of(banks, rows, self.tuner.device)
 
     def write(self, sequences: Sequence[RunningSequence], logits: Tensor) -> Tensor:
-        """Choose the next token of each answer and tell it.
+        """Choose the next token of each answer and emit it.
 
         Args:
             logits: `[rows, vocabulary]`.
@@ -100,7 +100,7 @@ class Batch(ABC):
                 tokens[row] = sequence.draw(logits[row])
         for row, (sequence, token) in enumerate(zip(sequences, tokens.tolist(), strict=True)):
             count = sequence.sampling.logprobs
-            self._tell(
+            self._emit(
                 sequence, Chosen(token) if count is None else _with_logprobs(token, logits[row], count)
             )
         return tokens
@@ -109,19 +109,19 @@ class Batch(ABC):
         """Remove the rows of finished answers."""
         if not any(sequence.done for sequence in self.sequences):
             return
-        staying = [row for row, sequence in enumerate(self.sequences) if not sequence.done]
-        self.sequences, self._active = [self.sequences[row] for row in staying], None
-        if staying:
-            self.keep(torch.tensor(staying, device=self.tuner.device))
+        kept = [row for row, sequence in enumerate(self.sequences) if not sequence.done]
+        self.sequences, self._active = [self.sequences[row] for row in kept], None
+        if kept:
+            self.keep(torch.tensor(kept, device=self.tuner.device))
         else:
             self.empty()
 
-    def _tell(self, sequence: RunningSequence, chosen: Chosen) -> None:
+    def _emit(self, sequence: RunningSequence, chosen: Chosen) -> None:
         sequence.written += 1
         if sequence.sampling.ends and chosen.token in self.base.special.stops:
             sequence.finish(Finished("stop"))
             return
-        sequence.tell(chosen)
+        sequence.emit(chosen)
         if sequence.written == sequence.sampling.max_tokens:
             sequence.finish(Finished("length"))
 

@@ -138,12 +138,12 @@ class InsideEngine:
         choices = []
         for index in range(request.choices):
 
-            def tell(event: Event, index: int = index) -> None:
+            def emit(event: Event, index: int = index) -> None:
                 with suppress(RuntimeError):  # the loop is closed: nobody listens any more
                     loop.call_soon_threadsafe(events.put_nowait, (index, event))
 
             own = sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + index)
-            sequence = RunningSequence(prompt, question.routed.block, own, tell)
+            sequence = RunningSequence(prompt, question.routed.block, own, emit)
             choices.append(_Choice(index, sequence, AnswerText(self._decoded, request.stops)))
         try:
             for choice in choices:

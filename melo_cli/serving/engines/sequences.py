@@ -72,7 +72,7 @@ class RunningSequence:
         prompt: tokens of the prompt.
         block: the block that answers; None for the base model. The answer keeps it, whatever becomes of the
             edit.
-        tell: called with each event, in the thread that writes.
+        emit: called with each event, in the thread that writes.
         written: number of tokens chosen so far.
         done: whether the answer has come to its end.
     """
@@ -80,7 +80,7 @@ class RunningSequence:
     prompt: Sequence[int]
     block: Block | None
     sampling: Sampling
-    tell: Callable[[Event], None]
+    emit: Callable[[Event], None]
     written: int = 0
     done: bool = False
     _cancelled: threading.Event = field(default_factory=threading.Event)
@@ -96,9 +96,9 @@ class RunningSequence:
         return self._cancelled.is_set()
 
     def finish(self, end: Finished) -> None:
-        """Tell the end of the answer."""
+        """Emit the end of the answer."""
         self.done = True
-        self.tell(end)
+        self.emit(end)
 
     def draw(self, logits: Tensor) -> int:
         """Draw the next token.
