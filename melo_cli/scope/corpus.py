@@ -14,6 +14,10 @@ from pathlib import Path
 SHIPPED_PACKAGE = "shipped_scope"
 """The folder of an installed melo_cli that holds `data/scope/corpus.jsonl`."""
 _FILE = "corpus.jsonl"
+_FEWEST_OF_A_KIND = 3
+"""Least number of questions of each kind with which a sample has all kinds."""
+_SUBJECTS = 4
+"""Questions of each kind in a sample that has not all kinds."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +82,17 @@ class Corpus:
         by_asked: dict[tuple[str, str | None], list[Question]] = defaultdict(list)
         for question in self.questions:
             by_asked[question.asked].append(question)
-        each = max(1, round(questions / len(by_asked)))
+        each = round(questions / len(by_asked))
         drawn = random.Random(seed)
         kinds = list(by_asked.values())
-        if questions < len(kinds) * each:
+        if each < _FEWEST_OF_A_KIND:  # too few to be mistaken for each other: rather fewer kinds
             types: dict[str, list[list[Question]]] = defaultdict(list)
             for some in kinds:
                 types[some[0].type].append(some)
             # Whole types are kept, so that the other questions about their subjects are kept too.
             order = drawn.sample(sorted(types), len(types))
-            kinds = [some for name in order for some in types[name]][: max(2, questions // max(each, 4))]
-            each = max(each, 4)
+            kinds = [some for name in order for some in types[name]][: max(2, questions // _SUBJECTS)]
+            each = _SUBJECTS
         kept = [
             Question(one.kind, one.subject, one.value, one.clean[:clean], one.noisy[:noisy])
             for some in kinds
