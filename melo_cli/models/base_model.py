@@ -467,6 +467,4 @@ def _positions_after_padding(model: PreTrainedModel) -> list[int]:
         for name, module in model.named_modules()
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
     ]
-    return [
-        table.num_embeddings - table.padding_idx - 1 for table in tables if table.padding_idx is not None
-    ]
+    return [table.num_embeddings - table.padding_idx - 1 for table in tables if table.padding_idx is not None]
