@@ -17,6 +17,7 @@ COMMANDS = [
     "chat",
     "eval",
     "export",
+    "serve",
     "route",
     "inspect",
     "status",

@@ -92,7 +92,12 @@ def project(folder: Path, pico_llama: Path) -> Path:
 def expected(project: Path) -> dict[str, str]:
     answers = query(open_project(project), [*FACTS, *OTHERS], max_new_tokens=TOKENS)
     assert {each.prompt: each.edited for each in answers[: len(FACTS)]} == FACTS
-    return {each.prompt: each.edited for each in answers}
+    return {each.prompt: whole(each.edited) for each in answers}
+
+
+def whole(answer: str) -> str:
+    """An answer without the character at its end of which bytes are missing: vLLM leaves it out."""
+    return answer.rstrip("\ufffd").strip()
 
 
 def free_port() -> int:
@@ -149,7 +154,7 @@ def behind(folder: Path, project: Path) -> Iterator[Running]:
 def test_every_prompt_is_answered_as_by_query(behind: Running, expected: dict[str, str]) -> None:
     assert behind.server.engine.model_name == NAME
     answers = {
-        prompt: behind.chat(prompt, max_tokens=TOKENS).choices[0].message.content.strip()
+        prompt: whole(behind.chat(prompt, max_tokens=TOKENS).choices[0].message.content)
         for prompt in expected
     }
     assert answers == expected
@@ -163,7 +168,7 @@ def test_two_hundred_mixed_requests_at_32_at_once(behind: Running, expected: dic
     def ask(at: int) -> None:
         with room:
             answer = behind.chat(prompts[at], max_tokens=TOKENS)
-            answers[at] = answer.choices[0].message.content.strip()
+            answers[at] = whole(answer.choices[0].message.content)
 
     threads = [threading.Thread(target=ask, args=(at,)) for at in range(len(prompts))]
     for thread in threads:
@@ -178,7 +183,7 @@ def test_a_stream_is_the_answer(behind: Running, expected: dict[str, str]) -> No
     for prompt in (next(iter(FACTS)), OTHERS[0]):
         pieces: list[Any] = list(behind.chat(prompt, max_tokens=TOKENS, stream=True))
         text = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
-        assert text.strip() == expected[prompt]
+        assert whole(text) == expected[prompt]
 
 
 def test_its_refusals_reach_the_client(behind: Running) -> None:
@@ -198,7 +203,7 @@ def test_an_engine_that_is_killed_and_comes_back(
         for _ in range(2):
             with vllm(folder, port) as process:
                 answer = running.chat(edited, max_tokens=TOKENS)
-                assert answer.choices[0].message.content.strip() == expected[edited]
+                assert whole(answer.choices[0].message.content) == expected[edited]
                 kill(process)
                 body = {"messages": [{"role": "user", "content": edited}], "max_tokens": TOKENS}
                 assert running.post(CHAT, body).status_code == 502
