@@ -2,10 +2,12 @@
 
     melo query --json - --max-new-tokens 24 < prompts.txt > expected.json
     python benchmarks/serving_inside.py PROJECT expected.json [--at-once 32] [--tokens 32] [--rounds 3]
+        [--mixed]
 
 Both write the same number of tokens for each prompt, end tokens or not. The plain model writes whole batches
-of `--at-once` prompts; the engine is given a new prompt whenever an answer is complete, half of them edited,
-and their lengths differ, so that rows join and leave. The two take turns.
+of `--at-once` prompts; the engine is given a new prompt whenever an answer is complete, half of them edited.
+With `--mixed` its answers are half as long or half as long again in turn, so that rows join and leave all the
+time. The two take turns.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--mixed", action="store_true")
     options = parser.parse_args()
     expected = json.loads(options.expected.read_text(encoding="utf-8"))
     edited = [each["prompt"] for each in expected if each["route"]]
@@ -54,7 +57,8 @@ def main() -> None:
     ours, theirs = [], []
     for _ in range(options.rounds):
         theirs.append(_generate(plain, opened, prompts, options.at_once, options.tokens))
-        ours.append(asyncio.run(_engine(opened, prompts, routed, options.at_once, options.tokens)))
+        lengths = (options.tokens // 2, 3 * options.tokens // 2) if options.mixed else (options.tokens,)
+        ours.append(asyncio.run(_engine(opened, prompts, routed, options.at_once, lengths)))
     plainly, inside = statistics.median(theirs), statistics.median(ours)
     sys.stdout.write(
         f"generate of the plain model  {plainly:.1f} tokens/s\n"
@@ -78,13 +82,15 @@ def _generate(plain: Any, opened: OpenProject, prompts: Sequence[str], at_once: 
 
 
 async def _engine(
-    opened: OpenProject, prompts: Sequence[str], routed: Sequence[Routed], at_once: int, tokens: int
+    opened: OpenProject,
+    prompts: Sequence[str],
+    routed: Sequence[Routed],
+    at_once: int,
+    lengths: Sequence[int],
 ) -> float:
-    engine = InsideEngine(opened, "model", rows=at_once, max_tokens=4 * tokens)
+    engine = InsideEngine(opened, "model", rows=at_once, max_tokens=max(lengths))
     await engine.start()
     room = asyncio.Semaphore(at_once)
-    # The same number of tokens in all: a half more for one, a half less for the next.
-    lengths = itertools.cycle((tokens // 2, 3 * tokens // 2))
 
     async def ask(prompt: str, route: Routed, length: int) -> None:
         message = {"role": "user", "content": prompt}
@@ -95,10 +101,10 @@ async def _engine(
             await engine.answer(Question(request, request.messages, route))
 
     started = time.perf_counter()
-    await asyncio.gather(*map(ask, prompts, routed, lengths))
+    await asyncio.gather(*map(ask, prompts, routed, itertools.cycle(lengths)))
     seconds = time.perf_counter() - started
     await engine.stop()
-    return len(prompts) * tokens / seconds
+    return len(prompts) * sum(lengths) / len(lengths) / seconds
 
 
 if __name__ == "__main__":

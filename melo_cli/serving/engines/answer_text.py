@@ -14,14 +14,19 @@ class AnswerText:
     Args:
         decode: the text of tokens.
         stops: texts that end the answer, and are no part of it.
+        piecewise: whether pieces are wanted as they come; else all is given out at the end, which spares
+            decoding the answer anew with each token.
 
     Attributes:
         stopped: whether a stop text has come.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str]) -> None:
+    def __init__(
+        self, decode: Callable[[Sequence[int]], str], stops: Sequence[str], *, piecewise: bool
+    ) -> None:
         self._decode = decode
         self._stops = stops
+        self._follows = piecewise or bool(stops)
         self._ids: list[int] = []
         self._given = 0
         self.stopped = False
@@ -29,6 +34,8 @@ class AnswerText:
     def add(self, token: int) -> str:
         """The text that is certain after one more token, as far as it was not given before."""
         self._ids.append(token)
+        if not self._follows:
+            return ""
         text = self._decode(self._ids)
         found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:

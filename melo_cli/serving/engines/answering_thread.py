@@ -12,8 +12,8 @@ from melo_cli.serving.engines.decoder_batch import DecoderBatch
 from melo_cli.serving.engines.encoder_decoder_batch import EncoderDecoderBatch
 from melo_cli.serving.engines.sequences import RunningSequence
 
-_JOINING = 8
-"""Answers that join at once: those that are being written wait while their prompts are read."""
+_JOINING_TOKENS = 1024
+"""Tokens of prompts that are read at once: the answers that are being written wait meanwhile."""
 
 
 class AnsweringThread:
@@ -80,10 +80,11 @@ class AnsweringThread:
             if not self._batch.is_open:
                 return []
             free = self._rows - len(self._batch.sequences)
-            room = min(free, _JOINING) if self._batch.sequences else free
             arrivals: list[RunningSequence] = []
-            while self._waiting and len(arrivals) < room:
+            tokens = 0
+            while self._waiting and len(arrivals) < free and tokens < _JOINING_TOKENS:
                 sequence = self._waiting.popleft()
                 if not sequence.cancelled:
                     arrivals.append(sequence)
+                    tokens += len(sequence.prompt)
             return arrivals

@@ -144,7 +144,9 @@ class InsideEngine:
 
             own = sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + index)
             sequence = RunningSequence(prompt, question.routed.block, own, emit)
-            choices.append(_Choice(index, sequence, AnswerText(self._decoded, request.stops)))
+            choices.append(
+                _Choice(index, sequence, AnswerText(self._decoded, request.stops, piecewise=request.stream))
+            )
         try:
             for choice in choices:
                 self._thread.submit(choice.sequence)
