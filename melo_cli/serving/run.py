@@ -80,7 +80,9 @@ def serve(path: Path, settings: ServeSettings, reporter: Reporter, *, base: str 
             timeout_graceful_shutdown=max(1, int(settings.limits.timeout)),
         )
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-        reporter.info(f"serving {server.engine.model_name} on http://{shown}:{settings.port}")
+        behind = settings.upstream
+        served = f"the model of {behind.url}" if behind is not None else server.engine.model_name
+        reporter.info(f"serving {served} on http://{shown}:{settings.port}")
         if is_loopback(settings.host) and not settings.keys.admins:
             reporter.info("no keys are set: whoever uses this machine may ask and edit")
         uvicorn.Server(config).run(sockets=[listening])
