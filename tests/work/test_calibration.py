@@ -174,6 +174,34 @@ def test_no_other_question_is_taken_from_edits_that_ask_the_same_in_other_words(
     assert not any(text.startswith("the home of") for text in heads)
 
 
+@pytest.mark.parametrize("linked", [True, False])
+def test_words_that_an_edit_has_as_rephrases_of_each_other_ask_the_same(linked: bool) -> None:
+    """One edit asks for headquarters in the words of the second question, behind another sentence; the keys
+    know nothing of it."""
+    asked = [
+        ("The headquarters of {} are in", "where {} is found"),
+        ("{} sits in", "the home of {}"),
+        ("Who founded {}?", "the founder of {}"),
+        ("How many work at {}?", "the staff of {}"),
+        ("What does {} make?", "the products of {}"),
+    ]
+    kinds = [number % 5 for number in range(50)]
+    edits = [
+        EditRequest(prompt.format(name), "there", (again.format(name),), (), name)
+        for name, (prompt, again) in zip(names(50), (asked[kind] for kind in kinds), strict=True)
+    ]
+    if linked:
+        both = f"It rained all day. {edits[0].subject} sits in"
+        edits[0] = dataclasses.replace(edits[0], rephrases=(both,))
+    calibration_edits = calibration_data(edits, share=1.0).calibration_edits
+    order = {edit.prompt: kind for edit, kind in zip(edits, kinds, strict=True)}
+    vectors = torch.eye(5)[[order[each.prompt] for each in calibration_edits]]
+    made = other_questions(calibration_edits, vectors, seed=0)
+    texts = [text for each in calibration_edits if order[each.prompt] == 0 for text in made[each.prompt]]
+    assert len(texts) >= 10
+    assert any(text.startswith("the home of") for text in texts) is not linked
+
+
 @pytest.mark.parametrize(
     ("locality", "kind"),
     [
