@@ -22,7 +22,7 @@ from melo_cli.scope.core.rules import Route
 def main() -> int:
     """Ask both, compare, and print."""
     options = _options()
-    prompts = _prompts(options.prompts)[: options.most]
+    prompts = prompts_of(options.prompts)[: options.most]
     opened = open_project(choose_project(options.project).path, base=options.base)
     base = opened.routed.base
     exported = open_router(options.export / "router", base.model, base.tokenizer)
@@ -61,7 +61,8 @@ def _largest_difference(project: Sequence[Route], export: Sequence[Route]) -> fl
     return max((abs(one.distance - other.distance) for one, other in held if one and other), default=0.0)
 
 
-def _prompts(path: Path) -> list[str]:
+def prompts_of(path: Path) -> list[str]:
+    """The prompts of a file: a text a line, or a row with a field `prompt`."""
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     return [json.loads(line)["prompt"] if line.startswith("{") else line for line in lines]
 

@@ -15,6 +15,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from export_routes import prompts_of
+
 from melo_cli.commands._project_choice import choose_project
 from melo_cli.exporting.prompt_router import router_of_export
 from melo_cli.runtime.loading import open_project
@@ -34,7 +36,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")  # noqa: T201
     different: list[str] = []
     for path in options.prompts:
-        prompts = _prompts(path)
+        prompts = prompts_of(path)
         answers = query(opened, prompts, _NEW_TOKENS)
         routes = [_name(answer.route) for answer in answers]
         names = [_name(each.route) for each in router.route(prompts)]
@@ -67,11 +69,6 @@ def _served(address: str, serving: dict[str, Any], prompt: str, route: str) -> s
         choice = json.load(answer)["choices"][0]
     text: str = choice["message"]["content"] if chat else choice["text"]
     return text.strip()
-
-
-def _prompts(path: Path) -> list[str]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return [json.loads(line)["prompt"] if line.startswith("{") else line for line in lines]
 
 
 def _options() -> argparse.Namespace:

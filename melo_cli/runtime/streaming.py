@@ -14,8 +14,32 @@ Show = Callable[[str], None]
 """Told each piece of an answer as it comes."""
 
 
+class GrowingText:
+    """The text of an answer that grows token by token, as far as the next token leaves it as it is.
+
+    A tokenizer may write a token's text in another way once the next one is there.
+
+    Args:
+        text: what an answer's tokens say.
+
+    Attributes:
+        whole: what the tokens say so far.
+    """
+
+    def __init__(self, text: Callable[[Sequence[int]], str]) -> None:
+        self._text = text
+        self._ids: list[int] = []
+        self.whole = ""
+
+    def add(self, ids: Sequence[int]) -> str:
+        """The text that is certain after more tokens."""
+        self._ids += ids
+        before, self.whole = self.whole, self._text(self._ids)
+        return _common_start(before, self.whole).rstrip(_HALF)
+
+
 class AnswerStream(BaseStreamer):
-    """Takes tokens from transformers' `generate`, and hands on the text that the next token leaves as it is.
+    """Takes tokens from transformers' `generate`, and hands on the text that is certain.
 
     transformers' own `TextStreamer` hands on whole words, as it decodes them line by line; these pieces
     together are to the letter what the whole answer decodes to.
@@ -25,11 +49,9 @@ class AnswerStream(BaseStreamer):
     """
 
     def __init__(self, text: Callable[[Sequence[int]], str], show: Show) -> None:
-        self._text = text
+        self._growing = GrowingText(text)
         self._show = show
         self._after_prompt = False
-        self._ids: list[int] = []
-        self._latest = ""
         self._shown = 0
 
     def put(self, value: Tensor) -> None:
@@ -37,13 +59,11 @@ class AnswerStream(BaseStreamer):
         if not self._after_prompt:
             self._after_prompt = True
             return
-        self._ids += value.flatten().tolist()
-        before, self._latest = self._latest, self._text(self._ids)
-        self._hand_on(_common_start(before, self._latest).rstrip(_HALF))
+        self._hand_on(self._growing.add(value.flatten().tolist()))
 
     def end(self) -> None:
         """The answer is complete."""
-        self._hand_on(self._latest)
+        self._hand_on(self._growing.whole)
 
     def _hand_on(self, text: str) -> None:
         piece = text[self._shown :]

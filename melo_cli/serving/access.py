@@ -9,11 +9,10 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from melo_cli.serving.errors import ApiError
-from melo_cli.serving.settings import Keys
+from melo_cli.serving.settings import Keys, is_loopback
 
 PAGE = "/page/"
 _OPEN = frozenset(("/", "/health", "/ready"))
-_LOCAL_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
 class Access:
@@ -33,7 +32,7 @@ class Access:
         Raises:
             ApiError: the key is missing or wrong.
         """
-        path = request.url.path
+        path = request.scope["path"]
         if path in _OPEN or path.startswith(PAGE):
             return
         if path.startswith("/melo/"):
@@ -45,8 +44,7 @@ class Access:
         if request.method == "POST" and not _is_json(request):
             raise ApiError(415, "send the body as JSON, with the header Content-Type: application/json")
         if not keys:
-            host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-            if host not in _LOCAL_HOSTS:
+            if not is_loopback(_host(request)):
                 raise ApiError(403, "without a key, this server answers to its own machine alone")
             return
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
@@ -58,6 +56,14 @@ class Access:
                 "the key is missing or wrong; send it as Authorization: Bearer KEY",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+
+
+def _host(request: Request) -> str:
+    """The host that a request names, without its port; empty where the header is none."""
+    try:
+        return urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_json(request: Request) -> bool:

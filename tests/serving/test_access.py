@@ -73,7 +73,10 @@ class TestKeys:
             f"{served.url}{CHAT}", content=b'{"messages": []}', headers={"content-type": "text/plain"}
         )
         assert as_form.status_code == 415
-        assert served.get("/melo/edits", host="localhost:9").status_code == 200
+        for malformed in ("[", "[::1", "a]b"):
+            assert served.get("/melo/edits", host=malformed).status_code == 403
+        for local in ("localhost:9", "127.0.0.1", "127.9.9.9:80", "[::1]:80"):
+            assert served.get("/melo/edits", host=local).status_code == 200
 
 
 class TestLimits:

@@ -34,16 +34,13 @@ class AdapterFolder:
         self._opened = opened
         self.folder = folder
         self._base_name = base_name
+        self._names: dict[str, str] = {}
 
     def name(self, block: Block) -> str:
-        """The adapter's name: the block's id and a checksum of its weights."""
-        digest = hashlib.sha256()
-        for module, part in block.slices.items():
-            digest.update(module.encode())
-            digest.update(part.A.tobytes())
-            digest.update(part.B.tobytes())
-            digest.update(repr(part.scale).encode())
-        return f"{block.block_id}-{digest.hexdigest()[:12]}"
+        """The adapter's name: the block's id and a checksum of its weights, made once for each block."""
+        if block.block_id not in self._names:
+            self._names[block.block_id] = f"{block.block_id}-{_checksum(block)[:12]}"
+        return self._names[block.block_id]
 
     def path(self, block: Block) -> Path:
         """The adapter's folder, written if it is not there yet."""
@@ -63,3 +60,13 @@ class AdapterFolder:
         finally:
             shutil.rmtree(work, ignore_errors=True)
         return folder
+
+
+def _checksum(block: Block) -> str:
+    digest = hashlib.sha256()
+    for module, part in block.slices.items():
+        digest.update(module.encode())
+        digest.update(part.A.tobytes())
+        digest.update(part.B.tobytes())
+        digest.update(repr(part.scale).encode())
+    return digest.hexdigest()

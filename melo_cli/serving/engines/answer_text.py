@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-# What a tokenizer writes for a character of which some bytes are still to come.
-_HALF = "\ufffd"
+from melo_cli.runtime.streaming import GrowingText
 
 
 class AnswerText:
@@ -24,29 +23,29 @@ class AnswerText:
     def __init__(
         self, decode: Callable[[Sequence[int]], str], stops: Sequence[str], *, piecewise: bool
     ) -> None:
-        self._decode = decode
+        self._growing = GrowingText(decode)
         self._stops = stops
         self._follows = piecewise or bool(stops)
-        self._ids: list[int] = []
+        self._unread: list[int] = []
         self._given = 0
         self.stopped = False
 
     def add(self, token: int) -> str:
         """The text that is certain after one more token, as far as it was not given before."""
-        self._ids.append(token)
         if not self._follows:
+            self._unread.append(token)
             return ""
-        text = self._decode(self._ids)
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        sure = self._growing.add([token])
+        found = [at for stop in self._stops if (at := self._growing.whole.find(stop)) >= 0]
         if found:
             self.stopped = True
-            return self._give(text[: min(found)])
-        sure = text.rstrip(_HALF)
+            return self._give(self._growing.whole[: min(found)])
         return self._give(sure[: len(sure) - self._begun_stop(sure)])
 
     def end(self) -> str:
         """What is left to give when no token comes any more."""
-        return "" if self.stopped else self._give(self._decode(self._ids))
+        self._growing.add(self._unread)  # none, where pieces were given out
+        return "" if self.stopped else self._give(self._growing.whole)
 
     def _begun_stop(self, text: str) -> int:
         """How many characters at the end may be the beginning of a stop text."""
