@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from melo_store.evaluation import last_evaluation
 from melo_store.format import file_io, manifest
 from melo_store.format.documents import Head, Pointer, Snapshot
 from melo_store.format.merge_plan import Merge, merges
@@ -90,6 +91,14 @@ class Overview:
         """All snapshots up to this one, oldest first."""
         every = manifest.history(self.path, self._source.head)
         return [info for info in every if info.number <= self.snapshot][::-1]
+
+    def last_evaluation(self) -> Mapping[str, JSON] | None:
+        """The figures of the last evaluation, as `melo eval --json` gives them; None before the first.
+
+        Raises:
+            DamagedProjectError: the file is broken.
+        """
+        return last_evaluation(self.path)
 
     def mergeable(self) -> list[Merge]:
         """What compaction would merge now; a snapshot that is not the newest is never compacted."""

@@ -77,7 +77,11 @@ def evaluate(
     block_cache_mb: BlockCacheOption = 256,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure edit success, generality and locality of a project, beside its base model."""
+    """Measure edit success, generality and locality of a project, beside its base model.
+
+    The project keeps the figures of its newest snapshot: `melo status` and
+    the page of `melo serve` show them.
+    """
     renderer = make_renderer(json=as_json)
     for option, path in (("--plot", plot), ("--report", report), ("--results", results)):
         if path is not None:
@@ -85,13 +89,15 @@ def evaluate(
     chosen = choose_project(project, task=task)
     renderer.heading(f"project {chosen}")
     from melo_cli.evaluation import evaluate as measure
-    from melo_cli.evaluation import parse_baselines
+    from melo_cli.evaluation import keep, parse_baselines
     from melo_cli.runtime.loading import open_project
 
     baselines = parse_baselines(baseline, baseline_set or [])
     opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
     collect_from_here()
     evaluated = measure(opened, renderer, protocol=protocol.value, baselines=baselines)
+    if at is None:
+        keep(evaluated, opened, renderer)
     renderer.show(report_view(evaluated))
     for path in _write_files(evaluated, report=report, results=results, plot=plot):
         renderer.info(f"wrote {path}")

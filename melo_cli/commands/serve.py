@@ -13,6 +13,7 @@ from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import BaseOption, require_text
 from melo_cli.commands._project_choice import choose_project, known_names
 from melo_cli.errors import ServeError
+from melo_cli.runtime.projects import is_project, store_path
 from melo_cli.ui.output import make_renderer
 
 _UPSTREAM_KEY = "MELO_UPSTREAM_KEY"
@@ -23,7 +24,8 @@ def serve(
         str | None,
         typer.Argument(
             metavar="PROJECT",
-            help="A project's folder or name, or a folder of `melo export --format routed`.",
+            help="A project's folder or name, or a folder that `melo export` wrote: routed, or peft with "
+            "--upstream.",
             autocompletion=known_names,
         ),
     ] = None,
@@ -90,8 +92,8 @@ def serve(
     from $MELO_UPSTREAM_KEY. Needs the extra melo-cli[serve].
     """
     renderer = make_renderer()
-    chosen = choose_project(project)
-    renderer.info(f"project {chosen}")
+    path, described = _served(project)
+    renderer.info(described)
     _require_extra()
     from melo_cli.serving.engines.upstream import DIALECTS
     from melo_cli.serving.run import ServeSettings, Upstream
@@ -117,7 +119,20 @@ def serve(
         keys=Keys(_keys(api_key_file, "MELO_API_KEY"), _keys(admin_key_file, "MELO_ADMIN_KEY")),
     )
     collect_from_here()
-    run(chosen.path, settings, renderer, base=base)
+    run(path, settings, renderer, base=base)
+
+
+def _served(named: str | None) -> tuple[Path, str]:
+    """Where that lies which is served, and what it is: exported adapters, or a project."""
+    folder = Path(named).expanduser() if named else None
+    if folder is not None and folder.is_dir() and not is_project(store_path(folder)):
+        from melo_cli.exporting.folder import export_record
+
+        record = export_record(folder)
+        if record is not None:
+            return folder, f"{record['format']} export of {record['project']} ({folder})"
+    chosen = choose_project(named)
+    return chosen.path, f"project {chosen}"
 
 
 def _require_extra() -> None:

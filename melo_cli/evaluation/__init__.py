@@ -9,7 +9,7 @@ from melo_cli.evaluation.probing import ask_anew
 from melo_cli.evaluation.protocols import PROTOCOLS
 from melo_cli.evaluation.report import EvalReport, metrics
 from melo_cli.evaluation.results import Result, write_results
-from melo_cli.evaluation.run import evaluate
+from melo_cli.evaluation.run import evaluate, keep
 
 __all__ = [
     "BASELINES",
@@ -22,6 +22,7 @@ __all__ = [
     "ask_anew",
     "collect_probes",
     "evaluate",
+    "keep",
     "metrics",
     "parse_baselines",
     "plot_retention",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from melo_cli.calibration import SeenPrompts
+from melo_cli.errors import StorageError
 from melo_cli.evaluation.answer_probes import answer_probes
 from melo_cli.evaluation.baselines import Baseline, run_baseline
 from melo_cli.evaluation.probes import collect_probes, nothing_seen
@@ -16,6 +17,7 @@ from melo_cli.evaluation.results import KINDS, Result, results_of
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.rules import Verified, probability
+from melo_store.evaluation import keep_evaluation
 
 
 def evaluate(
@@ -62,6 +64,14 @@ def evaluate(
         results=_results(opened, sets),
         baselines=others,
     )
+
+
+def keep(report: EvalReport, opened: OpenProject, reporter: Reporter) -> None:
+    """Keep the figures in the project, for `melo status` and the page of `melo serve`."""
+    try:
+        keep_evaluation(opened.project.path, report.to_json())
+    except StorageError as error:
+        reporter.info(f"the figures are not kept in the project: {error}")
 
 
 def _results(opened: OpenProject, sets: AnswerSets) -> list[Result]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from transformers.pytorch_utils import Conv1D
 
+from melo_cli.errors import ExportError
 from melo_cli.exporting.adapter_folder import write_adapter_folder
 from melo_cli.exporting.artefact_check import check_artefact
 from melo_cli.exporting.block_shapes import BlockShape
@@ -18,7 +22,11 @@ from melo_cli.models.base_model import ModelKind
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.tuner import peft_lora_config
-from melo_store.records import Block
+from melo_store.records import Block, LoraSlice
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+_PREFIX, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
 
 def export_peft(
@@ -81,8 +89,30 @@ def write_adapter(
     weights = {}
     for name in shape.modules:
         piece = shape.fit(block, name)
-        weights[f"base_model.model.{name}.lora_A.weight"] = torch.tensor(piece.A, dtype=dtype)
-        weights[f"base_model.model.{name}.lora_B.weight"] = torch.tensor(piece.B, dtype=dtype)
+        weights[f"{_PREFIX}{name}{_A}"] = torch.tensor(piece.A, dtype=dtype)
+        weights[f"{_PREFIX}{name}{_B}"] = torch.tensor(piece.B, dtype=dtype)
     folder.mkdir()
-    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     config.save_pretrained(str(folder))
+
+
+def read_adapter(folder: Path) -> Block:
+    """The block that `write_adapter` wrote, under the name of its folder.
+
+    Raises:
+        ExportError: the adapter cannot be read.
+    """
+    try:
+        weights = load_file(folder / WEIGHTS)
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        scale = config["lora_alpha"] / config["r"]
+        modules = [name.removeprefix(_PREFIX).removesuffix(_A) for name in weights if name.endswith(_A)]
+        slices = {
+            name: LoraSlice(weights[f"{_PREFIX}{name}{_A}"], weights[f"{_PREFIX}{name}{_B}"], scale)
+            for name in modules
+        }
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ExportError(
+            f"the adapter cannot be read ({error})", where=str(folder), hint="export the project again"
+        ) from error
+    return Block(folder.name, slices)

@@ -39,6 +39,15 @@ class ExportSummary:
 RECORD = "melo_export.json"
 
 
+def export_record(folder: Path) -> dict[str, Any] | None:
+    """The `format`, `project`, `snapshot` and `base` of an artefact; None of a folder that is none."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "format" in record else None
+
+
 @contextmanager
 def new_folder(target: Path, *, overwrite: bool, record: Mapping[str, str | int]) -> Iterator[Path]:
     """A temporary folder that is renamed to `target` at the end, or removed if anything fails.

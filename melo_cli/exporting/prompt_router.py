@@ -48,20 +48,29 @@ class PromptRouter:
     Args:
         router: the router.
         encoder: checks that the base model takes the prompts.
+
+    Attributes:
+        router: the router.
+        kind: the kind of the base model.
     """
 
-    def __init__(self, router: Router, encoder: Encoder) -> None:
-        self._router = router
+    def __init__(self, router: Router, base: BaseModel, encoder: Encoder) -> None:
+        self.router = router
+        self.kind = base.kind
         self._encoder = encoder
         self._turns = LastUserTurn(encoder.tokenizer)
 
     def route(self, prompts: Sequence[str]) -> list[PromptRoute]:
         """The routes of prompts, in order."""
-        asked = [self._turns.within(prompt) for prompt in prompts]
+        asked = [self.last_turn(prompt) for prompt in prompts]
         errors = {text: error for text in asked if (error := self._error(text)) is not None}
         good = [text for text in asked if text not in errors]
-        routes = dict(zip(good, self._router.routes(good), strict=True))
+        routes = dict(zip(good, self.router.routes(good), strict=True))
         return [PromptRoute(text, routes.get(text, NO_ROUTE), errors.get(text)) for text in asked]
+
+    def last_turn(self, text: str) -> str:
+        """The last user turn of a text that the chat template has written; any other text as it is."""
+        return self._turns.within(text)
 
     def _error(self, text: str) -> str | None:
         try:
@@ -81,7 +90,7 @@ def router_of_project(path: Path, *, at: int | None = None, base: str | None = N
     base_model, recipe = opened.routed.base, opened.recipe
     if base_model.encoder is None and not _read_embeddings(base_model, recipe.key.layer, recipe.model.dtype):
         opened = open_project(path, at=at, base=base)
-    return PromptRouter(opened.routed.router, opened.encoder)
+    return PromptRouter(opened.routed.router, opened.routed.base, opened.encoder)
 
 
 def router_of_export(
@@ -126,7 +135,8 @@ def router_of_export(
     if table["encoder"] is None and not _read_embeddings(base_model, table["reading"]["high"], section.dtype):
         base_model = load_base_model(section, "custom")
     router = open_router(router_folder, base_model.model, base_model.tokenizer)
-    return PromptRouter(router, Encoder(base_model, template=tokens["template"], truncate=tokens["truncate"]))
+    encoder = Encoder(base_model, template=tokens["template"], truncate=tokens["truncate"])
+    return PromptRouter(router, base_model, encoder)
 
 
 def _read_embeddings(base: BaseModel, layer: str, dtype: str) -> bool:

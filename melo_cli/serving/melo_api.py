@@ -12,13 +12,16 @@ from melo_cli.errors import MeloError, ProjectLockedError, UnknownEditError
 from melo_cli.serving.engines.engine import Question, Routed
 from melo_cli.serving.errors import ApiError
 from melo_cli.serving.openai_schema import AskBody, ChatCompletionRequest, ChatMessage, EditBody, RevertBody
+from melo_cli.serving.project_editor import ProjectEditor
 from melo_cli.serving.routing import BASE, Explained
 from melo_cli.serving.server import Server, route_name
 from melo_store.diff import EditChange, difference
+from melo_store.evaluation import last_evaluation
 from melo_store.project import Project
 from melo_store.records import EditView, KeyMap, SnapshotInfo
 
 _T = TypeVar("_T")
+_NO_HISTORY = ApiError(404, "an export has no history and cannot be edited; serve its project instead")
 
 
 def melo_router(server: Server) -> APIRouter:
@@ -30,6 +33,11 @@ def melo_router(server: Server) -> APIRouter:
     async def status() -> dict[str, Any]:
         """Say which project is served, and what is expected of its routes."""
         return api.status()
+
+    @router.get("/evaluation")
+    async def evaluation() -> dict[str, Any]:
+        """Give the figures of the last `melo eval`; empty before the first."""
+        return await api.read(lambda project: dict(last_evaluation(project.path) or {}))
 
     @router.post("/ask")
     async def ask(body: AskBody) -> dict[str, Any]:
@@ -79,17 +87,25 @@ class _MeloApi:
 
     @property
     def _project(self) -> Project:
-        return self._server.routes.opened.project
+        project = self._server.routes.project
+        if project is None:
+            raise _NO_HISTORY
+        return project
+
+    @property
+    def _editor(self) -> ProjectEditor:
+        if self._server.editor is None:
+            raise _NO_HISTORY
+        return self._server.editor
 
     def status(self) -> dict[str, Any]:
-        project = self._project
+        project = self._server.routes.project
         return {
-            "project": project.name,
+            **self._server.routes.source,
             "model": self._server.engine.model_name,
-            "base": project.base.describe(),
-            "snapshot": project.snapshot,
-            "counts": dict(project.info.counts),
-            "expected": _expected(project.key_map),
+            "counts": dict(project.info.counts) if project is not None else {},
+            "expected": _expected(project.key_map) if project is not None else {},
+            "editable": self._server.editor is not None,
         }
 
     async def ask(self, body: AskBody) -> dict[str, Any]:
@@ -114,7 +130,7 @@ class _MeloApi:
         return str(answer.choices[0]["message"]["content"]).strip()
 
     async def edit(self, body: EditBody) -> dict[str, Any]:
-        outcome = await _ours(self._server.editor.edit(body))
+        outcome = await _ours(self._editor.edit(body))
         await self._server.routing.call(self._server.routes.follow)
         if outcome.status == "failed":
             raise ApiError(
@@ -131,7 +147,7 @@ class _MeloApi:
         }
 
     async def revert(self, body: RevertBody) -> dict[str, Any]:
-        snapshot = await _ours(self._server.editor.revert(body.edits))
+        snapshot = await _ours(self._editor.revert(body.edits))
         await self._server.routing.call(self._server.routes.follow)
         return {"reverted": body.edits, "snapshot": snapshot}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -15,22 +15,13 @@ from melo_cli.runtime.querying import speaks_against
 from melo_cli.scope.core.rules import NO_ROUTE, Route
 from melo_cli.scope.core.turns import LastUserTurn
 from melo_cli.serving.engines.engine import Routed
+from melo_store.project import Project
 from melo_store.records import Block
 
 _T = TypeVar("_T")
 _log = logging.getLogger("melo.serve")
 BASE = Routed(NO_ROUTE, None)
 """The route of what is no text, or empty."""
-
-
-class RouteSource(Protocol):
-    """Where routes come from; used by one thread."""
-
-    def routed(self, texts: Sequence[str]) -> list[Routed]:
-        """The routes of prompts, by the newest edits."""
-
-    def last_turn(self, text: str) -> str:
-        """The last user turn of a text that the chat template has written; any other text as it is."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +38,30 @@ class Explained:
     against: str | None
 
 
+class RouteSource(Protocol):
+    """Where routes come from; used by one thread."""
+
+    @property
+    def project(self) -> Project | None:
+        """The newest snapshot; None of an export, which has no history."""
+
+    @property
+    def source(self) -> Mapping[str, str | int]:
+        """What is served: `project`, `snapshot` and `base`."""
+
+    def follow(self) -> None:
+        """Go on with the newest snapshot."""
+
+    def routed(self, texts: Sequence[str]) -> list[Routed]:
+        """The routes of prompts, by the newest edits."""
+
+    def explained(self, text: str) -> Explained:
+        """The route of one prompt, and why."""
+
+    def last_turn(self, text: str) -> str:
+        """The last user turn of a text that the chat template has written; any other text as it is."""
+
+
 class ProjectRoutes:
     """Routes by the newest snapshot of a project; a commit is in force from the next prompt on.
 
@@ -59,6 +74,15 @@ class ProjectRoutes:
         self._turns = LastUserTurn(opened.routed.tokenizer)
         self._failed: str | None = None
 
+    @property
+    def project(self) -> Project:
+        return self.opened.project
+
+    @property
+    def source(self) -> Mapping[str, str | int]:
+        project = self.project
+        return {"project": project.name, "snapshot": project.snapshot, "base": project.base.describe()}
+
     def last_turn(self, text: str) -> str:
         return self._turns.within(text)
 
@@ -68,7 +92,6 @@ class ProjectRoutes:
         return [Routed(route, self._block(route)) for route in routes]
 
     def explained(self, text: str) -> Explained:
-        """The route of one prompt, and why."""
         (routed,) = self.routed([text])
         nearest = routed.route.nearest
         return Explained(

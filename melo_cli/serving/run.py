@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from melo_cli.errors import ModelError, ServeError
+from melo_cli.exporting.folder import export_record
+from melo_cli.exporting.prompt_router import router_of_export
+from melo_cli.models.base_model import ModelKind
 from melo_cli.models.user_cache import user_cache
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject, open_project
 from melo_cli.runtime.shared_weights import over_shared_weights
 from melo_cli.serving.app import make_app
-from melo_cli.serving.engines.adapters import AdapterFolder
+from melo_cli.serving.engines.adapters import AdapterFolder, WriteAdapter, adapter_writer
 from melo_cli.serving.engines.engine import Engine
 from melo_cli.serving.engines.inside import InsideEngine
 from melo_cli.serving.engines.upstream import DIALECTS, UpstreamEngine
+from melo_cli.serving.exported_routes import ExportedRoutes
 from melo_cli.serving.project_editor import ProjectEditor
 from melo_cli.serving.routing import ProjectRoutes
 from melo_cli.serving.server import Server
@@ -64,14 +69,14 @@ class ServeSettings:
 
 
 def serve(path: Path, settings: ServeSettings, reporter: Reporter, *, base: str | None = None) -> None:
-    """Serve a project, or a folder of `melo export --format routed`, until SIGTERM or Ctrl-C.
+    """Serve a project, or a folder of `melo export --format routed` or `peft`, until SIGTERM or Ctrl-C.
 
     Raises:
         MeloError: as `open_project`; or the model writes no text, or the host is open without keys.
     """
     require_keys(settings.host, settings.keys)
     with _listening(settings.host, settings.port) as listening, _sigterm_ends_well():
-        server = make_server(open_project(path, base=base), settings)
+        server = open_server(path, settings, base=base)
         config = uvicorn.Config(
             make_app(server),
             access_log=False,
@@ -118,27 +123,73 @@ def _sigterm_ends_well() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def open_server(path: Path, settings: ServeSettings, *, base: str | None = None) -> Server:
+    """The parts of a server over a project or an export.
+
+    Args:
+        path: the project, or the folder that `melo export` wrote.
+        settings: where and how it is served.
+        base: folder or hub id of the base model, if it has moved since the project was made.
+
+    Raises:
+        MeloError: as `serve`.
+    """
+    record = export_record(path)
+    if record is None or record["format"] == "routed":
+        return make_server(open_project(path, base=base), settings)
+    if record["format"] == "peft":
+        return _make_export_server(path, record, settings, base)
+    raise ServeError(
+        f"an export in the format {record['format']} is not served",
+        where=str(path),
+        hint="serve the project, or export it with --format routed or peft",
+    )
+
+
 def make_server(opened: OpenProject, settings: ServeSettings) -> Server:
     """The parts of a server over an open project.
 
     Raises:
         ModelError: the model writes no text, or answers of it cannot be written together.
     """
-    kind = opened.routed.base.kind
-    if not kind.generates:
-        raise ModelError(
-            f"its base model is a {kind.described} and writes no text",
-            where=str(opened.project.path),
-            hint="ask it with `melo query`",
-        )
-    return Server(
+    _require_text(opened.routed.base.kind, opened.project.path)
+    return _server(
+        settings,
         engine=_engine(opened, settings),
         routes=ProjectRoutes(over_shared_weights(opened)),
         editor=ProjectEditor(over_shared_weights(opened)),
-        limits=settings.limits,
-        keys=settings.keys,
-        shows_route=settings.shows_route,
     )
+
+
+def _make_export_server(
+    folder: Path, record: Mapping[str, Any], settings: ServeSettings, base: str | None
+) -> Server:
+    """The upstream answers with the adapters; with a sentence encoder nothing of the base model is loaded."""
+    upstream = settings.upstream
+    if upstream is None:
+        raise ServeError(
+            "adapters alone give no answers",
+            where=str(folder),
+            hint="name the server that answers with --upstream, or serve the project",
+        )
+    router = router_of_export(folder, base=base)
+    _require_text(router.kind, folder)
+    routes = ExportedRoutes(folder, record, router)
+    engine = _upstream_engine(upstream, settings, record["project"], routes.copy_adapter)
+    return _server(settings, engine=engine, routes=routes, editor=None)
+
+
+def _server(settings: ServeSettings, **parts: Any) -> Server:
+    return Server(**parts, limits=settings.limits, keys=settings.keys, shows_route=settings.shows_route)
+
+
+def _require_text(kind: ModelKind, path: Path) -> None:
+    if not kind.generates:
+        raise ModelError(
+            f"its base model is a {kind.described} and writes no text",
+            where=str(path),
+            hint="ask it with `melo query`",
+        )
 
 
 def _short_name(opened: OpenProject) -> str:
@@ -152,13 +203,18 @@ def _engine(opened: OpenProject, settings: ServeSettings) -> Engine:
     if upstream is None:
         name = settings.model_name or _short_name(opened)
         return InsideEngine(opened, name, rows=limits.rows, max_tokens=limits.max_tokens)
-    folder = upstream.adapters or user_cache() / "adapters" / opened.project.name
-    adapters = AdapterFolder(opened, folder, settings.model_name or opened.routed.base.location)
+    write = adapter_writer(opened, settings.model_name or opened.routed.base.location)
+    return _upstream_engine(upstream, settings, opened.project.name, write)
+
+
+def _upstream_engine(
+    upstream: Upstream, settings: ServeSettings, project: str, write: WriteAdapter
+) -> UpstreamEngine:
     return UpstreamEngine(
         upstream.url,
-        adapters,
+        AdapterFolder(upstream.adapters or user_cache() / "adapters" / project, write),
         model_name=settings.model_name,
         dialect=DIALECTS[upstream.kind],
         key=upstream.key,
-        timeout=limits.timeout,
+        timeout=settings.limits.timeout,
     )

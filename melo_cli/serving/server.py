@@ -14,7 +14,7 @@ from melo_cli.serving.engines.engine import Engine, Routed
 from melo_cli.serving.errors import ApiError
 from melo_cli.serving.metrics import Metrics
 from melo_cli.serving.project_editor import ProjectEditor
-from melo_cli.serving.routing import ProjectRoutes, RoutingThread
+from melo_cli.serving.routing import RouteSource, RoutingThread
 from melo_cli.serving.settings import Keys, Limits
 
 BASE = "base"
@@ -26,13 +26,13 @@ class Server:
 
     Attributes:
         routes: where routes come from.
-        editor: makes edits.
+        editor: makes edits; None where they cannot be made.
         shows_route: whether answers carry the header `x-melo-route`.
     """
 
     engine: Engine
-    routes: ProjectRoutes
-    editor: ProjectEditor
+    routes: RouteSource
+    editor: ProjectEditor | None
     limits: Limits = field(default_factory=Limits)
     keys: Keys = field(default_factory=Keys)
     shows_route: bool = True
@@ -53,7 +53,8 @@ class Server:
         finally:
             follower.cancel()
             await self.engine.stop()
-            await asyncio.to_thread(self.editor.stop)
+            if self.editor is not None:
+                await asyncio.to_thread(self.editor.stop)
             await asyncio.to_thread(self.routing.stop)
 
     async def routed(self, text: str | None) -> Routed:
@@ -100,7 +101,7 @@ class Server:
         """Show a commit of another process even while nobody asks."""
         while True:
             await self.routing.call(self.routes.follow)
-            self.metrics.snapshot.set(self.routes.opened.project.snapshot)
+            self.metrics.snapshot.set(int(self.routes.source["snapshot"]))
             await asyncio.sleep(0.5)
 
 

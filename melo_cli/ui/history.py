@@ -60,9 +60,25 @@ def _status_fields(project: Overview) -> list[tuple[str, str]]:
         ("scope", _scope(recipe)),
         ("block", f"rank {recipe['lora']['rank']}, alpha {recipe['lora']['alpha']:g}"),
         ("size", human_bytes(project.size_bytes())),
+        ("evaluated", _evaluated(project.last_evaluation())),
         ("small files", _small_files(project.mergeable())),
     ]
     return [(name, value) for name, value in pairs if value]
+
+
+def _evaluated(figures: Mapping[str, Any] | None) -> str:
+    """The figures of the last evaluation that matter most, and of which snapshot they are."""
+    if figures is None:
+        return ""
+    edited: Mapping[str, Any] = figures["edited"]
+    shares = [
+        f"{words} {edited[name]['generation']:.3f}"
+        for name, words in (("edit_success", "edit success"), ("generality", "generality"))
+        if edited.get(name) is not None
+    ]
+    fired = edited.get("fired_unrelated")
+    shares += [f"false fires {fired:.3f}"] if fired is not None else []
+    return f"snapshot {figures['snapshot']}, {figures['protocol']}: {', '.join(shares)}"
 
 
 def _scope(recipe: Mapping[str, Any]) -> str:
@@ -92,6 +108,7 @@ def _status_document(project: Overview) -> dict[str, Any]:
             {"role": merge.role, "files": len(merge.files), "bytes": merge.size}
             for merge in project.mergeable()
         ],
+        "evaluation": project.last_evaluation(),
         "versions": dict(project.info.versions),
         "recipe": dict(project.recipe),
     }

@@ -9,6 +9,7 @@ states/000012.arrow      the older edits that commit 12 superseded, reverted or 
 keymaps/000012.arrow     the key map that commit 12 put in force
 index/                   the HNSW cache, derived from the rest
 lock, lock.json          the writer's lock and who holds it
+evaluation.json          the figures of the last evaluation, for people
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from melo_store.errors import DamagedProjectError
 MANIFEST = "manifest.json"
 LOCK = "lock"
 LOCK_HOLDER = "lock.json"
+EVALUATION = "evaluation.json"
 INDEX_RECORD = "index/neurons.json"
 _OLD_INDEX_RECORD = "index/index.json"  # of formats 1 and 2, which had other graphs
 SNAPSHOTS = "snapshots"

@@ -12,6 +12,7 @@ import pytest
 
 from melo_cli.ui.metrics import figures_table
 from melo_cli.ui.plain_renderer import plain_table
+from melo_store.format.layout import EVALUATION
 
 Melo = Callable[..., Any]
 
@@ -62,6 +63,35 @@ def test_a_classifier_has_accuracies(edited: Path, melo: Melo) -> None:
 
 def test_an_older_snapshot(edited: Path, melo: Melo) -> None:
     assert melo("eval", "--task", "zsre", "--at", 1, "--json").json["edits"] == 2
+
+
+def test_the_project_keeps_the_figures_of_its_newest_snapshot(own_edited: Path, melo: Melo) -> None:
+    store = own_edited / ".melo" / "facts"
+    (store / EVALUATION).unlink(missing_ok=True)
+    assert "evaluated" not in melo("status", "--project", "facts").out
+    melo("eval", "--task", "zsre", "--at", 1)
+    assert melo("status", "--project", "facts", "--json").json["evaluation"] is None
+    measured = melo("eval", "--task", "zsre", "--json").json
+    kept = melo("status", "--project", "facts", "--json").json["evaluation"]
+    assert kept.pop("evaluated_at").startswith("20")
+    assert kept == measured
+    said = next(line for line in melo("status", "--project", "facts").out.splitlines() if "evaluated" in line)
+    assert "snapshot 2, strict: edit success 1.000" in said
+    assert melo("verify", "--project", "facts").code == 0
+    assert melo("gc", "--project", "facts").code == 0
+    assert melo("status", "--project", "facts", "--json").json["evaluation"].items() >= kept.items()
+    (store / EVALUATION).write_text("[]", encoding="utf-8")
+    run = melo("status", "--project", "facts")
+    assert run.code != 0 and "run `melo eval` again" in run.error
+
+
+def test_figures_that_cannot_be_kept_are_shown_all_the_same(own_edited: Path, melo: Melo) -> None:
+    store = own_edited / ".melo" / "facts"
+    (store / EVALUATION).unlink(missing_ok=True)
+    (store / f"{EVALUATION}.tmp").mkdir()
+    run = melo("eval", "--task", "zsre")
+    assert run.code == 0 and "edit success" in run.out
+    assert "the figures are not kept in the project" in run.err
 
 
 def test_a_project_without_edits_or_of_another_task(edited: Path, melo: Melo) -> None:

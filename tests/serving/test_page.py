@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,8 +20,8 @@ from pico_scope import QUICK_SCOPE
 pytest.importorskip("fastapi", reason="melo serve needs melo-cli[serve]")
 pytest.importorskip("playwright", reason="the page is tested with playwright, which is not installed")
 
-import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect, sync_playwright
+from served import running_app
 
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import edit_dataset, edit_opened
@@ -37,6 +36,8 @@ from melo_cli.serving.openai_schema import EditBody
 from melo_cli.serving.run import ServeSettings, make_server
 from melo_cli.serving.server import Server
 from melo_cli.serving.settings import Keys
+from melo_store.evaluation import keep_evaluation
+from melo_store.format.layout import EVALUATION
 from melo_store.project import Project
 from melo_store.records import NewEdit
 from melo_store.writer import open_writer
@@ -67,10 +68,11 @@ class Served:
 
     server: Server
     url: str
+    path: Path
 
     @property
     def project(self) -> Project:
-        return Project.open(self.server.routes.opened.project.path)
+        return Project.open(self.path)
 
 
 @pytest.fixture(scope="module")
@@ -132,20 +134,8 @@ def _record(path: Path, edits: list[NewEdit]) -> None:
 @pytest.fixture(scope="module")
 def served(project: Path) -> Iterator[Served]:
     server = make_server(open_project(project), ServeSettings(model_name="pico"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = uvicorn.Server(
-        uvicorn.Config(make_app(server), port=port, log_level="warning", timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    while not running.started:
-        assert thread.is_alive()
-        thread.join(0.02)
-    yield Served(server, f"http://127.0.0.1:{port}/")
-    running.should_exit = True
-    thread.join(30)
+    with running_app(make_app(server)) as url:
+        yield Served(server, f"{url}/", project)
 
 
 @pytest.fixture(scope="module")
@@ -551,6 +541,25 @@ def test_scope_shows_a_projects_own_shares_and_says_where_nothing_is_kept(page: 
     page.reload()
     expect(page.locator("#scope")).to_contain_text("Nothing is kept")
     page.unroute("**/melo/status")
+
+
+def test_scope_shows_what_the_last_evaluation_found(page: Page, served: Served) -> None:
+    view(page, "Scope")
+    expect(page.locator("#evaluation")).to_contain_text("not been evaluated yet")
+    share = {"generation": 0.95, "teacher_forced": None, "n": 20, "ci95": [0.7, 1.0]}
+    edited = {"fired_edits": 1.0, "edit_success": share, "fired_unrelated": 0.015, "locality_agreement": None}
+    figures = {"snapshot": 1, "protocol": "strict", "edited": edited}
+    keep_evaluation(served.path, figures)
+    try:
+        page.reload()
+        fired = page.locator('tr[data-probe="fired_edits"]')
+        expect(fired).to_contain_text("100\u202f%")
+        expect(fired).to_contain_text("95\u202f%of 20")
+        expect(page.locator('tr[data-probe="fired_unrelated"]')).to_contain_text("1.5\u202f%")
+        expect(page.locator('tr[data-probe="fired_hard"]')).to_have_count(0)
+        expect(page.locator("#evaluation")).to_contain_text("Commits made since then are not in it")
+    finally:
+        (served.path / EVALUATION).unlink()
 
 
 def _with(**changes: Any) -> Callable[[Route], None]:

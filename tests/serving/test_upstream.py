@@ -3,104 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
-from fastapi import FastAPI, Request
-from peft import PeftConfig
+from adapter_server import NAME, PLAIN, AdapterServer
 from served import FACTS, OTHERS, Running, running_app, serving
-from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from melo_cli.serving.run import ServeSettings, Upstream
 
-CHAT, PLAIN = "/v1/chat/completions", "/v1/completions"
 EDITED = "What is the capital of France?"
-NAME = "org/base"
-
-
-@dataclass
-class Engine:
-    """A server of adapters that answers with the name of the model that it was asked for.
-
-    Attributes:
-        loaded: folder of each adapter by its name.
-        asked: the bodies of requests.
-        fails: status that requests are answered with, instead of an answer.
-        cuts: whether streams end before their end.
-    """
-
-    loaded: dict[str, str] = field(default_factory=dict)
-    loads: list[str] = field(default_factory=list)
-    asked: list[dict[str, Any]] = field(default_factory=list)
-    fails: int = 0
-    cuts: bool = False
-    key: str | None = None
-
-    def app(self) -> FastAPI:
-        app = FastAPI()
-
-        @app.get("/health")
-        async def health() -> dict[str, str]:
-            return {}
-
-        @app.get("/v1/models")
-        async def models() -> dict[str, Any]:
-            adapters = [{"id": name, "parent": NAME} for name in self.loaded]
-            return {"data": [*adapters, {"id": NAME, "parent": None}]}
-
-        @app.post("/v1/load_lora_adapter")
-        async def load(request: Request) -> Response:
-            body = await request.json()
-            self.loads.append(body["lora_name"])
-            if body["lora_name"] in self.loaded:
-                return JSONResponse({"error": {"message": "already been loaded"}}, 400)
-            PeftConfig.from_pretrained(body["lora_path"])
-            self.loaded[body["lora_name"]] = body["lora_path"]
-            return Response("Success")
-
-        @app.post(CHAT)
-        @app.post(PLAIN)
-        async def answer(request: Request) -> Response:
-            body = await request.json()
-            self.asked.append(body | {"key": request.headers.get("authorization")})
-            if self.fails:
-                return JSONResponse({"error": {"message": f"no {body['model']}"}}, self.fails)
-            if body["model"] not in {NAME, *self.loaded}:
-                return JSONResponse({"error": {"message": "no such model"}}, 404)
-            return self._answered(body)
-
-        return app
-
-    def _answered(self, body: dict[str, Any]) -> Response:
-        said = f"by {body['model'].split('-')[0]}"
-        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-        chat = "messages" in body
-        if not body["stream"]:
-            own = {"message": {"role": "assistant", "content": said}} if chat else {"text": said}
-            choice = {"index": 0, "finish_reason": "stop", "own": 1} | own
-            return JSONResponse({"id": "theirs", "model": body["model"], "choices": [choice], "usage": usage})
-
-        async def events() -> AsyncIterator[str]:
-            for word in said.split(" "):
-                own = {"delta": {"content": word}} if chat else {"text": word}
-                yield f"data: {json.dumps({'choices': [{'index': 0} | own]})}\n\n"
-            if not self.cuts:
-                yield f"data: {json.dumps({'choices': [], 'usage': usage})}\n\ndata: [DONE]\n\n"
-
-        return StreamingResponse(events(), media_type="text/event-stream")
 
 
 @pytest.fixture
-def engine() -> Engine:
-    return Engine()
+def engine() -> AdapterServer:
+    return AdapterServer()
 
 
 @pytest.fixture
-def behind(engine: Engine, plain_project: Path, tmp_path: Path) -> Iterator[Running]:
+def behind(engine: AdapterServer, plain_project: Path, tmp_path: Path) -> Iterator[Running]:
     """A server that asks `engine`."""
     with running_app(engine.app()) as url:
         upstream = Upstream(url, key="theirs", adapters=tmp_path / "adapters")
@@ -108,7 +30,9 @@ def behind(engine: Engine, plain_project: Path, tmp_path: Path) -> Iterator[Runn
             yield running
 
 
-def test_the_route_names_the_adapter_and_the_client_sees_the_base(behind: Running, engine: Engine) -> None:
+def test_the_route_names_the_adapter_and_the_client_sees_the_base(
+    behind: Running, engine: AdapterServer
+) -> None:
     client = behind.client()
     assert [model.id for model in client.models.list()] == [NAME]
     for prompt, said in ((EDITED, "by b000002"), (OTHERS[0], "by org/base"), (EDITED, "by b000002")):
@@ -122,7 +46,7 @@ def test_the_route_names_the_adapter_and_the_client_sees_the_base(behind: Runnin
     assert {asked["key"] for asked in engine.asked} == {"Bearer theirs"}
 
 
-def test_a_list_is_split_by_route_and_put_together(behind: Running, engine: Engine) -> None:
+def test_a_list_is_split_by_route_and_put_together(behind: Running, engine: AdapterServer) -> None:
     body = {"prompt": [OTHERS[0], *FACTS], "max_tokens": 4, "best_of": 1, "their_own": {"a": 1}}
     response = behind.post(PLAIN, body)
     document = response.json()
@@ -148,7 +72,9 @@ def test_streams_are_passed_on_as_they_come(behind: Running) -> None:
     assert {piece["model"] for piece in pieces} == {NAME}
 
 
-def test_an_engine_that_was_started_anew_gets_its_adapters_again(behind: Running, engine: Engine) -> None:
+def test_an_engine_that_was_started_anew_gets_its_adapters_again(
+    behind: Running, engine: AdapterServer
+) -> None:
     body = {"prompt": EDITED}
     assert behind.post(PLAIN, body).status_code == 200
     engine.loaded.clear()
@@ -156,7 +82,7 @@ def test_an_engine_that_was_started_anew_gets_its_adapters_again(behind: Running
     assert len(engine.loads) == 2
 
 
-def test_adapters_of_one_name_have_one_content(behind: Running, engine: Engine) -> None:
+def test_adapters_of_one_name_have_one_content(behind: Running, engine: AdapterServer) -> None:
     behind.post(PLAIN, {"prompt": [*FACTS]})
     folders = {name: Path(folder) for name, folder in engine.loaded.items()}
     before = {
@@ -172,7 +98,9 @@ def test_adapters_of_one_name_have_one_content(behind: Running, engine: Engine) 
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(500, 502), (503, 502), (401, 502), (400, 400), (429, 429)])
-def test_a_failure_of_the_engine_says_so(behind: Running, engine: Engine, theirs: int, ours: int) -> None:
+def test_a_failure_of_the_engine_says_so(
+    behind: Running, engine: AdapterServer, theirs: int, ours: int
+) -> None:
     engine.fails = theirs
     for stream in (False, True):
         response = behind.post(PLAIN, {"prompt": EDITED, "stream": stream})
@@ -181,14 +109,14 @@ def test_a_failure_of_the_engine_says_so(behind: Running, engine: Engine, theirs
         assert "b000002" not in message, "the adapter's name is nobody's business"
 
 
-def test_a_stream_that_breaks_off_ends_with_an_error(behind: Running, engine: Engine) -> None:
+def test_a_stream_that_breaks_off_ends_with_an_error(behind: Running, engine: AdapterServer) -> None:
     engine.cuts = True
     with pytest.raises(openai.APIError, match="is gone"):
         list(behind.client().completions.create(model=NAME, prompt=EDITED, stream=True))
 
 
 def test_an_engine_that_is_gone_is_a_502_and_not_ready(plain_project: Path, tmp_path: Path) -> None:
-    engine = Engine()
+    engine = AdapterServer()
     with running_app(engine.app()) as url:
         pass
     upstream = Upstream(url, adapters=tmp_path)

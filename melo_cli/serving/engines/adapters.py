@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -14,26 +15,42 @@ from melo_cli.exporting.block_shapes import BlockShape
 from melo_cli.runtime.loading import OpenProject
 from melo_store.records import Block
 
+WriteAdapter = Callable[[Block, Path], None]
+
+
+def adapter_writer(opened: OpenProject, base_name: str) -> WriteAdapter:
+    """Writes a block of a project as an adapter, into a folder that is not there yet.
+
+    Args:
+        opened: the project; only its layout is used.
+        base_name: the base model that the adapters name.
+    """
+
+    def write(block: Block, folder: Path) -> None:
+        shape = BlockShape.of([block], opened.recipe.lora.target_modules)
+        assert shape is not None, "a block has modules"
+        write_adapter(opened, block, shape, folder, base_name, torch.float32)
+
+    return write
+
 
 class AdapterFolder:
-    """Adapters of a project's blocks, each in a folder of its own, which is never changed or removed.
+    """Adapters of blocks, each in a folder of its own, which is never changed or removed.
 
     A server that may name a folder that is gone dies of it, and one that has cached answers of other weights
     under the same name gives these: so the name holds the checksum of the weights.
 
     Args:
-        opened: the project; only its layout is used.
         folder: where the adapters lie, as the server behind this one sees it too.
-        base_name: the base model that the adapters name.
+        write: writes one.
 
     Attributes:
         folder: where the adapters lie.
     """
 
-    def __init__(self, opened: OpenProject, folder: Path, base_name: str) -> None:
-        self._opened = opened
+    def __init__(self, folder: Path, write: WriteAdapter) -> None:
         self.folder = folder
-        self._base_name = base_name
+        self._write = write
         self._names: dict[str, str] = {}
 
     def name(self, block: Block) -> str:
@@ -50,9 +67,7 @@ class AdapterFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         work = Path(mkdtemp(prefix=".writing-", dir=self.folder))
         try:
-            shape = BlockShape.of([block], self._opened.recipe.lora.target_modules)
-            assert shape is not None, "a block has modules"
-            write_adapter(self._opened, block, shape, work / "adapter", self._base_name, torch.float32)
+            self._write(block, work / "adapter")
             (work / "adapter").replace(folder)
         except OSError:
             if not folder.is_dir():  # else another server has written it meanwhile

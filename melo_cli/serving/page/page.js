@@ -20,12 +20,20 @@ const KINDS = {
   hard: ["The question about another subject", false],
   unrelated: ["Something else", false],
 };
+/** Kinds of probes of `melo eval`: the share that fired an edit, and the share that was answered right. */
+const PROBES = {
+  fired_edits: ["The edits themselves", "edit_success", true],
+  fired_rephrases: ["Rephrases that nothing learnt from", "generality", true],
+  fired_same_subject: ["Other questions about the subject", "same_subject_agreement", false],
+  fired_hard: ["The question about another subject", "hard_agreement", false],
+  fired_unrelated: ["Unrelated prompts", "locality_agreement", false],
+};
 const CHANGES = { added: "added", removed: "removed", superseded: "superseded", recorded: "recorded" };
 
 const $ = (id) => document.getElementById(id);
 
 /** What the server has said. */
-const known = { status: null, edits: [], byId: new Map(), log: [], commits: new Map() };
+const known = { status: null, edits: [], byId: new Map(), log: [], commits: new Map(), evaluation: {} };
 /** What the user has chosen. */
 const chosen = { view: "ask", words: [], status: null, open: null, from: null, commit: null };
 
@@ -84,7 +92,11 @@ function show(element, text) {
   element.hidden = !text;
 }
 
-const editLink = (id) => el("a", { href: `#edits/${encodeURIComponent(id)}`, class: "id" }, id);
+/** An export has no list of its edits to lead to. */
+const editLink = (id) =>
+  known.status?.editable === false
+    ? el("span", { class: "id" }, id)
+    : el("a", { href: `#edits/${encodeURIComponent(id)}`, class: "id" }, id);
 const commitLink = (commit) => el("a", { href: `#history/${commit}`, class: "id" }, `#${commit}`);
 const badge = (status) =>
   el("span", { class: `badge is-${status in STATUSES ? status : "other"}` }, STATUSES[status] ?? String(status));
@@ -169,17 +181,21 @@ function askForKey(message) {
 
 async function load() {
   try {
-    const [status, edits, log] = await Promise.all([get("melo/status"), get("melo/edits"), get("melo/log")]);
-    take(status, edits.edits, log.snapshots);
+    const status = await get("melo/status");
+    const [edits, log, evaluation] = status.editable
+      ? await Promise.all([get("melo/edits"), get("melo/log"), get("melo/evaluation")])
+      : [{ edits: [] }, { snapshots: [] }, {}];
+    take(status, edits.edits, log.snapshots, evaluation);
     show($("fault"), "");
   } catch (error) {
     show($("fault"), error.message);
   }
 }
 
-function take(status, edits, log) {
+function take(status, edits, log, evaluation) {
   known.status = status;
   known.log = log;
+  known.evaluation = evaluation;
   const firsts = madeBy(log);
   known.edits = edits.map((edit) => ({
     ...edit,
@@ -247,6 +263,7 @@ function renderTop() {
   $("project").textContent = status.project;
   $("model").textContent = status.model === status.project ? "" : (status.model ?? "");
   $("snapshot").textContent = `snapshot ${status.snapshot}`;
+  for (const link of document.querySelectorAll("nav a:not([data-view=ask])")) link.hidden = !status.editable;
   $("live").textContent = number(status.counts.live ?? 0);
   $("live").title = counted(status.counts.live ?? 0, "live edit");
   document.title = `${status.project} \u2013 melo`;
@@ -278,6 +295,7 @@ function go() {
   }
   chosen.view = view;
   draw();
+  if (view === "scope" && known.status?.editable) evaluateAgain();
   if (view === "edits" && part) showEdit(decodeURIComponent(part));
   if (view === "history" && part) showCommit(Number(part));
 }
@@ -350,7 +368,7 @@ function renderAnswer(answer) {
           : [side("base", "Base model, and with edits the same", answer.base, false)]),
       ),
       el("dl", { class: "why" }, ...explained(answer, threshold)),
-      el("footer", {}, correct, el("span", { class: "hint" }, `answered in ${answer.seconds.toFixed(1)} s`)),
+      el("footer", {}, known.status?.editable ? correct : null, el("span", { class: "hint" }, `answered in ${answer.seconds.toFixed(1)} s`)),
     ),
   );
 }
@@ -876,6 +894,57 @@ function showCommit(commit) {
 // ---------------------------------------------------------------- scope
 
 function renderScope() {
+  renderExpected();
+  renderEvaluation();
+}
+
+/** An evaluation makes no commit to be followed: look for it where it is shown. */
+async function evaluateAgain() {
+  try {
+    known.evaluation = await get("melo/evaluation");
+    renderEvaluation();
+  } catch (error) {
+    show($("fault"), error.message);
+  }
+}
+
+/** What `melo eval` measured last. */
+function renderEvaluation() {
+  const { edited, snapshot, protocol, evaluated_at } = known.evaluation;
+  if (!edited) {
+    $("evaluation").replaceChildren(
+      el("p", { class: "empty" }, "It has not been evaluated yet. ", el("code", {}, "melo eval"), " measures it."),
+    );
+    return;
+  }
+  const fired = (name, asks) =>
+    edited[name] === null || edited[name] === undefined ? [NONE] : [bar(edited[name], null, asks ? "fires" : "wrong"), el("span", { class: "share" }, percent(edited[name]))];
+  const right = (figure) => (figure ? [el("span", { class: "share" }, percent(figure.generation)), el("span", { class: "hint" }, `of ${number(figure.n)}`)] : [NONE]);
+  const rows = Object.entries(PROBES)
+    .filter(([name, [, answered]]) => (edited[name] ?? null) !== null || edited[answered])
+    .map(([name, [words, answered, asks]]) =>
+      el("tr", { "data-probe": name }, el("th", { scope: "row" }, words), el("td", {}, ...fired(name, asks)), el("td", {}, ...right(edited[answered]))),
+    );
+  const behind = known.status.snapshot !== snapshot;
+  $("evaluation").replaceChildren(
+    el(
+      "table",
+      { class: "scope", "aria-label": "Last evaluation" },
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Prompt"), el("th", { scope: "col" }, "An edit fired"), el("th", { scope: "col" }, "Answered right"))),
+      el("tbody", {}, ...rows),
+    ),
+    el(
+      "p",
+      { class: "hint" },
+      `Snapshot ${snapshot}, protocol ${protocol}, `,
+      when(evaluated_at),
+      ". Right is for an edit its target, and for other prompts the base model's own answer.",
+      behind ? " Commits made since then are not in it." : "",
+    ),
+  );
+}
+
+function renderExpected() {
   const { threshold, corpus, own, counts } = known.status.expected ?? {};
   if (!corpus && !own) {
     $("scope").replaceChildren(
