@@ -7,6 +7,7 @@ says what is asked. Both directions count: words of the edit that the query lack
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -99,17 +100,7 @@ def _matched(best: dict[str, Tensor], side: Side, has_subject: bool) -> dict[str
     rarity, number, name, subject, _ = (side.vectors[..., -FLAGS:] * side.mask.unsqueeze(2)).unbind(2)
     groups = {"rare": rarity, "name": name}
     groups |= {"subject": subject, "rest": side.mask - subject} if has_subject else {"rest": side.mask - name}
-    features: dict[str, Tensor] = {}
-    for group, weights in groups.items():
-        total = weights.sum(1)
-        for by, cosine in best.items():
-            mean = (cosine * weights).sum(1) / total.clamp_min(_PRESENT)
-            features[f"{group} {by}"] = torch.where(total > _PRESENT, mean, torch.ones_like(mean))
-            if group != "rest":
-                counted = weights > (_RARE if group == "rare" else 0.5)
-                features[f"{group} {by} worst"] = torch.where(counted, cosine, torch.ones_like(cosine)).amin(
-                    1
-                )
+    features = _means_and_worst(torch.stack(list(best.values()), 1), list(best), groups)
     exact = (best["spelling"] > _EXACT).float() * side.mask
     missed = side.mask - exact
     features["numbers missed"] = (number * missed).sum(1).clamp(max=3)
@@ -118,4 +109,27 @@ def _matched(best: dict[str, Tensor], side: Side, has_subject: bool) -> dict[str
     features["rare missed"] = (rarity * missed).sum(1).clamp(max=12)
     features["exact"] = exact.sum(1) / side.mask.sum(1)
     features["length"] = side.mask.sum(1).log()
+    return features
+
+
+def _means_and_worst(best: Tensor, by: Sequence[str], groups: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of each group of words the mean of their best cosines and the worst one; 1 of a group without words.
+
+    Args:
+        best: `[pairs, len(by), words]`.
+        by: what is compared.
+        groups: the weight of each word in each group, `[pairs, words]`; of the last group, the rest, the
+            worst says nothing.
+    """
+    weights = torch.stack(list(groups.values()), 1)
+    total = weights.sum(2, keepdim=True)
+    means = (weights @ best.transpose(1, 2) / total.clamp_min(_PRESENT)).where(total > _PRESENT, 1.0)
+    least = torch.tensor([_RARE if group == "rare" else 0.5 for group in groups]).reshape(-1, 1, 1)
+    worst = best.unsqueeze(1).where(weights.unsqueeze(2) > least, 1.0).amin(3)
+    features: dict[str, Tensor] = {}
+    for at, group in enumerate(groups):
+        for which, name in enumerate(by):
+            features[f"{group} {name}"] = means[:, at, which]
+            if group != "rest":
+                features[f"{group} {name} worst"] = worst[:, at, which]
     return features

@@ -67,4 +67,4 @@ class Reader:
             inverse[row] = at
         joined = Reading.joined(parts)
         parts.clear()  # frees a copy, which is large for many texts
-        return joined.of(inverse)
+        return joined if inverse == sorted(inverse) else joined.of(inverse)
