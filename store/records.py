@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # reading a manifest takes these records, and no numpy
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Vector: TypeAlias = "NDArray[np.float32]"
+Matrix: TypeAlias = "NDArray[np.float32] | NDArray[np.float16]"
+"""A side of a block's slice for one module."""
 Tokens: TypeAlias = "NDArray[np.float16]"
 """Token vectors of a prompt [n, width], n >= 1; the store does not interpret them."""
 Status: TypeAlias = Literal["solved", "already_right", "failed", "superseded"]
@@ -168,18 +170,22 @@ class LoraSlice:
     """The part of a block that one target module gets: ``scale * B @ A``.
 
     Attributes:
-        A: float32 [rank, in].
-        B: float32 [out, rank].
+        A: float32 or float16 [rank, in]; float32 if it has a seed.
+        B: float32 or float16 [out, rank].
         scale: alpha / rank.
+        seed: the seed that names `A` (`projection.random_projection`), which is then not stored; None if `A`
+            was trained.
     """
 
-    A: Vector
-    B: Vector
+    A: Matrix
+    B: Matrix
     scale: float
+    seed: int | None = None
 
     @property
     def nbytes(self) -> int:
-        return int(self.A.nbytes + self.B.nbytes)
+        """Bytes of the numbers that are stored."""
+        return int(self.B.nbytes + (self.A.nbytes if self.seed is None else 0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -195,7 +195,7 @@ class State:
             path = layout.inside(self.root, entry.path)
             self._readers[entry.path] = codec.open_batches(path, entry.size), path
         reader, path = self._readers[entry.path]
-        return codec.read_batch(reader, number - entry.first, blocks.SCHEMA, path), path
+        return blocks.read(reader, number - entry.first, path), path
 
     def key_map_entry(self) -> FileEntry | None:
         """The file of the key map in force."""

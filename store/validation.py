@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from melo_store.errors import InvalidEditError, KeyShapeError, UnknownEditError
+from melo_store.projection import random_projection
 from melo_store.records import STATUSES, KeyMap, LoraSlice, NewEdit, Tokens, Vector, edit_id, number_of
 
 if TYPE_CHECKING:
@@ -179,8 +180,12 @@ def _block(name: str, slices: Mapping[str, LoraSlice]) -> None:
                 f"A {list(part.A.shape)} and B {list(part.B.shape)} are not [rank, in] and [out, rank]",
                 where=where,
             )
-        if part.A.dtype != np.float32 or part.B.dtype != np.float32:
-            raise InvalidEditError("A and B must be float32", where=where)
+        if {part.A.dtype, part.B.dtype} - {np.dtype(np.float32), np.dtype(np.float16)}:
+            raise InvalidEditError("A and B must be float32 or float16", where=where)
+        if part.seed is not None and not np.array_equal(
+            part.A, random_projection(part.seed, module, *part.A.shape)
+        ):
+            raise InvalidEditError(f"A is not the projection of seed {part.seed}", where=where)
         if not (np.isfinite(part.A).all() and np.isfinite(part.B).all() and np.isfinite(part.scale)):
             raise InvalidEditError(
                 "the block has values that are not finite",

@@ -60,6 +60,12 @@ def evaluate(
             "--baseline-set", metavar="NAME.SETTING=VALUE", help="A baseline's setting, as finetune.lr=1e-4."
         ),
     ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample", metavar="N", min=1, help="Ask of N edits, drawn by the recipe's seed; else of all."
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="FILE", help="Write a page to read and to share: .html."),
@@ -86,6 +92,12 @@ def evaluate(
     for option, path in (("--plot", plot), ("--report", report), ("--results", results)):
         if path is not None:
             _check_output(option, path)
+    if sample is not None and baseline is not None:
+        raise MeloError(
+            "another editor would hold the sample alone, and melo all edits",
+            where="--sample",
+            hint="leave out --sample or --baseline",
+        )
     chosen = choose_project(project, task=task)
     renderer.heading(f"project {chosen}")
     from melo_cli.evaluation import evaluate as measure
@@ -95,7 +107,7 @@ def evaluate(
     baselines = parse_baselines(baseline, baseline_set or [])
     opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
     collect_from_here()
-    evaluated = measure(opened, renderer, protocol=protocol.value, baselines=baselines)
+    evaluated = measure(opened, renderer, protocol=protocol.value, baselines=baselines, sample=sample)
     if at is None:
         keep(evaluated, opened, renderer)
     renderer.show(report_view(evaluated))

@@ -24,6 +24,9 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Repair the project, after showing what is lost.")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Check that files are there and have their sizes, and no more.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Repair without asking.")] = False,
     project: ProjectOption = None,
     base: BaseOption = None,
@@ -33,7 +36,8 @@ def verify(
 
     The base model is compared with its fingerprint if it is on this machine:
     in its folder, the one named with --base, or the hub's local cache.
-    Nothing is downloaded to check it.
+    Nothing is downloaded to check it. With --quick, no file is read: the
+    check takes no longer for a large project.
 
     With --repair, clusters, index and edit statuses are rebuilt from the
     other files. Edits whose text or block is lost are dropped and listed, and
@@ -42,20 +46,24 @@ def verify(
     renderer = make_renderer(json=as_json)
     if yes and not repair:
         raise MeloError("it confirms a repair, but --repair is not given", where="--yes", hint="add --repair")
+    if quick and repair:
+        raise MeloError(
+            "a repair needs the whole check", where="--quick", hint="leave out --quick or --repair"
+        )
     chosen = choose_project(project)
     renderer.heading(f"project {chosen}")
-    from melo_cli.runtime.base_check import check_base
+    from melo_cli.runtime.base_check import QUICK, check_base
     from melo_store.maintenance.verify import verify as check
 
     root = store_path(chosen.path)
-    findings = check(root)
+    findings = check(root, quick=quick)
     renderer.show(findings_view(findings))
     left, done = findings, None
     if repair and findings:
         done = _repair(renderer, root, context.obj, yes=yes)
         left = check(root)
         renderer.show(findings_view(left, "still wrong"))
-    checked = check_base(root, base or _beside(root, chosen.path))
+    checked = QUICK if quick else check_base(root, base or _beside(root, chosen.path))
     if checked.finding is not None:
         findings, left = [*findings, checked.finding], [*left, checked.finding]
     renderer.show(verify_view(findings, left, checked, with_repair=repair, repair=done))

@@ -101,7 +101,7 @@ def plot_retention(report: EvalReport, path: Path) -> None:
     Raises:
         MeloError: the file cannot be written.
     """
-    title = f"{report.project}: retention after {report.edits} edits"
+    title = f"{report.project}: retention after {report.asked}"
     retention_chart(report.of_kind("edit"), title).save(path)
 
 

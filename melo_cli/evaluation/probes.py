@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import random
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from melo_cli.datasets import aliases_in, load_accurate, load_hard, load_locality
@@ -69,9 +70,14 @@ def nothing_seen(_prompt: str) -> bool:
 
 
 def collect_probes(
-    opened: OpenProject, reporter: Reporter, *, seen: Seen = nothing_seen, near: bool = True
+    opened: OpenProject,
+    reporter: Reporter,
+    *,
+    seen: Seen = nothing_seen,
+    near: bool = True,
+    sample: int | None = None,
 ) -> ProbeSet:
-    """Probes of every live edit: superseded and reverted ones ask for nothing any more.
+    """Probes of the live edits: superseded and reverted ones ask for nothing any more.
 
     What must stay comes in three kinds, by how near it is to an edit:
 
@@ -91,24 +97,27 @@ def collect_probes(
         seen: whether calibration has used a text. Such rephrases and negatives are left out, with a word on
             how many; edits are always asked.
         near: False leaves out what is hard or made, and takes what is of the same subject as unrelated.
+        sample: number of edits to ask of, drawn by the recipe's seed; None asks of all.
     """
-    live = live_edits(opened)
+    every = live_edits(opened)
+    live = _drawn(every, sample, opened.recipe.seed)
+    asked_of = {edit.edit_id for edit in live}
     edits = [_probe(edit, edit.prompt) for edit in live]
     rephrases = [_probe(edit, text) for edit in live for text in edit.record.rephrases]
     same_subject, hard, far = _own_locality(live, opened.recipe.task)
     if not near:
         far += same_subject
-    related = {probe.prompt for probe in (*edits, *rephrases)}
+    related = {text for edit in every for text in (edit.prompt, *edit.record.rephrases)}
     unrelated = _without_related(
         far + _locality_of_data(opened, reporter), related, "unrelated prompts", reporter
     )
     if near:
         # What calibration saw of an edit is its question, too.
-        fresh = [edit for edit in live if not seen(edit.prompt)]
+        fresh = [edit for edit in every if not seen(edit.prompt)]
         hard = _without_related(hard, related, "hard negatives", reporter)
-        hard += _hard_of_data(opened, live, reporter) or _swaps(opened, fresh, hard)
+        hard += _hard_of_data(opened, every, reporter) or _swaps(opened, fresh, hard, asked_of)
         same_subject = _without_related(same_subject, related, "same-subject prompts", reporter)
-        same_subject += _others_questions(opened, fresh, same_subject, hard)
+        same_subject += _others_questions(opened, fresh, same_subject, hard, asked_of)
     asked = _each_once(
         {
             "rephrases": rephrases,
@@ -156,6 +165,14 @@ def live_edits(opened: OpenProject) -> list[EditView]:
     return [edit for edit in views if edit.status in _LIVE and edit.edit_id == newest[edit.prompt]]
 
 
+def _drawn(live: list[EditView], sample: int | None, seed: int) -> list[EditView]:
+    """A sample of the edits, in the order in which they were made."""
+    if sample is None or sample >= len(live):
+        return live
+    kept = sorted(random.Random(f"{seed}: sample").sample(range(len(live)), sample))
+    return [live[at] for at in kept]
+
+
 def _probe(edit: EditView, prompt: str) -> Probe:
     """A prompt that is to get the edit's answer."""
     return Probe(prompt, edit.target, edit.edit_id, aliases=aliases_in(edit.record.metadata))
@@ -176,28 +193,38 @@ def _own_locality(live: Sequence[EditView], task: str) -> tuple[list[Probe], lis
     return same_subject, hard, far
 
 
-def _swaps(opened: OpenProject, live: Sequence[EditView], near: Sequence[Probe]) -> list[Probe]:
+def _swaps(
+    opened: OpenProject, live: Sequence[EditView], near: Sequence[Probe], asked_of: Set[str]
+) -> list[Probe]:
     swaps = subject_swaps([edit.record for edit in live], seed=opened.recipe.seed)
-    return _made(opened, live, swaps, near)
+    return _made(opened, live, swaps, near, asked_of)
 
 
 def _others_questions(
-    opened: OpenProject, live: Sequence[EditView], given: Sequence[Probe], hard: Sequence[Probe]
+    opened: OpenProject,
+    live: Sequence[EditView],
+    given: Sequence[Probe],
+    hard: Sequence[Probe],
+    asked_of: Set[str],
 ) -> list[Probe]:
     taken = [probe.prompt for probe in (*given, *hard)]
     asked = questions_of_others([edit.record for edit in live], taken, seed=opened.recipe.seed)
-    return _made(opened, live, asked, given)
+    return _made(opened, live, asked, given, asked_of)
 
 
 def _made(
-    opened: OpenProject, live: Sequence[EditView], texts: Sequence[str | None], given: Sequence[Probe]
+    opened: OpenProject,
+    live: Sequence[EditView],
+    texts: Sequence[str | None],
+    given: Sequence[Probe],
+    asked_of: Set[str],
 ) -> list[Probe]:
-    """Probes of what was made for each edit that the data give none of."""
-    provided = {probe.edit_id for probe in given}
+    """Probes of what was made for each edit of `asked_of` that the data give none of."""
+    wanted = asked_of - {probe.edit_id for probe in given}
     return [
         Probe(text, None, edit.edit_id, made=True)
         for edit, text in zip(live, texts, strict=True)
-        if text is not None and edit.edit_id not in provided and _fits(opened, text)
+        if text is not None and edit.edit_id in wanted and _fits(opened, text)
     ]
 
 

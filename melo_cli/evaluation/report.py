@@ -45,6 +45,7 @@ class EvalReport:
         model: the base model, as the project names it.
         base, edited: the figures by name, as in `melo eval --json`.
         seconds: wall time of asking base and edited model.
+        sampled_from: number of edits that the `edits` that were asked were drawn from; None if all were.
         results: one row a probe, the edits first, each group in the order in which the edits were made.
         baselines: other editors by name.
     """
@@ -59,6 +60,7 @@ class EvalReport:
     edited: JSONObject
     seconds: float
     results: list[Result]
+    sampled_from: int | None = None
     baselines: Mapping[str, BaselineReport] = field(default_factory=dict)
 
     @property
@@ -66,6 +68,13 @@ class EvalReport:
         """How the prompts that must stay came about, by kind; kinds of which none was asked are left out."""
         rows = {kind: self.of_kind(kind) for kind in (*MADE, "unrelated")}
         return {kind: _sources(kind, some) for kind, some in rows.items() if some}
+
+    @property
+    def asked(self) -> str:
+        """How many edits were asked of, as words."""
+        if self.sampled_from is None:
+            return f"{self.edits} edits"
+        return f"{self.edits} of {self.sampled_from} edits"
 
     @property
     def measured(self) -> str:
@@ -91,6 +100,7 @@ class EvalReport:
             "measures": self.measured,
             "made": self.made,
             "edits": self.edits,
+            "sampled_from": self.sampled_from,
             "base": self.base,
             "edited": self.edited,
             "seconds": round(self.seconds, 3),

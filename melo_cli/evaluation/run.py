@@ -9,7 +9,7 @@ from melo_cli.calibration import SeenPrompts
 from melo_cli.errors import StorageError
 from melo_cli.evaluation.answer_probes import answer_probes
 from melo_cli.evaluation.baselines import Baseline, run_baseline
-from melo_cli.evaluation.probes import collect_probes, nothing_seen
+from melo_cli.evaluation.probes import collect_probes, live_edits, nothing_seen
 from melo_cli.evaluation.probing import unfired_again
 from melo_cli.evaluation.protocols import PAPER, STRICT, published
 from melo_cli.evaluation.report import AnswerSets, EvalReport, metrics
@@ -26,6 +26,7 @@ def evaluate(
     *,
     protocol: str = STRICT,
     baselines: Sequence[Baseline] = (),
+    sample: int | None = None,
 ) -> EvalReport:
     """Ask every probe of the base and of the edited model, and count.
 
@@ -33,13 +34,14 @@ def evaluate(
         protocol: `strict` leaves out what calibration has seen and asks what is near the edits; `paper` asks
             all rephrases and unrelated prompts and adds the published figures as `published` to METRICS.
         baselines: other editors to measure on the same edits and probes.
+        sample: number of edits to ask of, drawn by the recipe's seed; None asks of all.
 
     Raises:
         ProjectError: the project has no edit to measure.
     """
     strict = protocol == STRICT
     seen = SeenPrompts(opened.project.key_map) if strict else nothing_seen
-    probes = collect_probes(opened, reporter, seen=seen, near=strict)
+    probes = collect_probes(opened, reporter, seen=seen, near=strict, sample=sample)
     started = time.monotonic()
     sets = answer_probes(opened, probes, reporter)
     seconds = time.monotonic() - started
@@ -62,6 +64,7 @@ def evaluate(
         edited=figures["edited"],
         seconds=seconds,
         results=_results(opened, sets),
+        sampled_from=len(live_edits(opened)) if sample is not None else None,
         baselines=others,
     )
 

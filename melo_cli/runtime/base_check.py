@@ -29,6 +29,10 @@ class BaseCheck:
     finding: Finding | None = None
 
 
+QUICK = BaseCheck(None, "--quick reads no files")
+"""The base model is left alone."""
+
+
 def check_base(root: Path, given: str | None) -> BaseCheck:
     """Compare a project's base model with its fingerprint, if the base model is on this machine.
 

@@ -65,9 +65,7 @@ def report_view(report: EvalReport) -> View:
     """`melo eval`: the figures, and how to read them."""
     from melo_cli.evaluation.protocols import unfired
 
-    heading = (
-        f"task {report.task}, snapshot {report.snapshot}, protocol {report.protocol}, {report.edits} edits"
-    )
+    heading = f"task {report.task}, snapshot {report.snapshot}, protocol {report.protocol}, {report.asked}"
     figures = report.columns()
     elements: list[Element] = [Heading(heading)]
     if report.protocol == "paper":

@@ -184,11 +184,11 @@ def utc(microseconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
 
 
-def float_rows(rows: Sequence[NDArray[np.float32]]) -> Any:
-    """Arrays of any shape as a list column, each flattened row by row."""
+def float_rows(rows: Sequence[NDArray[Any]], dtype: type[np.floating[Any]] = np.float32) -> Any:
+    """Arrays of any shape as a list column of one type of numbers, each flattened row by row."""
     offsets = np.cumsum([0, *(row.size for row in rows)], dtype=np.int64)
-    flat = [np.ascontiguousarray(row, np.float32).reshape(-1) for row in rows]
-    values = np.concatenate(flat) if flat else np.empty(0, np.float32)
+    flat = [np.ascontiguousarray(row, dtype).reshape(-1) for row in rows]
+    values = np.concatenate(flat) if flat else np.empty(0, dtype)
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 

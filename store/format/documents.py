@@ -19,12 +19,13 @@ from melo_store.errors import FormatVersionError, InvalidEditError
 from melo_store.format import layout
 from melo_store.records import BaseReference, FileEntry, SnapshotInfo
 
-FORMAT = 3
+FORMAT = 4
 """What every commit writes, and the newest that is read.
 
-2 brought key maps; 3 token vectors, neurons without a radius, and that only the same prompt supersedes.
+2 brought key maps; 3 token vectors, neurons without a radius, and that only the same prompt supersedes;
+4 blocks in half precision, and blocks whose `A` a seed names.
 """
-NEEDS = {1: "0.1.0", 2: "0.2.0", 3: "0.3.0"}
+NEEDS = {1: "0.1.0", 2: "0.2.0", 3: "0.3.0", 4: "0.4.0"}
 """The oldest melo that reads each format."""
 
 _MAX_NUMBER = 1 << 31

@@ -247,3 +247,21 @@ def test_three_models_and_large_counts_fit_80_columns() -> None:
     assert max(len(line) for line in wide.splitlines()) <= 80
     assert rows(wide)["edit success"] == ["12345", *["100"] * 5]
     assert "edit success/F1" not in rows(plain_table(figures_table("custom", {"base": figures})))
+
+
+def test_a_sample_asks_of_some_edits_and_says_so(edited: Path, tmp_path: Path, melo: Melo) -> None:
+    whole = melo("eval", "--task", "zsre", "--json").json
+    run = melo("eval", "--task", "zsre", "--sample", 2, "--json", "--results", tmp_path / "some.parquet")
+    assert (run.json["edits"], run.json["sampled_from"], whole["sampled_from"]) == (2, 4, None)
+    assert run.json["edited"]["edit_success"]["n"] == 2
+    low, high = run.json["edited"]["edit_success"]["ci95"]
+    assert low < whole["edited"]["edit_success"]["ci95"][0] and high == 1.0
+    rows = pq.read_table(tmp_path / "some.parquet").to_pylist()
+    asked = {row["edit_id"] for row in rows if row["kind"] == "edit"}
+    assert len(asked) == 2 and {row["edit_id"] for row in rows} <= asked | {None}
+    again = melo("eval", "--task", "zsre", "--sample", 2, "--json").json
+    assert again | {"seconds": 0} == run.json | {"seconds": 0}, "the seed draws the sample"
+    assert "2 of 4 edits" in melo("eval", "--task", "zsre", "--sample", 2).out
+    assert melo("eval", "--task", "zsre", "--sample", 9, "--json").json["edits"] == 4
+    run = melo("eval", "--task", "zsre", "--sample", 2, "--baseline", "base")
+    assert (run.code, "melo all edits" in run.error) == (2, True)

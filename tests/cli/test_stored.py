@@ -191,6 +191,23 @@ def test_verify_names_a_damaged_file_and_what_is_lost(own_edited: Path, melo: Me
     assert f"blocks/{damaged.name}" in run.out
 
 
+def test_a_quick_verify_sees_sizes_alone(own_edited: Path, melo: Melo) -> None:
+    assert melo("verify", "--quick").code == 0
+    file = next(own_edited.rglob("blocks/*.arrow"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert (melo("verify", "--quick").code, melo("verify").code) == (0, 1)
+    file.write_bytes(content[:-1])
+    run = melo("verify", "--quick", "--json")
+    assert run.code == 1 and run.json["findings"][0]["file"] == f"blocks/{file.name}"
+    file.unlink()
+    run = melo("verify", "--quick")
+    assert run.code == 1 and "missing" in run.out
+    run = melo("verify", "--quick", "--repair")
+    assert (run.code, "whole check" in run.error) == (2, True)
+
+
 def test_verify_holds_the_base_model_against_its_fingerprint(
     own_edited: Path, melo: Melo, pico_bert: Path
 ) -> None:

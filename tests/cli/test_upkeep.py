@@ -105,8 +105,8 @@ class TestMigrate:
         shutil.copytree(Path(__file__).parents[1] / "store/fixtures/format1", here / ".melo/first")
         assert melo("status").code == 0
         run = melo("migrate")
-        assert (run.code, run.out.splitlines()[-1]) == (0, "format 1 -> 3")
-        assert melo("migrate", "--json").json == {"project": "first", "from": 3, "to": 3}
+        assert (run.code, run.out.splitlines()[-1]) == (0, "format 1 -> 4")
+        assert melo("migrate", "--json").json == {"project": "first", "from": 4, "to": 4}
         assert melo("migrate").out.splitlines()[-1] == "nothing to do: it has format 3 already"
         assert melo("verify").code == 0
 

@@ -168,3 +168,9 @@ def format1(tmp_path):
 def format2(tmp_path):
     """A copy of a project that melo 0.2.0 wrote."""
     return _copy_of("format2", tmp_path)
+
+
+@pytest.fixture
+def format3(tmp_path):
+    """A copy of a project that melo 0.3.0 wrote."""
+    return _copy_of("format3", tmp_path)

@@ -1,4 +1,4 @@
-"""Projects of formats 1 and 2 open and answer as they were; a commit or `migrate` makes them format 3."""
+"""Projects of older formats open and answer as they were; a commit or `migrate` brings them up to date."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from melo_store.project import Project
 from melo_store.records import KeyMap
 from melo_store.writer import open_writer
 
-SNAPSHOTS = {"format1": 5, "format2": 8}
+SNAPSHOTS = {"format1": 5, "format2": 8, "format3": 5}
 ROUTES = Path(__file__).parent / "fixtures/format2_routes.json"
 
 
@@ -40,7 +40,10 @@ def content(path, snapshots):
         [project.nearest(np.stack(some)) for project, some in zip(projects, keys, strict=True) if some],
         [project.info for project in projects],
         [part.A.tobytes() for name in newest.block_ids() for part in newest.block(name).slices.values()],
-        [project.tokens(project.statuses()) for project in projects],
+        [
+            [None if each is None else each.tobytes() for each in project.tokens(project.statuses())]
+            for project in projects
+        ],
     )
 
 
@@ -77,6 +80,28 @@ def test_a_project_of_format_2_reads_as_it_was_written(format2):
     assert format2.tokens(format2.statuses()) == [None] * 17
 
 
+def test_a_project_of_format_3_reads_as_it_was_written(format3, make):
+    assert verify(format3.path) == []
+    assert format3.edit_counts == {
+        "live": 3,
+        "superseded": 1,
+        "reverted": 1,
+        "already_right": 1,
+        "failed": 1,
+    }
+    assert format3.edit("e000001").superseded_by == "e000003"
+    assert format3.tokens(["e000003"])[0].shape == (3, 5)
+    for name, rank in (("b000001", 2), ("b000002", 2), ("b000003", 4)):
+        part = format3.block(name).slices["encoder.wo"]
+        assert (part.A.shape, part.B.shape, part.A.dtype, part.seed) == (
+            (rank, 8),
+            (4, rank),
+            "float32",
+            None,
+        )
+        assert part.A.any() and part.B.any()
+
+
 def test_the_paper_s_rule_fires_what_melo_0_2_0_fired(format2, make):
     """`fixtures/format2_routes.json` is what its `lookup` gave, of every snapshot."""
     recorded = json.loads(ROUTES.read_text())
@@ -103,20 +128,21 @@ def test_a_commit_makes_it_the_present_format(older, make, monkeypatch):
     key = np.zeros(older.key_dim, np.float32) + 9
     blocks = {"new": older.block("b000001").slices}
     make.commit(older, [make.edit("new", key=key, radius=None)], blocks)
-    assert written(older.path) == (3, "0.3.0")
+    assert written(older.path) == (4, "0.4.0")
     assert content(older.path, older.snapshot + 1) == before
     again = Project.open(older.path)
     ((near,),) = again.nearest(key[None], 1)
     assert (near.cluster, near.distance) == (None, 0.0)
-    assert [each and each.shape for each in again.tokens(["e000001"])] == [None]
+    has_tokens = [each is not None for each in again.tokens(["e000001"])]
+    assert has_tokens == [older.path.name == "format3"]
     assert again.tokens([near.edit_id])[0].shape == (3, 5)
     assert verify(older.path) == []
     collect(older.path, versions={})
     assert verify(older.path) == []
-    for known in (1, 2):
+    for known in (1, 2, 3):
         monkeypatch.setattr(documents, "FORMAT", known)
         with pytest.raises(
-            FormatVersionError, match=rf"format 3.*up to {known}; install melo 0\.3\.0 or newer"
+            FormatVersionError, match=rf"format 4.*up to {known}; install melo 0\.4\.0 or newer"
         ):
             Project.open(older.path)
 
@@ -125,11 +151,11 @@ def test_migrating_changes_nothing_but_the_format(older):
     snapshots = older.snapshot + 1
     was, _ = written(older.path)
     before = content(older.path, snapshots)
-    assert migrate(older.path) == (was, 3)
+    assert migrate(older.path) == (was, 4)
     assert content(older.path, snapshots) == before
     assert verify(older.path) == []
-    assert written(older.path) == (3, "0.3.0")
-    assert migrate(older.path) == (3, 3)
+    assert written(older.path) == (4, "0.4.0")
+    assert migrate(older.path) == (4, 4)
 
 
 @pytest.mark.parametrize("migrated", [True, False])

@@ -25,6 +25,7 @@ from melo_store.format import segments
 from melo_store.index import neuron_index
 from melo_store.maintenance.verify import verify
 from melo_store.project import Project
+from melo_store.projection import random_projection
 from melo_store.records import BaseReference, LoraSlice, NewEdit
 from melo_store.writer import open_writer
 
@@ -533,6 +534,9 @@ class TestRefused:
             LoraSlice(A, B, 1.0),
             LoraSlice(A.astype(np.float64), A.T, 1.0),
             LoraSlice(A, np.full((4, 2), np.nan, np.float32), 1.0),
+            LoraSlice(A, np.full((4, 2), np.inf, np.float16), 1.0),
+            LoraSlice(A, A.T.copy(), 1.0, seed=7),
+            LoraSlice(random_projection(7, "another module", 2, 4), A.T.copy(), 1.0, seed=7),
         ):
             with open_writer(project) as writer, pytest.raises(InvalidEditError, match="module m"):
                 writer.stage([make.edit("x")], {"new": {"m": bad}})

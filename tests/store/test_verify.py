@@ -267,8 +267,8 @@ class TestManifest:
     def test_a_newer_format_names_the_melo_that_it_needs(self, full):
         path = full.path / "manifest.json"
         document = json.loads(path.read_text())
-        self.resigned(path, {**document, "format": 4, "needs": "0.9.0", "newest": "elsewhere"})
-        with pytest.raises(FormatVersionError, match=r"format 4.*up to 3; install melo 0\.9\.0 or newer"):
+        self.resigned(path, {**document, "format": 5, "needs": "0.9.0", "newest": "elsewhere"})
+        with pytest.raises(FormatVersionError, match=r"format 5.*up to 4; install melo 0\.9\.0 or newer"):
             Project.open(full.path)
         with pytest.raises(FormatVersionError):
             verify(full.path)
