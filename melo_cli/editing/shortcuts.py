@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from melo_cli.editing.block_reading import BlockReading, FrozenPart
 from melo_cli.editing.frozen_prefix import frozen_prefix_run_once
 from melo_cli.editing.fused_activations import fused_activations
+from melo_cli.editing.head_in_parts import has_plain_head, losses_in_parts
 from melo_cli.editing.last_block import last_block_where_read
 from melo_cli.editing.token_tree import TokenTree, shared_beginning, tree_batch
 from melo_cli.models.base_model import BaseModel, ModelKind
@@ -48,6 +50,7 @@ class Shortcuts:
         fixed_part: what no trained parameter changes runs once.
         last_block: the last block runs where its states are read.
         few_logits: logits are made for the target's positions alone.
+        head_in_parts: they are made part by part, and never all there.
         tree: the modules that run once for the prompts of a block, which are read as one tree of tokens; None
             where each is read in a row of its own.
     """
@@ -55,6 +58,7 @@ class Shortcuts:
     fixed_part: bool
     last_block: bool
     few_logits: bool
+    head_in_parts: bool = False
     tree: FrozenPart | None = None
 
     @contextmanager
@@ -86,17 +90,15 @@ class Shortcuts:
         Returns:
             `[N]` float32, row by row, nats.
         """
+        if self.head_in_parts:
+            return losses_in_parts(base, batch)
         if isinstance(batch, TargetBatch) and not self.few_logits:
             return full_target_losses(base, batch)
         return target_losses(base, batch)
 
 
 _NONE = Shortcuts(fixed_part=False, last_block=False, few_logits=False)
-_MOST_FIRST = (
-    Shortcuts(fixed_part=True, last_block=True, few_logits=True),
-    Shortcuts(fixed_part=True, last_block=False, few_logits=True),
-    Shortcuts(fixed_part=False, last_block=False, few_logits=True),
-)
+_FEW_LOGITS = Shortcuts(fixed_part=False, last_block=False, few_logits=True)
 _cache: WeakKeyDictionary[DynamicLoraModel, Shortcuts] = WeakKeyDictionary()
 
 
@@ -112,7 +114,7 @@ def shortcuts_for(base: BaseModel, tuner: DynamicLoraModel, edits: Sequence[Enco
     """
     if tuner not in _cache:
         check = _EquivalenceCheck(base, tuner, edits[0])
-        ways = [*check.with_trees(), *_MOST_FIRST]
+        ways = (*check.most_first(), _FEW_LOGITS)
         _cache[tuner] = next((each for each in ways if check.holds(each)), _NONE)
     return _cache[tuner]
 
@@ -154,18 +156,29 @@ class _EquivalenceCheck:
         }
         self._reference = self._passes(_NONE, target_batch(base, self._edits), 1)
 
-    def with_trees(self) -> Iterator[Shortcuts]:
-        """The shortcuts to try first, where the model's config lets prompts be read as trees."""
+    def most_first(self) -> Iterator[Shortcuts]:
+        """The shortcuts to try, where the model runs what is fixed once."""
+        trees = [self._frozen_part(), None]
+        heads = [True, False] if has_plain_head(self._base) else [False]
+        for tree, head_in_parts, last_block in product(trees, heads, (True, False)):
+            yield Shortcuts(
+                fixed_part=True,
+                last_block=last_block,
+                few_logits=True,
+                head_in_parts=head_in_parts,
+                tree=tree,
+            )
+
+    def _frozen_part(self) -> FrozenPart | None:
+        """What runs once for a tree; None where the model does not let prompts be read as trees."""
         if not sees_all_before(self._base):
-            return
+            return None
         tree = TokenTree.of(self._edits, shared_beginning(self._edits))
         try:
             with self._tuner.using(self._banks, [0]):
-                part = FrozenPart.of(self._base, tree_batch(self._base, [tree]))
+                return FrozenPart.of(self._base, tree_batch(self._base, [tree]))
         except _BREAKS:
-            return
-        for last_block in (True, False):
-            yield Shortcuts(fixed_part=True, last_block=last_block, few_logits=True, tree=part)
+            return None
 
     def holds(self, shortcuts: Shortcuts) -> bool:
         """Whether the second pass, the first that uses all shortcuts, has the results of the full pass."""
