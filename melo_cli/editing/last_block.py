@@ -12,9 +12,17 @@ from torch import Tensor, nn
 from melo_cli.editing.frozen_prefix import replaced_forward
 from melo_cli.models.architecture import last_block
 
-# What a block does to each position by itself, in the order of running: the end of its attention, and its
-# feed-forward (GPT-2, Llama and their kin; BERT and its kin).
-_BY_POSITION = ("attn.c_proj", "self_attn.o_proj", "mlp", "attention.output", "intermediate", "output")
+# What a block does to each position by itself, in the order of running: queries and the end of its attention,
+# and its feed-forward (GPT-2, Llama and their kin; BERT and its kin).
+_BY_POSITION = (
+    "attn.c_proj",
+    "self_attn.q_proj",
+    "self_attn.o_proj",
+    "mlp",
+    "attention.output",
+    "intermediate",
+    "output",
+)
 
 
 @contextmanager
