@@ -96,7 +96,11 @@ class _Part:
 
     def run(self, *states: Any, **more: Any) -> Any:
         read = self._read
-        if not read.is_known or not self._is_by_position or more or not all(map(self._is_whole, states)):
+        if not read.is_known:
+            output = self._forward(*states, **more)
+            self._is_by_position = not more and all(_is_alike(each, output) for each in (output, *states))
+            return output
+        if not self._is_by_position or more or not all(map(self._is_whole, states)):
             return self._forward(*states, **more)
         some = [each[:, read.start : read.stop].contiguous() for each in states]
         output = self._forward(*some)
