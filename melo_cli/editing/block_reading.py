@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from melo_cli.editing.frozen_prefix import FirstPass, hand_out, replaced_forward
 from melo_cli.editing.token_tree import TokenTree, shared_beginning
@@ -164,5 +165,5 @@ def _stacked(width: int, parts: Sequence[Tensor]) -> Tensor:
 
 def _copied(cache: DynamicCache) -> DynamicCache:
     """A cache to go on from; what is added to it leaves the first one as it is."""
-    layers = [layer for layer in cache.layers if layer.is_initialized]
+    layers = [layer for layer in cache.layers if isinstance(layer, DynamicLayer) and layer.is_initialized]
     return DynamicCache([(layer.keys, layer.values) for layer in layers])

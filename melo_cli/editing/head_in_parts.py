@@ -19,9 +19,7 @@ _PART_ELSEWHERE = 16384
 def has_plain_head(base: BaseModel) -> bool:
     """Whether logits come from one linear module over the vocabulary; what is done to them behind it does not
     show here."""
-    return base.kind is not ModelKind.CLASSIFIER and isinstance(
-        base.model.get_output_embeddings(), nn.Linear
-    )
+    return base.kind is not ModelKind.CLASSIFIER and isinstance(base.model.get_output_embeddings(), nn.Linear)
 
 
 def losses_in_parts(base: BaseModel, batch: PickedTargets) -> Tensor:

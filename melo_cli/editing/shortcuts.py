@@ -123,7 +123,10 @@ def sees_all_before(base: BaseModel) -> bool:
     """Whether the model is a decoder in which each token sees all tokens before it, by the positions it is
     given."""
     config = base.model.config.get_text_config()
-    layers = {*(getattr(config, "layer_types", None) or ()), *(getattr(config, "attention_layers", None) or ())}
+    layers = {
+        *(getattr(config, "layer_types", None) or ()),
+        *(getattr(config, "attention_layers", None) or ()),
+    }
     return (
         base.kind is ModelKind.CAUSAL
         and base.takes_positions
@@ -188,7 +191,7 @@ class _EquivalenceCheck:
             return False
         rounding = _ROUNDING.get(self._base.model.dtype, _HALF_ROUNDING)
         return all(
-            mine.shape == theirs.shape and bool((mine - theirs).abs().max() <= rounding * theirs.abs().max())
+            mine.shape == theirs.shape and _is_near(mine, theirs, rounding)
             for mine, theirs in zip(shortened, self._reference, strict=True)
         )
 
@@ -215,6 +218,10 @@ class _EquivalenceCheck:
         values = torch.randn(shape, generator=drawn) * width**-0.5
         leaf: Tensor = values.to(self._tuner.device).requires_grad_()
         return leaf
+
+
+def _is_near(mine: Tensor, theirs: Tensor, rounding: float) -> bool:
+    return bool((mine - theirs).abs().max() <= rounding * theirs.abs().max())
 
 
 def _branched_off(edit: EncodedEdit) -> EncodedEdit:

@@ -1,4 +1,4 @@
-"""The prompts and targets of a block as one tree of tokens, in which what they begin with alike stands once."""
+"""The prompts and targets of a block as one tree of tokens: what they begin with alike stands once."""
 
 from __future__ import annotations
 

@@ -302,9 +302,7 @@ def _stacked(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([part.transpose(1, 2) for part in parts]).transpose(1, 2).requires_grad_()
 
 
-def _as_trees(
-    base: BaseModel, readings: Sequence[BlockReading]
-) -> tuple[PickedTargets, list[int], Tensor]:
+def _as_trees(base: BaseModel, readings: Sequence[BlockReading]) -> tuple[PickedTargets, list[int], Tensor]:
     """A batch with a row for each block, the block of each row, and that of each target token."""
     batch = tree_batch(base, [reading.tree for reading in readings])
     counts = torch.tensor([len(reading.tree.tokens) for reading in readings])
