@@ -120,7 +120,7 @@ class FrozenPart:
 
     @contextmanager
     def handed_out(self, readings: Sequence[BlockReading]) -> Iterator[None]:
-        """Inside the block, passes over the readings' `tree_batch` run only what trained parameters change."""
+        """Inside the block, passes over the readings' `tree_batch` run only what training changes."""
         width = max(len(reading.tree) for reading in readings)
         whole = {
             module: _joined([reading.outputs[module] for reading in readings], partial(_stacked, width))

@@ -225,7 +225,7 @@ def _is_near(mine: Tensor, theirs: Tensor, rounding: float) -> bool:
 
 
 def _branched_off(edit: EncodedEdit) -> EncodedEdit:
-    """The edit with another token in the middle of its prompt: a model that mixes texts side by side shows."""
+    """The edit with another token amid its prompt: a model that mixes texts side by side shows."""
     ids = list(edit.prompt_ids)
     middle = len(ids) // 2
     ids[middle] = ids[middle] - 1 if ids[middle] else 1

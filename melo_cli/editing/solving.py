@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from melo_cli.editing.training import TrainedBlock, train_blocks
 from melo_cli.models.encoding import EncodedEdit
 from melo_cli.recipe import Recipe, TrainingSection
-from melo_cli.runtime.greedy import until_stop
 from melo_cli.runtime.inference import same_answer
 from melo_cli.runtime.loading import OpenProject
 from melo_store.records import LoraSlice
@@ -17,9 +16,6 @@ from melo_store.records import LoraSlice
 _IN_HAND = "in hand"
 # An answer that goes on past its target is wrong: leave it room to show that.
 _SPARE_TOKENS = 2
-# Where every token of a target has this probability or more, the next best is less than a third as probable:
-# greedy decoding takes the target, however the passes round.
-_CERTAIN = 0.75
 
 OnStep = Callable[[float], None]
 
@@ -163,38 +159,7 @@ def _train(
 def _answers(
     opened: OpenProject, trained: Sequence[TrainedBlock], parts: Sequence[Sequence[EncodedEdit]]
 ) -> list[list[str]]:
-    """The answers of each block to its own edits.
-
-    Where the last pass of training shows that greedy decoding gives the targets, these are the answers. The
-    model is asked for all others together.
-    """
-    answers = [[opened.encoder.text(_without_stop(opened, edit)) for edit in part] for part in parts]
-    unsure = [
-        number
-        for number, (block, part) in enumerate(zip(trained, parts, strict=True))
-        if not (block.least is not None and block.least >= _CERTAIN and _all_end(opened, part))
-    ]
-    written = _written(opened, [trained[number] for number in unsure], [parts[number] for number in unsure])
-    for number, texts in zip(unsure, written, strict=True):
-        answers[number] = texts
-    return answers
-
-
-def _all_end(opened: OpenProject, edits: Sequence[EncodedEdit]) -> bool:
-    """Whether the model ends where the targets do: it was trained to where there is a stop token."""
-    base = opened.routed.base
-    return not base.kind.generates or all(edit.target_ids[-1] in base.special.stops for edit in edits)
-
-
-def _without_stop(opened: OpenProject, edit: EncodedEdit) -> list[int]:
-    base, ids = opened.routed.base, list(edit.target_ids)
-    return until_stop(base, ids) if base.kind.generates else ids
-
-
-def _written(
-    opened: OpenProject, trained: Sequence[TrainedBlock], parts: Sequence[Sequence[EncodedEdit]]
-) -> list[list[str]]:
-    """What the model answers under each block to its own edits, all of them asked together."""
+    """The answers of each block to its own edits, all of them asked together."""
     blocks = opened.routed.blocks
     names = [f"{_IN_HAND} {number}" for number in range(len(trained))]
     edits = [edit for part in parts for edit in part]

@@ -30,13 +30,10 @@ class TrainedBlock:
     Attributes:
         slices: target module -> `A [rank, in]`, `B [out, rank]` float32 and the scale.
         losses: mean cross-entropy of the target tokens before each step, nats a token.
-        least: smallest probability of a target token under the block as it is; None where no pass has shown
-            it since the last step.
     """
 
     slices: dict[str, LoraSlice]
     losses: tuple[float, ...]
-    least: float | None = None
 
 
 def train_block(
@@ -125,7 +122,6 @@ class _BlockInTraining:
     Attributes:
         parameters: `A [1, rank, in]` and `B [1, out, rank]` of each target module in turn.
         reading: its edits as they are read once, while it is in training on a model that reads trees.
-        least: as of `TrainedBlock`.
     """
 
     edits: Sequence[EncodedEdit]
@@ -134,7 +130,6 @@ class _BlockInTraining:
     schedule: Schedule
     losses: list[float] = field(default_factory=list)
     reading: BlockReading | None = None
-    least: float | None = None
 
     @classmethod
     def start(
@@ -156,7 +151,7 @@ class _BlockInTraining:
             name: LoraSlice(A=arrays[2 * i], B=arrays[2 * i + 1], scale=self.scale)
             for i, name in enumerate(tuner.layers)
         }
-        return TrainedBlock(slices, tuple(self.losses), self.least)
+        return TrainedBlock(slices, tuple(self.losses))
 
 
 def initial_parameters(tuner: DynamicLoraModel, *, rank: int, seed: int) -> list[Tensor]:
@@ -205,9 +200,7 @@ def _train_in_parallel(
                 stack.take_gradients(means)
             now, least = on_host.read()
             if training.stop_at is not None:
-                for k in alive:
-                    blocks[k].least = least[k] if blocks[k].losses and least[k] >= training.stop_at else None
-                alive = [k for k in alive if blocks[k].least is None]
+                alive = [k for k in alive if not (blocks[k].losses and least[k] >= training.stop_at)]
                 if not alive:
                     break
             if not ahead:
