@@ -105,7 +105,9 @@ class Editor:
         encoded = [self._open.encoder.edit(each.prompt, each.target, each.aliases) for each in requests]
         present = self._present_answers(requests, encoded)
         router = self._open.routed.router
-        records = [router.records([request.prompt], [request.subject])[0] for request in requests]
+        records = router.records(
+            [request.prompt for request in requests], [request.subject for request in requests]
+        )
         wrong = [i for i, request in enumerate(requests) if not present[i].holds(request)]
         to_solve = [self._to_solve(requests[i], encoded[i], records[i]) for i in wrong]
         solved = solve(self._open, to_solve, on_step)

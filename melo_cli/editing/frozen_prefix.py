@@ -29,13 +29,13 @@ def frozen_prefix_run_once(model: nn.Module) -> Iterator[None]:
     and values. On leaving, whatever happened, it is as it was.
     """
     with ExitStack() as undo:
-        first = _FirstPass()
+        first = FirstPass()
         hooks = [module.register_forward_hook(first.see, with_kwargs=True) for module in model.modules()]
 
         def replay(*_: Any) -> None:
             _remove(hooks)
             for module, output in first.fixed():
-                undo.enter_context(replaced_forward(module, partial(_hand_out, output)))
+                undo.enter_context(replaced_forward(module, partial(hand_out, output)))
 
         hooks.append(model.register_forward_hook(replay))
         undo.callback(_remove, hooks)
@@ -60,7 +60,7 @@ class _Output:
 
 
 @dataclass
-class _FirstPass:
+class FirstPass:
     """Finds the outermost fixed modules while an ordinary pass runs."""
 
     _outputs: dict[nn.Module, _Output] = field(default_factory=dict)
@@ -117,7 +117,8 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
             setattr(module, "forward", own)  # noqa: B010
 
 
-def _hand_out(output: Any, *_args: Any, **_kwargs: Any) -> Any:
+def hand_out(output: Any, *_args: Any, **_kwargs: Any) -> Any:
+    """A forward that gives `output`, whatever it is given."""
     return output
 
 

@@ -12,26 +12,39 @@ from torch import Tensor, nn
 from melo_cli.editing.frozen_prefix import replaced_forward
 from melo_cli.models.architecture import last_block
 
-# What a block does to each position by itself, in the order of running: the end of its attention, and its
-# feed-forward (GPT-2, Llama and their kin; BERT and its kin).
-_BY_POSITION = ("attn.c_proj", "self_attn.o_proj", "mlp", "attention.output", "intermediate", "output")
+# What a block does to each position by itself, in the order of running: queries and the end of its attention,
+# and its feed-forward (GPT-2, Llama and their kin; BERT and its kin).
+_BY_POSITION = (
+    "attn.c_proj",
+    "self_attn.q_proj",
+    "self_attn.o_proj",
+    "mlp",
+    "attention.output",
+    "intermediate",
+    "output",
+)
 
 
 @contextmanager
-def last_block_where_read(model: nn.Module) -> Iterator[None]:
+def last_block_where_read(model: nn.Module, last: tuple[int, int] | None = None) -> Iterator[None]:
     """Inside the block, passes over one and the same batch leave out states of the last block nobody reads.
 
-    A classifier reads the state of one position, the loss of a language model those before the targets. The
-    first pass is an ordinary one; autograd says which states its logits depend on. From the second pass
-    on, what the block does to each position by itself is done to these alone, and the others get zeros. Its
-    keys and values are made everywhere. An architecture whose parts have other names runs as always.
+    A classifier reads the state of one position, the loss of a language model those before the targets. Where
+    they are not known, the first pass is an ordinary one; autograd says which states its logits depend on.
+    From then on, what the block does to each position by itself is done to these alone, and the others get
+    zeros. Its keys and values are made everywhere. An architecture whose parts have other names runs as
+    always.
 
     The model must be given the same inputs at every pass. On leaving, whatever happened, it is as it was.
+
+    Args:
+        model: the model.
+        last: how many positions are read, the last ones of a row, and how many there are; None if not known.
     """
     block = last_block(model)
     modules = dict(block.named_modules()) if block is not None else {}
     parts = [modules[name] for name in _BY_POSITION if name in modules]
-    read = _Read()
+    read = _Read() if last is None else _Read(last[1] - last[0], last[1])
     with ExitStack() as undo:
         if block is not None and parts:
             for hook in (block.register_forward_hook(read.listen), model.register_forward_hook(read.trace)):
@@ -42,11 +55,12 @@ def last_block_where_read(model: nn.Module) -> Iterator[None]:
 
 
 class _Read:
-    """The positions that are read, `start` to `stop` of `length`, once a whole pass has shown them."""
+    """The positions that are read, `start` to `stop` of `length`: known, or once a whole pass has shown
+    them."""
 
-    def __init__(self) -> None:
-        self.is_known = False
-        self.start = self.stop = self.length = 0
+    def __init__(self, start: int = 0, length: int = 0) -> None:
+        self.is_known = length > 0
+        self.start, self.stop, self.length = start, length, length
         self._states: Any = None
 
     def listen(self, _block: nn.Module, _args: Any, output: Any) -> None:
@@ -56,6 +70,8 @@ class _Read:
 
     def trace(self, _model: nn.Module, _args: Any, output: Any) -> None:
         """A forward hook on the model."""
+        if self.is_known:
+            return
         states, self._states = self._states, None
         if not isinstance(states, Tensor) or states.dim() != 3 or not states.requires_grad:
             return
@@ -76,7 +92,7 @@ class _Part:
 
     def __init__(self, forward: Callable[..., Any], read: _Read) -> None:
         self._forward, self._read = forward, read
-        self._is_by_position = False
+        self._is_by_position = True  # until it shows otherwise
 
     def run(self, *states: Any, **more: Any) -> Any:
         read = self._read
@@ -84,12 +100,19 @@ class _Part:
             output = self._forward(*states, **more)
             self._is_by_position = not more and all(_is_alike(each, output) for each in (output, *states))
             return output
-        if not self._is_by_position:
+        if not self._is_by_position or more or not all(map(self._is_whole, states)):
             return self._forward(*states, **more)
-        output = self._forward(*(each[:, read.start : read.stop].contiguous() for each in states))
-        if output.shape[1] == read.length:  # something in it hands out what it gave in the first pass
-            return output
+        some = [each[:, read.start : read.stop].contiguous() for each in states]
+        output = self._forward(*some)
+        if isinstance(output, Tensor) and output.shape[1] == read.length:
+            return output  # something in it hands out what it gave for all positions
+        self._is_by_position = all(_is_alike(each, output) for each in some)
+        if not self._is_by_position:
+            return self._forward(*states)
         return nn.functional.pad(output, (0, 0, read.start, read.length - read.stop))
+
+    def _is_whole(self, states: Any) -> bool:
+        return isinstance(states, Tensor) and states.dim() == 3 and states.shape[1] == self._read.length
 
 
 def _is_alike(states: Any, others: Any) -> bool:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from melo_cli.editing.block_reading import BlockReading
 from melo_cli.editing.optimizers import Schedule
 from melo_cli.editing.shortcuts import Shortcuts, shortcuts_for
+from melo_cli.editing.token_tree import tree_batch
 from melo_cli.models.base_model import BaseModel
 from melo_cli.models.encoding import IGNORED, EncodedEdit
 from melo_cli.recipe import TrainingSection
-from melo_cli.runtime.scoring import target_batch
+from melo_cli.runtime.scoring import PickedTargets, target_batch
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 from melo_store.records import LoraSlice
 
@@ -100,11 +102,16 @@ def train_blocks(
     started = [
         _BlockInTraining.start(tuner, edits, training, rank=rank, scale=scale, seed=seed) for edits in batches
     ]
+    shortcuts = shortcuts_for(base, tuner, batches[0]) if batches else None
     waiting, running = list(started), list[_BlockInTraining]()
-    while waiting or running:
+    while shortcuts is not None and (waiting or running):
         room = training.blocks_in_flight - len(running)
-        running, waiting = running + waiting[:room], waiting[room:]
-        running = _train_in_parallel(base, tuner, running, training, on_step)
+        joining, waiting = waiting[:room], waiting[room:]
+        if shortcuts.tree is not None and joining:
+            readings = shortcuts.tree.read(base, [block.edits for block in joining])
+            for block, reading in zip(joining, readings, strict=True):
+                block.reading = reading
+        running = _train_in_parallel(base, tuner, [*running, *joining], training, shortcuts, on_step)
     return [block.trained(tuner) for block in started]
 
 
@@ -114,6 +121,7 @@ class _BlockInTraining:
 
     Attributes:
         parameters: `A [1, rank, in]` and `B [1, out, rank]` of each target module in turn.
+        reading: its edits as they are read once, while it is in training on a model that reads trees.
     """
 
     edits: Sequence[EncodedEdit]
@@ -121,6 +129,7 @@ class _BlockInTraining:
     scale: float
     schedule: Schedule
     losses: list[float] = field(default_factory=list)
+    reading: BlockReading | None = None
 
     @classmethod
     def start(
@@ -171,14 +180,19 @@ def _train_in_parallel(
     tuner: DynamicLoraModel,
     blocks: list[_BlockInTraining],
     training: TrainingSection,
+    shortcuts: Shortcuts,
     on_step: OnStep | None,
 ) -> list[_BlockInTraining]:
-    """Train `blocks` side by side until half of them are done, and give back those that are not."""
+    """Train `blocks` side by side until some of them are done, and give back those that are not.
+
+    Where what they read is at hand, the others go on at once without the first that is done; else a new stack
+    has to read it again, and is worth that when half of them are done.
+    """
     stack = _ParameterStack(base, tuner, blocks)
     alive = list(range(len(blocks)))
-    shortcuts = shortcuts_for(base, tuner, blocks[0].edits)
-    with tuner.using(stack.banks, stack.rows), shortcuts.applied(base):
-        while 2 * len(alive) > len(blocks):
+    enough = len(blocks) - 1 if stack.readings else len(blocks) // 2
+    with tuner.using(stack.banks, stack.rows), shortcuts.applied(base, stack.readings):
+        while len(alive) > enough:
             means, worst = stack.losses(base, shortcuts)
             on_host = _HostCopy(torch.stack([means.detach(), worst.neg().exp()]))
             ahead = _runs_ahead(means)
@@ -197,6 +211,8 @@ def _train_in_parallel(
             if on_step is not None:
                 on_step(math.fsum(now[k] for k in alive) / len(alive))
             alive = [k for k in alive if len(blocks[k].losses) < training.max_steps]
+    for k in set(range(len(blocks))).difference(alive):
+        blocks[k].reading = None
     return [blocks[k] for k in alive]
 
 
@@ -227,7 +243,8 @@ class _ParameterStack:
 
     Attributes:
         banks: target module -> bank of the `K` blocks, what the gradients are taken of.
-        rows: each row's block; every block has as many rows as the one with the most edits.
+        rows: each row's block; every block has as many rows.
+        readings: what each block has read, if the model reads trees.
     """
 
     def __init__(self, base: BaseModel, tuner: DynamicLoraModel, blocks: Sequence[_BlockInTraining]) -> None:
@@ -241,15 +258,11 @@ class _ParameterStack:
         scale = torch.tensor([block.scale for block in blocks], device=tuner.device)
         matrices = iter(self._stacked)
         self.banks = {name: SliceBank(next(matrices), next(matrices), scale) for name in tuner.layers}
-        height = max(len(block.edits) for block in blocks)
-        self.rows = [k for k in range(len(blocks)) for _ in range(height)]
-        # Blocks with fewer edits are filled up with edits of theirs, which do not count.
-        filled = [block.edits[i % len(block.edits)] for block in blocks for i in range(height)]
-        counts = [i < len(block.edits) for block in blocks for i in range(height)]
-        self._batch = target_batch(base, filled)
-        owner = [k if real else -1 for k, real in zip(self.rows, counts, strict=True)]
-        tokens_a_row = (self._batch.targets != IGNORED).sum(-1)
-        owners = torch.tensor(owner, device=tuner.device).repeat_interleave(tokens_a_row)
+        self.readings = [block.reading for block in blocks if block.reading is not None]
+        if self.readings:
+            self._batch, self.rows, owners = _as_trees(base, self.readings)
+        else:
+            self._batch, self.rows, owners = _as_rows(base, [block.edits for block in blocks])
         self._own = owners == torch.arange(len(blocks), device=tuner.device).unsqueeze(1)
         self._shares = self._own / self._own.sum(-1, keepdim=True)
 
@@ -280,3 +293,26 @@ def _stacked(parts: Sequence[Tensor]) -> Tensor:
     `B`, the longer one of its two sides first, is laid out transposed: so are its gradients cheap to take.
     """
     return torch.cat([part.transpose(1, 2) for part in parts]).transpose(1, 2).requires_grad_()
+
+
+def _as_trees(base: BaseModel, readings: Sequence[BlockReading]) -> tuple[PickedTargets, list[int], Tensor]:
+    """A batch with a row for each block, the block of each row, and that of each target token."""
+    batch = tree_batch(base, [reading.tree for reading in readings])
+    counts = torch.tensor([len(reading.tree.tokens) for reading in readings])
+    owners = torch.arange(len(readings)).repeat_interleave(counts)
+    return batch, list(range(len(readings))), owners.to(batch.tokens.device)
+
+
+def _as_rows(
+    base: BaseModel, blocks: Sequence[Sequence[EncodedEdit]]
+) -> tuple[PickedTargets, list[int], Tensor]:
+    """A batch with a row for each edit, the block of each row, and that of each target token that counts.
+
+    Blocks with fewer edits are filled up with edits of theirs, which do not count.
+    """
+    height = max(len(edits) for edits in blocks)
+    rows = [k for k in range(len(blocks)) for _ in range(height)]
+    batch = target_batch(base, [edits[i % len(edits)] for edits in blocks for i in range(height)])
+    counted = [k if i < len(edits) else -1 for k, edits in enumerate(blocks) for i in range(height)]
+    tokens_a_row = (batch.targets != IGNORED).sum(-1)
+    return batch, rows, torch.tensor(counted, device=tokens_a_row.device).repeat_interleave(tokens_a_row)

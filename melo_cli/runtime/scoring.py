@@ -15,21 +15,30 @@ from melo_cli.models.encoding import IGNORED, EncodedEdit, pad_prompts, padded_r
 
 
 @dataclass(frozen=True)
-class TargetBatch:
-    """A batch of edits as the model takes it.
+class PickedTargets:
+    """A batch of edits as the model takes it, with the places of its targets.
 
     Attributes:
         inputs: keyword arguments of the model's forward.
-        targets: `[batch, T]` int64, the token to be predicted at each kept position, `IGNORED` elsewhere.
-        tokens: `[N]` int64, the same without those that are ignored, row by row.
+        tokens: `[N]` int64, the tokens to be predicted, row by row.
         flat_positions: `[N]` int64, where the logits of each of them stand among those of the batch,
             flattened.
     """
 
     inputs: dict[str, Tensor | int]
-    targets: Tensor
     tokens: Tensor
     flat_positions: Tensor
+
+
+@dataclass(frozen=True)
+class TargetBatch(PickedTargets):
+    """A batch of edits with one row for each.
+
+    Attributes:
+        targets: `[batch, T]` int64, the token to be predicted at each kept position, `IGNORED` elsewhere.
+    """
+
+    targets: Tensor
 
     @classmethod
     def of(cls, inputs: Mapping[str, Tensor | int], targets: Tensor, *, positions: int) -> TargetBatch:
@@ -41,7 +50,7 @@ class TargetBatch:
             positions: how many positions of a row have logits; the first `T` are those of `targets`.
         """
         rows, columns = (targets != IGNORED).nonzero(as_tuple=True)
-        return cls({**inputs}, targets, targets[rows, columns], rows * positions + columns)
+        return cls({**inputs}, targets[rows, columns], rows * positions + columns, targets)
 
 
 def target_batch(base: BaseModel, edits: Sequence[EncodedEdit]) -> TargetBatch:
@@ -63,7 +72,7 @@ def target_logits(base: BaseModel, batch: TargetBatch) -> Tensor:
     return logits.float()
 
 
-def target_losses(base: BaseModel, batch: TargetBatch) -> Tensor:
+def target_losses(base: BaseModel, batch: PickedTargets) -> Tensor:
     """Cross-entropy of each target token; logits are computed at the targets' positions alone.
 
     Args:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from melo_cli.editing.frozen_prefix import frozen_prefix_run_once
 from melo_cli.editing.fused_activations import fused_activations
 from melo_cli.editing.last_block import last_block_where_read
 from melo_cli.editing.shortcuts import Shortcuts, shortcuts_for
+from melo_cli.editing.token_tree import TokenTree, shared_beginning
 from melo_cli.editing.training import initial_parameters, train_block
 from melo_cli.models.encoding import EncodedEdit
 from melo_cli.runtime.loading import OpenProject
@@ -30,6 +32,7 @@ PAIRS = [
     ("The tower was opened in the year that the court held", "1889"),
 ]
 CLASSES = ["tax", "civil", "criminal"]
+DECODERS = ("pico_gpt2", "pico_llama")
 CASES = [
     ("pico_t5", "auto"),
     ("pico_t5", r"encoder\.block\.3\..*wo"),
@@ -81,7 +84,15 @@ def plain_losses(opened: OpenProject, edits: list[EncodedEdit]) -> list[float]:
 def find_shortcuts(opened: OpenProject, kind: str) -> None:
     """What the model allows is found out before anything is counted: all of it."""
     shortcuts = shortcuts_for(opened.routed.base, opened.routed.tuner, encoded(opened, kind))
-    assert shortcuts == Shortcuts(fixed_part=True, last_block=True, few_logits=True)
+    most = Shortcuts(
+        fixed_part=True, last_block=True, few_logits=True, head_in_parts=kind != "pico_bert", tree=None
+    )
+    assert replace(shortcuts, tree=None) == most
+    assert (shortcuts.tree is not None) == (kind in DECODERS)
+
+
+def tree_of(edits: list[EncodedEdit]) -> TokenTree:
+    return TokenTree.of(edits, shared_beginning(edits))
 
 
 @pytest.mark.parametrize(("kind", "targets"), CASES)
@@ -119,15 +130,23 @@ def test_what_lies_before_the_first_target_runs_once(
 ) -> None:
     opened = opened_with(pico, kind, targets)
     find_shortcuts(opened, kind)
-    calls: Counter[str] = Counter()
+    training, routed, edits = opened.recipe.training, opened.routed, encoded(opened, kind)
+    positions: dict[str, list[int]] = defaultdict(list)
     for name in (*once, *always):
-        module = opened.routed.base.model.get_submodule(name)
+        module = routed.base.model.get_submodule(name)
         inner = next(part for part in module.modules() if not list(part.children()))
         inner = module if name in always else inner
-        inner.register_forward_pre_hook(lambda *_, name=name: calls.update([name]))
-    training, routed = opened.recipe.training, opened.routed
-    train_block(routed.base, routed.tuner, encoded(opened, kind), training, rank=2, scale=4.0, seed=3)
-    assert calls == dict.fromkeys(once, 1) | dict.fromkeys(always, STEPS)
+        inner.register_forward_pre_hook(
+            lambda _, args, name=name: positions[name].append(args[0].shape[:2].numel())
+        )
+    train_block(routed.base, routed.tuner, edits, training, rank=2, scale=4.0, seed=3)
+    for name in once:
+        if kind in DECODERS:
+            assert sum(positions[name]) == len(tree_of(edits))
+        else:
+            assert len(positions[name]) == 1
+    for name in always:  # a tree's beginning, if it has one, and the rest of it are read up to a target in it
+        assert len(positions[name]) == STEPS + (1 + bool(tree_of(edits).shared)) * (kind in DECODERS)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +170,10 @@ def test_the_last_block_is_run_where_it_is_read(pico: Pico, kind: str, targets: 
     train_block(routed.base, routed.tuner, edits, training, rank=2, scale=4.0, seed=3)
     whole = max(len(edit.prompt_ids) for edit in edits)
     read = 1  # the first token's state, by which a classifier goes
-    if kind != "pico_bert":
-        whole = max(len(edit.prompt_ids) + len(edit.target_ids) for edit in edits)
-        read = max(len(edit.target_ids) for edit in edits)
-    assert seen == [whole] + [read] * (STEPS - 1)
+    if kind in DECODERS:  # what is read is known before the first pass: the tree's last nodes
+        whole, read = len(tree_of(edits)), tree_of(edits).read
+    assert seen[1:] == [read] * (STEPS - 1)
+    assert seen[0] == (read if kind in DECODERS else whole)
     assert read < whole
 
 

@@ -100,16 +100,26 @@ def test_a_device_that_runs_ahead_gives_the_same_blocks(
             np.testing.assert_array_equal(other.slices[name].B, piece.B)
 
 
-def test_no_more_blocks_than_asked_for_are_in_one_pass(pico: Pico) -> None:
-    opened = pico("pico_gpt2")
-    train_all(opened, "pico_gpt2", settings(opened, max_steps=1))  # finds out which shortcuts hold
-    rows: list[int] = []
-    opened.routed.base.model.transformer.h[3].register_forward_pre_hook(
-        lambda _module, args: rows.append(len(args[0]))
+@pytest.mark.parametrize(
+    ("kind", "last", "rows"),
+    [
+        # Blocks of 2 and 1 edits, then of 3 and 1: each filled up to the larger one.
+        ("pico_bert", "bert.encoder.layer.3", [4, 4, 6, 6]),
+        # A decoder reads each as one tree.
+        ("pico_gpt2", "transformer.h.3", [2, 2, 2, 2]),
+    ],
+)
+def test_no_more_blocks_than_asked_for_are_in_one_pass(
+    pico: Pico, kind: str, last: str, rows: list[int]
+) -> None:
+    opened = pico(kind)
+    train_all(opened, kind, settings(opened, max_steps=1))  # finds out which shortcuts hold
+    seen: list[int] = []
+    opened.routed.base.model.get_submodule(last).register_forward_pre_hook(
+        lambda _module, args: seen.append(len(args[0]))
     )
-    train_all(opened, "pico_gpt2", settings(opened, max_steps=2, stop_at=None, blocks_in_flight=2))
-    # Blocks of 2 and 1 edits, then of 3 and 1: each filled up to the larger one.
-    assert rows == [4, 4, 6, 6]
+    train_all(opened, kind, settings(opened, max_steps=2, stop_at=None, blocks_in_flight=2))
+    assert seen == rows
 
 
 @pytest.mark.parametrize("kind", KINDS)
