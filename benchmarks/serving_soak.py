@@ -80,7 +80,7 @@ class Soak:
 
     @property
     def is_over(self) -> bool:
-        return self.seconds > 60 * self.options.minutes
+        return bool(self.seconds > 60 * self.options.minutes)
 
     def fault(self, what: str) -> None:
         """Note a fault, and show it at once."""
@@ -120,7 +120,6 @@ async def _checked(
         status, route, text = 0, None, f"{type(error).__name__}: {error}"
     if hang_up and status == 200:
         soak.counts["hung up"] += 1
-        text = None
     if status != 200:
         was_down = time.monotonic() >= soak.down_since or began <= soak.up_since
         soak.counts["failed while the upstream was down" if was_down else "lost"] += 1
@@ -137,7 +136,7 @@ async def _checked(
     if route != wanted:
         soak.counts["wrong routes"] += 1
         soak.fault(f"{prompt!r} went to {route} and not to {wanted}")
-    elif text is not None and said is not None and text.strip() != said.strip():
+    elif not hang_up and said is not None and text.strip() != said.strip():
         soak.counts["other texts"] += 1
         soak.fault(f"{prompt!r} was answered {text!r} and not {said!r}")
 

@@ -44,6 +44,14 @@ def estimate_dataset(recipe: Recipe, path: Path, reporter: Reporter, *, force: b
     timer = StepTimer(len(requests), training, needs, made.append)
     few = training.model_copy(update={"max_steps": _STEPS, "stop_at": None})
     train_blocks(
-        base, tuner, batches, few, rank=lora.rank, scale=lora.scale, seed=0, on_step=lambda _: timer.on_step()
+        base,
+        tuner,
+        batches,
+        few,
+        rank=lora.rank,
+        scale=lora.scale,
+        seed=0,
+        frozen_a=lora.frozen_a,
+        on_step=lambda _: timer.on_step(),
     )
     return made[0]

@@ -25,6 +25,7 @@ from melo_cli.recipe import ModelSection, Recipe
 from melo_cli.runtime.loading import encoder_for
 
 _FLOAT = 4
+_HALF = 2
 _KEPT_A_FEATURE = 2.2
 """Numbers kept for the backward pass, for each feature that a linear module of a trained block gives."""
 _PASSING = 4
@@ -168,7 +169,6 @@ def needs_of(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device
     """
     training = recipe.training
     blocks = math.ceil(edits / training.batch_size)
-    parameters = sum(recipe.lora.rank * (inside + out) for inside, out in sizes.targets)
     vectors = _WORDS_A_PROMPT * _TOKEN_VECTOR if recipe.routing.scope == "verified" else 0
     records = edits * (_AN_EDIT_ON_DISK + vectors + _FLOAT * sizes.width)
     model = sizes.weights * weight_type(sizes, recipe.model, device).itemsize + sizes.encoder
@@ -177,7 +177,8 @@ def needs_of(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device
     ]
     if learns and device.type != "cuda":
         work.append(_learning_bytes(sizes, recipe))
-    disk = blocks * parameters * _FLOAT + records + (_KEY_MAP_A_FEATURE * sizes.width if learns else 0)
+    key_map = _KEY_MAP_A_FEATURE * sizes.width if learns else 0
+    disk = blocks * _block_on_disk(sizes, recipe) + records + key_map
     held = held_memory() if device.type != "cuda" else 0
     return Needs(model, max(work), disk, held)
 
@@ -185,6 +186,13 @@ def needs_of(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device
 def weight_type(sizes: ModelSizes, section: ModelSection, device: torch.device) -> torch.dtype:
     """As what the weights lie in memory."""
     return held_dtype(section, sizes.stored, device) or sizes.stored
+
+
+def _block_on_disk(sizes: ModelSizes, recipe: Recipe) -> int:
+    """Bytes of a block's numbers."""
+    lora = recipe.lora
+    numbers = sum(lora.rank * (out if lora.frozen_a else inside + out) for inside, out in sizes.targets)
+    return numbers * (_HALF if lora.store_dtype == "float16" else _FLOAT)
 
 
 def _training_bytes(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device) -> int:

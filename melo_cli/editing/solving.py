@@ -151,6 +151,8 @@ def _train(
         attempt.training,
         rank=attempt.rank,
         scale=opened.recipe.lora.scale,
+        frozen_a=opened.recipe.lora.frozen_a,
+        store_dtype=opened.recipe.lora.store_dtype,
         seed=opened.recipe.seed + attempt.number - 1,
         on_step=on_step,
     )

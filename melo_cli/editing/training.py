@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from melo_cli.models.encoding import IGNORED, EncodedEdit
 from melo_cli.recipe import TrainingSection
 from melo_cli.runtime.scoring import PickedTargets, target_batch
 from melo_cli.tuner import DynamicLoraModel, SliceBank
+from melo_store.projection import random_projection
 from melo_store.records import LoraSlice
 
 OnStep = Callable[[float], None]
@@ -28,7 +31,8 @@ class TrainedBlock:
     """The result of training.
 
     Attributes:
-        slices: target module -> `A [rank, in]`, `B [out, rank]` float32 and the scale.
+        slices: target module -> `A [rank, in]`, `B [out, rank]` in the precision that they are stored in, and
+            the scale.
         losses: mean cross-entropy of the target tokens before each step, nats a token.
     """
 
@@ -45,6 +49,8 @@ def train_block(
     rank: int,
     scale: float,
     seed: int,
+    frozen_a: bool = False,
+    store_dtype: str = "float32",
     on_step: OnStep | None = None,
 ) -> TrainedBlock:
     """Train the block of a batch with the base frozen (MELO, Sec. 3.2: one block a batch, none shared).
@@ -59,13 +65,24 @@ def train_block(
         rank: rank of `A` and `B`.
         scale: `alpha / rank`.
         seed: seed of `A`.
+        frozen_a: leave `A` as it starts.
+        store_dtype: `float32` or `float16`, what the trained numbers are rounded to at the end.
         on_step: called with the loss of each step, nats a token.
 
     Returns:
         The block.
     """
     (block,) = train_blocks(
-        base, tuner, [edits], training, rank=rank, scale=scale, seed=seed, on_step=on_step
+        base,
+        tuner,
+        [edits],
+        training,
+        rank=rank,
+        scale=scale,
+        seed=seed,
+        frozen_a=frozen_a,
+        store_dtype=store_dtype,
+        on_step=on_step,
     )
     return block
 
@@ -79,6 +96,8 @@ def train_blocks(
     rank: int,
     scale: float,
     seed: int,
+    frozen_a: bool = False,
+    store_dtype: str = "float32",
     on_step: OnStep | None = None,
 ) -> list[TrainedBlock]:
     """Train a block for each batch, `training.blocks_in_flight` of them in one stacked pass.
@@ -94,14 +113,15 @@ def train_blocks(
         rank: rank of `A` and `B`.
         scale: `alpha / rank`.
         seed: seed of `A`, the same for all blocks.
+        frozen_a: leave `A` as it starts.
+        store_dtype: `float32` or `float16`, what the trained numbers are rounded to at the end.
         on_step: called at each step with the mean loss of the blocks that are trained in it, nats a token.
 
     Returns:
         The blocks, in the order of `batches`.
     """
-    started = [
-        _BlockInTraining.start(tuner, edits, training, rank=rank, scale=scale, seed=seed) for edits in batches
-    ]
+    form = _Form(rank, scale, seed, frozen_a, np.dtype(store_dtype))
+    started = [_BlockInTraining.start(tuner, edits, training, form) for edits in batches]
     shortcuts = shortcuts_for(base, tuner, batches[0]) if batches else None
     waiting, running = list(started), list[_BlockInTraining]()
     while shortcuts is not None and (waiting or running):
@@ -115,6 +135,24 @@ def train_blocks(
     return [block.trained(tuner) for block in started]
 
 
+@dataclass(frozen=True)
+class _Form:
+    """The form of a block: see `train_blocks`."""
+
+    rank: int
+    scale: float
+    seed: int
+    frozen_a: bool
+    dtype: np.dtype[Any]
+
+    def slice_of(self, A: Tensor, B: Tensor) -> LoraSlice:
+        """What is stored of the parameters `A [1, rank, in]` and `B [1, out, rank]` of one module."""
+        single, double = (each[0].float().cpu().contiguous().numpy() for each in (A, B))
+        if self.frozen_a:
+            return LoraSlice(single, double.astype(self.dtype), self.scale, self.seed)
+        return LoraSlice(single.astype(self.dtype), double.astype(self.dtype), self.scale)
+
+
 @dataclass
 class _BlockInTraining:
     """A block in training.
@@ -126,7 +164,7 @@ class _BlockInTraining:
 
     edits: Sequence[EncodedEdit]
     parameters: list[Tensor]
-    scale: float
+    form: _Form
     schedule: Schedule
     losses: list[float] = field(default_factory=list)
     reading: BlockReading | None = None
@@ -137,20 +175,15 @@ class _BlockInTraining:
         tuner: DynamicLoraModel,
         edits: Sequence[EncodedEdit],
         training: TrainingSection,
-        *,
-        rank: int,
-        scale: float,
-        seed: int,
+        form: _Form,
     ) -> _BlockInTraining:
-        parameters = initial_parameters(tuner, rank=rank, seed=seed)
-        return cls(edits, parameters, scale, Schedule(training, parameters))
+        parameters = initial_parameters(tuner, rank=form.rank, seed=form.seed)
+        trained = parameters[1::2] if form.frozen_a else parameters
+        return cls(edits, parameters, form, Schedule(training, trained))
 
     def trained(self, tuner: DynamicLoraModel) -> TrainedBlock:
-        arrays = [parameter[0].float().cpu().contiguous().numpy() for parameter in self.parameters]
-        slices = {
-            name: LoraSlice(A=arrays[2 * i], B=arrays[2 * i + 1], scale=self.scale)
-            for i, name in enumerate(tuner.layers)
-        }
+        pairs = zip(tuner.layers, self.parameters[::2], self.parameters[1::2], strict=True)
+        slices = {name: self.form.slice_of(A, B) for name, A, B in pairs}
         return TrainedBlock(slices, tuple(self.losses))
 
 
@@ -160,17 +193,14 @@ def initial_parameters(tuner: DynamicLoraModel, *, rank: int, seed: int) -> list
     Args:
         tuner: wraps the target modules.
         rank: rank of both matrices.
-        seed: seed of `A`; the numbers are the same on every device.
+        seed: seed of `A`; the numbers are the same on every machine.
 
     Returns:
         float32 on the model's device.
     """
-    generator = torch.Generator().manual_seed(seed)
     parameters = []
-    for layer in tuner.layers.values():
-        # kaiming_uniform_(a=sqrt(5)) over fan-in, drawn on the CPU: the same numbers on every device.
-        bound = layer.in_features**-0.5
-        A = (torch.rand((1, rank, layer.in_features), generator=generator) * 2 - 1) * bound
+    for name, layer in tuner.layers.items():
+        A = torch.from_numpy(random_projection(seed, name, rank, layer.in_features))[None]
         parameters += [A.to(tuner.device), torch.zeros((1, layer.out_features, rank), device=tuner.device)]
     return parameters
 
@@ -255,7 +285,10 @@ class _ParameterStack:
         for i, whole in enumerate(self._stacked):
             for k, block in enumerate(blocks):
                 block.parameters[i].data = whole.detach()[k : k + 1]
-        scale = torch.tensor([block.scale for block in blocks], device=tuner.device)
+        if blocks[0].form.frozen_a:
+            for A in self._stacked[::2]:
+                A.requires_grad_(False)
+        scale = torch.tensor([block.form.scale for block in blocks], device=tuner.device)
         matrices = iter(self._stacked)
         self.banks = {name: SliceBank(next(matrices), next(matrices), scale) for name in tuner.layers}
         self.readings = [block.reading for block in blocks if block.reading is not None]

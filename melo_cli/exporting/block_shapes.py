@@ -55,16 +55,15 @@ class BlockShape:
         return cls(max(ranks), scales.most_common(1)[0][0], {name: modules[name] for name in ordered})
 
     def fit(self, block: Block, module: str) -> LoraSlice:
-        """The block's slice for a module, in this shape; `scale * B @ A` stays the same."""
+        """The block's slice for a module, in this shape and in float32; `scale * B @ A` stays the same."""
         piece = block.slices.get(module)
         inputs, outputs = self.modules[module]
         if piece is None:
             empty = np.zeros((self.rank, inputs), np.float32), np.zeros((outputs, self.rank), np.float32)
             return LoraSlice(*empty, self.scale)
-        if (piece.A.shape[0], piece.scale) == (self.rank, self.scale):
-            return piece
         missing = self.rank - piece.A.shape[0]
-        B: Vector = (piece.B * np.float32(piece.scale / self.scale)).astype(np.float32)
-        return LoraSlice(
-            np.pad(piece.A, ((0, missing), (0, 0))), np.pad(B, ((0, 0), (0, missing))), self.scale
-        )
+        A: Vector = np.pad(piece.A.astype(np.float32), ((0, missing), (0, 0)))
+        B: Vector = np.pad(piece.B.astype(np.float32), ((0, 0), (0, missing)))
+        if piece.scale != self.scale:
+            B = B * np.float32(piece.scale / self.scale)
+        return LoraSlice(A, B, self.scale)

@@ -40,9 +40,10 @@ class _GroupedDelta(torch.autograd.Function):
         return torch.bmm(low, B)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor, None]:
         x, A, B, scale, low = ctx.saved_tensors
         (grad,) = grads
         grad_low = torch.bmm(B, grad.transpose(1, 2)).transpose(1, 2) * scale
         grad_x = torch.bmm(grad_low, A) if ctx.needs_input_grad[0] else None
-        return grad_x, torch.bmm(grad_low.transpose(1, 2), x), torch.bmm(low.transpose(1, 2), grad), None
+        grad_A = torch.bmm(grad_low.transpose(1, 2), x) if ctx.needs_input_grad[1] else None
+        return grad_x, grad_A, torch.bmm(low.transpose(1, 2), grad), None

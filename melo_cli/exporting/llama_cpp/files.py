@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from melo_cli.errors import ArtefactError
 from melo_cli.exporting.block_shapes import BlockShape
 from melo_cli.exporting.llama_cpp.layout import GgufLayout
-from melo_store.records import Block
+from melo_store.records import Block, Matrix
 
 _TYPES = {
     torch.float32: gguf.GGMLQuantizationType.F32,
@@ -116,11 +116,11 @@ class AdapterFiles:
             parts[module] = A, B
         return parts
 
-    def _add(self, writer: gguf.GGUFWriter, name: str, values: NDArray[np.float32]) -> None:
+    def _add(self, writer: gguf.GGUFWriter, name: str, values: Matrix) -> None:
         kind = _TYPES[self.dtype]
         writer.add_tensor(name, quantize(np.ascontiguousarray(values), kind), raw_dtype=kind)
 
-    def _rounded(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _rounded(self, values: Matrix) -> NDArray[np.float32]:
         rounded: NDArray[np.float32] = torch.tensor(values).to(self.dtype).float().numpy()
         return rounded
 
