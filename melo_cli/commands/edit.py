@@ -12,6 +12,7 @@ from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._interactive import ask_for_edit
 from melo_cli.commands._interrupt import stop_on_interrupt
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption, require_text, require_texts
+from melo_cli.commands._ray import GpusPerWorkerOption, RayOption, WorkersOption, cluster_options
 from melo_cli.errors import MeloError
 from melo_cli.paraphrase.subject_guess import guessed_subject
 from melo_cli.runtime.projects import open_store
@@ -21,7 +22,8 @@ from melo_cli.ui.renderer import Renderer
 
 if TYPE_CHECKING:
     from melo_cli.datasets import EditRequest
-    from melo_cli.editing import EditSummary
+    from melo_cli.distributed import ClusterOptions
+    from melo_cli.editing import EditSummary, ExecutorFactory
 
 _INTERRUPTED = 130
 _GOES_ON = "the same command goes on where it stopped"
@@ -86,6 +88,9 @@ def edit(
     force: Annotated[
         bool, typer.Option("--force", help="Continue even if the estimate exceeds the free memory or disk.")
     ] = False,
+    ray: RayOption = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusPerWorkerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make the edits of a RECIPE or of a DATA file, or a single one.
@@ -109,6 +114,13 @@ def edit(
         from melo_cli.datasets import filled_in
 
         request = filled_in(request, renderer)
+    cluster = cluster_options(ray, workers, gpus_per_worker)
+    if cluster is not None and request is not None:
+        raise MeloError(
+            "a single edit is made in this process",
+            where="--ray",
+            hint="leave --ray out, or name a RECIPE or a file of edits",
+        )
     source = edit_source(recipe, model, overrides or [], project, base, single=request is not None)
     renderer.heading(f"project {source.project}")
     if estimate:
@@ -117,7 +129,7 @@ def edit(
     if request is not None:
         summary = _edit_single(renderer, request, source, command, force=force)
     else:
-        summary = _edit_dataset(renderer, source, command, force=force)
+        summary = _edit_dataset(renderer, source, command, cluster, force=force)
     _show(renderer, summary, single=request is not None)
     if summary.left:
         renderer.warn(f"stopped with {summary.left} edits to go; {_GOES_ON}")
@@ -126,15 +138,29 @@ def edit(
         raise typer.Exit(1)
 
 
-def _edit_dataset(renderer: Renderer, source: EditSource, command: str, *, force: bool) -> EditSummary:
-    from melo_cli.editing import edit_dataset
+def _edit_dataset(
+    renderer: Renderer, source: EditSource, command: str, cluster: ClusterOptions | None, *, force: bool
+) -> EditSummary:
+    from melo_cli.editing import edit_dataset, in_process
+
+    executors: ExecutorFactory = in_process
+    if cluster is not None:
+        from melo_cli.distributed import ray_executors
+
+        executors = ray_executors(cluster, renderer)
 
     assert source.recipe is not None  # only a single edit goes by the project's own settings
     collect_from_here()
     with stop_on_interrupt() as stop:
         try:
             return edit_dataset(
-                source.recipe, source.project.path, renderer, command=command, should_stop=stop, force=force
+                source.recipe,
+                source.project.path,
+                renderer,
+                command=command,
+                should_stop=stop,
+                force=force,
+                executors=executors,
             )
         except KeyboardInterrupt:
             renderer.warn(f"aborted: the batch in hand is lost, those before it are kept; {_GOES_ON}")

@@ -130,14 +130,17 @@ class Router:
         """The records of edits' prompts, for the store; white space around a prompt is removed."""
         return self.recorder.records([text.strip() for text in texts], subjects)
 
-    def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]:
-        """The route of each prompt; it depends on the prompt's own text, not on a template, a system prompt
-        or earlier turns."""
+    def queries(self, texts: Sequence[str]) -> list[Query]:
+        """Each prompt as a rule looks it up; none depends on the neurons."""
         views = [self.recorder.views(text.strip()) for text in texts]
         every = list(dict.fromkeys(view for some in views for view in some))
         record = dict(zip(every, self.recorder.records(every), strict=True))
-        queries = [Query([record[view] for view in some], some) for some in views]
-        routes = self.rule.routes(queries, self.neurons)
+        return [Query([record[view] for view in some], some) for some in views]
+
+    def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]:
+        """The route of each prompt; it depends on the prompt's own text, not on a template, a system prompt
+        or earlier turns."""
+        routes = self.rule.routes(self.queries(texts), self.neurons)
         if advance is not None:
             advance(len(texts))
         return routes
