@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +24,7 @@ from melo_cli.ui.renderer import Renderer
 if TYPE_CHECKING:
     from melo_cli.datasets import EditRequest
     from melo_cli.distributed import ClusterOptions
-    from melo_cli.editing import EditSummary, ExecutorFactory
+    from melo_cli.editing import EditSummary
 
 _INTERRUPTED = 130
 _GOES_ON = "the same command goes on where it stopped"
@@ -141,27 +142,19 @@ def edit(
 def _edit_dataset(
     renderer: Renderer, source: EditSource, command: str, cluster: ClusterOptions | None, *, force: bool
 ) -> EditSummary:
-    from melo_cli.editing import edit_dataset, in_process
-
-    executors: ExecutorFactory = in_process
-    if cluster is not None:
-        from melo_cli.distributed import ray_executors
-
-        executors = ray_executors(cluster, renderer)
+    from melo_cli.editing import edit_dataset
 
     assert source.recipe is not None  # only a single edit goes by the project's own settings
     collect_from_here()
+    run = partial(edit_dataset, source.recipe, source.project.path, renderer, command=command, force=force)
     with stop_on_interrupt() as stop:
         try:
-            return edit_dataset(
-                source.recipe,
-                source.project.path,
-                renderer,
-                command=command,
-                should_stop=stop,
-                force=force,
-                executors=executors,
-            )
+            if cluster is None:
+                return run(should_stop=stop)
+            from melo_cli.distributed import ray_executors, ray_readers, ray_session
+
+            with ray_session(cluster, renderer) as session:
+                return run(should_stop=stop, executors=ray_executors(session), readers=ray_readers(session))
         except KeyboardInterrupt:
             renderer.warn(f"aborted: the batch in hand is lost, those before it are kept; {_GOES_ON}")
             raise typer.Exit(_INTERRUPTED) from None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from melo_cli.distributed.cluster import WorkerPlan
-from melo_cli.distributed.worker import Refusal, WorkerSpec, worker_class
+from melo_cli.distributed.worker import Refusal, worker_class
 from melo_cli.errors import ClusterError
 from melo_cli.reporter import Reporter
 
@@ -30,11 +30,11 @@ class _Task:
     """A call of a worker's method.
 
     Attributes:
-        number: what its result is asked for by.
+        ticket: what its result is asked for by.
         deaths: how many workers died at it.
     """
 
-    number: int
+    ticket: int
     method: str
     arguments: tuple[Any, ...]
     deaths: int = 0
@@ -46,79 +46,94 @@ class _Seat:
 
     Attributes:
         actor: Ray's handle of the worker.
+        prepared: how many steps of preparation the worker has been asked for.
         pending: what the worker was asked for and has not answered; None where it is idle.
-        task: the task that this is about; None while the worker starts.
+        task: the task that this is about; None for a step of preparation.
         loss: the answer to how it goes on, asked for beside the task.
     """
 
     actor: Any
-    pending: Any
+    prepared: int = 0
+    pending: Any = None
     task: _Task | None = None
     loss: Any = None
 
 
-@dataclass
 class WorkerPool:
-    """The workers of one run.
+    """The workers of one command.
 
     Args:
         plan: how many, and what each has.
-        spec: what they work on.
         reporter: hears of workers that died.
     """
 
-    plan: WorkerPlan
-    spec: WorkerSpec
-    reporter: Reporter
-    _seats: list[_Seat] = field(default_factory=list)
-    _waiting: deque[_Task] = field(default_factory=deque)
-    _results: dict[int, Any] = field(default_factory=dict)
-    _failed_starts: int = 0
-
-    def __post_init__(self) -> None:
-        self._spec_ref = ray.put(self.spec)
+    def __init__(self, plan: WorkerPlan, reporter: Reporter) -> None:
+        self.plan = plan
+        self._reporter = reporter
         self._class = worker_class()
-        self._seats = [_Seat(*self._start_worker()) for _ in range(self.plan.workers)]
+        self._steps: list[tuple[str, Any]] = []
+        self._waiting: deque[_Task] = deque()
+        self._results: dict[int, Any] = {}
+        self._tickets = 0
+        self._failed_starts = 0
+        self._seats = [_Seat(self._start_worker()) for _ in range(plan.workers)]
 
     def close(self) -> None:
         """End all workers."""
         for seat in self._seats:
             ray.kill(seat.actor)
 
-    def wait_for_one(self) -> None:
-        """Wait until one worker is ready.
+    def prepare(self, method: str, argument: Any) -> None:
+        """Have a method called on each worker before its next task, and on each that takes another's place.
 
         Raises:
-            ClusterError: the workers cannot start.
+            ClusterError: no worker can do it.
         """
+        self._steps.append((method, ray.put(argument)))
+        self._assign()
         last = time.monotonic() + _PATIENCE_SECONDS
         warned = False
-        while all(seat.pending is not None and seat.task is None for seat in self._seats):
+        while not any(seat.pending is None and seat.prepared == len(self._steps) for seat in self._seats):
             self._advance()
             if not warned and time.monotonic() > last:
-                self.reporter.warn(f"no Ray worker is ready yet; melo waits for {self.plan}")
+                self._reporter.warn(f"no Ray worker is ready yet; melo waits for {self.plan}")
                 warned = True
 
-    def submit(self, number: int, method: str, *arguments: Any, first: bool = False) -> None:
-        """Have a worker's method called, behind what is waiting, or `first`."""
-        task = _Task(number, method, arguments)
-        self._waiting.appendleft(task) if first else self._waiting.append(task)
-        self._assign()
+    def submit(self, method: str, *arguments: Any, first: bool = False) -> int:
+        """Have a worker's method called, behind what is waiting, or `first`.
 
-    def result(self, number: int, on_loss: OnLoss) -> Any:
-        """Wait for the result of the task of this number, and forget it.
+        Returns:
+            The ticket by which `result` gives the result.
+        """
+        self._tickets += 1
+        task = _Task(self._tickets, method, arguments)
+        if first:
+            self._waiting.appendleft(task)
+        else:
+            self._waiting.append(task)
+        self._assign()
+        return task.ticket
+
+    def result(self, ticket: int, on_loss: OnLoss | None = None) -> Any:
+        """Wait for a result, and forget it.
 
         Args:
-            number: of a task that was submitted.
+            ticket: of `submit`.
             on_loss: called now and then with the loss of a training step, nats a token.
 
         Raises:
             ClusterError: a worker refuses, or workers die at the task again and again.
         """
-        while number not in self._results:
-            if not self._advance():
+        while ticket not in self._results:
+            if not self._advance() and on_loss is not None:
                 self._ask_losses(on_loss)
-        return self._results.pop(number)
+        return self._results.pop(ticket)
+
+    def map(self, method: str, calls: Iterable[tuple[Any, ...]]) -> Iterable[Any]:
+        """The results of many calls of a worker's method, in order, each as soon as those before it are
+        there."""
+        tickets = [self.submit(method, *arguments) for arguments in calls]
+        return (self.result(ticket) for ticket in tickets)
 
     def _advance(self) -> bool:
         """Take one answer, if one comes soon."""
@@ -130,10 +145,10 @@ class WorkerPool:
         return bool(ready)
 
     def _take(self, seat: _Seat) -> None:
-        task, seat_ref = seat.task, seat.pending
+        task, pending = seat.task, seat.pending
         seat.task = seat.pending = None
         try:
-            answer = ray.get(seat_ref)
+            answer = ray.get(pending)
         except RayTaskError:
             raise  # a fault of the work itself, which another worker would meet, too
         except RayError as error:
@@ -142,7 +157,7 @@ class WorkerPool:
         if isinstance(answer, Refusal):
             raise answer.error()
         if task is not None:
-            self._results[task.number] = answer
+            self._results[task.ticket] = answer
         else:
             self._failed_starts = 0
 
@@ -151,7 +166,7 @@ class WorkerPool:
         if task is not None:
             task.deaths += 1
             self._waiting.appendleft(task)
-            self.reporter.warn("a Ray worker died; what it had in hand is done again")
+            self._reporter.warn("a Ray worker died; what it had in hand is done again")
         else:
             self._failed_starts += 1
         if _TRIES in (self._failed_starts, task.deaths if task is not None else 0):
@@ -163,21 +178,26 @@ class WorkerPool:
             ) from error
         with suppress(RayError):
             ray.kill(seat.actor)
-        seat.loss = None
-        seat.actor, seat.pending = self._start_worker()
+        seat.actor, seat.prepared, seat.loss = self._start_worker(), 0, None
 
-    def _start_worker(self) -> tuple[Any, Any]:
-        actor = self._class.options(
+    def _start_worker(self) -> Any:
+        return self._class.options(
             num_cpus=self.plan.threads,
             num_gpus=self.plan.gpus,
             max_restarts=0,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self.plan.threads)}},
         ).remote()
-        return actor, actor.open.remote(self._spec_ref)
 
     def _assign(self) -> None:
+        """Give each idle worker its next step of preparation, or the next task."""
         for seat in self._seats:
-            if seat.pending is None and self._waiting:
+            if seat.pending is not None:
+                continue
+            if seat.prepared < len(self._steps):
+                method, argument = self._steps[seat.prepared]
+                seat.prepared += 1
+                seat.pending = getattr(seat.actor, method).remote(argument)
+            elif self._waiting:
                 seat.task = self._waiting.popleft()
                 seat.pending = getattr(seat.actor, seat.task.method).remote(*seat.task.arguments)
 

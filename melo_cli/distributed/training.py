@@ -4,58 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 from melo_cli.datasets import EditRequest
-from melo_cli.distributed.cluster import ClusterOptions, connected, plan_workers
 from melo_cli.distributed.pool import WorkerPool
-from melo_cli.distributed.worker import WorkerSpec
+from melo_cli.distributed.session import RaySession
 from melo_cli.editing.executor import Executor, ExecutorFactory, RunWatch
 from melo_cli.editing.groups import TrainedGroup, fired_edits
 from melo_cli.paraphrase.question_frames import QuestionFrames
-from melo_cli.recipe import Recipe
-from melo_cli.reporter import Reporter
-from melo_cli.runtime.base_reference import base_reference
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.router import Router
-from melo_cli.versions import library_versions
-from melo_store.format.manifest import read_head
 from melo_store.project import Project
-from melo_store.records import BaseReference
 
 _AHEAD = 2
-"""Groups in hand, waiting or not committed yet, a worker."""
+"""Groups a worker that are in hand, waiting or not committed yet."""
 
 
-def ray_executors(options: ClusterOptions, reporter: Reporter) -> ExecutorFactory:
-    """Executors on the cluster of `options`, for `editing.edit_dataset`."""
+def ray_executors(session: RaySession) -> ExecutorFactory:
+    """Executors on the workers of a session, for `editing.edit_dataset`."""
 
     def executors(
         opened: OpenProject, frames: QuestionFrames, groups: Sequence[Sequence[EditRequest]]
     ) -> AbstractContextManager[Executor]:
-        return _ray_executor(options, reporter, opened, frames, groups)
+        return _ray_executor(session, opened, frames, groups)
 
     return executors
 
 
 @contextmanager
 def _ray_executor(
-    options: ClusterOptions,
-    reporter: Reporter,
+    session: RaySession,
     opened: OpenProject,
     frames: QuestionFrames,
     groups: Sequence[Sequence[EditRequest]],
 ) -> Iterator[Executor]:
-    with connected(options):
-        plan = plan_workers(options, opened.recipe.model.device)
-        reporter.info(f"starting {plan} on Ray")
-        pool = WorkerPool(plan, _spec(opened, frames, plan.threads), reporter)
-        try:
-            if groups:
-                pool.wait_for_one()
-            yield _RayExecutor(pool, opened.routed.router, groups, _AHEAD * plan.workers)
-        finally:
-            pool.close()
+    pool = session.with_project(opened)
+    pool.prepare("take_frames", frames)
+    yield _RayExecutor(pool, opened.routed.router, groups, _AHEAD * pool.plan.workers)
 
 
 class _RayExecutor:
@@ -77,47 +61,16 @@ class _RayExecutor:
         self._router = router
         self._groups = groups
         self._ahead = ahead
-        self._submitted = 0
+        self._tickets: list[int] = []
 
     def train(self, number: int, project: Project, watch: RunWatch) -> TrainedGroup:
-        self._submit_up_to(min(number + self._ahead, len(self._groups)))
-        group: TrainedGroup = self._pool.result(number, watch.show_loss)
-        fired = fired_edits(self._router, group.queries, project)
-        if fired == group.fired:
-            return group
-        again = (self._groups[number], group, fired, project.snapshot)
-        self._pool.submit(number, "train_again", *again, first=True)
-        trained: TrainedGroup = self._pool.result(number, watch.show_loss)
-        return trained
-
-    def _submit_up_to(self, end: int) -> None:
-        for number in range(self._submitted, end):
-            self._pool.submit(number, "train", self._groups[number])
-        self._submitted = max(self._submitted, end)
-
-
-def _spec(opened: OpenProject, frames: QuestionFrames, threads: int) -> WorkerSpec:
-    path = opened.project.path.absolute()
-    base = base_reference(opened.routed.base)
-    return WorkerSpec(
-        recipe=_found_anywhere(opened.recipe, base),
-        base=base,
-        project=path,
-        snapshot=read_head(path).newest,
-        frames=frames,
-        threads=threads,
-        versions=library_versions(),
-    )
-
-
-def _found_anywhere(recipe: Recipe, base: BaseReference) -> Recipe:
-    """The recipe with folders by their full paths, since workers have other current folders."""
-    encoder = recipe.key.encoder
-    if encoder is not None and Path(encoder).expanduser().is_dir():
-        encoder = str(Path(encoder).expanduser().absolute())
-    return recipe.model_copy(
-        update={
-            "model": recipe.model.at(base.name_or_path, revision=base.revision),
-            "key": recipe.key.model_copy(update={"encoder": encoder}),
-        }
-    )
+        for group in self._groups[len(self._tickets) : number + self._ahead]:
+            self._tickets.append(self._pool.submit("train", group))
+        trained: TrainedGroup = self._pool.result(self._tickets[number], watch.show_loss)
+        fired = fired_edits(self._router, trained.queries, project)
+        if fired == trained.fired:
+            return trained
+        again = (self._groups[number], trained, fired, project.snapshot)
+        ticket = self._pool.submit("train_again", *again, first=True)
+        renewed: TrainedGroup = self._pool.result(ticket, watch.show_loss)
+        return renewed

@@ -1,4 +1,4 @@
-"""One Ray worker: loads the base model once, and trains what it is sent."""
+"""One Ray worker: loads the base model once, and works on what it is sent."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ import torch
 from melo_cli.datasets import EditRequest
 from melo_cli.editing.groups import FiredEdit, GroupTrainer, TrainedGroup, paraphraser_of
 from melo_cli.errors import ClusterError, MeloError
+from melo_cli.models.base_model import BaseModel
+from melo_cli.models.encoding import EncodedEdit
 from melo_cli.paraphrase.question_frames import QuestionFrames
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.base_reference import base_reference
+from melo_cli.runtime.inference import TokenScores
 from melo_cli.runtime.loading import OpenProject, assemble, load_base
+from melo_cli.scope.core.readings import Reading
+from melo_cli.scope.reading import held_as, reader_for
 from melo_cli.versions import library_versions
 from melo_store.errors import ProjectNotFoundError
 from melo_store.format.documents import Pointer
@@ -35,26 +40,37 @@ _SHARED_FOLDER_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class WorkerSpec:
-    """What a worker works on.
+class BaseSpec:
+    """The base model of a worker.
 
     Attributes:
         recipe: resolved; its model and tokenizer lie where the driver found them.
         base: the base model that the driver has loaded.
-        project: folder of the project.
-        snapshot: the newest one when the run began, by which a worker knows the project again.
-        frames: ways to put prompts, for training.
         threads: threads of torch.
         versions: the driver's libraries.
     """
 
     recipe: Recipe
     base: BaseReference
-    project: Path
-    snapshot: Pointer
-    frames: QuestionFrames
     threads: int
     versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ProjectSpec:
+    """The project of a worker.
+
+    Attributes:
+        path: its folder.
+        pointer: the newest snapshot as the driver sees it, by which a worker knows the project again.
+        snapshot: number of the snapshot to open.
+        block_cache_bytes: bytes on the device for blocks that were used lately.
+    """
+
+    path: Path
+    pointer: Pointer
+    snapshot: int
+    block_cache_bytes: int
 
 
 @dataclass(frozen=True)
@@ -87,23 +103,45 @@ def _refusing(work: Callable[..., Any]) -> Callable[..., Any]:
 class Worker:
     """The actor's class. Each method gives its result, or a `Refusal`."""
 
+    _recipe: Recipe
+    _base: BaseModel
+    _opened: OpenProject
+    _trainer: GroupTrainer
+
     def __init__(self) -> None:
-        self._trainer: GroupTrainer | None = None
         self._loss: float | None = None
 
     @_refusing
-    def open(self, spec: WorkerSpec) -> None:
-        """Load the base model, and open the project over it.
+    def load(self, spec: BaseSpec) -> None:
+        """Load the base model.
 
         Raises:
-            ClusterError: this node has other libraries, or does not see the project.
+            ClusterError: this node has other libraries.
             BaseMismatchError: the base model is another one here.
             ModelError: it cannot be loaded here.
         """
         torch.set_num_threads(spec.threads)
         _require_same_libraries(spec.versions)
-        project = _visible(spec.project, spec.snapshot)
-        self._trainer = _trainer(_open(spec, project), spec.frames)
+        self._recipe = spec.recipe
+        self._base = load_base(spec.recipe, spec.recipe.model, None, SilentReporter())
+        spec.base.require_same(base_reference(self._base))
+
+    @_refusing
+    def open(self, spec: ProjectSpec) -> None:
+        """Open the project over the base model.
+
+        Raises:
+            ClusterError: this node does not see the project.
+        """
+        _until(lambda: _has(spec.path, spec.pointer), spec.path)
+        project = Project.open(spec.path, at=spec.snapshot)
+        self._opened = assemble(project, self._recipe, self._base)
+        self._opened.routed.blocks.budget_bytes = spec.block_cache_bytes
+
+    @_refusing
+    def take_frames(self, frames: QuestionFrames) -> None:
+        """Train with these ways to put prompts from now on."""
+        self._trainer = GroupTrainer(self._opened, frames, paraphraser_of(self._opened))
 
     @_refusing
     def train(self, requests: Sequence[EditRequest]) -> TrainedGroup:
@@ -121,6 +159,24 @@ class Worker:
         """The group where other edits answer its prompts, over the snapshot of this number or a newer one."""
         return self._following(snapshot).train_again(requests, group, fired, self._on_step)
 
+    @_refusing
+    def answers(
+        self, prompts: Sequence[Sequence[int]], blocks: Sequence[str | None], max_new_tokens: Sequence[int]
+    ) -> list[str]:
+        """`Inference.answers`."""
+        return self._opened.inference.answers(prompts, blocks, max_new_tokens)
+
+    @_refusing
+    def scores(self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None]) -> list[TokenScores]:
+        """`Inference.scores`."""
+        return self._opened.inference.scores(edits, blocks)
+
+    @_refusing
+    def read(self, texts: Sequence[str], dtype: torch.dtype) -> Reading:
+        """`Reader.read`, with the base's weights as `dtype`."""
+        with held_as(self._base, dtype):
+            return reader_for(self._base, self._recipe.key.layer).read(texts)
+
     @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
     def loss(self) -> float | None:
         """The loss of the last training step, nats a token; None before the first."""
@@ -130,22 +186,11 @@ class Worker:
         self._loss = loss
 
     def _following(self, snapshot: int) -> GroupTrainer:
-        assert self._trainer is not None  # the pool gives work to open workers alone
         path = self._trainer.project.path
         _until(lambda: read_head(path).newest.number >= snapshot, path)
         if read_head(path).newest.number > self._trainer.project.snapshot:
             self._trainer.follow(Project.open(path))
         return self._trainer
-
-
-def _trainer(opened: OpenProject, frames: QuestionFrames) -> GroupTrainer:
-    return GroupTrainer(opened, frames, paraphraser_of(opened))
-
-
-def _open(spec: WorkerSpec, project: Project) -> OpenProject:
-    base = load_base(spec.recipe, spec.recipe.model, None, SilentReporter())
-    spec.base.require_same(base_reference(base))
-    return assemble(project, spec.recipe, base)
 
 
 def _require_same_libraries(expected: dict[str, str]) -> None:
@@ -157,12 +202,6 @@ def _require_same_libraries(expected: dict[str, str]) -> None:
             f"the node has {differences}",
             hint="install the same versions on every node as where the command is run",
         )
-
-
-def _visible(path: Path, snapshot: Pointer) -> Project:
-    """The project, once this node sees the snapshot with which the run began."""
-    _until(lambda: _has(path, snapshot), path)
-    return Project.open(path)
 
 
 def _has(path: Path, snapshot: Pointer) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from melo_cli.calibration import Calibration, calibration_rows, learnable
+from melo_cli.calibration import Calibration, ReaderFactory, calibration_rows, learnable, reader_here
 from melo_cli.datasets import EditRequest
 from melo_cli.editing.editor import Editor, EditOutcome
 from melo_cli.editing.executor import ExecutorFactory, RunWatch, in_process
@@ -74,6 +74,7 @@ def edit_dataset(
     should_stop: Callable[[], bool] = lambda: False,
     force: bool = False,
     executors: ExecutorFactory = in_process,
+    readers: ReaderFactory = reader_here,
 ) -> EditSummary:
     """Make the edits of a recipe's data set that the project at `path` does not have yet.
 
@@ -87,6 +88,7 @@ def edit_dataset(
         should_stop: asked before each group; True ends the run after what is committed.
         force: go on where memory or disk do not suffice by the estimate.
         executors: where the groups are trained.
+        readers: what reads for calibration, where the project has not been calibrated.
 
     Returns:
         What was made, what was there before, and what is left.
@@ -97,7 +99,7 @@ def edit_dataset(
     requests = requests_of(recipe, reporter)
     require_writable(path)
     needs = require_room(recipe, requests, path, reporter, force=force)
-    opened, calibration = open_or_create(recipe, requests, path, reporter, command=command)
+    opened, calibration = open_or_create(recipe, requests, path, reporter, command=command, readers=readers)
     requests = with_class_names(requests, opened.routed.base)
     recorded = recorded_edits(opened.project.edits(), settings_digest(opened.recipe))
     todo = remaining(requests, recorded)

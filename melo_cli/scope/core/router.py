@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .model import Record, ScopeModel
 from .pooling import KeyTransform
-from .reader import Advance, Reader
+from .reader import Advance, Reader, TextReader
 from .rules import Neurons, Query, Radius, Route, Rule, Verified
 from .text_model import TextModel
 from .words import asked_views
@@ -48,7 +48,7 @@ class Recorder(Protocol):
 class VerifiedRecorder:
     """Records for the scope model."""
 
-    def __init__(self, reader: Reader, model: ScopeModel) -> None:
+    def __init__(self, reader: TextReader, model: ScopeModel) -> None:
         self._reader = reader
         self._model = model
 
@@ -59,6 +59,10 @@ class VerifiedRecorder:
         advance: Advance | None = None,
     ) -> list[Record]:
         return self._model.records(self._reader.read(texts, advance), subjects) if texts else []
+
+    def read_by(self, reader: TextReader) -> VerifiedRecorder:
+        """The same recorder with another reader."""
+        return VerifiedRecorder(reader, self._model)
 
     def views(self, text: str) -> list[str]:
         return asked_views(text)
