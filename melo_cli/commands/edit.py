@@ -115,13 +115,13 @@ def edit(
         from melo_cli.datasets import filled_in
 
         request = filled_in(request, renderer)
-    cluster = cluster_options(ray, workers, gpus_per_worker)
-    if cluster is not None and request is not None:
+    if ray is not None and request is not None:
         raise MeloError(
             "a single edit is made in this process",
             where="--ray",
             hint="leave --ray out, or name a RECIPE or a file of edits",
         )
+    cluster = cluster_options(ray, workers, gpus_per_worker)
     source = edit_source(recipe, model, overrides or [], project, base, single=request is not None)
     renderer.heading(f"project {source.project}")
     if estimate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import ray
 
 from melo_cli.errors import ClusterError
 
-_LOCAL = "local"
+_LOCAL, _AUTO = "local", "auto"
+_CONNECT_SECONDS = 10.0
 _CPUS_A_WORKER = 4
 _FEWEST = 2
 _THREADS = "OMP_NUM_THREADS"
@@ -67,20 +69,39 @@ def connected(options: ClusterOptions) -> Iterator[None]:
     # Ray reports on its use to its makers where it is not told otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own: dict[str, Any] = {}
+    if options.address not in (_LOCAL, _AUTO):
+        _require_answer(options.address)
     if options.address == _LOCAL:
         own = {"num_cpus": max(_cpus_here(), options.workers or 0), "include_dashboard": False}
     try:
         ray.init(address=options.address, log_to_driver=False, logging_level="error", **own)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(
-            f"there is no Ray cluster that answers ({error})",
-            where=f"--ray {options.address}",
-            hint="start one with `ray start --head`, or use --ray local",
-        ) from error
+        raise _no_cluster(options.address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray would wait for more than a minute, and then end the process."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ClusterError(
+            "an address is local, auto or HOST:PORT", where=f"--ray {address}", hint="the usual port is 6379"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> ClusterError:
+    return ClusterError(
+        f"no Ray cluster answers there ({error})",
+        where=f"--ray {address}",
+        hint="start one with `ray start --head`, or use --ray local",
+    )
 
 
 def plan_workers(options: ClusterOptions, device: str) -> WorkerPlan:

@@ -186,7 +186,7 @@ class TestNodesThatDoNotFit:
 
     def test_no_cluster(self, melo: Melo) -> None:
         _, err = melo("edit", "pico.yaml", "--project", "none", "--ray", "127.0.0.1:1", code=2)
-        assert "--ray 127.0.0.1:1: there is no Ray cluster that answers" in err
+        assert "--ray 127.0.0.1:1: no Ray cluster answers there" in err
         assert "start one with `ray start --head`, or use --ray local" in err
 
 
