@@ -3,9 +3,10 @@
     python benchmarks/ray_chaos.py recipe.yaml --minutes 10 --to build/chaos
 
 First one process makes the edits of the recipe. Then `--ray local --workers 2` makes them again while
-something is killed every few seconds (SIGKILL): a worker, or the command, which is then started again. A project
-that is done is compared, and another one begun, until the time is over. The two are the same if edits, statuses,
-keys, token vectors and blocks are, byte for byte. The exit code is 1 where they are not, or a command fails.
+something is killed every few seconds (SIGKILL): a worker, or the command, which is then started again. A
+project that is done is compared, and another one begun, until the time is over. The two are the same if
+edits, statuses, keys, token vectors and blocks are, byte for byte. The exit code is 1 where they are
+not, or a command fails.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from melo_store.project import Project
+
+_COMMANDS = 0.25
+"""Share of kills that are meant for the command."""
 
 
 def main() -> None:
@@ -98,18 +103,17 @@ def _until_done(
 
 
 def _kill_something(running: subprocess.Popen[bytes], drawn: random.Random, counts: Counter[str]) -> bool:
-    """Kill a worker, or the command; whether the command is left."""
+    """Kill the command, or oftener a worker, if there is one; whether the command is left."""
+    if drawn.random() < _COMMANDS:
+        running.kill()
+        counts["commands killed"] += 1
+        return False
     workers = sorted(workers_of(running.pid))
-    if workers and drawn.random() < 0.7:
-        try:
+    if workers:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(drawn.choice(workers), signal.SIGKILL)
-        except ProcessLookupError:  # it has ended meanwhile
-            return True
-        counts["workers killed"] += 1
-        return True
-    running.kill()
-    counts["commands killed"] += 1
-    return False
+            counts["workers killed"] += 1
+    return True
 
 
 def workers_of(driver: int) -> Iterator[int]:
