@@ -45,11 +45,13 @@ class WorkerPlan:
         workers: how many.
         threads: CPUs that Ray keeps free for each worker, and threads that its torch uses.
         gpus: GPUs of each worker, or the share of one.
+        device: what each loads the base model on. Ray shows a worker its own GPUs alone, the first as `cuda`.
     """
 
     workers: int
     threads: int
     gpus: float
+    device: str
 
     def __str__(self) -> str:
         """In a few words."""
@@ -142,7 +144,8 @@ def _plan(
         sum(int(have / gpus + 1e-6) for have in all_gpus) if gpus else max(sum(cpus) // _CPUS_A_WORKER, 1)
     )
     workers = options.workers or (fitting if gpus else min(max(fitting, _FEWEST), max(sum(cpus), 1)))
-    return WorkerPlan(workers, _threads(threads, cpus, workers), gpus)
+    on = "cuda" if gpus else "mps" if device == "mps" else "cpu"
+    return WorkerPlan(workers, _threads(threads, cpus, workers), gpus, on)
 
 
 def _threads(asked: str | None, cpus: Sequence[int], workers: int) -> int:

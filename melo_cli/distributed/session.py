@@ -44,7 +44,7 @@ class RaySession:
             self.reporter.info(f"starting {plan} on Ray")
             self._pool = WorkerPool(plan, self.reporter)
             reference = base_reference(base)
-            found = _found_anywhere(recipe, reference)
+            found = _for_workers(recipe, reference, plan.device)
             self._pool.prepare("load", BaseSpec(found, reference, plan.threads, library_versions()))
         return self._pool
 
@@ -83,14 +83,14 @@ def ray_session(options: ClusterOptions, reporter: Reporter) -> Iterator[RaySess
             session.close()
 
 
-def _found_anywhere(recipe: Recipe, base: BaseReference) -> Recipe:
-    """The recipe with folders by their full paths, since workers have other current folders."""
+def _for_workers(recipe: Recipe, base: BaseReference, device: str) -> Recipe:
+    """The recipe with a worker's device, and with full paths, since workers have other current folders."""
     encoder = recipe.key.encoder
     if encoder is not None and Path(encoder).expanduser().is_dir():
         encoder = str(Path(encoder).expanduser().absolute())
     return recipe.model_copy(
         update={
-            "model": recipe.model.at(base.name_or_path, revision=base.revision),
+            "model": recipe.model.at(base.name_or_path, revision=base.revision, device=device),
             "key": recipe.key.model_copy(update={"encoder": encoder}),
         }
     )

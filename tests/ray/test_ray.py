@@ -196,32 +196,34 @@ CPU, GPU = {"CPU": 8.0}, {"CPU": 32.0, "GPU": 4.0}
 @pytest.mark.parametrize(
     ("nodes", "device", "more", "planned"),
     [
-        ([CPU], "auto", {}, (2, 4, 0)),
-        ([CPU, CPU], "auto", {}, (4, 4, 0)),
-        ([CPU, CPU], "auto", {"workers": 3}, (3, 4, 0)),
-        ([CPU, CPU], "auto", {"workers": 1}, (1, 8, 0)),
-        ([{"CPU": 1.0}], "auto", {}, (1, 1, 0)),
-        ([{"CPU": 2.0}], "auto", {}, (2, 1, 0)),
-        ([CPU], "auto", {"threads": "1"}, (2, 1, 0)),
-        ([GPU, CPU], "auto", {}, (4, 8, 1)),
-        ([GPU, GPU], "cuda", {"gpus_per_worker": 0.5}, (16, 4, 0.5)),
-        ([GPU, GPU], "auto", {"gpus_per_worker": 2}, (4, 16, 2)),
-        ([GPU], "cpu", {}, (8, 4, 0)),
-        ([GPU], "auto", {"gpus_per_worker": 0}, (8, 4, 0)),
+        ([CPU], "auto", {}, (2, 4, 0, "cpu")),
+        ([CPU, CPU], "auto", {}, (4, 4, 0, "cpu")),
+        ([CPU, CPU], "auto", {"workers": 3}, (3, 4, 0, "cpu")),
+        ([CPU, CPU], "auto", {"workers": 1}, (1, 8, 0, "cpu")),
+        ([{"CPU": 1.0}], "auto", {}, (1, 1, 0, "cpu")),
+        ([{"CPU": 2.0}], "auto", {}, (2, 1, 0, "cpu")),
+        ([CPU], "auto", {"threads": "1"}, (2, 1, 0, "cpu")),
+        ([GPU, CPU], "auto", {}, (4, 8, 1, "cuda")),
+        ([GPU, GPU], "cuda", {"gpus_per_worker": 0.5}, (16, 4, 0.5, "cuda")),
+        ([GPU, GPU], "auto", {"gpus_per_worker": 2}, (4, 16, 2, "cuda")),
+        ([GPU], "cpu", {}, (8, 4, 0, "cpu")),
+        ([GPU], "auto", {"gpus_per_worker": 0}, (8, 4, 0, "cpu")),
+        ([CPU], "mps", {}, (2, 4, 0, "mps")),
+        ([GPU], "cuda:1", {}, (4, 8, 1, "cuda")),
     ],
 )
 def test_workers_are_planned_for_the_nodes(
     nodes: list[dict[str, float]],
     device: str,
     more: dict[str, Any],
-    planned: tuple[int, int, float],
+    planned: tuple[int, int, float, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     threads = more.pop("threads", None) if more else None
     monkeypatch.setenv("OMP_NUM_THREADS", threads or "")
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
     plan = plan_workers(ClusterOptions("auto", **more), device)
-    assert (plan.workers, plan.threads, plan.gpus) == planned
+    assert (plan.workers, plan.threads, plan.gpus, plan.device) == planned
 
 
 @pytest.mark.parametrize(
