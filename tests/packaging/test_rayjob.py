@@ -32,6 +32,7 @@ def test_it_has_the_fields_that_kuberay_requires(job: Any) -> None:
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", job["metadata"]["name"])
     assert job["spec"]["submissionMode"] in ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
+    assert job["spec"]["rayClusterSpec"]["authOptions"]["mode"] in ("token", "disabled")
     for group in groups(job):
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         (container,) = group["template"]["spec"]["containers"]
