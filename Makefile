@@ -15,12 +15,13 @@ MODEL := build/smollm2
 VLLM := build/venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test coverage test-vllm torture test-lowest lint docs
+.PHONY: help environment quickstart test coverage test-ray test-vllm torture test-lowest lint docs
 
 help:
 	@echo "make quickstart   environment, a small chat model, then edit, query, undo and export"
 	@echo "make test         the tests"
 	@echo "make coverage     the tests, with the share of lines that they run; below the floor it fails"
+	@echo "make test-ray     melo edit, eval and calibrate --ray on a cluster of two nodes, of which some die"
 	@echo "make test-vllm    melo serve in front of a real vLLM, whose build for processors it installs"
 	@echo "make torture      the store's suites of crashes, races and damage in full (some minutes)"
 	@echo "make lint         ruff, mypy and the import contracts"
@@ -64,7 +65,7 @@ quickstart: $(USABLE) $(MODEL)/.ready
 	$(BIN)/melo export --format peft --check 2 --to $(OUT)/peft
 
 # The tests' models are tiny: more threads gain nothing, and on a busy machine they wait for each other.
-test coverage test-vllm torture test-lowest: export OMP_NUM_THREADS ?= 1
+test coverage test-ray test-vllm torture test-lowest: export OMP_NUM_THREADS ?= 1
 
 torture: $(READY)
 	$(BIN)/python -m pytest -q tests/store --torture
@@ -101,6 +102,14 @@ $(LOWEST)/.ready: $(SETTINGS) lowest-constraints.txt
 
 test-lowest: $(LOWEST)/.ready
 	$(LOWEST)/bin/python -m pytest -q -n 2 --dist loadfile
+
+# The package of the ray extra is of no use to the other tests, so that only this target installs it.
+$(VENV)/.ray-ready: $(READY)
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e ".[ray]"
+	@touch $@
+
+test-ray: $(VENV)/.ray-ready
+	MELO_TEST_RAY=1 $(BIN)/python -m pytest -q tests/ray
 
 $(VLLM)/.ready: tests/vllm/prepare.py $(wildcard tests/vllm/cpu_plugin/*.py)
 	$(PYTHON) -m venv --clear $(VLLM)

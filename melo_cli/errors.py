@@ -59,6 +59,10 @@ class ServeError(MeloError):
     """A server cannot be started as asked."""
 
 
+class ClusterError(MeloError):
+    """Workers on a Ray cluster cannot do their part."""
+
+
 class ExportError(MeloError):
     """An artefact cannot be written as asked."""
 
@@ -72,6 +76,7 @@ class ArtefactError(MeloError):
 __all__ = [
     "ArtefactError",
     "BaseMismatchError",
+    "ClusterError",
     "DamagedProjectError",
     "DatasetError",
     "ExportError",

@@ -52,17 +52,19 @@ EDIT = (
     Step("melo_cli/models/base_model.py", "loads the base model", "model"),
     Step("melo_cli/calibration/run.py", "learns scope, once a base model", "work"),
     Step("melo_cli/runtime/loading.py", "puts the router over the model", "model"),
-    Step("melo_cli/editing/editor.py", "takes one group of batches", "work"),
+    Step("melo_cli/editing/executor.py", "says where groups are trained", "work"),
+    Step("melo_cli/editing/groups.py", "takes one group of batches", "work"),
     Step("melo_cli/runtime/inference.py", "asks what the model answers now", "model"),
     Step("melo_cli/scope/core/router.py", "makes key and token vectors", "model"),
     Step("melo_cli/paraphrase/paraphraser.py", "puts the prompt in other words", "work"),
     Step("melo_cli/editing/training.py", "trains a block a batch", "work"),
     Step("melo_cli/editing/solving.py", "asks for real, retries failures", "work"),
+    Step("melo_cli/editing/editor.py", "makes rows of what took", "work"),
     Step("store/writer.py", "stages the edits and commits", "store"),
     Step("store/commits/write.py", "writes files, renames manifest", "store"),
     Step("melo_cli/ui/edits.py", "shows what was done", "command line"),
 )
-EDIT_LOOP = Loop(10, 17, "for each group of batches")
+EDIT_LOOP = Loop(11, 19, "for each group of batches")
 
 QUERY = (
     Step("melo_cli/app.py", "reads the command line", "command line"),
@@ -91,6 +93,7 @@ LAYERS = (
     ("ui", "tables, blocks of lines, progress", "command line"),
     ("serving", "the HTTP server and its engines", "work"),
     ("exporting · chat · doctor", "artefacts, conversation, self-test", "work"),
+    ("distributed", "the same work on Ray's workers", "work"),
     ("evaluation", "what a project keeps", "work"),
     ("editing", "blocks are trained here", "work"),
     ("calibration", "the scope model is learned here", "work"),

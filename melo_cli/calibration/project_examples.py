@@ -14,7 +14,7 @@ from melo_cli.calibration.calibration_data import CalibrationData, CalibrationEd
 from melo_cli.paraphrase.question_frames import KnownQuestions
 from melo_cli.paraphrase.subject_swaps import Questions, swap_subject
 from melo_cli.scope.core.model import ScopeModel
-from melo_cli.scope.core.reader import Reader
+from melo_cli.scope.core.reader import TextReader
 from melo_cli.scope.core.words import asked_views
 from melo_cli.scope.training import (
     Episode,
@@ -54,7 +54,9 @@ class Adapted:
     learnt: bool
 
 
-def what_they_ask(calibration_edits: Sequence[CalibrationEdit], model: ScopeModel, reader: Reader) -> Tensor:
+def what_they_ask(
+    calibration_edits: Sequence[CalibrationEdit], model: ScopeModel, reader: TextReader
+) -> Tensor:
     """What each calibration edit asks, about any subject: `[edits, size]` float32, of unit length."""
     if not calibration_edits:  # none may be drawn where unrelated prompts are
         return torch.empty((0, 0))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -20,6 +20,7 @@ from melo_cli.models.base_model import BaseModel
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
 from melo_cli.scope.core.model import ScopeModel
+from melo_cli.scope.core.reader import TextReader
 from melo_cli.scope.core.router import Router
 from melo_cli.scope.core.rules import probability
 from melo_cli.scope.reading import reader_for
@@ -106,8 +107,21 @@ class Calibration:
         )
 
 
+ReaderFactory: TypeAlias = Callable[[Recipe, BaseModel], TextReader]
+"""Takes a resolved recipe and its base model to what reads texts with it."""
+
+
+def reader_here(recipe: Recipe, base: BaseModel) -> TextReader:
+    """Reads in this process."""
+    return reader_for(base, recipe.key.layer)
+
+
 def calibrate(
-    recipe: Recipe, base: BaseModel, edits: Sequence[EditRequest], reporter: Reporter
+    recipe: Recipe,
+    base: BaseModel,
+    edits: Sequence[EditRequest],
+    reporter: Reporter,
+    readers: ReaderFactory = reader_here,
 ) -> Calibration:
     """Learn the scope of a project's edits from the corpus and from the recipe's data.
 
@@ -116,13 +130,15 @@ def calibrate(
         base: the base model.
         edits: the edits that are or will be in the project.
         reporter: shows progress.
+        readers: what reads the corpus and the data.
 
     Raises:
         MeloError: the recipe's data cannot be read.
     """
-    learnt = scope_learnt_with(base, recipe.key.layer, recipe.calibration.questions, reporter)
+    reader = readers(recipe, base)
+    learnt = scope_learnt_with(base, recipe.key.layer, recipe.calibration.questions, reporter, reader)
     calibration_data = _calibration_data(recipe, edits, reporter)
-    after = _adapted(learnt, calibration_data, recipe, base, reporter)
+    after = _adapted(learnt, calibration_data, recipe, reader, reporter)
     bounds = recipe.routing.max_false_fire.model_dump()
     threshold = threshold_within(Evidence(after.corpus, after.outcomes), bounds)
     if math.isinf(threshold):
@@ -199,7 +215,11 @@ def stored_requests(project: Project) -> list[EditRequest]:
 
 
 def _adapted(
-    learnt: Learnt, calibration_data: CalibrationData, recipe: Recipe, base: BaseModel, reporter: Reporter
+    learnt: Learnt,
+    calibration_data: CalibrationData,
+    recipe: Recipe,
+    reader: TextReader,
+    reporter: Reporter,
 ) -> Adapted:
     """The learned scope model, adapted to the project's own data if it has any negatives or rephrases."""
     shown = any(
@@ -207,7 +227,6 @@ def _adapted(
     )
     if not shown and not calibration_data.unrelated:
         return Adapted(learnt.model, learnt.outcomes, (), learnt=False)
-    reader = reader_for(base, recipe.key.layer)
     asks = what_they_ask(calibration_data.calibration_edits, learnt.model, reader)
     others = other_questions(calibration_data.calibration_edits, asks, recipe.seed)
     texts = texts_of(calibration_data, others)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from melo_cli.machine import main_memory
 from melo_cli.models.base_model import BaseModel
@@ -22,8 +20,9 @@ from melo_cli.models.hub_cache import is_hub_id
 from melo_cli.models.user_cache import user_cache
 from melo_cli.reporter import Reporter
 from melo_cli.scope.core.model import ScopeModel
+from melo_cli.scope.core.reader import TextReader
 from melo_cli.scope.corpus import corpus_digest, load_corpus
-from melo_cli.scope.reading import reader_for
+from melo_cli.scope.reading import held_as, reader_for
 from melo_cli.scope.training import Half, Learnt, Outcome, PairExamples, Readings, learn, texts_to_read
 
 _VERSION = 3
@@ -46,7 +45,9 @@ class KeptScope:
     outcomes: Sequence[Outcome]
 
 
-def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Reporter) -> Learnt:
+def scope_learnt_with(
+    base: BaseModel, layer: str, questions: int, reporter: Reporter, reader: TextReader | None = None
+) -> Learnt:
     """The scope model learned from the corpus with this base model or its sentence encoder; cached.
 
     Args:
@@ -54,6 +55,7 @@ def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Rep
         layer: name of the key layer.
         questions: approximate number of questions of the corpus.
         reporter: shows progress.
+        reader: reads for them; None reads in this process.
     """
     read_by = _read_by(base, layer, base.model.dtype)
     path = _path(read_by, questions)
@@ -63,10 +65,10 @@ def scope_learnt_with(base: BaseModel, layer: str, questions: int, reporter: Rep
     corpus = load_corpus().sample(questions, _SEED)
     texts = texts_to_read(corpus)
     with (
-        _read_fast(base),
+        held_as(base, _fast_dtype(base)),
         reporter.progress("learning scope: reading the corpus", len(texts), "texts") as progress,
     ):
-        reading = reader_for(base, layer).read(texts, progress.advance)
+        reading = (reader or reader_for(base, layer)).read(texts, progress.advance)
     reporter.info("learning scope: comparing questions")
     learnt = learn(corpus, Readings(reading), _SEED)
     metadata = {
@@ -99,32 +101,19 @@ def learnt_by_others(base: BaseModel, layer: str, questions: int) -> list[KeptSc
     return cached
 
 
-@contextmanager
-def _read_fast(base: BaseModel) -> Iterator[None]:
-    """Convert a base in half precision to float32 while the corpus is read, if there is enough memory.
+def _fast_dtype(base: BaseModel) -> torch.dtype:
+    """The dtype in which the corpus is read: float32 for a base in half precision, if there is enough memory.
 
     A CPU is ten times slower with bfloat16. States of float32 are rounded less, and what is learned from them
-    holds for the others too. Afterwards every weight is the same as before, bit for bit.
+    holds for the others too.
     """
     model, dtype = base.model, base.model.dtype
     memory = main_memory()
     wanted = sum(parameter.numel() for parameter in model.parameters()) * torch.float32.itemsize
     slow = model.device.type == "cpu" and dtype.itemsize < torch.float32.itemsize
     if base.encoder is not None or not slow or (memory is not None and memory.free < wanted):
-        yield
-        return
-    kept = {name: tensor.dtype for name, tensor in _tensors(model)}
-    model.float()
-    try:
-        yield
-    finally:
-        for name, tensor in _tensors(model):
-            tensor.data = tensor.data.to(kept[name])
-
-
-def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+        return dtype
+    return torch.float32
 
 
 def is_learnt_with(outline: BaseModel, layer: str, questions: int, dtype: torch.dtype) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._interactive import ask_for_edit
 from melo_cli.commands._interrupt import stop_on_interrupt
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption, require_text, require_texts
+from melo_cli.commands._ray import GpusPerWorkerOption, RayOption, WorkersOption, cluster_options
 from melo_cli.errors import MeloError
 from melo_cli.paraphrase.subject_guess import guessed_subject
 from melo_cli.runtime.projects import open_store
@@ -21,6 +23,7 @@ from melo_cli.ui.renderer import Renderer
 
 if TYPE_CHECKING:
     from melo_cli.datasets import EditRequest
+    from melo_cli.distributed import ClusterOptions
     from melo_cli.editing import EditSummary
 
 _INTERRUPTED = 130
@@ -86,6 +89,9 @@ def edit(
     force: Annotated[
         bool, typer.Option("--force", help="Continue even if the estimate exceeds the free memory or disk.")
     ] = False,
+    ray: RayOption = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusPerWorkerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make the edits of a RECIPE or of a DATA file, or a single one.
@@ -109,6 +115,13 @@ def edit(
         from melo_cli.datasets import filled_in
 
         request = filled_in(request, renderer)
+    if ray is not None and request is not None:
+        raise MeloError(
+            "a single edit is made in this process",
+            where="--ray",
+            hint="leave --ray out, or name a RECIPE or a file of edits",
+        )
+    cluster = cluster_options(ray, workers, gpus_per_worker)
     source = edit_source(recipe, model, overrides or [], project, base, single=request is not None)
     renderer.heading(f"project {source.project}")
     if estimate:
@@ -117,7 +130,7 @@ def edit(
     if request is not None:
         summary = _edit_single(renderer, request, source, command, force=force)
     else:
-        summary = _edit_dataset(renderer, source, command, force=force)
+        summary = _edit_dataset(renderer, source, command, cluster, force=force)
     _show(renderer, summary, single=request is not None)
     if summary.left:
         renderer.warn(f"stopped with {summary.left} edits to go; {_GOES_ON}")
@@ -126,16 +139,22 @@ def edit(
         raise typer.Exit(1)
 
 
-def _edit_dataset(renderer: Renderer, source: EditSource, command: str, *, force: bool) -> EditSummary:
+def _edit_dataset(
+    renderer: Renderer, source: EditSource, command: str, cluster: ClusterOptions | None, *, force: bool
+) -> EditSummary:
     from melo_cli.editing import edit_dataset
 
     assert source.recipe is not None  # only a single edit goes by the project's own settings
     collect_from_here()
+    run = partial(edit_dataset, source.recipe, source.project.path, renderer, command=command, force=force)
     with stop_on_interrupt() as stop:
         try:
-            return edit_dataset(
-                source.recipe, source.project.path, renderer, command=command, should_stop=stop, force=force
-            )
+            if cluster is None:
+                return run(should_stop=stop)
+            from melo_cli.distributed import ray_executors, ray_readers, ray_session
+
+            with ray_session(cluster, renderer) as session:
+                return run(should_stop=stop, executors=ray_executors(session), readers=ray_readers(session))
         except KeyboardInterrupt:
             renderer.warn(f"aborted: the batch in hand is lost, those before it are kept; {_GOES_ON}")
             raise typer.Exit(_INTERRUPTED) from None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +13,16 @@ import typer
 from melo_cli.commands._garbage_collection import collect_from_here
 from melo_cli.commands._options import AtOption, BaseOption, BlockCacheOption, JsonOption, ProjectOption
 from melo_cli.commands._project_choice import choose_project
+from melo_cli.commands._ray import GpusPerWorkerOption, RayOption, WorkersOption, cluster_options
 from melo_cli.errors import MeloError
 from melo_cli.ui.metrics import report_view
 from melo_cli.ui.output import make_renderer
 
 if TYPE_CHECKING:
+    from melo_cli.distributed import ClusterOptions
     from melo_cli.evaluation import EvalReport
+    from melo_cli.runtime.loading import OpenProject
+    from melo_cli.ui.renderer import Renderer
 
 _ENDINGS = {
     "--plot": ("a plot is", (".png", ".svg", ".pdf")),
@@ -81,6 +86,9 @@ def evaluate(
     at: AtOption = None,
     base: BaseOption = None,
     block_cache_mb: BlockCacheOption = 256,
+    ray: RayOption = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusPerWorkerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure edit success, generality and locality of a project, beside its base model.
@@ -98,6 +106,7 @@ def evaluate(
             where="--sample",
             hint="leave out --sample or --baseline",
         )
+    cluster = cluster_options(ray, workers, gpus_per_worker)
     chosen = choose_project(project, task=task)
     renderer.heading(f"project {chosen}")
     from melo_cli.evaluation import evaluate as measure
@@ -107,12 +116,22 @@ def evaluate(
     baselines = parse_baselines(baseline, baseline_set or [])
     opened = open_project(chosen.path, at=at, base=base, block_cache_mb=block_cache_mb)
     collect_from_here()
-    evaluated = measure(opened, renderer, protocol=protocol.value, baselines=baselines, sample=sample)
+    run = partial(measure, opened, renderer, protocol=protocol.value, baselines=baselines, sample=sample)
+    evaluated = run() if cluster is None else _on_ray(run, cluster, opened, renderer)
     if at is None:
         keep(evaluated, opened, renderer)
     renderer.show(report_view(evaluated))
     for path in _write_files(evaluated, report=report, results=results, plot=plot):
         renderer.info(f"wrote {path}")
+
+
+def _on_ray(
+    run: Callable[..., EvalReport], cluster: ClusterOptions, opened: OpenProject, renderer: Renderer
+) -> EvalReport:
+    from melo_cli.distributed import RayInference, ray_session
+
+    with ray_session(cluster, renderer) as session:
+        return run(inference=RayInference(session, opened))
 
 
 def _write_files(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from melo_cli.calibration import Calibration, put_in_force, stored_requests
+from melo_cli.calibration import Calibration, ReaderFactory, put_in_force, reader_here, stored_requests
 from melo_cli.calibration import calibrate as learn_scope
 from melo_cli.datasets import EditRequest
 from melo_cli.errors import RecipeError
@@ -39,7 +39,13 @@ _COMPARED = 100
 
 
 def open_or_create(
-    recipe: Recipe, requests: Sequence[EditRequest], path: Path, reporter: Reporter, *, command: str
+    recipe: Recipe,
+    requests: Sequence[EditRequest],
+    path: Path,
+    reporter: Reporter,
+    *,
+    command: str,
+    readers: ReaderFactory = reader_here,
 ) -> tuple[OpenProject, Calibration | None]:
     """The project of a recipe, ready for its edits, and the calibration that was made on the way, if any.
 
@@ -51,6 +57,7 @@ def open_or_create(
         path: where the project is, or where it is made.
         reporter: shows progress and warnings.
         command: the command line that the history records.
+        readers: what reads for calibration.
 
     Returns:
         The open project, and the calibration; None where the project has a scope model already or the rule
@@ -75,7 +82,7 @@ def open_or_create(
         _require_same_settings(resolved, kept, path)
     calibration = None
     if resolved.routing.scope == "verified" and (project is None or project.key_map is None):
-        calibration = learn_scope(resolved, base, requests, reporter)
+        calibration = learn_scope(resolved, base, requests, reporter, readers)
     project = project or _create(resolved, base, path)
     if calibration is not None:
         project = _put_in_force(calibration, project, resolved, base, command)
@@ -86,7 +93,13 @@ def open_or_create(
 
 
 def calibrate_again(
-    path: Path, overrides: Sequence[str], reporter: Reporter, *, command: str, base: str | None = None
+    path: Path,
+    overrides: Sequence[str],
+    reporter: Reporter,
+    *,
+    command: str,
+    base: str | None = None,
+    readers: ReaderFactory = reader_here,
 ) -> Calibration:
     """Learn anew what a project's edits answer for, and give all its neurons new records, in one commit.
 
@@ -98,6 +111,7 @@ def calibrate_again(
         reporter: shows progress.
         command: the command line that the history records.
         base: folder or hub id of the base model, where it is no longer where the project found it.
+        readers: what reads the corpus and the project's data.
 
     Returns:
         The scope model, its threshold and the figures that are expected of them.
@@ -117,7 +131,7 @@ def calibrate_again(
     loaded = load_base(recipe, section, project, reporter)
     resolved = resolve_recipe(recipe, loaded)
     _require_same_settings(resolved, before, path, free=_BY_CALIBRATION)
-    calibration = learn_scope(resolved, loaded, stored_requests(project), reporter)
+    calibration = learn_scope(resolved, loaded, stored_requests(project), reporter, readers)
     _put_in_force(calibration, project, resolved, loaded, command)
     return calibration
 

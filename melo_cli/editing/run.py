@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from melo_cli.calibration import Calibration, calibration_rows, learnable
+from melo_cli.calibration import Calibration, ReaderFactory, calibration_rows, learnable, reader_here
 from melo_cli.datasets import EditRequest
 from melo_cli.editing.editor import Editor, EditOutcome
+from melo_cli.editing.executor import ExecutorFactory, RunWatch, in_process
+from melo_cli.editing.groups import paraphraser_of
 from melo_cli.editing.optimizers import check_training_section
 from melo_cli.editing.plan import batches, recorded_edits, remaining, requests_of, settings_digest
 from melo_cli.editing.project_setup import open_or_create
@@ -20,13 +22,11 @@ from melo_cli.editing.side_effects import SideEffects, side_effects_of
 from melo_cli.editing.time_estimate import FEW, Forecast, StepTimer
 from melo_cli.errors import DatasetError
 from melo_cli.models.class_labels import with_class_names
-from melo_cli.paraphrase.paraphraser import Paraphraser, kinds_of
 from melo_cli.paraphrase.question_frames import QuestionFrames
 from melo_cli.recipe import Recipe
-from melo_cli.reporter import Progress, Reporter
+from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject, open_project
 from melo_cli.runtime.projects import require_writable
-from melo_cli.scope.corpus import load_corpus
 from melo_cli.versions import library_versions
 from melo_store.writer import open_writer
 
@@ -73,6 +73,8 @@ def edit_dataset(
     command: str,
     should_stop: Callable[[], bool] = lambda: False,
     force: bool = False,
+    executors: ExecutorFactory = in_process,
+    readers: ReaderFactory = reader_here,
 ) -> EditSummary:
     """Make the edits of a recipe's data set that the project at `path` does not have yet.
 
@@ -85,6 +87,8 @@ def edit_dataset(
         command: the command line that the history records.
         should_stop: asked before each group; True ends the run after what is committed.
         force: go on where memory or disk do not suffice by the estimate.
+        executors: where the groups are trained.
+        readers: what reads for calibration, where the project has not been calibrated.
 
     Returns:
         What was made, what was there before, and what is left.
@@ -95,7 +99,7 @@ def edit_dataset(
     requests = requests_of(recipe, reporter)
     require_writable(path)
     needs = require_room(recipe, requests, path, reporter, force=force)
-    opened, calibration = open_or_create(recipe, requests, path, reporter, command=command)
+    opened, calibration = open_or_create(recipe, requests, path, reporter, command=command, readers=readers)
     requests = with_class_names(requests, opened.routed.base)
     recorded = recorded_edits(opened.project.edits(), settings_digest(opened.recipe))
     todo = remaining(requests, recorded)
@@ -103,7 +107,7 @@ def edit_dataset(
     if before:
         reporter.info(f"{before} of {len(requests)} edits are in the project already")
     rows = calibration_rows(opened.recipe, reporter) if opened.recipe.training.variants else []
-    summary = _run(opened, todo, rows, before, reporter, command, should_stop, needs)
+    summary = _run(opened, todo, rows, before, reporter, command, should_stop, needs, executors)
     return replace(summary, calibration=calibration)
 
 
@@ -172,7 +176,7 @@ def _with_side_effects(
         return summary
     (outcome,) = summary.outcomes
     return replace(
-        summary, side_effects=side_effects_of(opened, request, outcome.edit_id, _paraphraser(opened))
+        summary, side_effects=side_effects_of(opened, request, outcome.edit_id, paraphraser_of(opened))
     )
 
 
@@ -212,22 +216,23 @@ def _run(
     command: str,
     should_stop: Callable[[], bool],
     needs: Needs | None = None,
+    executors: ExecutorFactory = in_process,
 ) -> EditSummary:
     outcomes: list[EditOutcome] = []
     training = opened.recipe.training
     frames = QuestionFrames(learnable(opened.project, rows, todo))
-    paraphraser = _paraphraser(opened)
-    with open_writer(opened.project) as writer:
-        editor = Editor(opened, writer, frames, paraphraser, versions=library_versions(), command=command)
+    groups = batches(todo, training.batch_size * training.blocks_in_flight)
+    with open_writer(opened.project) as writer, executors(opened, frames, groups) as executor:
+        editor = Editor(opened, writer, versions=library_versions(), command=command)
         timer = StepTimer(len(todo), training, needs, _report_long_runs(reporter))
         started = time.monotonic()
         with reporter.progress("editing", len(todo), "edits") as progress:
-            for batch in batches(todo, training.batch_size * training.blocks_in_flight):
+            watch = RunWatch(progress, timer)
+            for number, group in enumerate(groups):
                 if should_stop():
                     break
-                timer.start_group()
-                outcomes += editor.edit(batch, on_step=_on_step(progress, timer))
-                progress.advance(len(batch), solved=_solved_share(outcomes))
+                outcomes += editor.commit(group, executor.train(number, writer.project, watch))
+                progress.advance(len(group), solved=_solved_share(outcomes))
         seconds = time.monotonic() - started
     project = writer.project
     return EditSummary(
@@ -240,19 +245,6 @@ def _run(
         seconds=seconds,
         store_bytes=project.size_bytes(),
     )
-
-
-def _paraphraser(opened: OpenProject) -> Paraphraser:
-    key_map = opened.project.key_map
-    return Paraphraser(load_corpus(), kinds_of(key_map.settings, key_map.arrays) if key_map else {})
-
-
-def _on_step(progress: Progress, timer: StepTimer) -> Callable[[float], None]:
-    def show_loss(loss: float) -> None:
-        progress.advance(0, loss=loss)
-        timer.on_step()
-
-    return show_loss
 
 
 def _report_long_runs(reporter: Reporter) -> Callable[[Forecast], None]:

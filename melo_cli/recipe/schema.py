@@ -160,7 +160,7 @@ class ModelSection(_Section):
         revision: branch, tag or commit on the hub; None is the default branch.
         dtype: dtype of the weights in memory. "auto" is float32 on a CPU, for a checkpoint in half precision
             and for a GGUF file, and the dtype of the checkpoint otherwise.
-        device: "auto" is the first accelerator, or the CPU if there is none.
+        device: "auto" is the first accelerator, or the CPU if there is none; `--ray local` uses all GPUs.
         trust_remote_code: run Python code that comes with the model.
         allow_pickle: load pickled PyTorch weights if the model has no safetensors.
         template: "chat" wraps every prompt in the tokenizer's chat template; "auto" does so if the tokenizer

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
 from melo_cli.errors import ModelError
 from melo_cli.models.architecture import embedding_name
 from melo_cli.models.base_model import BaseModel, ModelKind
@@ -27,6 +33,30 @@ def reader_for(base: BaseModel, layer: str) -> Reader:
             hint="name a sentence encoder with key.encoder, or set routing.scope=radius and key.radius",
         )
     return Reader(text_model_of(base), reading_plan(base, layer))
+
+
+@contextmanager
+def held_as(base: BaseModel, dtype: torch.dtype) -> Iterator[None]:
+    """Hold the weights of a base model in another dtype, in which it is read.
+
+    Afterwards every weight is the same as before, bit for bit, if the dtype holds all values of its own.
+    """
+    model = base.model
+    if model.dtype == dtype:
+        yield
+        return
+    kept = {name: tensor.dtype for name, tensor in _tensors(model)}
+    model.to(dtype=dtype)  # type: ignore[call-arg]
+    try:
+        yield
+    finally:
+        for name, tensor in _tensors(model):
+            tensor.data = tensor.data.to(kept[name])
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
 
 
 def text_model_of(base: BaseModel) -> TextModel:

@@ -151,9 +151,9 @@ class TestEditing:
     def test_an_edit_that_does_not_take_is_refused_and_changes_no_route(
         self, own_project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from melo_cli.editing import editor
+        from melo_cli.editing import groups
 
-        monkeypatch.setattr(editor, "solve", _unsolved(editor.solve))
+        monkeypatch.setattr(groups, "solve", _unsolved(groups.solve))
         with serving(own_project) as running:
             response = running.post("/melo/edits", {"prompt": "Where does the river end", "target": "Paris"})
             assert response.status_code == 422

@@ -318,7 +318,7 @@ def test_blocks_are_trained_on_frames_known_of_other_subjects_and_not_on_what_is
         trained.extend([variant.prompt_ids for variant in each.variants] for each in edits)
         return solve(opened, edits, on_step)
 
-    monkeypatch.setattr("melo_cli.editing.editor.solve", noted)
+    monkeypatch.setattr("melo_cli.editing.groups.solve", noted)
     rows = write_rows(tmp_path / "known.jsonl", [known])
     path = edit(
         "pico_t5",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .model import Record, ScopeModel
 from .pooling import KeyTransform
-from .reader import Advance, Reader
+from .reader import Advance, Reader, TextReader
 from .rules import Neurons, Query, Radius, Route, Rule, Verified
 from .text_model import TextModel
 from .words import asked_views
@@ -48,7 +48,7 @@ class Recorder(Protocol):
 class VerifiedRecorder:
     """Records for the scope model."""
 
-    def __init__(self, reader: Reader, model: ScopeModel) -> None:
+    def __init__(self, reader: TextReader, model: ScopeModel) -> None:
         self._reader = reader
         self._model = model
 
@@ -59,6 +59,10 @@ class VerifiedRecorder:
         advance: Advance | None = None,
     ) -> list[Record]:
         return self._model.records(self._reader.read(texts, advance), subjects) if texts else []
+
+    def read_by(self, reader: TextReader) -> VerifiedRecorder:
+        """The same recorder with another reader."""
+        return VerifiedRecorder(reader, self._model)
 
     def views(self, text: str) -> list[str]:
         return asked_views(text)
@@ -130,14 +134,17 @@ class Router:
         """The records of edits' prompts, for the store; white space around a prompt is removed."""
         return self.recorder.records([text.strip() for text in texts], subjects)
 
-    def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]:
-        """The route of each prompt; it depends on the prompt's own text, not on a template, a system prompt
-        or earlier turns."""
+    def queries(self, texts: Sequence[str]) -> list[Query]:
+        """Each prompt as a rule looks it up; none depends on the neurons."""
         views = [self.recorder.views(text.strip()) for text in texts]
         every = list(dict.fromkeys(view for some in views for view in some))
         record = dict(zip(every, self.recorder.records(every), strict=True))
-        queries = [Query([record[view] for view in some], some) for some in views]
-        routes = self.rule.routes(queries, self.neurons)
+        return [Query([record[view] for view in some], some) for some in views]
+
+    def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]:
+        """The route of each prompt; it depends on the prompt's own text, not on a template, a system prompt
+        or earlier turns."""
+        routes = self.rule.routes(self.queries(texts), self.neurons)
         if advance is not None:
             advance(len(texts))
         return routes
