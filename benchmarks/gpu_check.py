@@ -75,7 +75,8 @@ def main() -> None:
     print(  # noqa: T201
         f"{named}, torch {torch.__version__}\n\n"
         "| shape | edits/s | plain forward, ms | routed, half of the rows: times plain "
-        f"| routed, every row another block: times plain | {options.blocks:,} blocks from the cache, prompts/s "
+        "| routed, every row another block: times plain "
+        f"| {options.blocks:,} blocks from the cache, prompts/s "
         "| peak memory, GiB |\n"
         "| --- | --- | --- | --- | --- | --- | --- |"
     )
