@@ -76,7 +76,8 @@ def main() -> None:
         f"{named}, torch {torch.__version__}\n\n"
         "| shape | edits/s | plain forward, ms | routed, half of the rows: times plain "
         "| routed, every row another block: times plain "
-        f"| {options.blocks:,} blocks from the cache, prompts/s | peak memory, GiB |\n"
+        f"| {options.blocks:,} blocks from the cache, prompts/s "
+        "| peak memory, GiB |\n"
         "| --- | --- | --- | --- | --- | --- | --- |"
     )
     for name, shape in (DRY if options.dry_run else SHAPES).items():

@@ -233,6 +233,12 @@ async def _run(options: argparse.Namespace) -> Soak:
     async with httpx.AsyncClient(base_url=options.url, timeout=600) as client:
         model = (await client.get("/v1/models")).json()["data"][0]["id"]
         soak = Soak(options, expected, client, model)
+        edits = (await client.get("/melo/edits")).json()["edits"]
+        soak.live = {
+            each["prompt"]: each["edit_id"]
+            for each in edits
+            if each["status"] == "live" and each["prompt"] in MADE_UP
+        }
         clients = [ask_on(soak, random.Random(number)) for number in range(options.at_once)]
         await asyncio.gather(
             *clients, change_on(soak, random.Random("changes")), kill_on(soak), watch_memory(soak)

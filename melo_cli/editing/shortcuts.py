@@ -29,6 +29,7 @@ from melo_cli.runtime.scoring import (
 )
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 
+_ROWS = 2
 _RANK = 2
 # Allowed rounding error, as a share of the largest gradient.
 _ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-6}
@@ -105,15 +106,16 @@ _cache: WeakKeyDictionary[DynamicLoraModel, Shortcuts] = WeakKeyDictionary()
 def shortcuts_for(base: BaseModel, tuner: DynamicLoraModel, edits: Sequence[EncodedEdit]) -> Shortcuts:
     """The shortcuts that a model allows with these targets: losses and gradients stay those of the full pass.
 
-    The check runs once for each wrapped model, on the first of its edits and one like it.
+    The check runs once for each wrapped model, on the first of its edits; that of trees on one and its like.
 
     Args:
         base: the base model.
         tuner: wraps its target modules.
-        edits: edits of one block; the first is used for the check.
+        edits: edits of one block; the first ones are used for the check.
     """
     if tuner not in _cache:
-        check = _EquivalenceCheck(base, tuner, edits[0])
+        pair = [edits[0], _branched_off(edits[0])] if sees_all_before(base) else edits[:_ROWS]
+        check = _EquivalenceCheck(base, tuner, pair)
         ways = (*check.most_first(), _FEW_LOGITS)
         _cache[tuner] = next((each for each in ways if check.holds(each)), _NONE)
     return _cache[tuner]
@@ -144,9 +146,8 @@ def _last_of(readings: Sequence[BlockReading]) -> tuple[int, int] | None:
 class _EquivalenceCheck:
     """Compares a pass with shortcuts with the full pass, on a block with random values."""
 
-    def __init__(self, base: BaseModel, tuner: DynamicLoraModel, edit: EncodedEdit) -> None:
-        self._base, self._tuner = base, tuner
-        self._edits = [edit, _branched_off(edit)]
+    def __init__(self, base: BaseModel, tuner: DynamicLoraModel, edits: Sequence[EncodedEdit]) -> None:
+        self._base, self._tuner, self._edits = base, tuner, edits
         drawn = torch.Generator().manual_seed(0)
         one = torch.ones(1, device=tuner.device)
         self._banks = {
