@@ -30,6 +30,18 @@ def test_peft_adapters_are_asked_and_go_to_a_folder_of_the_projects_name(
     assert config["base_model_name_or_path"] == "some/base"
 
 
+@pytest.mark.parametrize("format_name", ["peft", "routed"])
+def test_blocks_without_an_a_of_their_own_are_exported_whole(
+    here: Path, pico_llama: Path, melo: Melo, write_recipe: Callable[..., None], format_name: str
+) -> None:
+    write_recipe(here, "small", pico_llama, "custom")
+    small = ("--set", "lora.frozen_a=true", "--set", "lora.rank=16", "--set", "lora.alpha=64")
+    assert melo("edit", "small.yaml", *small).code == 0
+    run = melo("export", "--format", format_name, "--to", "out", "--check", 3)
+    assert run.code == 0, run.err
+    assert f"asking the {format_name} folder the same" in run.err
+
+
 def test_gguf_adapters_name_the_file_of_the_base(
     here: Path, pico_llama: Path, melo: Melo, write_recipe: Callable[..., None]
 ) -> None:

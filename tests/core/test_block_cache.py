@@ -7,6 +7,7 @@ import torch
 
 from melo_cli.runtime.block_cache import BlockCache
 from melo_cli.tuner import ActiveBlocks
+from melo_store.projection import random_projection
 from melo_store.records import Block, LoraSlice
 
 # One module of 4 inputs and 6 outputs at rank 2, and its scale: 84 bytes a block.
@@ -44,6 +45,19 @@ def test_blocks_that_were_used_lately_are_not_fetched_again() -> None:
     assert shelf.fetched == ["1", "2", "3"]
     held.banks(["2"])
     assert shelf.fetched == ["1", "2", "3", "2"]
+
+
+def test_blocks_of_either_precision_stand_in_one_bank_as_float32() -> None:
+    single = slice_of(1)
+    half = LoraSlice(single.A.astype(np.float16), single.B.astype(np.float16), 1.0)
+    named = LoraSlice(random_projection(3, "m", 2, 4), half.B, 1.0, seed=3)
+    kinds = {"1": single, "2": half, "3": named}
+    held = BlockCache(lambda name: Block(name, {"m": kinds[name]}), torch.device("cpu"))
+    banks, rows = held.banks(["1", "2", "3"])
+    assert rows == [0, 1, 2] and banks["m"].A.dtype == banks["m"].B.dtype == torch.float32
+    for at, piece in enumerate(kinds.values()):
+        np.testing.assert_array_equal(banks["m"].A[at].numpy(), piece.A.astype(np.float32))
+        np.testing.assert_array_equal(banks["m"].B[at].numpy(), piece.B.astype(np.float32))
 
 
 def test_a_batch_may_need_more_blocks_than_the_cache_may_hold() -> None:

@@ -15,6 +15,7 @@ from melo_cli.models.base_model import ModelKind
 from melo_cli.recipe import TrainingSection
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.runtime.scoring import target_batch, target_logits, target_losses
+from melo_store.projection import random_projection
 
 Pico = Callable[..., OpenProject]
 KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")
@@ -63,6 +64,52 @@ def test_a_block_is_a_function_of_its_edits_and_seed(pico: Pico, kind: str) -> N
         np.testing.assert_array_equal(piece.A, again.slices[name].A)
         np.testing.assert_array_equal(piece.B, again.slices[name].B)
         assert not np.array_equal(piece.A, other.slices[name].A)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frozen_a_is_that_of_its_seed_and_the_block_answers_in_half_precision(
+    pico: Pico, kind: str
+) -> None:
+    opened = pico(kind)
+    routed, training = opened.routed, opened.recipe.training
+    training = training.model_copy(update={"max_steps": 120, "stop_at": 0.95})
+    encoded = [opened.encoder.edit(*edit) for edit in EDITS[kind]]
+    block = train_block(
+        routed.base,
+        routed.tuner,
+        encoded,
+        training,
+        rank=8,
+        scale=8.0,
+        seed=5,
+        frozen_a=True,
+        store_dtype="float16",
+    )
+    for name, piece in block.slices.items():
+        assert (piece.seed, piece.A.dtype, piece.B.dtype) == (5, np.float32, np.float16)
+        np.testing.assert_array_equal(piece.A, random_projection(5, name, 8, piece.A.shape[1]))
+        assert piece.B.any()
+    routed.blocks.put("new", block.slices)
+    prompts = [opened.encoder.prompt(prompt) for prompt, _ in EDITS[kind]]
+    assert opened.inference.answers(prompts, ["new", "new"], [16, 16]) == [
+        target for _, target in EDITS[kind]
+    ]
+
+
+def test_half_precision_rounds_what_was_trained_and_nothing_else(pico: Pico) -> None:
+    opened = pico("pico_llama")
+    routed, training = opened.routed, opened.recipe.training.model_copy(update={"max_steps": 5})
+    encoded = [opened.encoder.edit(*edit) for edit in EDITS["pico_llama"]]
+    single, half = (
+        train_block(
+            routed.base, routed.tuner, encoded, training, rank=4, scale=4.0, seed=0, store_dtype=dtype
+        )
+        for dtype in ("float32", "float16")
+    )
+    assert single.losses == half.losses
+    for name, piece in single.slices.items():
+        np.testing.assert_array_equal(piece.A.astype(np.float16), half.slices[name].A)
+        np.testing.assert_array_equal(piece.B.astype(np.float16), half.slices[name].B)
 
 
 @pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2"])
