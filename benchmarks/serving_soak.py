@@ -173,19 +173,27 @@ async def change_on(soak: Soak, draw: random.Random) -> None:
         await asyncio.sleep(soak.options.change_every)
         prompt = draw.choice(list(MADE_UP))
         soak.changes += 1
-        edit_id = soak.live.pop(prompt, None)
-        if edit_id is not None:
-            response = await soak.client.post("/melo/revert", json={"edits": [edit_id]})
-            soak.counts["reverts"] += 1
-        else:
-            body = {"prompt": prompt, "target": MADE_UP[prompt]}
-            response = await soak.client.post("/melo/edits", json=body)
-            soak.counts["edits"] += 1
-            if response.status_code == 201:
-                soak.live[prompt] = response.json()["edit_id"]
-        if response.status_code not in (200, 201):
-            soak.fault(f"a change was answered {response.status_code} {response.text}")
+        try:
+            await _change(soak, prompt)
+        except httpx.HTTPError as error:
+            soak.fault(f"a change failed: {type(error).__name__}: {error}")
         soak.changes += 1
+
+
+async def _change(soak: Soak, prompt: str) -> None:
+    """Take the edit of a made-up question back if it is there, else make it."""
+    edit_id = soak.live.pop(prompt, None)
+    if edit_id is not None:
+        response = await soak.client.post("/melo/revert", json={"edits": [edit_id]})
+        soak.counts["reverts"] += 1
+    else:
+        body = {"prompt": prompt, "target": MADE_UP[prompt]}
+        response = await soak.client.post("/melo/edits", json=body)
+        soak.counts["edits"] += 1
+        if response.status_code == 201:
+            soak.live[prompt] = response.json()["edit_id"]
+    if response.status_code not in (200, 201):
+        soak.fault(f"a change was answered {response.status_code} {response.text}")
 
 
 async def kill_on(soak: Soak) -> None:

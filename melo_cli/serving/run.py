@@ -31,6 +31,10 @@ from melo_cli.serving.routing import ProjectRoutes
 from melo_cli.serving.server import Server
 from melo_cli.serving.settings import Keys, Limits, is_loopback, require_keys
 
+# Longer than clients keep an idle connection (httpx, and with it OpenAI's package, 5 s): where both give it up
+# at the same moment, a request is sent that nobody reads.
+_KEEP_ALIVE = 75
+
 
 @dataclass(frozen=True)
 class Upstream:
@@ -82,6 +86,7 @@ def serve(path: Path, settings: ServeSettings, reporter: Reporter, *, base: str 
             access_log=False,
             log_level="warning",
             server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=max(1, int(settings.limits.timeout)),
         )
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host

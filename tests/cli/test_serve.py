@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,19 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/ready").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs(served_folder: Path) -> None:
+    """httpx gives one up after 5 s: a server that does the same may close it as a request is on its way."""
+    with serving(served_folder) as (_, url):
+        connection = HTTPConnection(url.removeprefix("http://"), timeout=10)
+        for pause in (6.0, 0.0):
+            connection.request("GET", "/health")
+            with connection.getresponse() as response:
+                assert (response.status, response.read()) == (200, b'{"status":"ok"}')
+            assert connection.sock is not None, "the server keeps it open"
+            time.sleep(pause)
+        connection.close()
 
 
 def test_sigterm_finishes_what_is_in_flight(served_folder: Path) -> None:

@@ -19,6 +19,8 @@ from melo_store.records import Block
 
 _DATA = "data:"
 _DONE = "[DONE]"
+# Seconds; less than the server keeps an idle connection (vLLM 5 s), so that none is used as it closes it.
+_KEEP_ALIVE = 2.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class UpstreamEngine:
         timeout: float,
     ) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
+        limits = httpx.Limits(
+            max_connections=None, max_keepalive_connections=256, keepalive_expiry=_KEEP_ALIVE
+        )
         self._url = url.rstrip("/")
         self._client = httpx.AsyncClient(
             base_url=self._url, headers=headers, timeout=httpx.Timeout(timeout, connect=5.0), limits=limits
