@@ -31,8 +31,8 @@ from melo_cli.serving.routing import ProjectRoutes
 from melo_cli.serving.server import Server
 from melo_cli.serving.settings import Keys, Limits, is_loopback, require_keys
 
-# Longer than clients keep an idle connection (httpx, and with it OpenAI's package, 5 s): where both give it up
-# at the same moment, a request is sent that nobody reads.
+# Seconds; longer than clients keep an idle connection (httpx, and with it OpenAI's package, 5 s): where both
+# give it up at the same moment, a request is sent that nobody reads.
 _KEEP_ALIVE = 75
 
 
