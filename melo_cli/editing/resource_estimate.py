@@ -40,7 +40,11 @@ _COPIES_OF_READINGS = 2
 _EXTRA_VARIANT_TOKENS = 12
 """Tokens by which a variant of a prompt may be longer."""
 _AN_EDIT_ON_DISK = 2_000
-"""Bytes: text, key, records of the commit."""
+"""Bytes: text and records."""
+_A_BLOCK_ON_DISK = 1_300
+"""Bytes besides a block's numbers: the names and shapes of its modules."""
+_A_COMMIT_ON_DISK = 8_000
+"""Bytes of a commit's own: its recipe, and what each of its files begins and ends with."""
 _WORDS_A_PROMPT = 12
 _TOKEN_VECTOR = 150
 """Bytes of one word's vector in a neuron, under the rule `verified`."""
@@ -178,7 +182,8 @@ def needs_of(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device
     if learns and device.type != "cuda":
         work.append(_learning_bytes(sizes, recipe))
     key_map = _KEY_MAP_A_FEATURE * sizes.width if learns else 0
-    disk = blocks * _block_on_disk(sizes, recipe) + records + key_map
+    commits = math.ceil(blocks / training.blocks_in_flight)
+    disk = blocks * _block_on_disk(sizes, recipe) + commits * _A_COMMIT_ON_DISK + records + key_map
     held = held_memory() if device.type != "cuda" else 0
     return Needs(model, max(work), disk, held)
 
@@ -189,10 +194,10 @@ def weight_type(sizes: ModelSizes, section: ModelSection, device: torch.device) 
 
 
 def _block_on_disk(sizes: ModelSizes, recipe: Recipe) -> int:
-    """Bytes of a block's numbers."""
+    """Bytes of a block."""
     lora = recipe.lora
     numbers = sum(lora.rank * (out if lora.frozen_a else inside + out) for inside, out in sizes.targets)
-    return numbers * (_HALF if lora.store_dtype == "float16" else _FLOAT)
+    return _A_BLOCK_ON_DISK + numbers * (_HALF if lora.store_dtype == "float16" else _FLOAT)
 
 
 def _training_bytes(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device) -> int:

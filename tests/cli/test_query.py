@@ -111,7 +111,7 @@ def test_a_prompt_that_cannot_be_asked(edited: Path, melo: Melo, prompt: str) ->
 def test_answers_edits_and_evaluations_wait_for_neither_peft_nor_matplotlib(
     own_edited: Path, environment: Callable[..., dict[str, str]]
 ) -> None:
-    edit = ["edit", "--prompt", "Who was born in Köln?", "--target", "Anna", "--project", ".melo/facts"]
+    edit = ["edit", "--prompt", "Who was born in Köln?", "--target", "John", "--project", ".melo/facts"]
     code = (
         "import sys\nfrom melo_cli.app import main\n"
         f"assert [main(line) for line in (['query', {EDITED!r}], {edit}, ['eval'])] == [0, 0, 0]\n"

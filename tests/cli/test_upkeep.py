@@ -107,7 +107,7 @@ class TestMigrate:
         run = melo("migrate")
         assert (run.code, run.out.splitlines()[-1]) == (0, "format 1 -> 4")
         assert melo("migrate", "--json").json == {"project": "first", "from": 4, "to": 4}
-        assert melo("migrate").out.splitlines()[-1] == "nothing to do: it has format 3 already"
+        assert melo("migrate").out.splitlines()[-1] == "nothing to do: it has format 4 already"
         assert melo("verify").code == 0
 
 

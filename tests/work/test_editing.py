@@ -115,8 +115,7 @@ def test_what_a_row_holds_is_kept_with_its_edit(shared: Callable[[str], OpenProj
     assert first.locality == (("He was born in Cologne", "criminal"), ("Is it Paris?", None))
     assert (first.subject, first.metadata, first.radius) == ("Britain", {"source": "a test"}, 1.5)
     assert first.metrics["answer"] == "London"
-    budget = {1: 40, 2: 40 + 80}[first.metrics["attempts"]]
-    assert 20 < first.metrics["steps"] < budget, "it stops where the target is sure enough"
+    assert 20 < first.metrics["steps"] <= 40, "it stops where the target is sure enough"
     assert 0 < first.metrics["loss"] < 1
     encoder = shared("pico_t5").encoder
     assert first.label == encoder.edit(first.prompt, "London").target_ids

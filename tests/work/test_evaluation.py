@@ -782,7 +782,18 @@ def test_the_document_has_the_names_that_readers_rely_on(
     reports: Callable[[str], EvalReport], kind: str
 ) -> None:
     document = json.loads(json.dumps(reports(kind).to_json(), allow_nan=False))
-    named = ["project", "task", "snapshot", "protocol", "measures", "made", "edits", "base", "edited"]
+    named = [
+        "project",
+        "task",
+        "snapshot",
+        "protocol",
+        "measures",
+        "made",
+        "edits",
+        "sampled_from",
+        "base",
+        "edited",
+    ]
     assert list(document) == [*named, "seconds", "baselines"]
     assert (document["project"], document["protocol"], document["edits"]) == (kind, "strict", 6)
     for side in ("base", "edited"):

@@ -201,7 +201,8 @@ def test_a_block_that_answers_nothing_any_more_is_not_merged(
     export_merged(opened, tmp_path / "out", reporter, check=0)
     base, ours = fresh("pico_gpt2", models("pico_gpt2")), fresh("pico_gpt2", tmp_path / "out")
     for module, piece in slices.items():
-        change = torch.from_numpy(piece.scale * (piece.B @ piece.A)).T
+        A, B = (torch.from_numpy(side.astype(np.float32)) for side in (piece.A, piece.B))
+        change = (piece.scale * (B @ A)).T
         weight = base.get_submodule(module).weight + change
         torch.testing.assert_close(ours.get_submodule(module).weight, weight, rtol=1e-4, atol=1e-5)
 
