@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from melo_cli.errors import PromptError
 from melo_cli.models.encoding import Encoder, Message
 from melo_cli.runtime.loading import OpenProject
-from melo_cli.scope.core.rules import Candidate, Route, Verified
-from melo_cli.scope.explanation import against
+from melo_cli.scope import explanation
+from melo_cli.scope.core.rules import Candidate, Route
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,10 @@ def speaks_against(opened: OpenProject, prompt: str, route: Route) -> str | None
     Returns:
         Words for people; None where an edit fired, none is near, or the rule is `radius`.
     """
-    rule = opened.routed.router.rule
-    if route.held is not None or route.nearest is None or not isinstance(rule, Verified):
+    if route.nearest is None:
         return None
     edit = opened.project.edit(route.nearest.edit_id).record
-    asked = route.nearest.asked or prompt
-    return against(asked, edit.prompt, edit.subject, rule.model.vocabulary)
+    return explanation.speaks_against(opened.routed.router.rule, route, prompt, edit.prompt, edit.subject)
 
 
 def _edit_prompt(opened: OpenProject, neighbour: Candidate | None) -> str | None:

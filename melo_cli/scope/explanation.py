@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from melo_cli.scope.core.rules import Route, Rule, Verified
 from melo_cli.scope.core.vocabulary import Vocabulary
 from melo_cli.scope.core.words import ANSWER_NAMES, answer_sorts, spelling, words_of
 
 _SAME_WORD = 0.8  # least cosine of two spellings that count as one word: a typo or another ending
+
+
+def speaks_against(
+    rule: Rule, route: Route, prompt: str, edit_prompt: str, subject: str | None
+) -> str | None:
+    """What speaks against the nearest edit, where it did not fire under the rule `verified`.
+
+    Args:
+        rule: the scope rule.
+        route: the route of `prompt`.
+        prompt: what was asked.
+        edit_prompt: the prompt of the nearest edit.
+        subject: subject of the nearest edit; if None, the names in its prompt are used.
+
+    Returns:
+        Words for people; None where an edit fired, none is near, or the rule is `radius`.
+    """
+    if route.held is not None or route.nearest is None or not isinstance(rule, Verified):
+        return None
+    return against(route.nearest.asked or prompt, edit_prompt, subject, rule.model.vocabulary)
 
 
 def against(prompt: str, edit_prompt: str, subject: str | None, vocabulary: Vocabulary) -> str:

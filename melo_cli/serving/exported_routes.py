@@ -13,8 +13,8 @@ from melo_cli.exporting.adapters import read_adapter
 from melo_cli.exporting.prompt_router import PromptRouter
 from melo_cli.exporting.router_files import ROUTER
 from melo_cli.scope.core.exported import TABLE
-from melo_cli.scope.core.rules import Route, Verified
-from melo_cli.scope.explanation import against
+from melo_cli.scope.core.rules import Route
+from melo_cli.scope.explanation import speaks_against
 from melo_cli.serving.engines.engine import Routed
 from melo_cli.serving.routing import Explained
 from melo_store.project import Project
@@ -57,13 +57,11 @@ class ExportedRoutes:
 
     def explained(self, text: str) -> Explained:
         (routed,) = self.routed([text])
-        route, rule = routed.route, self._router.router.rule
+        route = routed.route
         if route.nearest is None:
             return Explained(routed, None, None)
         prompt = self._prompts[route.nearest.edit_id]
-        if route.held is not None or not isinstance(rule, Verified):
-            return Explained(routed, prompt, None)
-        why = against(route.nearest.asked or text, prompt, None, rule.model.vocabulary)
+        why = speaks_against(self._router.router.rule, route, text, prompt, None)
         return Explained(routed, prompt, why)
 
     def copy_adapter(self, block: Block, folder: Path) -> None:

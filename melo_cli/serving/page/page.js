@@ -33,7 +33,7 @@ const CHANGES = { added: "added", removed: "removed", superseded: "superseded", 
 const $ = (id) => document.getElementById(id);
 
 /** What the server has said. */
-const known = { status: null, edits: [], byId: new Map(), log: [], commits: new Map(), evaluation: {} };
+const known = { status: null, edits: [], byId: new Map(), log: [], commits: new Map() };
 /** What the user has chosen. */
 const chosen = { view: "ask", words: [], status: null, open: null, from: null, commit: null };
 
@@ -182,20 +182,19 @@ function askForKey(message) {
 async function load() {
   try {
     const status = await get("melo/status");
-    const [edits, log, evaluation] = status.editable
-      ? await Promise.all([get("melo/edits"), get("melo/log"), get("melo/evaluation")])
-      : [{ edits: [] }, { snapshots: [] }, {}];
-    take(status, edits.edits, log.snapshots, evaluation);
+    const [edits, log] = status.editable
+      ? await Promise.all([get("melo/edits"), get("melo/log")])
+      : [{ edits: [] }, { snapshots: [] }];
+    take(status, edits.edits, log.snapshots);
     show($("fault"), "");
   } catch (error) {
     show($("fault"), error.message);
   }
 }
 
-function take(status, edits, log, evaluation) {
+function take(status, edits, log) {
   known.status = status;
   known.log = log;
-  known.evaluation = evaluation;
   const firsts = madeBy(log);
   known.edits = edits.map((edit) => ({
     ...edit,
@@ -295,7 +294,6 @@ function go() {
   }
   chosen.view = view;
   draw();
-  if (view === "scope" && known.status?.editable) evaluateAgain();
   if (view === "edits" && part) showEdit(decodeURIComponent(part));
   if (view === "history" && part) showCommit(Number(part));
 }
@@ -895,22 +893,20 @@ function showCommit(commit) {
 
 function renderScope() {
   renderExpected();
-  renderEvaluation();
+  if (known.status.editable) showEvaluation();
 }
 
-/** An evaluation makes no commit to be followed: look for it where it is shown. */
-async function evaluateAgain() {
+/** An evaluation makes no commit to be followed: look for it whenever it is shown. */
+async function showEvaluation() {
   try {
-    known.evaluation = await get("melo/evaluation");
-    renderEvaluation();
+    renderEvaluation(await get("melo/evaluation"));
   } catch (error) {
     show($("fault"), error.message);
   }
 }
 
 /** What `melo eval` measured last. */
-function renderEvaluation() {
-  const { edited, snapshot, protocol, evaluated_at } = known.evaluation;
+function renderEvaluation({ edited, snapshot, protocol, evaluated_at }) {
   if (!edited) {
     $("evaluation").replaceChildren(
       el("p", { class: "empty" }, "It has not been evaluated yet. ", el("code", {}, "melo eval"), " measures it."),
