@@ -18,6 +18,7 @@ import typer
 
 import melo_cli
 from melo_cli.commands._garbage_collection import nothing_collected
+from melo_cli.commands.bench import bench
 from melo_cli.commands.calibrate import calibrate
 from melo_cli.commands.chat import chat
 from melo_cli.commands.diff import diff
@@ -48,6 +49,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "query": query,
     "chat": chat,
     "eval": evaluate,
+    "bench": bench,
     "export": export,
     "serve": serve,
     "route": route,

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from melo_cli.datasets.loading import load_accurate, load_calibration, load_edits, load_hard, load_locality
+from melo_cli.datasets.loading import (
+    load_accurate,
+    load_calibration,
+    load_edits,
+    load_hard,
+    load_locality,
+    load_rows,
+)
 from melo_cli.datasets.request import EditRequest, Number, aliases_in
 from melo_cli.datasets.subject_slots import filled_in
 
@@ -16,4 +23,5 @@ __all__ = [
     "load_edits",
     "load_hard",
     "load_locality",
+    "load_rows",
 ]

@@ -45,6 +45,16 @@ def load_edits(source: DatasetSection, task: str, reporter: Reporter) -> list[Ed
     return kept
 
 
+def load_rows(source: DatasetSection) -> list[Row]:
+    """The rows of a recipe's edits as they stand, with the fields that no edit has a place for.
+
+    Raises:
+        DatasetError: no such data, or a line that is no row.
+    """
+    _, rows = _open(source.edits, "edits", source.format, source.split, source.concepts)
+    return list(itertools.islice(rows, source.max_edits))
+
+
 def load_locality(source: DatasetSection, task: str, reporter: Reporter) -> list[tuple[str, str | None]]:
     """The unrelated prompts that `dataset.locality` names, with their true answers.
 

@@ -19,8 +19,14 @@ BASELINES: Mapping[str, type[Baseline]] = {each.name: each for each in (Finetune
 _BASE = "base"
 
 
-def parse_baselines(names: str | None, assignments: Sequence[str]) -> list[Baseline]:
-    """Read `--baseline` and `--baseline-set`.
+def parse_baselines(
+    names: str | None,
+    assignments: Sequence[str],
+    *,
+    option: str = "--baseline",
+    setting: str = "--baseline-set",
+) -> list[Baseline]:
+    """Read `--baseline` and `--baseline-set`, or what another command calls these two.
 
     Returns:
         The baselines to run beside the base, each once, with their settings.
@@ -33,23 +39,23 @@ def parse_baselines(names: str | None, assignments: Sequence[str]) -> list[Basel
     for name in wanted:
         if name not in known:
             hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
-            raise MeloError(f"{name!r} is not a baseline", where="--baseline", hint=hint)
+            raise MeloError(f"{name!r} is not a baseline", where=option, hint=hint)
     run = {name: BASELINES[name]() for name in wanted if name != _BASE}
     for assignment in assignments:
-        _assign(run, assignment)
+        _assign(run, assignment, option, setting)
     return list(run.values())
 
 
-def _assign(run: dict[str, Baseline], assignment: str) -> None:
+def _assign(run: dict[str, Baseline], assignment: str, selected: str, setting: str) -> None:
     dotted, equals, value = assignment.partition("=")
     name, _, option = dotted.strip().partition(".")
-    where = f"--baseline-set {assignment}"
+    where = f"{setting} {assignment}"
     if not equals or name not in BASELINES:
         raise MeloError(
             "the option needs the form NAME.SETTING=VALUE", where=where, hint="for example finetune.lr=1e-4"
         )
     if name not in run:
-        raise MeloError(f"the baseline {name} is not selected", where=where, hint=f"add --baseline {name}")
+        raise MeloError(f"the baseline {name} is not selected", where=where, hint=f"add {selected} {name}")
     options = list(BASELINES[name].model_fields)
     if option not in options:
         hint = did_you_mean(option, options) or f"it has {', '.join(options)}"

@@ -1,0 +1,72 @@
+"""Asks the model of an open project the questions of a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from melo_cli.bench.questions import KINDS, Question
+from melo_cli.models.encoding import Message
+from melo_cli.runtime.inference import Advance
+from melo_cli.runtime.loading import OpenProject
+from melo_cli.scope.core.rules import Route
+
+_FEWEST_TOKENS = 24
+"""Room for an answer in a sentence: what a model says in more words than the truth has is seen, too."""
+_SPARE_TOKENS = 4
+"""Room for an answer to go on past a long truth, which makes it another one."""
+
+
+def routes_of(opened: OpenProject, questions: Sequence[Question]) -> list[Route]:
+    """The project's routes of questions, each taken from its last turn."""
+    return opened.inference.routes([question.prompt for question in questions])
+
+
+def answers(
+    opened: OpenProject,
+    questions: Sequence[Question],
+    blocks: Sequence[str | None],
+    advance: Advance | None = None,
+    context: Sequence[Sequence[tuple[str, str]]] | None = None,
+) -> list[str]:
+    """Greedy answers.
+
+    Args:
+        opened: the project.
+        questions: what is asked.
+        blocks: the block that answers each question, None for the weights as they are.
+        advance: called with the number of questions that were asked since the last call.
+        context: questions and answers to put before each question.
+
+    Returns:
+        One answer a question, in order.
+    """
+    before = context or [()] * len(questions)
+    return opened.inference.answers(
+        [_encoded(opened, question, pairs) for question, pairs in zip(questions, before, strict=True)],
+        blocks,
+        [_limit(opened, question) for question in questions],
+        advance,
+    )
+
+
+def _encoded(opened: OpenProject, question: Question, context: Sequence[tuple[str, str]]) -> tuple[int, ...]:
+    """A question's tokens: what stands before it as earlier turns, or as lines where there are no turns."""
+    encoder = opened.encoder
+    if encoder.template != "chat":
+        lines = [f"{prompt} {answer}" for prompt, answer in context]
+        return encoder.prompt("\n".join([*lines, question.prompt]))
+    turns = [turn for prompt, answer in context for turn in _turns(prompt, answer)]
+    messages = [*turns, *question.before, {"role": "user", "content": question.prompt}]
+    return encoder.conversation(messages) if len(messages) > 1 else encoder.prompt(question.prompt)
+
+
+def _turns(prompt: str, answer: str) -> tuple[Message, Message]:
+    return {"role": "user", "content": prompt}, {"role": "assistant", "content": answer}
+
+
+def _limit(opened: OpenProject, question: Question) -> int:
+    tokens = KINDS[question.kind].tokens
+    if tokens is not None:
+        return tokens
+    longest = max((len(opened.encoder.tokenizer(text).input_ids) for text in question.truths), default=0)
+    return max(_FEWEST_TOKENS, longest + _SPARE_TOKENS)

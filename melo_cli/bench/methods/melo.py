@@ -1,0 +1,33 @@
+"""melo itself: the route names the block that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from melo_cli.bench.methods.method import Edited, Ready
+from melo_cli.bench.methods.routed import by_block, by_route
+from melo_cli.reporter import Reporter
+
+
+class Melo:
+    """Routed blocks."""
+
+    name = "melo"
+    words = "a trained block an edit, behind melo's router"
+    options: Mapping[str, Any] = {}
+    only_generating = False
+    answers_prose = True
+
+    @contextmanager
+    def ready(self, edited: Edited, reporter: Reporter) -> Iterator[Ready]:
+        opened = edited.opened
+        lora, training = opened.recipe.lora, opened.recipe.training
+        yield Ready(
+            by_route(opened, by_block(opened)),
+            opened,
+            edited.edit_seconds,
+            edited.stored_bytes(),
+            {"rank": lora.rank, "modules": len(lora.target_modules), "batch_size": training.batch_size},
+        )

@@ -1,0 +1,73 @@
+"""Other editors: those that `melo eval --baseline` knows, which move weights or route by themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from melo_cli.bench.asking import answers
+from melo_cli.bench.methods.method import Answering, Edited, Method, Ready, Reply
+from melo_cli.bench.methods.routed import by_block, by_route
+from melo_cli.bench.questions import Question
+from melo_cli.evaluation.baselines import Baseline, parse_baselines
+from melo_cli.reporter import Reporter
+from melo_cli.runtime.inference import Advance
+from melo_cli.runtime.loading import OpenProject
+
+_WORDS = {
+    "finetune": "the weights of the target modules trained on all edits",
+    "lora": "one LoRA for all edits",
+    "grace": "GRACE: a codebook of values at one layer (arXiv 2211.11031)",
+}
+
+
+class OtherEditor:
+    """A baseline with its settings as they are by default, or as `--method-set` changes them."""
+
+    only_generating = False
+    answers_prose = True
+
+    def __init__(self, baseline: Baseline) -> None:
+        self.baseline = baseline
+        self.name = baseline.name
+        self.words = _WORDS[baseline.name]
+        self.options: Mapping[str, Any] = baseline.model_dump()
+
+    @contextmanager
+    def ready(self, edited: Edited, reporter: Reporter) -> Iterator[Ready]:
+        opened = edited.opened
+        live = edited.live()
+        encoded = [opened.encoder.edit(edit.prompt, edit.target) for edit in live]
+        size = opened.recipe.training.batch_size
+        batches = [encoded[start : start + size] for start in range(0, len(encoded), size)]
+        started = time.monotonic()
+        with ExitStack() as undone_afterwards:
+            with reporter.progress(f"training {self.name}", len(live), "edits") as progress:
+                changed = undone_afterwards.enter_context(
+                    self.baseline.edited(opened, batches, [edit.edit_id for edit in live], progress)
+                )
+            seconds = time.monotonic() - started
+            routes = self.baseline.routes
+            reply = by_route(changed.opened, by_block(changed.opened)) if routes else _anew(changed.opened)
+            yield Ready(reply, changed.opened, seconds, None, changed.settings, weights_changed=not routes)
+
+
+def _anew(asked: OpenProject) -> Answering:
+    """Answers of the weights as they are now."""
+
+    def reply(questions: Sequence[Question], base: Sequence[str], advance: Advance) -> list[Reply]:
+        return [Reply(text) for text in answers(asked, questions, [None] * len(questions), advance)]
+
+    return reply
+
+
+def other_editors(names: Sequence[str], assignments: Sequence[str]) -> list[Method]:
+    """The baselines named, with their settings.
+
+    Raises:
+        MeloError: an unknown setting, or a value that does not fit.
+    """
+    named = parse_baselines(",".join(names), assignments, option="--methods", setting="--method-set")
+    return [OtherEditor(baseline) for baseline in named]

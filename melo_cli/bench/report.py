@@ -1,0 +1,91 @@
+"""What a run has measured: methods by kinds of questions, with what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from melo_cli.bench.answer_rows import AnswerRow
+from melo_cli.bench.folder import BenchFolder
+from melo_cli.bench.plan import BenchPlan
+from melo_cli.bench.questions import KINDS
+from melo_cli.versions import library_versions
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """The figures of all methods in a run's folder.
+
+    Attributes:
+        summaries: by method, the base first.
+        rows: every question with its answer, by method.
+        commands: the command lines that made it.
+    """
+
+    plan: BenchPlan
+    summaries: Mapping[str, Mapping[str, Any]]
+    rows: Mapping[str, Sequence[AnswerRow]]
+    commands: Sequence[str]
+
+    @classmethod
+    def of(cls, plan: BenchPlan, folder: BenchFolder, methods: Sequence[str]) -> BenchReport:
+        """What the folder holds of `methods`, in their order, after the base."""
+        summaries = {name: folder.summary(name) for name in (BASE, *methods)}
+        measured = {name: summary for name, summary in summaries.items() if summary is not None}
+        return cls(plan, measured, {name: folder.rows(name) for name in measured}, folder.commands)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that were asked, in the order of a table's columns."""
+        asked = self.summaries[BASE]["figures"]
+        return [kind for kind in KINDS if kind in asked]
+
+    def figure(self, method: str, kind: str) -> Mapping[str, Any]:
+        """The figures of one method on one kind."""
+        figures: Mapping[str, Any] = self.summaries[method]["figures"][kind]
+        return figures
+
+    def best(self, kind: str) -> list[str]:
+        """The methods, the base left out, whose share no other one's interval lies above."""
+        shares = {name: self.figure(name, kind) for name in self.summaries if name != BASE}
+        if not shares:
+            return []
+        low = max(figure["ci95"][0] for figure in shares.values())
+        return [name for name, figure in shares.items() if figure["ci95"][1] >= low]
+
+    def conclusions(self) -> list[str]:
+        """Who is best at what, in sentences."""
+        alone = [name for name in self.summaries if name != BASE]
+        if len(alone) < 2:
+            return []
+        sentences = []
+        for kind in self.kinds:
+            best = self.best(kind)
+            if len(best) < len(alone):
+                shares = ", ".join(f"{name} {percent(self.figure(name, kind)['right'])}" for name in best)
+                sentences.append(f"{KINDS[kind].column}: best is {shares}")
+        same = [KINDS[kind].column for kind in self.kinds if len(self.best(kind)) == len(alone)]
+        if same:
+            sentences.append(f"no method is clearly better at {', '.join(same)}")
+        return sentences
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON document of `melo bench --json`."""
+        return {
+            **self.plan.to_json(),
+            "measures": {kind: KINDS[kind].words for kind in self.kinds},
+            "methods": dict(self.summaries),
+            "conclusions": self.conclusions(),
+            "versions": library_versions(),
+            "commands": list(self.commands),
+        }
+
+
+def percent(share: float) -> str:
+    """A share in percent with one decimal; 100 and 0 stand for all and none alone."""
+    if share in (0.0, 1.0):
+        return f"{share:.0%}".rstrip("%")
+    return f"{min(max(100 * share, 0.1), 99.9):.1f}"
