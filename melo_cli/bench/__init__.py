@@ -1,0 +1,1 @@
+"""`melo bench`: a project and rival editors, measured on public sets."""
