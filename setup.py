@@ -6,8 +6,8 @@ A checkout has the link `melo_store` to `store/`, so that what reads files, such
 
 from setuptools import find_packages, setup
 
-# Folders of the wheel; melo_cli/recipe/catalogue.py, melo_cli/scope/corpus.py and melo_cli/bench/own_data.py look
-# there.
+# Folders of the wheel, in which melo_cli/recipe/catalogue.py, melo_cli/scope/corpus.py and
+# melo_cli/bench/own_data.py look.
 RECIPES = "melo_cli.shipped_recipes"
 SCOPE = "melo_cli.shipped_scope"
 BENCH = "melo_cli.shipped_bench"

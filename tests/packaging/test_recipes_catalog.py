@@ -1,4 +1,4 @@
-"""Recipes, corpus and the texts of the bench are found: from a checkout, and from a wheel that was built from an sdist."""
+"""Recipes, corpus and bench texts are found: from a checkout, and from a wheel that was built from an sdist."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_unknown_name_is_an_error_with_a_way_on(name: str, hint: str) -> None
     assert name in str(error.value) and hint in str(error.value)
 
 
-def test_a_wheel_built_from_an_sdist_finds_its_recipes_its_corpus_and_the_texts_of_the_bench(
+def test_a_wheel_built_from_an_sdist_finds_its_recipes_its_corpus_and_its_bench_texts(
     tmp_path: Path,
 ) -> None:
     checkout = tmp_path / "checkout"
