@@ -92,7 +92,7 @@ LAYERS = (
     ("commands", "options in, one call into the work", "command line"),
     ("ui", "tables, blocks of lines, progress", "command line"),
     ("serving", "the HTTP server and its engines", "work"),
-    ("exporting · chat · doctor", "artefacts, conversation, self-test", "work"),
+    ("bench · exporting · chat · doctor", "bench, artefacts, talk, self-test", "work"),
     ("distributed", "the same work on Ray's workers", "work"),
     ("evaluation", "what a project keeps", "work"),
     ("editing", "blocks are trained here", "work"),

@@ -31,7 +31,17 @@ GENERATED = {"reference/commands.md", "reference/recipe.md"}
 PAGES = sorted(path for path in DOCS.rglob("*.md"))
 WRITTEN = [*PAGES, ROOT / "CONTRIBUTING.md"]
 # What a path in backticks begins with, for it to mean a file of the source tree.
-OURS = ("melo_cli/", "store/", "tests/", "docs/", "benchmarks/", "recipes/", "data/scope", "examples/")
+OURS = (
+    "melo_cli/",
+    "store/",
+    "tests/",
+    "docs/",
+    "benchmarks/",
+    "recipes/",
+    "data/scope",
+    "data/bench",
+    "examples/",
+)
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

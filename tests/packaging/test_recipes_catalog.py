@@ -1,4 +1,4 @@
-"""Recipes and corpus are found: from a checkout, and from a wheel that was built from an sdist."""
+"""Recipes, corpus and bench texts are found: from a checkout, and from a wheel that was built from an sdist."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ SOURCES = [
     "LICENSE",
     "recipes",
     "data/scope",
+    "data/bench",
     "store",
     "melo_cli",
 ]
@@ -33,8 +34,10 @@ LIST_SHIPPED = """
 import json, melo_cli
 from melo_cli.recipe.catalogue import shipped_recipes
 from melo_cli.scope.corpus import corpus_digest
+from melo_cli.bench import own_data as own
 recipes = {recipe.name: str(recipe.path) for recipe in shipped_recipes()}
-print(json.dumps([melo_cli.__file__, recipes, corpus_digest()]))
+bench = [len(part()) for part in (own.held_out_text, own.choice_questions, own.small_talk, own.translations)]
+print(json.dumps([melo_cli.__file__, recipes, corpus_digest(), bench]))
 """
 
 
@@ -67,7 +70,9 @@ def test_an_unknown_name_is_an_error_with_a_way_on(name: str, hint: str) -> None
     assert name in str(error.value) and hint in str(error.value)
 
 
-def test_a_wheel_built_from_an_sdist_finds_its_recipes_and_its_corpus(tmp_path: Path) -> None:
+def test_a_wheel_built_from_an_sdist_finds_its_recipes_its_corpus_and_its_bench_texts(
+    tmp_path: Path,
+) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     for name in SOURCES:
@@ -100,11 +105,12 @@ def test_a_wheel_built_from_an_sdist_finds_its_recipes_and_its_corpus(tmp_path: 
         cwd=tmp_path,
         timeout=60,
     )
-    imported, recipes, corpus = json.loads(run.stdout)
+    imported, recipes, corpus, bench = json.loads(run.stdout)
     assert Path(imported).is_relative_to(site)
     assert set(recipes) == {recipe.name for recipe in shipped_recipes()}
     assert all(Path(path).is_relative_to(site) and Path(path).is_file() for path in recipes.values())
     assert corpus == corpus_digest()
+    assert bench == [30, 60, 10, 36]
 
 
 def build(kind: str, folder: Path) -> Path:
