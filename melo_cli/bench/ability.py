@@ -166,8 +166,14 @@ def _text_scores(
     opened: OpenProject, texts: Sequence[str], blocks: Sequence[str | None]
 ) -> tuple[TokenScores, ...]:
     # Without a chat template. The first token is the BOS token, or has nothing before it to be scored by.
-    ids = [opened.encoder.plain_text(text) for text in texts]
+    ids = [_beginning(opened, text) for text in texts]
     return tuple(opened.inference.scores([EncodedEdit(each[:1], each[1:]) for each in ids], blocks))
+
+
+def _beginning(opened: OpenProject, text: str) -> tuple[int, ...]:
+    """A text's tokens, as many as the model takes."""
+    ids = opened.encoder.tokenizer(text).input_ids
+    return opened.encoder.known_tokens(ids[: opened.routed.base.max_length])
 
 
 def _choice_scores(

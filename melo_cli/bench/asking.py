@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from melo_cli.bench.questions import KINDS, Question
+from melo_cli.errors import PromptError
+from melo_cli.models.base_model import ModelKind
 from melo_cli.models.encoding import Message
 from melo_cli.runtime.inference import Advance
 from melo_cli.runtime.loading import OpenProject
@@ -49,8 +51,29 @@ def answers(
     )
 
 
+def fits(opened: OpenProject, question: Question) -> bool:
+    """Whether the model takes a question, with the turns that belong before it and an answer behind it."""
+    limit = opened.routed.base.max_length
+    try:
+        length = len(_tokens(opened, question, ()))
+    except PromptError:
+        return False
+    together = opened.routed.base.kind is ModelKind.CAUSAL
+    return limit is None or not together or length + _limit(opened, question) <= limit
+
+
 def _encoded(opened: OpenProject, question: Question, context: Sequence[tuple[str, str]]) -> tuple[int, ...]:
-    """A question's tokens: what stands before it as earlier turns, or as lines where there are no turns."""
+    """A question's tokens, with as many of the pairs before it, the last ones, as the model takes."""
+    for dropped in range(len(context)):
+        try:
+            return _tokens(opened, question, context[dropped:])
+        except PromptError:
+            continue
+    return _tokens(opened, question, ())
+
+
+def _tokens(opened: OpenProject, question: Question, context: Sequence[tuple[str, str]]) -> tuple[int, ...]:
+    """What stands before a question is earlier turns, or lines where there is no chat template."""
     encoder = opened.encoder
     if encoder.template != "chat":
         lines = [f"{prompt} {answer}" for prompt, answer in context]

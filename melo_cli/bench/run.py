@@ -10,7 +10,7 @@ from typing import Any
 
 from melo_cli.bench.ability import AbilityScores, ability, base_scores
 from melo_cli.bench.answer_rows import AnswerRow, figures, judged
-from melo_cli.bench.asking import answers
+from melo_cli.bench.asking import answers, fits
 from melo_cli.bench.folder import BenchFolder
 from melo_cli.bench.forms import made_forms
 from melo_cli.bench.methods.method import Edited, Method, Reply
@@ -71,7 +71,7 @@ def run_bench(
     assert recipe.dataset is not None  # every suite has data
     data = read_suite(plan.suite, recipe.dataset, reporter)
     edited = Edited(open_project(folder.project), seconds)
-    asked = _ask_base(edited, _questions(plan, data, edited.opened), folder, reporter)
+    asked = _ask_base(edited, _questions(plan, data, edited.opened, reporter), folder, reporter)
     for method in methods:
         if _is_done(method, folder):
             reporter.info(f"{method.name} is there already")
@@ -82,12 +82,15 @@ def run_bench(
     return BenchReport.of(plan, folder, [method.name for method in methods])
 
 
-def _questions(plan: BenchPlan, data: SuiteData, opened: OpenProject) -> list[Question]:
+def _questions(plan: BenchPlan, data: SuiteData, opened: OpenProject, reporter: Reporter) -> list[Question]:
     asked = drawn(len(data.edits), plan.ask, opened.recipe.seed)
     questions = list(data.questions(asked))
     if plan.forms:
         questions += made_forms(data.edits, asked, chat=opened.encoder.template == "chat")
-    return questions
+    kept = [question for question in questions if fits(opened, question)]
+    if len(kept) < len(questions):
+        reporter.warn(f"{len(questions) - len(kept)} questions are left out: the model takes no such length")
+    return kept
 
 
 def _ask_base(edited: Edited, questions: list[Question], folder: BenchFolder, reporter: Reporter) -> _Asked:

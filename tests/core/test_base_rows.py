@@ -170,4 +170,6 @@ def _assert_base_rows_equal(
 def _smaller(block: Block) -> Block:
     """A block of rank 1 on every other module, as one that was trained with other settings."""
     kept = list(block.slices.items())[::2]
-    return Block(block.block_id, {name: LoraSlice(each.A[:1], each.B[:, :1], each.scale) for name, each in kept})
+    return Block(
+        block.block_id, {name: LoraSlice(each.A[:1], each.B[:, :1], each.scale) for name, each in kept}
+    )
