@@ -148,14 +148,14 @@ def _fitting(opened: OpenProject, test: AbilityTest | None) -> AbilityTest:
     return test if kind is ModelKind.CAUSAL else AbilityTest([], test.questions)
 
 
-def _fired(opened: OpenProject, prompts: Sequence[str]) -> dict[int, str]:
+def _fired(opened: OpenProject, prompts: Sequence[str]) -> dict[int, str | None]:
     """The index of each prompt that an edit answers, and the block that it is answered with."""
     routes = opened.inference.routes(prompts)
     return {at: route.fired.block for at, route in enumerate(routes) if route.fired is not None}
 
 
 def _with_fired(
-    base: Sequence[Score], fired: Mapping[int, str], scores: Sequence[Score]
+    base: Sequence[Score], fired: Mapping[int, str | None], scores: Sequence[Score]
 ) -> tuple[Score, ...]:
     """The scores of the base, with those of fired prompts in their places."""
     changed = dict(zip(fired, scores, strict=True))

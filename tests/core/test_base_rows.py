@@ -1,8 +1,15 @@
 """A row that no edit answers is the plain model's, bit for bit, whatever stands beside it.
 
 What is equal bit for bit: the logits of such a row, and those of transformers' own model, in float32, for a
-batch of the same shape and padding with the same tokens in that row. In another batch shape torch adds up
-products in another order, and logits are only close (`test_routed_model.py` compares them).
+batch of the same shape, padding and positions with the same tokens in that row. It does not matter what the
+other rows are, which blocks they get, and how many of them do.
+
+What is only close:
+
+- Another batch shape or padding: torch then adds up products in another order, with melo or without it. Such
+  logits are compared in `test_routed_model.py`.
+- A mixture of experts beside a row that an edit answers: all tokens that go to one expert are one matrix
+  product, whose number of rows depends on every row of the batch.
 """
 
 from __future__ import annotations
@@ -169,7 +176,6 @@ def _assert_base_rows_equal(
 
 def _smaller(block: Block) -> Block:
     """A block of rank 1 on every other module, as one that was trained with other settings."""
-    kept = list(block.slices.items())[::2]
-    return Block(
-        block.block_id, {name: LoraSlice(each.A[:1], each.B[:, :1], each.scale) for name, each in kept}
-    )
+    every_other = list(block.slices.items())[::2]
+    kept = {name: LoraSlice(each.A[:1], each.B[:, :1], each.scale) for name, each in every_other}
+    return Block(block.block_id, kept)

@@ -1,4 +1,4 @@
-"""Recipes, corpus and bench texts are found: from a checkout, and from a wheel that was built from an sdist."""
+"""Recipes, corpus and bench texts are found: from a checkout, and from a wheel built from an sdist."""
 
 from __future__ import annotations
 
