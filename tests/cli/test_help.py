@@ -16,6 +16,7 @@ COMMANDS = [
     "query",
     "chat",
     "eval",
+    "bench",
     "export",
     "serve",
     "route",
