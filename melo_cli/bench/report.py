@@ -56,29 +56,12 @@ class BenchReport:
         low = max(figure["ci95"][0] for figure in shares.values())
         return [name for name, figure in shares.items() if figure["ci95"][1] >= low]
 
-    def conclusions(self) -> list[str]:
-        """Who is best at what, in sentences."""
-        alone = [name for name in self.summaries if name != BASE]
-        if len(alone) < 2:
-            return []
-        sentences = []
-        for kind in self.kinds:
-            best = self.best(kind)
-            if len(best) < len(alone):
-                shares = ", ".join(f"{name} {percent(self.figure(name, kind)['right'])}" for name in best)
-                sentences.append(f"{KINDS[kind].column}: best is {shares}")
-        same = [KINDS[kind].column for kind in self.kinds if len(self.best(kind)) == len(alone)]
-        if same:
-            sentences.append(f"no method is clearly better at {', '.join(same)}")
-        return sentences
-
     def to_json(self) -> dict[str, Any]:
         """The JSON document of `melo bench --json`."""
         return {
             **self.plan.to_json(),
             "measures": {kind: KINDS[kind].words for kind in self.kinds},
             "methods": dict(self.summaries),
-            "conclusions": self.conclusions(),
             "versions": library_versions(),
             "commands": list(self.commands),
         }

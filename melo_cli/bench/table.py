@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from melo_cli.bench.advice import advice, conclusions
 from melo_cli.bench.questions import KINDS
 from melo_cli.bench.report import BASE, BenchReport, percent
 from melo_cli.bench.scoring import equals_one
@@ -56,8 +57,8 @@ def write_table(report: BenchReport, path: Path) -> None:
     lines = [
         f"# {plan.suite.name}: {plan.edits} edits of {Path(plan.model).name}",
         "",
-        f"{plan.suite.words.capitalize()}. Shares in percent by greedy generation after all edits, asked of "
-        f"{min(plan.ask, plan.edits)} of them.",
+        f"{plan.suite.words[0].upper()}{plan.suite.words[1:]}. Shares in percent by greedy generation after "
+        f"all edits, asked of {min(plan.ask, plan.edits)} of them.",
         "",
         *_markdown(columns(report), [counts(report), *rows(report)]),
         "",
@@ -68,7 +69,7 @@ def write_table(report: BenchReport, path: Path) -> None:
     lines += ["", HOLDING, "", *_markdown(*holding_table(report))]
     if abilities(report):
         lines += ["", *_markdown(*ability_table(report))]
-    lines += ["", *(f"- {sentence}." for sentence in report.conclusions())]
+    lines += ["", *(f"- {sentence}." for sentence in (*conclusions(report), *advice(report)))]
     lines += ["", "```", *report.commands, "```", ""]
     path.write_text("\n".join(lines), encoding="utf-8")
 

@@ -16,6 +16,7 @@ _MOST_COLUMNS = 9
 def bench_view(report: BenchReport) -> View:
     """The figures, what is counted, and who is best at what."""
     from melo_cli.bench import table
+    from melo_cli.bench.advice import advice, conclusions
     from melo_cli.bench.questions import KINDS
 
     plan = report.plan
@@ -33,5 +34,7 @@ def bench_view(report: BenchReport) -> View:
     more += [("", table.ability_table(report))] if table.abilities(report) else []
     for title, (names, cells) in more:
         elements.append(Table(names, cells, title=title or None, right=frozenset(names[1:])))
-    elements += [Note(sentence) for sentence in report.conclusions()]
-    return View(elements, report.to_json())
+    elements += [Note(sentence) for sentence in conclusions(report)]
+    elements.append(Note("; ".join(advice(report))))
+    document = {**report.to_json(), "conclusions": conclusions(report), "advice": advice(report)}
+    return View(elements, document)

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from pico_scope import QUICK_SCOPE
 
 from melo_cli.bench import BenchPlan, find_suite, parse_methods, run_bench
+from melo_cli.bench.advice import advice, conclusions
 from melo_cli.bench.answer_rows import AnswerRow, figures, judged
 from melo_cli.bench.asking import fits
 from melo_cli.bench.folder import BenchFolder
 from melo_cli.bench.forms import made_forms
 from melo_cli.bench.methods.method import Edited, Reply
 from melo_cli.bench.plan import drawn
-from melo_cli.bench.questions import KINDS, Question
+from melo_cli.bench.questions import Question
 from melo_cli.bench.scoring import begins_with, contains_one, equals_one
 from melo_cli.bench.suites import read_suite
 from melo_cli.datasets import EditRequest
@@ -227,5 +228,8 @@ def test_who_is_best_is_said_where_intervals_tell(tmp_path: Path) -> None:
     shares = {"base": summary(0), "melo": summary(50), "lookup": summary(49), "rag": summary(20)}
     report = BenchReport(plan, shares, {}, [])
     assert report.best("edit") == ["melo", "lookup"]
-    assert report.conclusions() == ["edits: best is melo 100, lookup 98.0"]
-    assert KINDS["edit"].column == "edits"
+    assert conclusions(report) == ["best at edits: melo and lookup"]
+    told = advice(report)
+    assert "it answers these questions as well as a block, and costs no training" in told
+    shares = {"base": summary(0), "melo": summary(50), "lookup": summary(20)}
+    assert "a block is better than it at edits" in advice(BenchReport(plan, shares, {}, []))

@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from melo_cli.bench import table
+from melo_cli.bench.advice import advice, conclusions
 from melo_cli.bench.questions import KINDS
 from melo_cli.bench.report import BASE, BenchReport
 from melo_cli.versions import library_versions
@@ -48,6 +49,8 @@ def write_page(report: BenchReport, path: Path) -> None:
         plan=report.plan,
         asked=min(report.plan.ask, report.plan.edits),
         model=report.plan.model.rstrip("/").rpartition("/")[2],
+        conclusions=conclusions(report),
+        advice=advice(report),
         heads=table.columns(report),
         counts=table.counts(report),
         rows=table.rows(report),
@@ -63,8 +66,10 @@ def write_page(report: BenchReport, path: Path) -> None:
 
 
 def _best(report: BenchReport) -> set[tuple[str, int]]:
-    """The cells that no other method's interval lies above, by method and column."""
-    return {(name, at) for at, kind in enumerate(report.kinds, start=1) for name in report.best(kind)}
+    """The cells that no other method's interval lies above, by method and column; none where that is all."""
+    methods = len(report.summaries) - 1
+    best = [(at, report.best(kind)) for at, kind in enumerate(report.kinds, start=1)]
+    return {(name, at) for at, names in best for name in names if len(names) < methods}
 
 
 def _examples(report: BenchReport, kind: str) -> list[_Example]:
