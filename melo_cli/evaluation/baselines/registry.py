@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import get_args
 
+from annotated_types import Ge, Gt, Lt
 from pydantic import ValidationError
 
 from melo_cli.errors import MeloError
+from melo_cli.evaluation.baselines.alphaedit import AlphaEdit
 from melo_cli.evaluation.baselines.baseline import Baseline
 from melo_cli.evaluation.baselines.finetune import Finetune
 from melo_cli.evaluation.baselines.grace import Grace
 from melo_cli.evaluation.baselines.lora import Lora
 from melo_cli.suggest import did_you_mean
 
-BASELINES: Mapping[str, type[Baseline]] = {each.name: each for each in (Finetune, Lora, Grace)}
+BASELINES: Mapping[str, type[Baseline]] = {each.name: each for each in (Finetune, Lora, Grace, AlphaEdit)}
+# The bounds that a setting may have, in words.
+_BOUNDS = {Gt: "above {0.gt}", Ge: "of at least {0.ge}", Lt: "below {0.lt}"}
 # It is measured in every evaluation; naming it asks for nothing more.
 _BASE = "base"
 
@@ -61,10 +64,8 @@ def _assign(run: dict[str, Baseline], assignment: str) -> None:
 
 
 def _wrong(baseline: type[Baseline], option: str, text: str, error: ValidationError, where: str) -> MeloError:
-    kind = error.errors()[0]["type"]
-    if kind == "literal_error":
-        choices = get_args(baseline.model_fields[option].annotation)
-        return MeloError(f"the value must be {' or '.join(choices)}", where=where)
-    if kind.endswith("_parsing"):
+    if error.errors()[0]["type"].endswith("_parsing"):
         return MeloError(f"{text!r} is not a number", where=where)
-    return MeloError(f"{text} is out of range", where=where, hint="give a number above 0")
+    bounds = baseline.model_fields[option].metadata
+    allowed = " and ".join(_BOUNDS[type(bound)].format(bound) for bound in bounds if type(bound) in _BOUNDS)
+    return MeloError(f"{text} is out of range", where=where, hint=f"give a number {allowed}")
