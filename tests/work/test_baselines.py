@@ -22,7 +22,7 @@ from melo_cli.evaluation.baselines.alphaedit import AlphaEdit
 from melo_cli.evaluation.baselines.codebook import Codebook
 from melo_cli.evaluation.baselines.finetune import Finetune
 from melo_cli.evaluation.baselines.grace import Grace, GraceModel, grace_layer
-from melo_cli.evaluation.baselines.key_values import EditSite, closed_form, subject_position
+from melo_cli.evaluation.baselines.key_values import EditSite, Fact, closed_form, subject_position
 from melo_cli.evaluation.baselines.lora import Lora
 from melo_cli.evaluation.baselines.modules import one_module
 from melo_cli.models.encoding import EncodedEdit, Encoder, pad_prompts
@@ -472,6 +472,31 @@ def test_alphaedit_makes_the_target_of_a_generating_model_likelier(kind: str, sh
     with settings.edited(opened, [[edit]], ["e000001"], SilentProgress()):
         [after] = opened.inference.scores([edit], [None])
     assert after.log_likelihood > before.log_likelihood
+
+
+def test_edits_of_one_update_by_alphaedit_are_answered_together(shared: Shared) -> None:
+    opened = shared("pico_bert")
+    batches = batches_of(opened)
+    edits = [edit for batch in batches for edit in batch]
+    with ALPHAEDIT.edited(opened, batches, ids(batches), SilentProgress()):
+        said = answers(opened, edits, [None] * 6)
+    assert said == [edit.target for edit in opened.project.edits()]
+
+
+def test_a_later_update_leaves_what_the_module_gives_for_earlier_edits(shared: Shared) -> None:
+    opened = shared("pico_gpt2")
+    edits = batches_of(opened)[0][:2]
+    settings = ALPHAEDIT.model_copy(update={"batch_size": 1, "contexts": 0, "ridge": 1e-6})
+    weights = []
+    # Ids that the project does not know give no subject: the keys are at the last prompt token.
+    for made in (edits[:1], edits):
+        unknown = [f"unknown {number}" for number in range(len(made))]
+        with settings.edited(opened, [made], unknown, SilentProgress()) as changed:
+            name, module = one_module(opened, changed.settings["weights"], "alphaedit")
+            weights.append(module.weight.detach().clone())
+    facts = [Fact((edit,), (len(edit.prompt_ids) - 1,), has_subject=False) for edit in edits]
+    earlier, later = EditSite(opened.routed.base, name, module).keys(facts) @ (weights[1] - weights[0])
+    assert earlier.norm() < later.norm() / 50
 
 
 def test_the_update_is_the_published_closed_form() -> None:

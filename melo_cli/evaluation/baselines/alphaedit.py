@@ -63,13 +63,13 @@ class AlphaEdit(Baseline):
 
     weights: str = "auto"
     batch_size: int = Field(100, gt=0)
-    lr: float = Field(0.1, gt=0)
+    lr: float = Field(0.5, gt=0)
     steps: int = Field(25, gt=0)
     contexts: int = Field(5, ge=0)
     clamp: float = Field(0.75, gt=0)
     texts: int = Field(1000, gt=0)
     null_threshold: float = Field(1e-3, gt=0)
-    ridge: float = Field(0.1, gt=0)
+    ridge: float = Field(0.01, gt=0)
 
     @contextmanager
     def edited(

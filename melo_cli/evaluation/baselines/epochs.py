@@ -33,7 +33,7 @@ class EpochBaseline(Baseline):
         stop_at: training ends after an epoch in which every target token of every edit had this probability.
     """
 
-    lr: float = Field(1e-3, gt=0)
+    lr: float
     epochs: int = Field(50, gt=0)
     batch_size: int = Field(8, gt=0)
     stop_at: float = Field(0.9, gt=0, lt=1)

@@ -107,13 +107,15 @@ class EditSite:
         self._block = base.model.get_submodule(around)
 
     def keys(self, facts: Sequence[Fact]) -> Tensor:
-        """The key of each fact, `[n, in]` float32: the mean over its prompts."""
-        return torch.stack([self._keys(fact).mean(0) for fact in facts])
+        """The key of each fact, `[n, in]` float32: as it is asked and behind other texts, in equal parts."""
+        return torch.stack([self._key(fact) for fact in facts])
 
-    def _keys(self, fact: Fact) -> Tensor:
+    def _key(self, fact: Fact) -> Tensor:
         inputs = pad_prompts(self.base, [edit.prompt_ids for edit in fact.asked])
         columns = _columns(inputs, fact.positions)
-        return self._read(self.module, inputs)[0][list(range(len(columns))), columns].float()
+        keys = self._read(self.module, inputs)[0][list(range(len(columns))), columns].float()
+        parts = [part.mean(0) for part in (keys[:1], keys[1:]) if len(part)]
+        return torch.stack(parts).mean(0)
 
     def covariance(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, float]:
         """Mean outer product `[in, in]` float32 of all tokens' keys; median of their squared lengths."""

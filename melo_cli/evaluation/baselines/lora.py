@@ -23,6 +23,8 @@ from melo_cli.runtime.loading import OpenProject
 class Lora(EpochBaseline):
     """One PEFT LoRA for all edits, trained in epochs as `finetune` is.
 
+    The default learning rate is the best of 5e-4, 1e-3 and 3e-3 for 16 edits of SmolLM2-135M.
+
     Attributes:
         weights: where it sits. `targets` are the modules that blocks would add to, `all` every linear module
             but the output head; else a regular expression over full names.
@@ -32,6 +34,7 @@ class Lora(EpochBaseline):
 
     name: ClassVar[str] = "lora"
 
+    lr: float = Field(3e-3, gt=0)
     weights: str = "targets"
     rank: int | None = Field(None, gt=0)
     alpha: float | None = Field(None, gt=0)
