@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from annotated_types import Ge, Gt, Lt
 from pydantic import ValidationError
 
 from melo_cli.errors import MeloError
@@ -17,7 +16,7 @@ from melo_cli.suggest import did_you_mean
 
 BASELINES: Mapping[str, type[Baseline]] = {each.name: each for each in (Finetune, Lora, Grace, AlphaEdit)}
 # The bounds that a setting may have, in words.
-_BOUNDS = {Gt: "above {0.gt}", Ge: "of at least {0.ge}", Lt: "below {0.lt}"}
+_BOUNDS = {"gt": "above", "ge": "of at least", "lt": "below"}
 # It is measured in every evaluation; naming it asks for nothing more.
 _BASE = "base"
 
@@ -67,5 +66,10 @@ def _wrong(baseline: type[Baseline], option: str, text: str, error: ValidationEr
     if error.errors()[0]["type"].endswith("_parsing"):
         return MeloError(f"{text!r} is not a number", where=where)
     bounds = baseline.model_fields[option].metadata
-    allowed = " and ".join(_BOUNDS[type(bound)].format(bound) for bound in bounds if type(bound) in _BOUNDS)
+    allowed = " and ".join(
+        f"{words} {getattr(bound, side)}"
+        for bound in bounds
+        for side, words in _BOUNDS.items()
+        if hasattr(bound, side)
+    )
     return MeloError(f"{text} is out of range", where=where, hint=f"give a number {allowed}")
