@@ -56,7 +56,7 @@ def evaluate(
         typer.Option(
             "--baseline",
             metavar="NAMES",
-            help="Other editors on the same edits: base, finetune, lora, grace, with commas between.",
+            help="Other editors on the same edits: base,finetune,lora,grace,alphaedit or some of them.",
         ),
     ] = None,
     baseline_set: Annotated[

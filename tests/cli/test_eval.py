@@ -157,13 +157,14 @@ def test_results_and_report_are_written(edited: Path, tmp_path: Path, melo: Melo
 
 
 def test_baselines_stand_beside_ours(edited: Path, melo: Melo) -> None:
-    names = "base,finetune,lora,grace"
-    fast = [f"--baseline-set={name}.steps=2" for name in ("finetune", "lora", "grace")]
+    names = "base,finetune,lora,grace,alphaedit"
+    few = ("finetune.epochs=2", "lora.epochs=2", "grace.steps=2", "alphaedit.steps=2", "alphaedit.texts=20")
+    fast = [f"--baseline-set={setting}" for setting in few]
     run = melo("eval", "--task", "scotus", "--baseline", names, *fast)
     assert run.code == 0
     table = rows(run.out)
-    assert table["metric"] == ["n", "base", "edited", "finetune", "lora", "grace"]
-    assert len(table["accuracy, edits"]) == 6
+    assert table["metric"] == ["n", "base", "edited", "finetune", "lora", "grace", "alphaedit"]
+    assert len(table["accuracy, edits"]) == 7
     assert "shares in %, by greedy generation and exact match; --json has intervals" in run.out
     assert "finetune" in run.out.partition("seconds")[2]
     assert max(len(line) for line in run.out.splitlines()) <= 80

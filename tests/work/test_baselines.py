@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -15,20 +18,26 @@ from torch import nn
 from melo_cli.errors import MeloError
 from melo_cli.evaluation import EvalReport, evaluate
 from melo_cli.evaluation.baselines import Baseline, parse_baselines
+from melo_cli.evaluation.baselines.alphaedit import AlphaEdit
 from melo_cli.evaluation.baselines.codebook import Codebook
 from melo_cli.evaluation.baselines.finetune import Finetune
 from melo_cli.evaluation.baselines.grace import Grace, GraceModel, grace_layer
+from melo_cli.evaluation.baselines.key_values import EditSite, Fact, closed_form, subject_position
 from melo_cli.evaluation.baselines.lora import Lora
-from melo_cli.models.encoding import EncodedEdit, pad_prompts
+from melo_cli.evaluation.baselines.modules import one_module
+from melo_cli.models.encoding import EncodedEdit, Encoder, pad_prompts
 from melo_cli.models.linear_layers import linear_shape
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject
+from melo_cli.scope.corpus import load_corpus
 
 Shared = Callable[[str], OpenProject]
-BASELINES = ["finetune", "lora", "grace"]
-FINETUNE = Finetune(lr=0.01, steps=20)
-LORA = Lora(lr=0.03, steps=30, rank=3)
+BASELINES = ["finetune", "lora", "grace", "alphaedit"]
+FINETUNE = Finetune(lr=0.01, epochs=60)
+LORA = Lora(lr=0.03, epochs=60, rank=6)
 GRACE = Grace(lr=0.5, steps=20)
+# The keys of a tiny model with random weights fill its space: half of it has to do as null space.
+ALPHAEDIT = AlphaEdit(lr=0.5, clamp=20.0, contexts=1, texts=40, null_threshold=0.005, ridge=0.001)
 
 
 class SilentProgress:
@@ -59,9 +68,11 @@ class Broken:
 
 EDITORS: dict[str, Baseline] = {
     "finetune": FINETUNE,
-    "all weights": Finetune(lr=0.01, steps=20, weights="all"),
+    "all weights": Finetune(lr=0.01, epochs=20, weights="all"),
     "lora": LORA,
+    "lora everywhere": Lora(lr=0.03, epochs=20, rank=3, weights="all"),
     "grace": GRACE,
+    "alphaedit": ALPHAEDIT,
 }
 
 
@@ -129,7 +140,7 @@ def test_a_run_that_breaks_off_leaves_the_model_as_it_was(name: str, shared: Sha
 @pytest.fixture(scope="module")
 def report(shared: Shared) -> EvalReport:
     """All baselines on the classifier, whose base has four of six edits wrong."""
-    baselines = [FINETUNE, LORA, Grace(lr=0.5, steps=60)]
+    baselines = [FINETUNE, LORA, Grace(lr=0.5, steps=60), ALPHAEDIT]
     reporter = OneBarAtATime()
     made = evaluate(shared("pico_bert"), reporter, baselines=baselines)
     assert reporter.labels == [
@@ -152,7 +163,7 @@ def test_baselines_are_measured_as_the_edited_model_is(report: EvalReport) -> No
 
 
 def test_only_grace_has_a_router(report: EvalReport) -> None:
-    for name in ("finetune", "lora"):
+    for name in ("finetune", "lora", "alphaedit"):
         figures = report.baselines[name].figures
         assert {figures[metric] for metric in ("fired_edits", "fired_unrelated", "nearest_right")} == {None}
     assert report.baselines["grace"].figures["fired_edits"] == pytest.approx(4 / 6)
@@ -169,15 +180,20 @@ def test_the_document_has_the_baselines_with_settings_and_seconds(report: EvalRe
     assert list(baselines) == BASELINES
     assert baselines["finetune"]["settings"] == {
         "lr": 0.01,
-        "steps": 20,
-        "weights": "targets",
-        "batch_size": 4,
+        "epochs": 60,
+        "epochs_taken": ANY,
+        "stop_at": 0.9,
+        "weights": "bert.encoder.layer.2.output.dense",
+        "batch_size": 8,
         "edits": 4,
     }
+    assert baselines["lora"]["settings"]["batch_size"] == 8
     assert set(baselines["lora"]["seconds"]) == {"train", "ask"}
     # Settings that were left to the recipe or measured are given with the value in force.
     assert baselines["grace"]["settings"]["layer"] == "bert.encoder.layer.1.output.dense"
     assert baselines["grace"]["settings"]["radius"] > 0
+    assert baselines["grace"]["settings"]["batch_size"] == 4
+    assert baselines["alphaedit"]["settings"]["keys_at_subjects"] == 1
 
 
 def test_one_lora_has_the_rank_of_all_blocks_together(shared: Shared) -> None:
@@ -185,7 +201,7 @@ def test_one_lora_has_the_rank_of_all_blocks_together(shared: Shared) -> None:
     edits = [edit for batch in batches_of(opened) for edit in batch]
     # Blocks of rank 4 each; the modules are 64 by 32.
     for batches, rank in (([edits], 4), (batches_of(opened), 8), ([edits[:1]] * 10, 32)):
-        with Lora(steps=1).edited(opened, batches, ids(batches), SilentProgress()) as changed:
+        with Lora(epochs=1).edited(opened, batches, ids(batches), SilentProgress()) as changed:
             assert changed.settings["rank"] == rank
 
 
@@ -197,7 +213,7 @@ def test_fine_tuning_moves_the_weights_that_were_named(shared: Shared) -> None:
     before = state(opened)
     batches, targets = batches_of(opened), set(opened.routed.tuner.layers)
     for weights in ("targets", "all"):
-        settings = Finetune(lr=0.01, steps=3, weights=weights)
+        settings = Finetune(lr=0.01, epochs=3, weights=weights)
         with settings.edited(opened, batches, ids(batches), SilentProgress()):
             moved = {name for name, value in state(opened).items() if not torch.equal(value, before[name])}
         inside = {name for name in moved if any(name.startswith(f"{target}.") for target in targets)}
@@ -205,12 +221,96 @@ def test_fine_tuning_moves_the_weights_that_were_named(shared: Shared) -> None:
         assert (moved == inside) is (weights == "targets")
 
 
+@pytest.mark.parametrize("baseline", [FINETUNE, LORA], ids=lambda baseline: baseline.name)
+def test_every_edit_is_answered_whichever_batch_it_came_in(baseline: Baseline, shared: Shared) -> None:
+    opened = shared("pico_gpt2")
+    edits = [edit for batch in batches_of(opened) for edit in batch]
+    batches = [[edit] for edit in edits]
+    with baseline.edited(opened, batches, ids(batches), SilentProgress()):
+        said = answers(opened, edits, [None] * 6)
+    # The stop token is learned, too: nothing follows the target.
+    assert said == [edit.target for edit in opened.project.edits()]
+
+
+def test_training_stops_when_every_target_token_is_as_probable_as_asked(shared: Shared) -> None:
+    opened = shared("pico_bert")
+    batches = batches_of(opened)
+    edits = [edit for batch in batches for edit in batch]
+    taken = []
+    for stop_at in (0.5, 0.9):
+        settings = FINETUNE.model_copy(update={"stop_at": stop_at})
+        with settings.edited(opened, batches, ids(batches), SilentProgress()) as changed:
+            scores = opened.inference.scores(edits, [None] * 6)
+        assert all(math.exp(score.log_likelihood) >= stop_at - 1e-3 for score in scores)
+        taken.append(changed.settings["epochs_taken"])
+    assert taken[0] < taken[1] < settings.epochs
+
+
+def test_the_seed_of_the_recipe_orders_the_edits(shared: Shared) -> None:
+    def weights_after(seed: int) -> torch.Tensor:
+        opened = shared("pico_gpt2")
+        seeded = replace(opened, recipe=opened.recipe.model_copy(update={"seed": seed}))
+        settings, batches = Finetune(lr=0.01, epochs=2, batch_size=2), batches_of(opened)
+        with settings.edited(seeded, batches, ids(batches), SilentProgress()):
+            return state(opened)["transformer.h.2.mlp.c_proj.weight"]
+
+    assert torch.equal(weights_after(1), weights_after(1))
+    assert not torch.equal(weights_after(1), weights_after(2))
+
+
+def test_one_down_projection_is_trained_unless_others_are_named(shared: Shared) -> None:
+    opened = shared("pico_gpt2")
+    before, batches = state(opened), batches_of(opened)
+    for weights, prefix in (
+        ("auto", "transformer.h.2.mlp.c_proj."),
+        (r".*\.0\.mlp\.c_fc", "transformer.h.0.mlp."),
+    ):
+        settings = Finetune(epochs=1, weights=weights)
+        with settings.edited(opened, batches, ids(batches), SilentProgress()):
+            moved = {name for name, value in state(opened).items() if not torch.equal(value, before[name])}
+        assert moved
+        assert all(name.startswith(prefix) for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "line"),
+    [
+        (
+            Finetune(weights="some"),
+            "--baseline finetune: 'some' names no linear module of the model; name one with --baseline-set "
+            "finetune.weights=NAME; `melo inspect MODEL` lists them",
+        ),
+        (Lora(weights="("), "--baseline lora: '(' is not a regular expression"),
+        (
+            AlphaEdit(weights=".*wo"),
+            "--baseline alphaedit: '.*wo' names 8 modules, but alphaedit changes one",
+        ),
+        (
+            AlphaEdit(weights="decoder.block.0.layer.2.DenseReluDense.wo"),
+            "--baseline alphaedit: decoder.block.0.layer.2.DenseReluDense.wo does not run when a prompt is "
+            "read; name a module of the encoder with --baseline-set alphaedit.weights=NAME",
+        ),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_module_that_cannot_be_trained_is_one_line(baseline: Baseline, line: str, shared: Shared) -> None:
+    opened = shared("pico_t5")
+    before, batches = state(opened), batches_of(opened)
+    with (
+        pytest.raises(MeloError) as caught,
+        baseline.edited(opened, batches, ids(batches), SilentProgress()),
+    ):
+        pytest.fail("it was to be refused")
+    assert str(caught.value).startswith(line)
+    assert_as_before(opened, before)
+
+
 def test_a_lora_is_pefts_with_the_rank_asked_for(shared: Shared) -> None:
     opened = shared("pico_gpt2")
     with LORA.edited(opened, [], [], SilentProgress()):
         layers = [layer.base_layer for layer in opened.routed.tuner.layers.values()]
-        assert all(isinstance(layer, LoraLayer) and layer.r == {"baseline": 3} for layer in layers)
-        assert all(layer.scaling == {"baseline": 16 / 3} for layer in layers)
+        assert all(isinstance(layer, LoraLayer) and layer.r == {"baseline": 6} for layer in layers)
+        assert all(layer.scaling == {"baseline": 2.0} for layer in layers)
     assert not any(isinstance(module, LoraLayer) for module in opened.routed.base.model.modules())
 
 
@@ -350,6 +450,97 @@ def test_graces_layer_sees_the_prompt_and_can_be_named(shared: Shared) -> None:
         grace_layer(opened, "shared")
 
 
+# AlphaEdit
+
+
+def test_an_edit_by_alphaedit_is_answered(shared: Shared) -> None:
+    opened = shared("pico_bert")
+    edit = batches_of(opened)[0][0]
+    before = answers(opened, [edit], [None])
+    with ALPHAEDIT.edited(opened, [[edit]], ["e000001"], SilentProgress()):
+        said = answers(opened, [edit], [None])
+    assert said == [opened.project.edits()[0].target] != before
+
+
+@pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2"])
+def test_alphaedit_makes_the_target_of_a_generating_model_likelier(kind: str, shared: Shared) -> None:
+    """Random weights look up nothing at a subject: no value there makes them say the target."""
+    opened = shared(kind)
+    edit = batches_of(opened)[0][0]
+    settings = ALPHAEDIT.model_copy(update={"contexts": 0, "ridge": 1e-6})
+    [before] = opened.inference.scores([edit], [None])
+    with settings.edited(opened, [[edit]], ["e000001"], SilentProgress()):
+        [after] = opened.inference.scores([edit], [None])
+    assert after.log_likelihood > before.log_likelihood
+
+
+def test_edits_of_one_update_by_alphaedit_are_answered_together(shared: Shared) -> None:
+    opened = shared("pico_bert")
+    batches = batches_of(opened)
+    edits = [edit for batch in batches for edit in batch]
+    with ALPHAEDIT.edited(opened, batches, ids(batches), SilentProgress()):
+        said = answers(opened, edits, [None] * 6)
+    assert said == [edit.target for edit in opened.project.edits()]
+
+
+def test_a_later_update_leaves_what_the_module_gives_for_earlier_edits(shared: Shared) -> None:
+    opened = shared("pico_gpt2")
+    edits = batches_of(opened)[0][:2]
+    settings = ALPHAEDIT.model_copy(update={"batch_size": 1, "contexts": 0, "ridge": 1e-6})
+    weights = []
+    # Ids that the project does not know give no subject: the keys are at the last prompt token.
+    for made in (edits[:1], edits):
+        unknown = [f"unknown {number}" for number in range(len(made))]
+        with settings.edited(opened, [made], unknown, SilentProgress()) as changed:
+            name, module = one_module(opened, changed.settings["weights"], "alphaedit")
+            weights.append(module.weight.detach().clone())
+    facts = [Fact((edit,), (len(edit.prompt_ids) - 1,), has_subject=False) for edit in edits]
+    earlier, later = EditSite(opened.routed.base, name, module).keys(facts) @ (weights[1] - weights[0])
+    assert earlier.norm() < later.norm() / 50
+
+
+def test_the_update_is_the_published_closed_form() -> None:
+    earlier, keys, values = torch.randn(3, 7), torch.randn(2, 7), torch.randn(2, 4)
+    published = values.T @ keys @ torch.inverse(keys.T @ keys + earlier.T @ earlier + 0.5 * torch.eye(7))
+    torch.testing.assert_close(closed_form(earlier, keys, values, 0.5), published, atol=1e-4, rtol=1e-4)
+
+
+def test_an_update_reaches_its_keys_and_leaves_earlier_ones() -> None:
+    earlier, keys, values = torch.randn(3, 16), torch.randn(2, 16), torch.randn(2, 4)
+    update = closed_form(earlier, keys, values, 1e-4)
+    torch.testing.assert_close(keys @ update.T, values, atol=1e-2, rtol=1e-2)
+    assert (earlier @ update.T).abs().max() < 1e-2
+
+
+def test_general_text_is_spared_by_the_null_space(shared: Shared) -> None:
+    opened = shared("pico_gpt2")
+    batches = batches_of(opened)
+    name, module = one_module(opened, "transformer.h.1.mlp.c_proj", "alphaedit")
+    before = module.weight.detach().clone()
+    encoder = Encoder(opened.routed.base, truncate=True)
+    prompts = [encoder.prompt(text) for text in load_corpus().unrelated[:40]]
+    covariance, _ = EditSite(opened.routed.base, name, module).covariance(prompts)
+
+    def moved(null_threshold: float) -> float:
+        """How far the outputs at general tokens move, by the length of the update."""
+        settings = ALPHAEDIT.model_copy(update={"weights": name, "null_threshold": null_threshold})
+        with settings.edited(opened, batches, ids(batches), SilentProgress()):
+            update = (module.weight - before).detach()
+        return float(((update.T @ covariance) * update.T).sum() / update.square().sum())
+
+    assert moved(0.005) < moved(1e9) / 5
+
+
+def test_keys_are_taken_at_the_end_of_the_subject(shared: Shared) -> None:
+    encoder = shared("pico_gpt2").encoder
+    prompt = encoder.prompt("Is Britain where the prime minister of  britain lives?")
+    place = subject_position(encoder, prompt, "Britain")
+    assert place is not None
+    assert encoder.tokenizer.decode(prompt[: place + 1]).endswith("of  britain")
+    assert subject_position(encoder, prompt, "France") is None
+    assert subject_position(encoder, prompt, None) is None
+
+
 # Settings
 
 
@@ -357,8 +548,8 @@ def test_settings_are_read_and_checked() -> None:
     baselines = parse_baselines("base, lora,grace,lora", ["lora.rank=8", "grace.radius=0", "lora.lr = 1e-2"])
     assert baselines == [Lora(lr=1e-2, rank=8), Grace(radius=0.0)]
     assert parse_baselines(None, []) == []
-    settings = ["finetune.weights=all", "finetune.steps=7"]
-    assert parse_baselines("finetune", settings) == [Finetune(weights="all", steps=7)]
+    settings = ["finetune.weights=all", "finetune.epochs=7"]
+    assert parse_baselines("finetune", settings) == [Finetune(weights="all", epochs=7)]
 
 
 @pytest.mark.parametrize(
@@ -382,8 +573,13 @@ def test_settings_are_read_and_checked() -> None:
         ),
         (
             "finetune",
-            "finetune.weights=some",
-            "--baseline-set finetune.weights=some: the value must be targets or all",
+            "finetune.stop_at=1",
+            "--baseline-set finetune.stop_at=1: 1 is out of range; give a number above 0 and below 1",
+        ),
+        (
+            "alphaedit",
+            "alphaedit.contexts=-1",
+            "--baseline-set alphaedit.contexts=-1: -1 is out of range; give a number of at least 0",
         ),
     ],
 )

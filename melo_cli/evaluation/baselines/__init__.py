@@ -1,4 +1,4 @@
-"""Other editors under the same edits, prompts and metrics, one file each: fine-tuning, one LoRA, GRACE."""
+"""Other editors under the same edits, prompts and metrics: fine-tuning, one LoRA, GRACE, AlphaEdit."""
 
 from melo_cli.evaluation.baselines.baseline import Baseline
 from melo_cli.evaluation.baselines.registry import BASELINES, parse_baselines

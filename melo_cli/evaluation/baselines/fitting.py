@@ -1,18 +1,17 @@
-"""What the baselines share: the training loop."""
+"""What the baselines train with: a loop over one batch, and a loss in which edits count alike."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from melo_cli.editing.optimizers import Schedule
 from melo_cli.models.base_model import BaseModel
-from melo_cli.models.encoding import EncodedEdit
+from melo_cli.models.encoding import IGNORED, EncodedEdit
 from melo_cli.recipe import TrainingSection
-from melo_cli.runtime.scoring import target_batch, target_losses
+from melo_cli.runtime.scoring import TargetBatch, target_batch, target_losses
 
 
 def fit(
@@ -42,12 +41,12 @@ def fit(
     return training.max_steps
 
 
-def with_changes(training: TrainingSection, *, lr: float | None, steps: int | None) -> TrainingSection:
-    """The recipe's training with another learning rate or number of steps, where given."""
-    changes: dict[str, Any] = {}
-    if steps is not None:
-        changes["max_steps"] = steps
-    if lr is not None:
-        named = {"name": training.optimizer.name, **training.optimizer.arguments, "lr": lr}
-        changes["optimizer"] = type(training.optimizer).model_validate(named)
-    return training.model_copy(update=changes)
+def mean_of_rows(batch: TargetBatch, losses: Tensor) -> Tensor:
+    """The mean over edits of the mean loss of an edit's target tokens.
+
+    Args:
+        batch: the edits.
+        losses: `[N]`, the loss of each target token, row by row.
+    """
+    lengths = (batch.targets != IGNORED).sum(1)
+    return (losses / lengths.repeat_interleave(lengths)).sum() / len(lengths)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import get_args
 
 from pydantic import ValidationError
 
 from melo_cli.errors import MeloError
+from melo_cli.evaluation.baselines.alphaedit import AlphaEdit
 from melo_cli.evaluation.baselines.baseline import Baseline
 from melo_cli.evaluation.baselines.finetune import Finetune
 from melo_cli.evaluation.baselines.grace import Grace
 from melo_cli.evaluation.baselines.lora import Lora
 from melo_cli.suggest import did_you_mean
 
-BASELINES: Mapping[str, type[Baseline]] = {each.name: each for each in (Finetune, Lora, Grace)}
+BASELINES: Mapping[str, type[Baseline]] = {each.name: each for each in (Finetune, Lora, Grace, AlphaEdit)}
+# The bounds that a setting may have, in words.
+_BOUNDS = {"gt": "above", "ge": "of at least", "lt": "below"}
 # It is measured in every evaluation; naming it asks for nothing more.
 _BASE = "base"
 
@@ -67,10 +69,13 @@ def _assign(run: dict[str, Baseline], assignment: str, selected: str, setting: s
 
 
 def _wrong(baseline: type[Baseline], option: str, text: str, error: ValidationError, where: str) -> MeloError:
-    kind = error.errors()[0]["type"]
-    if kind == "literal_error":
-        choices = get_args(baseline.model_fields[option].annotation)
-        return MeloError(f"the value must be {' or '.join(choices)}", where=where)
-    if kind.endswith("_parsing"):
+    if error.errors()[0]["type"].endswith("_parsing"):
         return MeloError(f"{text!r} is not a number", where=where)
-    return MeloError(f"{text} is out of range", where=where, hint="give a number above 0")
+    bounds = baseline.model_fields[option].metadata
+    allowed = " and ".join(
+        f"{words} {getattr(bound, side)}"
+        for bound in bounds
+        for side, words in _BOUNDS.items()
+        if hasattr(bound, side)
+    )
+    return MeloError(f"{text} is out of range", where=where, hint=f"give a number {allowed}")

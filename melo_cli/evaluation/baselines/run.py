@@ -46,7 +46,7 @@ def run_baseline(
         asked = time.monotonic()
     return BaselineReport(
         metrics(answered, opened.routed.base.kind, edited=True),
-        settings=changed.settings | {"batch_size": size, "edits": len(edits)},
+        settings={"batch_size": size} | changed.settings | {"edits": len(edits)},
         train_seconds=trained - started,
         ask_seconds=asked - trained,
     )
