@@ -39,12 +39,8 @@ def _of_blocks(report: BenchReport) -> list[str]:
     if not {"melo", "lookup"} <= report.summaries.keys():
         return []
     kinds = [kind for kind in report.kinds if not KINDS[kind].keeps]
-    better = [
-        KINDS[kind].column for kind in kinds if _share(report, "melo", kind) > _high(report, "lookup", kind)
-    ]
-    worse = [
-        KINDS[kind].column for kind in kinds if _share(report, "lookup", kind) > _high(report, "melo", kind)
-    ]
+    better = [KINDS[kind].column for kind in kinds if _is_better(report, "melo", "lookup", kind)]
+    worse = [KINDS[kind].column for kind in kinds if _is_better(report, "lookup", "melo", kind)]
     told = ["take lookup where the stored text may be the answer and something can stand before the model"]
     if better:
         told.append(f"a block is better than it at {_listed(better)}")

@@ -126,7 +126,7 @@ def _ask_method(method: Method, asked: _Asked, folder: BenchFolder, reporter: Re
             "options": dict(method.options),
             "settings": dict(ready.settings),
             "seconds_an_edit": ready.seconds / live,
-            "bytes_an_edit": ready.stored_bytes / live if ready.stored_bytes is not None else None,
+            "bytes_an_edit": ready.stored_bytes / live,
         }
         if generates and method.answers_prose:
             after = ability(ready.opened, asked.base_ability, routed=not ready.weights_changed)

@@ -44,7 +44,8 @@ def bench(
         typer.Option(
             "--methods",
             metavar="NAMES",
-            help="What is compared: melo, lookup, icl, rag, finetune, lora, grace, with commas between.",
+            help="What is compared, with commas between: melo, lookup, icl, rag, finetune, lora, grace, "
+            "alphaedit.",
         ),
     ] = _METHODS,
     method_set: Annotated[

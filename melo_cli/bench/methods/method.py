@@ -76,7 +76,7 @@ class Ready:
     Attributes:
         reply: answers questions.
         seconds: what making the edits took.
-        stored_bytes: what keeping them takes, the base model aside; None where it is not known.
+        stored_bytes: what keeping them takes, the base model aside.
         opened: the project whose model answers.
         settings: what it was made with, nothing left to be looked up.
         weights_changed: whether the open project's weights are others than the base's now.
@@ -85,7 +85,7 @@ class Ready:
     reply: Answering
     opened: OpenProject
     seconds: float
-    stored_bytes: int | None
+    stored_bytes: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     weights_changed: bool = False
 

@@ -17,9 +17,10 @@ from melo_cli.runtime.inference import Advance
 from melo_cli.runtime.loading import OpenProject
 
 _WORDS = {
-    "finetune": "the weights of the target modules trained on all edits",
-    "lora": "one LoRA for all edits",
-    "grace": "GRACE: a codebook of values at one layer (arXiv 2211.11031)",
+    "finetune": "the weights of one module, trained in epochs over all edits (LocFT-BF, arXiv 2509.22072)",
+    "lora": "one LoRA for all edits, trained in epochs",
+    "grace": "a codebook of values at one layer (GRACE, arXiv 2211.11031)",
+    "alphaedit": "one module changed in closed form, beside general keys (AlphaEdit, arXiv 2410.02355)",
 }
 
 
@@ -51,7 +52,14 @@ class OtherEditor:
             seconds = time.monotonic() - started
             routes = self.baseline.routes
             reply = by_route(changed.opened, by_block(changed.opened)) if routes else _anew(changed.opened)
-            yield Ready(reply, changed.opened, seconds, None, changed.settings, weights_changed=not routes)
+            yield Ready(
+                reply,
+                changed.opened,
+                seconds,
+                changed.stored_bytes,
+                changed.settings,
+                weights_changed=not routes,
+            )
 
 
 def _anew(asked: OpenProject) -> Answering:

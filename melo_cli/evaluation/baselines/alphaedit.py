@@ -99,7 +99,7 @@ class AlphaEdit(Baseline):
                 progress.advance(len(batch))
             at_subjects = sum(fact.has_subject for fact in facts)
             in_force = {"weights": name, "null_space": null.shape[1], "keys_at_subjects": at_subjects}
-            yield EditedModel(opened, self.model_dump() | in_force)
+            yield EditedModel(opened, self.model_dump() | in_force, weight.nbytes)
         finally:
             with torch.no_grad():
                 weight.copy_(before)

@@ -22,10 +22,12 @@ class EditedModel:
     Attributes:
         opened: asks the model.
         settings: what it was trained with, nothing left to be looked up.
+        stored_bytes: what keeping its edits takes beside the base model.
     """
 
     opened: OpenProject
     settings: dict[str, Any]
+    stored_bytes: int
 
 
 class Baseline(BaseModel):

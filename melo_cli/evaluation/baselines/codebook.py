@@ -36,6 +36,11 @@ class Codebook:
     labels: list[tuple[int, ...]] = field(default_factory=list)
     edit_ids: list[str] = field(default_factory=list)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all keys and values."""
+        return sum(key.nbytes for key in self.keys) + sum(value.nbytes for value in self.values)
+
     def insert(self, key: NDArray[np.float32], label: tuple[int, ...], edit_id: str, value: Tensor) -> int:
         """Find or make the entry of a new edit (Algorithm 1): add, expand or split.
 

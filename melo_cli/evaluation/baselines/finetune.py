@@ -56,7 +56,9 @@ class Finetune(EpochBaseline):
             for parameter in parameters:
                 parameter.requires_grad_(True)
             taken = self.train(base, parameters, batches, opened.recipe.seed, progress)
-            yield EditedModel(opened, self.model_dump() | {"weights": weights, "epochs_taken": taken})
+            in_force = {"weights": weights, "epochs_taken": taken}
+            stored = sum(parameter.nbytes for parameter in parameters)
+            yield EditedModel(opened, self.model_dump() | in_force, stored)
         finally:
             with torch.no_grad():
                 for parameter, kept in zip(parameters, before, strict=True):

@@ -198,7 +198,7 @@ class Grace(Baseline):
             made += len(batch)
             progress.advance(len(batch))
         in_force = self.model_dump() | {"layer": layer, "radius": model.codebook.initial}
-        yield EditedModel(replace(opened, inference=inference), in_force)
+        yield EditedModel(replace(opened, inference=inference), in_force, model.codebook.nbytes)
 
     def _training(self, opened: OpenProject) -> TrainingSection:
         optimizer = OptimizerSection.model_validate({"name": "Adam", "lr": self.lr})

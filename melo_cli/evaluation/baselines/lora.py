@@ -59,7 +59,8 @@ class Lora(EpochBaseline):
                 setattr(parent, child, module)
             taken = self.train(base, parameters, batches, seed, progress)
             in_force = {"rank": rank, "alpha": alpha, "epochs_taken": taken}
-            yield EditedModel(opened, self.model_dump() | in_force)
+            stored = sum(parameter.nbytes for parameter in parameters)
+            yield EditedModel(opened, self.model_dump() | in_force, stored)
         finally:
             for (parent, child), module in zip(places, bare, strict=True):
                 setattr(parent, child, module)
