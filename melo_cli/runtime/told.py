@@ -1,8 +1,8 @@
 """Facts of edits that stand with an open request about their subject; the base model answers it.
 
-A block answers its edit's own question. For a text about a subject, which is another task, the model needs the
-fact in what it reads. Behind the request, in the same turn, more texts take it up than before the request, in
-an earlier turn or in a system message.
+A block answers its edit's own question. For a text about a subject the model needs the fact in what it reads:
+behind the request, in the same turn. Fewer texts take it up from before the request, from an earlier turn or
+from a system message.
 """
 
 from __future__ import annotations
