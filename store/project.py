@@ -140,6 +140,17 @@ class Project(Overview):
             for number, committed in enumerate(segment.column("status"), segment.first)
         }
 
+    def live_subjects(self) -> dict[str, str]:
+        """The subject of every live edit that has one, by the edit's id, oldest first."""
+        return {
+            edit_id(number): subject
+            for segment in self._state.edits.segments()
+            for number, (committed, subject) in enumerate(
+                zip(segment.column("status"), segment.column("subject"), strict=True), segment.first
+            )
+            if subject is not None and self._state.edit_statuses.of(number, committed) == "live"
+        }
+
     def edit(self, name: str) -> EditView:
         """The edit of an id such as ``e000001``.
 

@@ -14,7 +14,7 @@ from melo_cli.reporter import Reporter
 from melo_cli.runtime.greedy import room_after
 from melo_cli.runtime.inference import same_answer
 from melo_cli.runtime.loading import OpenProject, follow_newest
-from melo_cli.runtime.querying import encode, speaks_against
+from melo_cli.runtime.querying import asked_with, encode, speaks_against
 from melo_cli.runtime.streaming import Show
 from melo_cli.scope.core.rules import NO_ROUTE, Route
 from melo_cli.versions import library_versions
@@ -46,6 +46,12 @@ class Turn:
     def stopped(self) -> bool:
         """Whether Ctrl-C ended the answer."""
         return self.cut == _STOPPED
+
+    @property
+    def decides(self) -> tuple[str, ...]:
+        """The edits that the answer rests on: the one that holds its prompt, or those that were told."""
+        held = self.route.held
+        return (held.edit_id,) if held is not None else self.route.told
 
 
 class Conversation:
@@ -125,21 +131,23 @@ class Conversation:
     def ask(self, prompt: str, show: Show) -> Turn:
         """Ask the next question; its route is that of its own text."""
         self._follow()
-        self._make_room(prompt)
-        turn = self._answered(self.turns, prompt, show)
+        route = self._route(prompt)
+        self._make_room(prompt, route)
+        turn = self._answered(self.turns, prompt, route, show)
         self.turns.append(turn)
         return turn
 
     def ask_again(self, show: Show) -> Turn:
         """Ask the last question once more: the new answer takes the place of the old one."""
-        turn = self._answered(self.turns[:-1], self.last.prompt, show)
+        prompt = self.last.prompt
+        turn = self._answered(self.turns[:-1], prompt, self._route(prompt), show)
         self.turns[-1] = turn
         return turn
 
     def ask_base(self, show: Show) -> Turn:
         """Ask the base alone the last question; the conversation stays as it is."""
         prompt = self.last.prompt
-        answer, cut = self._written(self.turns[:-1], prompt, None, show)
+        answer, cut = self._written(self.turns[:-1], prompt, NO_ROUTE, show)
         return Turn(prompt, answer, NO_ROUTE, None, cut)
 
     def edit(self, target: str) -> EditOutcome:
@@ -172,9 +180,8 @@ class Conversation:
         return self._edit_ids.pop()
 
     def rests_on(self, edit_id: str) -> bool:
-        """Whether the last answer was routed by that edit."""
-        held = self.turns[-1].route.held if self.turns else None
-        return held is not None and held.edit_id == edit_id
+        """Whether the last answer was routed by that edit, or written with its fact."""
+        return bool(self.turns) and edit_id in self.turns[-1].decides
 
     def is_answered(self, target: str) -> bool:
         """Whether the last answer is `target`."""
@@ -192,17 +199,20 @@ class Conversation:
             messages.append({"role": "assistant", "content": turn.answer})
         return [*messages, {"role": "user", "content": prompt}]
 
-    def _answered(self, before: Sequence[Turn], prompt: str, show: Show) -> Turn:
-        (route,) = self._opened.inference.routes([prompt])
-        block = route.fired.block if route.fired is not None else None
-        answer, cut = self._written(before, prompt, block, show)
+    def _route(self, prompt: str) -> Route:
+        (route,) = self._opened.routes([prompt])
+        return route
+
+    def _answered(self, before: Sequence[Turn], prompt: str, route: Route, show: Show) -> Turn:
+        answer, cut = self._written(before, prompt, route, show)
         return Turn(prompt, answer, route, speaks_against(self._opened, prompt, route), cut)
 
     def _written(
-        self, before: Sequence[Turn], prompt: str, block: str | None, show: Show
+        self, before: Sequence[Turn], prompt: str, route: Route, show: Show
     ) -> tuple[str, str | None]:
         """An answer, and why it lacks its end; where Ctrl-C stops it, what has been shown is the answer."""
-        ids = encode(self._opened.encoder, self.messages(before, prompt))
+        block = route.fired.block if route.fired is not None else None
+        ids = encode(self._opened.encoder, self._asked(before, prompt, route))
         length = min(self._length, room_after(self._opened.inference.base, len(ids)))
         pieces: list[str] = []
 
@@ -216,14 +226,17 @@ class Conversation:
             return "".join(pieces), _STOPPED
         return answer, None if ended else f"cut at {length} tokens"
 
-    def _make_room(self, prompt: str) -> None:
+    def _asked(self, before: Sequence[Turn], prompt: str, route: Route) -> list[Message]:
+        return asked_with(self._opened, self.messages(before, prompt), route)
+
+    def _make_room(self, prompt: str, route: Route) -> None:
         """Forget the oldest turns where the model does not take them and a whole answer."""
         limit = self._opened.routed.base.max_length
         if limit is None or not self.remembers:
             return
         left = limit - min(self._length, limit // 2)
         before = len(self.turns)
-        while self.turns and self._opened.encoder.length(self.messages(self.turns, prompt)) > left:
+        while self.turns and self._opened.encoder.length(self._asked(self.turns, prompt, route)) > left:
             del self.turns[0]
         gone = before - len(self.turns)
         if gone:

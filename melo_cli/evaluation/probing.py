@@ -9,7 +9,7 @@ from melo_cli.evaluation.probes import Probe
 from melo_cli.models.encoding import EncodedEdit
 from melo_cli.runtime.inference import Advance, TokenScores, same_answer
 from melo_cli.runtime.loading import OpenProject
-from melo_cli.scope.core.rules import Route
+from melo_cli.scope.core.rules import NO_ROUTE, Route
 
 # Room for an answer to go on past its target, which makes it wrong.
 _SPARE_TOKENS = 2
@@ -40,6 +40,11 @@ class ProbeAnswers:
     def fired(self) -> bool:
         """Whether an edit's block answered."""
         return self.route is not None and self.route.fired is not None
+
+    @property
+    def told(self) -> bool:
+        """Whether the base model answered an open request with the facts of edits."""
+        return self.route is not None and bool(self.route.told)
 
     @property
     def agrees(self) -> bool:
@@ -85,8 +90,9 @@ def ask_routed(
 ) -> list[ProbeAnswers]:
     """The same probes with the routes and answers of `opened.inference` as those of the edited model.
 
-    A prompt routed to the base is answered by the same weights in both models, so it is not asked again, and
-    agrees by construction; `unfired_again` asks some of them.
+    An open request about an edit's subject is asked with its facts. Any other prompt that is routed to the
+    base is answered by the same weights in both models, so it is not asked again, and agrees by construction;
+    `unfired_again` asks some of them.
 
     Args:
         opened: the project, or another editor that routes.
@@ -97,14 +103,17 @@ def ask_routed(
     Returns:
         One row for each probe, in order.
     """
-    encoded = [_encode(opened, row.probe) for row in rows]
-    routes = opened.inference.routes([row.probe.prompt for row in rows])
+    routes = opened.routes([row.probe.prompt for row in rows])
     targets = {edit.edit_id: edit.target for edit in opened.project.edits()}
-    fired = [(index, route.fired) for index, route in enumerate(routes) if route.fired is not None]
+    again = [index for index, route in enumerate(routes) if route.fired is not None or route.told]
     replies = _reply(
-        opened, [encoded[i] for i, _ in fired], [near.block for _, near in fired], None, generate=generate
+        opened,
+        [_encode(opened, rows[index].probe, routes[index]) for index in again],
+        [_block(routes[index]) for index in again],
+        None,
+        generate=generate,
     )
-    answers = {index: reply for (index, _), reply in zip(fired, replies, strict=True)}
+    answers = dict(zip(again, replies, strict=True))
     if advance is not None:
         advance(len(rows))
     return [
@@ -150,19 +159,18 @@ def ask_anew(
 
 
 def unfired_again(opened: OpenProject, rows: Sequence[ProbeAnswers]) -> tuple[int, int]:
-    """Route and ask again, among prompts that an edit answers, some prompts that none does.
+    """Route and ask again, among prompts that an edit answers, some prompts that edits leave to the base.
 
     They stand in the same batches, so that a block which reached another row than its own would show.
 
     Returns:
-        How many of the prompts that no edit answered were asked, at most 100, and how many were answered as
-        by the base.
+        How many of the prompts that no edit answered, or was told to, were asked, at most 100, and how many
+        were answered as by the base.
     """
     fired = _sample([row for row in rows if row.fired], _MOST_AGAIN)
-    unfired = _sample([row for row in rows if not row.fired], _MOST_AGAIN)
+    unfired = _sample([row for row in rows if not row.fired and not row.told], _MOST_AGAIN)
     mixed = [*fired, *unfired]
-    routes = opened.inference.routes([row.probe.prompt for row in mixed])
-    blocks = [route.fired.block if route.fired is not None else None for route in routes]
+    blocks = [_block(route) for route in opened.inference.routes([row.probe.prompt for row in mixed])]
     encoded = [_encode(opened, row.probe) for row in mixed]
     answers = opened.inference.answers(
         [edit.prompt_ids for edit in encoded], blocks, [_limit(opened, edit) for edit in encoded]
@@ -214,10 +222,15 @@ def _reply(
     return [_Reply(answer, scores.get(index)) for index, answer in enumerate(answers)]
 
 
-def _encode(opened: OpenProject, probe: Probe) -> EncodedEdit:
+def _encode(opened: OpenProject, probe: Probe, route: Route = NO_ROUTE) -> EncodedEdit:
+    prompt = opened.told.asked(probe.prompt, route)
     if probe.truth is None:
-        return EncodedEdit(opened.encoder.prompt(probe.prompt), ())
-    return opened.encoder.edit(probe.prompt, probe.truth, probe.aliases)
+        return EncodedEdit(opened.encoder.prompt(prompt), ())
+    return opened.encoder.edit(prompt, probe.truth, probe.aliases)
+
+
+def _block(route: Route) -> str | None:
+    return route.fired.block if route.fired is not None else None
 
 
 def _limit(opened: OpenProject, encoded: EncodedEdit) -> int:

@@ -27,9 +27,11 @@ class Result:
         truth: the answer that counts as right, if known.
         base, edited: the two models' answers; empty for accurate text, which is scored alone.
         base_right, edited_right: exact matches with the truth; null where it is not known.
-        agrees: whether both models answer alike. Where no edit's block answered, the same weights did in
-            both, and this holds by construction; `unfired_agree` in METRICS counts where it was asked again.
+        agrees: whether both models answer alike. Where no edit's block answered and none was told, the same
+            weights were asked the same in both, and this holds by construction; `unfired_agree` in METRICS
+            counts where it was asked again.
         fired: whether an edit's block answered; `fired_edit` says which edit's.
+        told: whether the base model answered an open request with the facts of edits.
         fired_right: whether that edit wants the probe's truth answered; null where none fired.
         nearest_edit, nearest_right: the same of the nearest neuron, fired or not.
         distance: L2 from the key to that neuron.
@@ -68,6 +70,7 @@ class Result:
     probability: float | None = None
     threshold: float | None = None
     made: bool = False
+    told: bool = False
 
     @property
     def radii(self) -> float | None:
@@ -139,6 +142,7 @@ def _result(kind: str, row: ProbeAnswers, threshold: float | None) -> Result:
         probability=near.probability if near is not None else None,
         threshold=threshold,
         made=row.probe.made,
+        told=row.told,
     )
 
 

@@ -321,10 +321,15 @@ class RoutingSection(_Section):
         scope: scope rule: `verified` asks the scope model about the nearest edits; `radius` is the clusters
             of the paper.
         max_false_fire: largest allowed share of false fires, for each kind of prompt.
+        open_requests: what the base model reads for an open request about an edit's subject, such as "Tell me
+            about Acme Robotics": "context" is the request with the edit's prompt and target behind it, "base"
+            the request alone. "auto" is context where a model that writes text is asked through a chat
+            template, and base otherwise.
     """
 
     scope: Literal["verified", "radius"] = "verified"
     max_false_fire: FalseFireSection = FalseFireSection()
+    open_requests: Literal["auto", "context", "base"] = "auto"
 
 
 class CalibrationSection(_Section):

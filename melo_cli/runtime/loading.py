@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from melo_cli.errors import BaseMismatchError, ModelError, ProjectError
+from melo_cli.errors import BaseMismatchError, ModelError, ProjectError, RecipeError
 from melo_cli.models.architecture import (
     default_key_layer,
     require_key_before_targets,
@@ -28,8 +29,10 @@ from melo_cli.runtime.base_reference import base_reference
 from melo_cli.runtime.inference import Inference
 from melo_cli.runtime.projects import store_path
 from melo_cli.runtime.routed_model import RoutedModel
+from melo_cli.runtime.told import ToldEdits, takes_facts
 from melo_cli.scope.core.pooling import KeyTransform
 from melo_cli.scope.core.router import Router, radius_router, verified_router
+from melo_cli.scope.core.rules import Route
 from melo_cli.scope.reading import reader_for, text_model_of
 from melo_cli.tuner import DynamicLoraConfig, DynamicLoraModel
 from melo_cli.versions import library_versions
@@ -72,6 +75,16 @@ class OpenProject:
     def encoder(self) -> Encoder:
         """Encodes prompts and targets for the base model."""
         return self.inference.encoder
+
+    @cached_property
+    def told(self) -> ToldEdits:
+        """The edits whose facts stand with open requests; none where another editor routes."""
+        in_use = takes_facts(self.routed.base) and self.recipe.routing.open_requests != "base"
+        return ToldEdits(self.project, in_use=in_use and self.inference.routed is self.routed)
+
+    def routes(self, prompts: Sequence[str]) -> list[Route]:
+        """The routes of prompts, by their own texts; those of open requests name the edits that are told."""
+        return self.told.with_told(prompts, self.inference.routes(prompts))
 
 
 def load(
@@ -252,7 +265,15 @@ def resolve_recipe(recipe: Recipe, base: BaseModel) -> Recipe:
 
     Raises:
         ModelError: a module is missing, or the key layer does not run before every target.
+        RecipeError: facts are to stand with open requests, and the model is not asked as a chat.
     """
+    if recipe.routing.open_requests == "context" and not takes_facts(base):
+        raise RecipeError(
+            "facts stand with open requests only where a model that writes text is asked through a chat "
+            "template",
+            where="routing.open_requests",
+            hint="use auto or base, or set model.template=chat",
+        )
     targets = resolve_targets(base, recipe.lora.target_modules)
     key = recipe.key
     if base.encoder is None:

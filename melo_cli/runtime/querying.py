@@ -17,6 +17,7 @@ class QueryAnswer:
     """One prompt's route and the two answers.
 
     Attributes:
+        route: the route; of an open request with the edits whose facts stood with it for the edited answer.
         edit_prompt: the prompt of the nearest edit, fired or not; None in a project without edits.
         against: why the nearest edit did not fire, under the scope rule `verified`; None if it fired.
     """
@@ -53,14 +54,22 @@ def query(
     prompts = [messages[-1]["content"] for messages in conversations]
     encoded = [encode(opened.encoder, messages) for messages in conversations]
     length = max_new_tokens or opened.recipe.generation.max_new_tokens
-    routes = opened.inference.routes(prompts)
-    fired = {at: route.fired.block for at, route in enumerate(routes) if route.fired is not None}
+    routes = opened.routes(prompts)
+    # What the edited model is asked otherwise than the base: with a block, or with facts.
+    own = {
+        at: (encode(opened.encoder, asked_with(opened, conversations[at], route)), route.fired)
+        for at, route in enumerate(routes)
+        if route.fired is not None or route.told
+    }
     # Base and edited answers together: a batch may mix blocks, and costs little more than one of them.
-    every = [*encoded, *(encoded[at] for at in fired)]
-    blocks = [*[None] * len(encoded), *fired.values()]
+    every = [*encoded, *(ids for ids, _ in own.values())]
+    blocks = [
+        *[None] * len(encoded),
+        *(fired.block if fired is not None else None for _, fired in own.values()),
+    ]
     answers = opened.inference.answers(every, blocks, [length] * len(every))
     base = answers[: len(encoded)]
-    edited = dict(zip(fired, answers[len(encoded) :], strict=True))
+    edited = dict(zip(own, answers[len(encoded) :], strict=True))
     return [
         QueryAnswer(
             prompt,
@@ -81,6 +90,18 @@ def encode(encoder: Encoder, messages: Sequence[Message]) -> tuple[int, ...]:
         PromptError: as `Encoder.prompt` and `Encoder.conversation`.
     """
     return encoder.prompt(messages[0]["content"]) if len(messages) == 1 else encoder.conversation(messages)
+
+
+def asked_with(opened: OpenProject, messages: Sequence[Message], route: Route) -> list[Message]:
+    """A conversation as the edited model is asked it: facts stand with its last turn, an open request.
+
+    Args:
+        opened: the project, opened.
+        messages: a conversation that ends with a user's turn.
+        route: the route of that turn.
+    """
+    *before, request = messages
+    return [*before, {**request, "content": opened.told.asked(request["content"], route)}]
 
 
 def _conversation(asked: str | Sequence[Message], system: str | None) -> list[Message]:

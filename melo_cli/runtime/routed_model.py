@@ -64,6 +64,8 @@ class RoutedModel:
     def route(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> list[Route]:
         """The routes of a batch of prompts.
 
+        Of an open request, too, the tokens stand as they are given: no fact is put beside it.
+
         Args:
             input_ids: `[batch, length]` int64, padded on either side.
             attention_mask: `[batch, length]`, 1 at real tokens; without it the padding token is masked.

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from fastapi import APIRouter
 
 from melo_cli.errors import MeloError, ProjectLockedError, UnknownEditError
-from melo_cli.serving.engines.engine import Question, Routed
+from melo_cli.serving.engines.engine import Routed
 from melo_cli.serving.errors import ApiError
+from melo_cli.serving.open_requests import question
 from melo_cli.serving.openai_schema import AskBody, ChatCompletionRequest, ChatMessage, EditBody, RevertBody
 from melo_cli.serving.project_editor import ProjectEditor
 from melo_cli.serving.routing import BASE, Explained
@@ -110,9 +111,10 @@ class _MeloApi:
 
     async def ask(self, body: AskBody) -> dict[str, Any]:
         explained = await self._server.routing.call(self._server.routes.explained, body.prompt)
+        routed = explained.routed
+        own = routed.block is not None or routed.facts
         answers = await asyncio.gather(
-            self._answer(body, BASE),
-            *([self._answer(body, explained.routed)] if explained.routed.block is not None else []),
+            self._answer(body, BASE), *([self._answer(body, routed)] if own else [])
         )
         return {
             "prompt": body.prompt,
@@ -126,7 +128,7 @@ class _MeloApi:
         request = ChatCompletionRequest.model_validate(
             {"messages": messages, "max_tokens": body.max_tokens, "temperature": 0.0}
         )
-        answer = await self._server.engine.answer(Question(request, messages, routed))
+        answer = await self._server.engine.answer(question(request, messages, routed))
         return str(answer.choices[0]["message"]["content"]).strip()
 
     async def edit(self, body: EditBody) -> dict[str, Any]:
@@ -182,6 +184,7 @@ def _route(explained: Explained) -> dict[str, Any]:
     nearest = explained.routed.route.nearest
     return {
         "route": route_name(explained.routed.route),
+        "told": list(explained.routed.route.told),
         "nearest": None
         if nearest is None
         else {

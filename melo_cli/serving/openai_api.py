@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from melo_cli.serving.engines.engine import Answer, Prompt, Question
 from melo_cli.serving.errors import ApiError
+from melo_cli.serving.open_requests import question
 from melo_cli.serving.openai_schema import ChatCompletionRequest, CompletionRequest
 from melo_cli.serving.server import Server, route_name
 
@@ -144,7 +145,7 @@ class _OpenAiApi:
         texts: Sequence[str | None],
     ) -> list[Question]:
         routed = await asyncio.gather(*(self._server.routed(text) for text in texts))
-        return [Question(body, prompt, each) for prompt, each in zip(prompts, routed, strict=True)]
+        return [question(body, prompt, each) for prompt, each in zip(prompts, routed, strict=True)]
 
     async def _pieces(
         self, body: CompletionRequest | ChatCompletionRequest, questions: Sequence[Question]

@@ -88,8 +88,10 @@ class ProjectRoutes:
 
     def routed(self, texts: Sequence[str]) -> list[Routed]:
         self.follow()
-        routes = self.opened.inference.routes(texts)
-        return [Routed(route, self._block(route)) for route in routes]
+        told = self.opened.told
+        return [
+            Routed(route, self._block(route), tuple(told.facts(route))) for route in self.opened.routes(texts)
+        ]
 
     def explained(self, text: str) -> Explained:
         (routed,) = self.routed([text])

@@ -106,5 +106,7 @@ class Server:
 
 
 def route_name(route: Route) -> str:
-    """The edit whose answer is given, or `base`."""
+    """The edit whose answer is given, the edits that the base model is told, or `base`."""
+    if route.told:
+        return f"told {' '.join(route.told)}"
     return route.fired.edit_id if route.fired is not None and route.fired.block is not None else BASE

@@ -29,13 +29,17 @@ def _query_block(answer: QueryAnswer, project: Project) -> Block:
 
 
 def route_facts(route: Route, against: str | None, project: Project) -> list[tuple[str, str]]:
-    """A route in named lines: which edit answers and how sure that is, or why the nearest does not."""
+    """A route in named lines: the edit that answers and how sure that is, the edits that are told, or why the
+    nearest does not answer."""
     fired, nearest = route.fired, route.nearest
     if fired is not None:
         facts = [("route", described(fired, project))]
         return [*facts, ("asked", fired.asked)] if fired.asked is not None else facts
     if route.held is not None:
         return [("route", f"base, right already: {described(route.held, project)}")]
+    if route.told:
+        told = [("told", named(edit_id, project)) for edit_id in route.told]
+        return [("route", "base, asked with the facts of edits"), *told]
     if nearest is None:
         return [("route", "base (the project holds no edit that routes)")]
     facts = [("route", "base"), ("nearest", f"{described(nearest, project)}: did not fire")]
@@ -47,6 +51,7 @@ def _query_document(answer: QueryAnswer, project: Project) -> dict[str, Any]:
         "prompt": answer.prompt,
         "route": candidate_document(answer.route.fired, project),
         "nearest": candidate_document(answer.route.nearest, project),
+        "told": list(answer.route.told),
         "against": answer.against,
         "base": answer.base,
         "edited": answer.edited,
@@ -55,9 +60,14 @@ def _query_document(answer: QueryAnswer, project: Project) -> dict[str, Any]:
 
 def described(candidate: Candidate, project: Project, length: int | None = None) -> str:
     """An edit by its id and prompt, and how near it is; of a longer prompt the beginning."""
-    prompt = project.edit(candidate.edit_id).prompt
+    return f"{named(candidate.edit_id, project, length)}, {_sureness(candidate)}"
+
+
+def named(edit_id: str, project: Project, length: int | None = None) -> str:
+    """An edit by its id and prompt; of a longer prompt the beginning."""
+    prompt = project.edit(edit_id).prompt
     shown = shortened(prompt) if length is None else shortened(prompt, length)
-    return f'{candidate.edit_id} "{shown}", {_sureness(candidate)}'
+    return f'{edit_id} "{shown}"'
 
 
 def _sureness(candidate: Candidate) -> str:

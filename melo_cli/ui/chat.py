@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from melo_cli.chat.slash_commands import COMMANDS
-from melo_cli.ui.answers import candidate_document, described, route_facts
+from melo_cli.ui.answers import candidate_document, described, named, route_facts
 from melo_cli.ui.edits import outcome_document
 from melo_cli.ui.elements import Element, Fields, Message, Note, Passage, View
 from melo_cli.ui.history import counted
@@ -135,9 +135,10 @@ def _mark(turn: Turn, project: Project) -> str:
     """Who gave an answer, in one line of 80 columns: of a long prompt the beginning."""
     whole = _marked(_giver(turn.route, project), turn)
     over = len(whole) - _LINE_WIDTH
-    if turn.route.held is None or over <= 0:
+    decides = turn.decides
+    if not decides or over <= 0:
         return whole
-    shown = len(shortened(project.edit(turn.route.held.edit_id).prompt))
+    shown = len(shortened(project.edit(decides[0]).prompt))
     return _marked(_giver(turn.route, project, max(shown - over, _LEAST_OF_A_PROMPT)), turn)
 
 
@@ -146,6 +147,9 @@ def _marked(giver: str, turn: Turn) -> str:
 
 
 def _giver(route: Route, project: Project, length: int | None = None) -> str:
+    if route.told:
+        others = "" if len(route.told) == 1 else f" and {len(route.told) - 1} more"
+        return f"base model, told {named(route.told[0], project, length)}{others}"
     if route.held is None:
         return "base model"
     edit = described(route.held, project, length)
@@ -170,6 +174,7 @@ def _turn_document(turn: Turn, project: Project) -> dict[str, Any]:
         "answer": turn.answer,
         "route": candidate_document(turn.route.fired, project),
         "nearest": candidate_document(turn.route.nearest, project),
+        "told": list(turn.route.told),
         "against": turn.against,
         "cut": turn.cut,
     }

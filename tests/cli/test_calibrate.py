@@ -46,7 +46,8 @@ def test_what_an_edit_answers_for_is_shown_before_the_edits(small: Path, melo: M
 def test_a_project_is_calibrated_on_demand_in_one_commit(small: Path, melo: Melo) -> None:
     assert melo("edit", "small.yaml").code == 0
     before = Project.open(small / ".melo/small").snapshot
-    run = melo("calibrate", "--json", "--set", "routing.max_false_fire.hard=0.01")
+    settings = ("routing.max_false_fire.hard=0.01", "routing.open_requests=base")
+    run = melo("calibrate", "--json", *(part for setting in settings for part in ("--set", setting)))
     assert run.code == 0
     document = run.json
     assert document["project"] == "small"
@@ -56,6 +57,7 @@ def test_a_project_is_calibrated_on_demand_in_one_commit(small: Path, melo: Melo
     after = Project.open(small / ".melo/small")
     assert after.snapshot == before + 1
     assert after.recipe["routing"]["max_false_fire"]["hard"] == 0.01
+    assert after.recipe["routing"]["open_requests"] == "base"
     [answer] = melo("query", "What is the capital of France?", "--json").json
     assert answer["edited"] == "Paris"
 

@@ -128,6 +128,27 @@ class TestPipe:
         assert undone == {"undone": "e000002", "snapshot": 3}
         assert last == turn
 
+    def test_an_open_request_is_told_the_edit_of_its_subject(self, chatting: Path, melo: Melo) -> None:
+        edit = ("edit", "--project", "chat", "--prompt", OTHER, "--target", "London", "--subject", "Lyon")
+        assert melo(*edit).code == 0
+        (answer,) = melo("query", "Describe Lyon.", *SHORT, "--json").json
+        assert (answer["route"], answer["told"]) == (None, ["e000002"])
+        assert answer["base"] != answer["edited"]
+        run = melo("chat", *SHORT, stdin=b"Describe Lyon.\n/why\n/base\n")
+        told, why, base, _ = run.out.split("\n\n")
+        assert (told, base) == (printable(answer["edited"]), printable(answer["base"]))
+        assert why.splitlines()[1:] == [
+            "route   base, asked with the facts of edits",
+            f'told    e000002 "{OTHER}"',
+        ]
+        assert f'melo: base model, told e000002 "{OTHER}"' in run.err
+        (document,) = map(
+            json.loads, melo("chat", *SHORT, "--json", stdin=b"Describe Lyon.").out.splitlines()
+        )
+        assert (document["told"], document["route"]) == (["e000002"], None)
+        shown = melo("query", "Describe Lyon.", *SHORT).out
+        assert f'told    e000002 "{OTHER}"\n' in shown and "did not fire" not in shown
+
     def test_a_failed_edit_is_reported_and_sets_the_exit_code(
         self, chatting: Path, melo: Melo, write_recipe: Callable[..., None], pico_llama: Path
     ) -> None:

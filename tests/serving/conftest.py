@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from served import FACTS, Running, serving
+from served import FACTS, SUBJECTS, Running, serving
 
 from melo_cli.editing import edit_dataset
 from melo_cli.recipe import recipe_from_mapping
@@ -22,7 +22,10 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
     def make(model: Path, *, task: str = "custom", template: str = "none") -> Path:
         folder = tmp_path_factory.mktemp("served")
         edits = folder / "edits.jsonl"
-        rows = [{"prompt": prompt, "target": target} for prompt, target in FACTS.items()]
+        rows = [
+            {"prompt": prompt, "target": target, "subject": SUBJECTS[prompt]}
+            for prompt, target in FACTS.items()
+        ]
         edits.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
         recipe = recipe_from_mapping(
             {

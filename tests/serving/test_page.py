@@ -103,7 +103,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, pico_llama: Path) -> Path:
     path = folder / "facts"
     summary = edit_dataset(recipe, path, SilentReporter(), command="melo edit facts.yaml")
     assert summary.count("solved") == len(FACTS)
-    again = EditRequest("Which court was it", "Paris")
+    again = EditRequest("Which court was it", "Paris", subject="court")
     edit_opened(open_project(path), again, SilentReporter(), command="melo edit again")
     _record(
         path, [NewEdit(f"Question {number}?", f"Answer {number}", status="failed") for number in range(MANY)]
@@ -242,6 +242,17 @@ def test_where_no_edit_fires_the_answer_is_the_bases_and_says_what_spoke_against
     expect(page.locator("#answer-base")).to_be_visible()
     expect(page.locator("#nearest")).to_have_text(re.compile("e[0-9]{6}"))
     expect(page.locator("#against")).to_have_text(re.compile("."))
+
+
+def test_an_open_request_says_which_edit_the_base_was_told(page: Page, served: Served) -> None:
+    edit = edit_of(served, "Which court was it")
+    ask(page, "Tell me about the court.")
+    expect(page.locator("#route")).to_have_text(f"Answered by base, told {edit.edit_id}")
+    told, base = (page.locator(f"#answer-{side}") for side in ("edited", "base"))
+    expect(told).to_be_visible()
+    assert told.inner_text() != base.inner_text()
+    page.locator("#route a").click()
+    expect(row(page, edit.edit_id).locator("button")).to_have_attribute("aria-expanded", "true")
 
 
 def test_keys_lead_to_the_prompt_box_and_break_its_lines(page: Page) -> None:

@@ -47,6 +47,21 @@ def test_a_new_project_is_empty_and_says_what_it_was_made_with(project, make):
     assert again.nearest(np.zeros((2, 5), np.float32)) == [[], []]
 
 
+def test_the_subjects_are_those_of_live_edits_that_have_one(project, make):
+    edits = [make.edit(f"question {at}", subject=f"subject {at}") for at in range(4)]
+    failed = make.edit("failed", subject="f", status="failed", key=None, block=None, radius=None)
+    make.commit(project, [*edits, make.edit("question 4"), failed])
+    after = Project.open(project.path)
+    named = {f"e00000{at + 1}": f"subject {at}" for at in range(4)}
+    assert after.live_subjects() == named
+    with open_writer(after) as writer:
+        writer.revert(["e000001"], versions=make.versions)
+        make.commit_with(writer, [make.edit("question 2", subject="another")])
+        later = writer.project
+    assert later.live_subjects() == {"e000002": "subject 1", "e000004": "subject 3", "e000007": "another"}
+    assert after.live_subjects() == named
+
+
 def test_an_edit_comes_back_as_it_was_handed_in(project, make):
     key = make.key()
     edit = NewEdit(

@@ -26,6 +26,7 @@ FACTS = {
     "In which year was the tower built": "1934",
     "Where was John born?": "Cologne",
 }
+SUBJECTS = dict(zip(FACTS, ("Britain", "France", "the tower", "John"), strict=True))
 OTHERS = (
     "He studied law.",
     "The statute of 1934",

@@ -14,5 +14,6 @@ the standard library; only `exported`, which reads files, needs safetensors and 
 - `reader`: texts to readings.
 - `router`: texts to routes.
 - `turns`: the last user turn of a conversation, which is the query.
+- `open_requests`: requests for a text about a subject; an export leaves them to the base model.
 - `exported`: the router of an export, from its files.
 """

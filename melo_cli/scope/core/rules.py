@@ -49,10 +49,13 @@ class Route:
     Attributes:
         held: the candidate in whose scope the prompt lies; None if there is none.
         nearest: the candidate that came closest to firing, whether it holds or not; None without neurons.
+        told: ids of the edits whose facts stand with an open request, the newest first; empty for any other
+            prompt. The base model answers it.
     """
 
     held: Candidate | None
     nearest: Candidate | None
+    told: tuple[str, ...] = ()
 
     @property
     def fired(self) -> Candidate | None:

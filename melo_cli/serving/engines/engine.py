@@ -21,10 +21,12 @@ class Routed:
     Attributes:
         route: which edit answers, and which came nearest.
         block: the block of the edit that answers; None for the base model.
+        facts: what stands with an open request: the facts of the edits that `route` tells.
     """
 
     route: Route
     block: Block | None
+    facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -343,7 +343,8 @@ function renderAnswer(answer) {
   const { nearest } = answer;
   const threshold = known.status?.expected?.threshold ?? null;
   const probability = nearest?.probability ?? null;
-  const fired = answer.route !== "base";
+  const edited = answer.route !== "base";
+  const fired = nearest?.fired ?? false;
   const correct = el("button", { onclick: () => openEdit({ prompt: answer.prompt, now: answer.edited }) });
   correct.append("Correct this answer");
   $("answer").replaceChildren(
@@ -353,15 +354,15 @@ function renderAnswer(answer) {
       el(
         "header",
         { class: "verdict" },
-        el("p", { id: "route", class: fired ? "fired" : "" }, ...verdict(answer)),
+        el("p", { id: "route", class: edited ? "fired" : "" }, ...verdict(answer)),
         probability === null
           ? null
           : el("p", { id: "sure", class: "sure" }, bar(probability, threshold, fired ? "fires" : ""), `${percent(probability)} sure`),
       ),
       el(
         "div",
-        { class: `both ${fired ? "" : "same"}` },
-        ...(fired
+        { class: `both ${edited ? "" : "same"}` },
+        ...(edited
           ? [side("edited", "With edits", answer.edited, true), side("base", "Base model", answer.base, false)]
           : [side("base", "Base model, and with edits the same", answer.base, false)]),
       ),
@@ -372,6 +373,8 @@ function renderAnswer(answer) {
 }
 
 function verdict(answer) {
+  if (answer.told.length > 0)
+    return ["Answered by ", el("strong", {}, "base"), ", told ", ...answer.told.flatMap((id, at) => (at ? [", ", editLink(id)] : [editLink(id)]))];
   if (answer.route !== "base") return ["Answered by ", editLink(answer.route)];
   return ["Answered by ", el("strong", {}, "base"), ": no edit fires"];
 }

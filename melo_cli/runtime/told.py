@@ -1,0 +1,78 @@
+"""Facts of edits that stand with an open request about their subject; the base model answers it.
+
+A block answers its edit's own question. For a text about a subject the model needs the fact in what it reads:
+behind the request, in the same turn. Fewer texts take it up from before the request, from an earlier turn or
+from a system message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from melo_cli.models.base_model import BaseModel
+from melo_cli.scope.core.open_requests import requested_subject, subject_key
+from melo_cli.scope.core.rules import Route
+from melo_store.project import Project
+
+_MOST = 5
+"""Edits that are told with one request; of more the newest."""
+
+
+class ToldEdits:
+    """Finds the edits that open requests are about, at one snapshot.
+
+    Args:
+        project: the snapshot.
+        in_use: False leaves open requests to the base model as they are.
+    """
+
+    def __init__(self, project: Project, *, in_use: bool) -> None:
+        self._project = project
+        self._in_use = in_use
+
+    def with_told(self, prompts: Sequence[str], routes: Sequence[Route]) -> list[Route]:
+        """The routes of prompts, those of open requests with the edits that are told.
+
+        A prompt in the scope of an edit is that edit's, in whatever words it asks.
+        """
+        return [
+            replace(route, told=self._about(prompt)) if self._in_use and route.held is None else route
+            for prompt, route in zip(prompts, routes, strict=True)
+        ]
+
+    def facts(self, route: Route) -> list[str]:
+        """The facts of the edits that are told: each one's prompt and target."""
+        edits = [self._project.edit(edit_id) for edit_id in route.told]
+        return [f"{edit.prompt.strip()} {edit.target.strip().removesuffix('.')}." for edit in edits]
+
+    def asked(self, prompt: str, route: Route) -> str:
+        """What the model is asked for a prompt: an open request with its facts, any other prompt as it is."""
+        return with_facts(prompt, self.facts(route))
+
+    def _about(self, prompt: str) -> tuple[str, ...]:
+        subject = requested_subject(prompt)
+        return () if subject is None else tuple(self._edits_of.get(subject, ())[: -_MOST - 1 : -1])
+
+    @cached_property
+    def _edits_of(self) -> dict[str, list[str]]:
+        """The live edits of each subject, oldest first; made for the first open request."""
+        edits_of: dict[str, list[str]] = {}
+        for edit_id, subject in self._project.live_subjects().items():
+            edits_of.setdefault(subject_key(subject), []).append(edit_id)
+        return edits_of
+
+
+def takes_facts(base: BaseModel) -> bool:
+    """Whether facts can stand with requests: the model writes text, and is asked through a chat template."""
+    return base.kind.generates and base.template == "chat"
+
+
+def with_facts(request: str, facts: Sequence[str]) -> str:
+    """A request with facts behind it; without facts as it is."""
+    if not facts:
+        return request
+    if len(facts) == 1:
+        return f"{request}\n\nUse this fact: {facts[0]}"
+    return "\n".join((f"{request}\n\nUse these facts:", *(f"- {fact}" for fact in facts)))
