@@ -10,17 +10,11 @@ from melo_cli.models.base_model import ModelKind
 from melo_cli.models.encoding import Message
 from melo_cli.runtime.inference import Advance
 from melo_cli.runtime.loading import OpenProject
-from melo_cli.scope.core.rules import Route
 
 _FEWEST_TOKENS = 24
 """Room for an answer in a sentence: what a model says in more words than the truth has is seen, too."""
 _SPARE_TOKENS = 4
 """Room for an answer to go on past a long truth, which makes it another one."""
-
-
-def routes_of(opened: OpenProject, questions: Sequence[Question]) -> list[Route]:
-    """The project's routes of questions, each taken from its last turn."""
-    return opened.inference.routes([question.prompt for question in questions])
 
 
 def answers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from melo_cli.bench.scoring import begins_with, contains_one, equals_one
 from melo_cli.models.encoding import Message
@@ -30,6 +30,10 @@ class Question:
     truths: tuple[str, ...] = ()
     unwanted: tuple[str, ...] = ()
     before: tuple[Message, ...] = ()
+
+    def with_prompt(self, prompt: str) -> Question:
+        """The same question in other words."""
+        return replace(self, prompt=prompt)
 
     def right(self, answer: str) -> bool:
         """Whether an answer is right, as the kind of the question measures it."""

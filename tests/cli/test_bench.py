@@ -133,6 +133,12 @@ def test_the_forms_ask_of_every_edit_what_the_model_has_room_for(benched: Path) 
         "yes": 3,
         "no": 3,
     }
+    # An open request is answered with the edit's fact, by melo alone.
+    told = {
+        method: [row["edit_id"] for row in answers(benched, method) if row["kind"] == "free_text"]
+        for method in ("melo", "lookup")
+    }
+    assert told == {"melo": ["e000001"], "lookup": [None]}
     assert "3 questions are left out" in (benched / "messages.txt").read_text()
 
 

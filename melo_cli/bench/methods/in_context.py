@@ -14,10 +14,10 @@ from typing import Any
 from melo_cli.bench.asking import answers
 from melo_cli.bench.methods.method import Edited, Ready
 from melo_cli.bench.methods.retrieval import nearest_edits
-from melo_cli.bench.methods.routed import by_route
+from melo_cli.bench.methods.routed import by_route, fired
 from melo_cli.bench.questions import Question
 from melo_cli.reporter import Reporter
-from melo_cli.scope.core.rules import Candidate
+from melo_cli.scope.core.rules import Route
 
 _DEMONSTRATIONS = 2
 """Other edits, the nearest ones, that show the form of an answer."""
@@ -37,17 +37,22 @@ class InContext:
         opened = edited.opened
         pairs = {edit.edit_id: (edit.prompt, edit.target) for edit in edited.live()}
 
-        def told(questions: Sequence[Question], fired: Sequence[Candidate]) -> list[str]:
+        def told(questions: Sequence[Question], routes: Sequence[Route]) -> list[str]:
             found = nearest_edits(opened, questions, _DEMONSTRATIONS + 1)
-            shown = [
-                [*[each for each in some if each != near.edit_id][:_DEMONSTRATIONS][::-1], near.edit_id]
-                for some, near in zip(found, fired, strict=True)
+            taken = [fired(route).edit_id for route in routes]
+            others = [
+                [each for each in some if each != own and each in pairs][:_DEMONSTRATIONS]
+                for some, own in zip(found, taken, strict=True)
             ]
-            before = [[pairs[each] for each in some if each in pairs] for some in shown]
+            # The nearest ones stand last, next to the question.
+            before = [
+                [pairs[each] for each in (*reversed(some), own)]
+                for some, own in zip(others, taken, strict=True)
+            ]
             return answers(opened, questions, [None] * len(questions), context=before)
 
         yield Ready(
-            by_route(opened, told),
+            by_route(opened.inference.routes, told),
             opened,
             0.0,
             edited.bytes_without_blocks(),

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from melo_cli.bench.methods.method import Edited, Ready
-from melo_cli.bench.methods.routed import by_route
+from melo_cli.bench.methods.routed import by_route, fired
 from melo_cli.bench.questions import Question
 from melo_cli.reporter import Reporter
-from melo_cli.scope.core.rules import Candidate
+from melo_cli.scope.core.rules import Route
 
 
 class Lookup:
@@ -26,7 +26,12 @@ class Lookup:
     def ready(self, edited: Edited, reporter: Reporter) -> Iterator[Ready]:
         targets = {edit.edit_id: edit.target for edit in edited.live()}
 
-        def stored(questions: Sequence[Question], fired: Sequence[Candidate]) -> list[str]:
-            return [targets[near.edit_id] for near in fired]
+        def stored(questions: Sequence[Question], routes: Sequence[Route]) -> list[str]:
+            return [targets[fired(route).edit_id] for route in routes]
 
-        yield Ready(by_route(edited.opened, stored), edited.opened, 0.0, edited.bytes_without_blocks())
+        yield Ready(
+            by_route(edited.opened.inference.routes, stored),
+            edited.opened,
+            0.0,
+            edited.bytes_without_blocks(),
+        )

@@ -25,7 +25,7 @@ class Melo:
         opened = edited.opened
         lora, training = opened.recipe.lora, opened.recipe.training
         yield Ready(
-            by_route(opened, by_block(opened)),
+            by_route(opened.routes, by_block(opened)),
             opened,
             edited.edit_seconds,
             edited.stored_bytes(),

@@ -51,7 +51,11 @@ class OtherEditor:
                 )
             seconds = time.monotonic() - started
             routes = self.baseline.routes
-            reply = by_route(changed.opened, by_block(changed.opened)) if routes else _anew(changed.opened)
+            reply = (
+                by_route(changed.opened.inference.routes, by_block(changed.opened))
+                if routes
+                else _anew(changed.opened)
+            )
             yield Ready(
                 reply,
                 changed.opened,
