@@ -55,10 +55,11 @@ def run_bench(
         folder: where the run is kept.
         reporter: shows progress.
         command: the command line that the project's history records.
-        should_stop: asked before each group of edits; True ends the run after what is committed.
+        should_stop: asked before each group of edits and before each method; True ends the run after what is
+            kept.
 
     Returns:
-        What was measured, of all methods in the folder; None where the edits are not all made.
+        What was measured of `methods`; None where the run was stopped.
 
     Raises:
         MeloError: recipe, data or model do not fit.
@@ -73,6 +74,8 @@ def run_bench(
     edited = Edited(open_project(folder.project), seconds)
     asked = _ask_base(edited, _questions(plan, data, edited.opened, reporter), folder, reporter)
     for method in methods:
+        if should_stop():
+            return None
         if _is_done(method, folder):
             reporter.info(f"{method.name} is there already")
         elif method.only_generating and not edited.opened.routed.base.kind.generates:

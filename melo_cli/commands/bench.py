@@ -92,7 +92,7 @@ def bench(
     with stop_on_interrupt() as stop:
         report = run_bench(plan, chosen, kept, renderer, command=command, should_stop=stop)
     if report is None:
-        renderer.warn("stopped before all edits were made; the same command goes on where it stopped")
+        renderer.warn("stopped; the same command goes on where it stopped")
         raise typer.Exit(_INTERRUPTED)
     written = write_report(report, target)
     renderer.show(bench_view(report))

@@ -186,6 +186,9 @@ def test_an_interrupted_run_goes_on(
     assert run_bench(plan, methods, folder, reporter, command="", should_stop=lambda: next(stops)) is None
     assert folder.summary("base") is None
     first = folder.add_edit_seconds(0.0)
+    stops = iter([False, True])
+    assert run_bench(plan, methods, folder, reporter, command="", should_stop=lambda: next(stops)) is None
+    assert folder.summary("base") is not None and folder.summary("lookup") is None
     report = run_bench(plan, methods, folder, reporter, command="")
     assert report is not None
     assert report.figure("lookup", "edit")["right"] == 1.0
