@@ -75,6 +75,11 @@ class Encoder:
             raise PromptError("the prompt is empty", where=repr(text))
         return self._within_limit(self._prompt_ids(text), text)
 
+    def takes(self, text: str) -> bool:
+        """Whether the model takes a prompt whole, with room behind it."""
+        limit = self.base.max_length
+        return limit is None or len(self._prompt_ids(text)) < limit
+
     def plain_text(self, text: str) -> tuple[int, ...]:
         """Tokens of a text as it stands, without the chat template; a BOS token that it begins with is the
         only one.

@@ -73,6 +73,15 @@ def revert(path: Path, *edit_ids: str) -> None:
         writer.revert(edit_ids, versions=library_versions())
 
 
+def test_what_the_model_has_no_room_for_is_not_told(folder: Path) -> None:
+    opened = open_project(folder)
+    lengths = {text: len(opened.encoder.prompt(text)) for text in (REQUEST, PLACE_ALONE, BOTH)}
+    for room, edits in ((BOTH, ("e000003", "e000001")), (PLACE_ALONE, ("e000003",)), (REQUEST, ())):
+        object.__setattr__(opened.encoder.base, "max_length", lengths[room] + 1)
+        assert told(opened, REQUEST) == [edits]
+        assert query(opened, [REQUEST], max_new_tokens=1)[0].route.told == edits
+
+
 def test_an_open_request_is_answered_by_the_base_with_the_facts_newest_first(opened: OpenProject) -> None:
     (answer,) = query(opened, [REQUEST])
     assert (answer.route.fired, answer.route.told) == (None, ("e000003", "e000001"))
