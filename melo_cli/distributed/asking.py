@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from melo_cli.distributed.reading import RayReader
 from melo_cli.distributed.session import RaySession
-from melo_cli.models.encoding import EncodedEdit
-from melo_cli.runtime.inference import Advance, Inference, TokenScores, batches_of_like_length
+from melo_cli.runtime.inference import Advance, Inference, Result
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.router import Router, VerifiedRecorder
 from melo_cli.scope.core.rules import Route
@@ -35,37 +35,8 @@ class RayInference(Inference):
     def routes(self, prompts: Sequence[str], advance: Advance | None = None) -> list[Route]:
         return self._router.routes(prompts, advance) if prompts else []
 
-    def answers(
-        self,
-        prompts: Sequence[Sequence[int]],
-        blocks: Sequence[str | None],
-        max_new_tokens: Sequence[int],
-        advance: Advance | None = None,
-    ) -> list[str]:
-        lengths = [len(prompt) + most for prompt, most in zip(prompts, max_new_tokens, strict=True)]
-        batches = list(batches_of_like_length(lengths))
-        calls = (
-            ([prompts[i] for i in batch], [blocks[i] for i in batch], [max_new_tokens[i] for i in batch])
-            for batch in batches
-        )
-        answers = [""] * len(prompts)
-        for batch, written in zip(batches, self._pool.map("answers", calls), strict=True):
-            for index, answer in zip(batch, written, strict=True):
-                answers[index] = answer
-            if advance is not None:
-                advance(len(batch))
-        return answers
-
-    def scores(
-        self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None], advance: Advance | None = None
-    ) -> list[TokenScores]:
-        batches = list(
-            batches_of_like_length([len(edit.prompt_ids) + len(edit.target_ids) for edit in edits])
-        )
-        calls = (([edits[i] for i in batch], [blocks[i] for i in batch]) for batch in batches)
-        scores: dict[int, TokenScores] = {}
-        for batch, rows in zip(batches, self._pool.map("scores", calls), strict=True):
-            scores.update(zip(batch, rows, strict=True))
-            if advance is not None:
-                advance(len(batch))
-        return [scores[index] for index in range(len(edits))]
+    def _each(
+        self, work: Callable[..., list[Result]], calls: Iterable[Sequence[Any]]
+    ) -> Iterable[list[Result]]:
+        """Each call is one of the worker's method of the same name."""
+        return self._pool.map(work.__name__, calls)

@@ -129,7 +129,7 @@ class WorkerPool:
                 self._ask_losses(on_loss)
         return self._results.pop(ticket)
 
-    def map(self, method: str, calls: Iterable[tuple[Any, ...]]) -> Iterable[Any]:
+    def map(self, method: str, calls: Iterable[Any]) -> Iterable[Any]:
         """The results of many calls of a worker's method, in order, each as soon as those before it are
         there."""
         tickets = [self.submit(method, *arguments) for arguments in calls]

@@ -160,16 +160,18 @@ class Worker:
         return self._following(snapshot).train_again(requests, group, fired, self._on_step)
 
     @_refusing
-    def answers(
+    def answers_of_batch(
         self, prompts: Sequence[Sequence[int]], blocks: Sequence[str | None], max_new_tokens: Sequence[int]
     ) -> list[str]:
-        """`Inference.answers`."""
-        return self._opened.inference.answers(prompts, blocks, max_new_tokens)
+        """`Inference.answers_of_batch`."""
+        return self._opened.inference.answers_of_batch(prompts, blocks, max_new_tokens)
 
     @_refusing
-    def scores(self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None]) -> list[TokenScores]:
-        """`Inference.scores`."""
-        return self._opened.inference.scores(edits, blocks)
+    def scores_of_batch(
+        self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None]
+    ) -> list[TokenScores]:
+        """`Inference.scores_of_batch`."""
+        return self._opened.inference.scores_of_batch(edits, blocks)
 
     @_refusing
     def read(self, texts: Sequence[str], dtype: torch.dtype) -> Reading:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -23,6 +23,7 @@ _TOKENS = 8192
 _MOST_NATS = 700.0
 
 Advance = Callable[[int], None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -107,22 +108,8 @@ class Inference:
         Returns:
             One answer for each prompt, in order.
         """
-        answers = [""] * len(prompts)
-        for batch in batches_of_like_length(
-            [len(prompts[i]) + max_new_tokens[i] for i in range(len(prompts))]
-        ):
-            steps = max(max_new_tokens[i] for i in batch)
-            roomy = [i for i in batch if room_after(self.base, len(prompts[i])) >= steps]
-            # A row that would run over the last position goes alone, as far as it can.
-            alone = [[i] for i in batch if room_after(self.base, len(prompts[i])) < steps]
-            for part in [roomy, *alone] if roomy else alone:
-                limit = min(steps, *(room_after(self.base, len(prompts[i])) for i in part))
-                with torch.no_grad(), self.routed.using([blocks[index] for index in part]):
-                    written = self._write([prompts[i] for i in part], limit)
-                for index, ids in zip(part, written, strict=True):
-                    answers[index] = self.encoder.text(ids[: max_new_tokens[index]])
-            _report_progress(advance, batch)
-        return answers
+        lengths = [len(prompt) + most for prompt, most in zip(prompts, max_new_tokens, strict=True)]
+        return self._in_batches(self.answers_of_batch, lengths, (prompts, blocks, max_new_tokens), advance)
 
     def stream(
         self, prompt: Sequence[int], block: str | None, max_new_tokens: int, show: Show
@@ -154,13 +141,56 @@ class Inference:
         Returns:
             One score for each edit, in order.
         """
-        scores: dict[int, TokenScores] = {}
-        for batch in batches_of_like_length([len(edit.prompt_ids) + len(edit.target_ids) for edit in edits]):
-            with torch.no_grad(), self.routed.using([blocks[index] for index in batch]):
-                rows = self._score([edits[index] for index in batch])
-            scores.update(zip(batch, rows, strict=True))
-            _report_progress(advance, batch)
-        return [scores[index] for index in range(len(edits))]
+        lengths = [len(edit.prompt_ids) + len(edit.target_ids) for edit in edits]
+        return self._in_batches(self.scores_of_batch, lengths, (edits, blocks), advance)
+
+    def _in_batches(
+        self,
+        work: Callable[..., list[Result]],
+        lengths: Sequence[int],
+        columns: Sequence[Sequence[Any]],
+        advance: Advance | None,
+    ) -> list[Result]:
+        """The results of `work`, in the order of the rows, which it is given in batches of like length."""
+        batches = list(batches_of_like_length(lengths))
+        calls = ([[column[row] for row in batch] for column in columns] for batch in batches)
+        results: dict[int, Result] = {}
+        for batch, rows in zip(batches, self._each(work, calls), strict=True):
+            results.update(zip(batch, rows, strict=True))
+            if advance is not None:
+                advance(len(batch))
+        return [results[row] for row in range(len(lengths))]
+
+    def _each(
+        self, work: Callable[..., list[Result]], calls: Iterable[Sequence[Any]]
+    ) -> Iterable[list[Result]]:
+        """The result of `work` for the arguments of each call, in order."""
+        return (work(*arguments) for arguments in calls)
+
+    def answers_of_batch(
+        self, prompts: Sequence[Sequence[int]], blocks: Sequence[str | None], max_new_tokens: Sequence[int]
+    ) -> list[str]:
+        """The answers to prompts that are asked together; one that has less room than the longest answer
+        needs is asked alone, as far as it can go on."""
+        steps = max(max_new_tokens)
+        room = [room_after(self.base, len(prompt)) for prompt in prompts]
+        roomy = [row for row in range(len(prompts)) if room[row] >= steps]
+        alone = [[row] for row in range(len(prompts)) if room[row] < steps]
+        answers = [""] * len(prompts)
+        for part in [roomy, *alone] if roomy else alone:
+            limit = min(steps, *(room[row] for row in part))
+            with torch.no_grad(), self.routed.using([blocks[row] for row in part]):
+                written = self._write([prompts[row] for row in part], limit)
+            for row, ids in zip(part, written, strict=True):
+                answers[row] = self.encoder.text(ids[: max_new_tokens[row]])
+        return answers
+
+    def scores_of_batch(
+        self, edits: Sequence[EncodedEdit], blocks: Sequence[str | None]
+    ) -> list[TokenScores]:
+        """The scores of targets that are scored together."""
+        with torch.no_grad(), self.routed.using(list(blocks)):
+            return self._score(edits)
 
     def _write(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
         if self.base.kind is not ModelKind.CLASSIFIER:
@@ -224,8 +254,3 @@ def batches_of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
-
-
-def _report_progress(advance: Advance | None, batch: Sequence[int]) -> None:
-    if advance is not None:
-        advance(len(batch))
