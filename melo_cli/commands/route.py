@@ -120,7 +120,8 @@ def _document(answer: PromptRoute) -> dict[str, Any]:
     fired, nearest = answer.route.fired, answer.route.nearest
     probability = nearest.probability if nearest is not None else None
     if fired is None:
-        return {"prompt": answer.prompt, "route": "base", "probability": probability}
+        base = {"prompt": answer.prompt, "route": "base", "probability": probability}
+        return base | ({"told": list(answer.route.told), "ask": answer.asked} if answer.route.told else {})
     return {
         "prompt": answer.prompt,
         "route": fired.block,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from melo_cli.models.fingerprint import weight_files
 from melo_cli.recipe import ModelSection
 from melo_cli.runtime.base_reference import base_reference
 from melo_cli.runtime.loading import open_project
+from melo_cli.runtime.told import ToldEdits
 from melo_cli.scope.core.exported import TABLE, open_router
 from melo_cli.scope.core.router import Router
 from melo_cli.scope.core.rules import NO_ROUTE, Route
@@ -34,11 +36,13 @@ class PromptRoute:
     Attributes:
         prompt: the prompt; of a text that the chat template wrote, the last user turn.
         route: the route; that of the base model if there is an error.
+        asked: what the model is to be asked: an open request with its facts, any other prompt as it is.
         error: why the prompt cannot be routed; None if it can.
     """
 
     prompt: str
     route: Route
+    asked: str
     error: str | None = None
 
 
@@ -48,14 +52,17 @@ class PromptRouter:
     Args:
         router: the router.
         encoder: checks that the base model takes the prompts.
+        told: the edits whose facts stand with open requests.
 
     Attributes:
         router: the router.
+        told: the same.
         kind: the kind of the base model.
     """
 
-    def __init__(self, router: Router, base: BaseModel, encoder: Encoder) -> None:
+    def __init__(self, router: Router, base: BaseModel, encoder: Encoder, told: ToldEdits) -> None:
         self.router = router
+        self.told = told
         self.kind = base.kind
         self._encoder = encoder
         self._turns = LastUserTurn(encoder.tokenizer)
@@ -65,8 +72,16 @@ class PromptRouter:
         asked = [self.last_turn(prompt) for prompt in prompts]
         errors = {text: error for text in asked if (error := self._error(text)) is not None}
         good = [text for text in asked if text not in errors]
-        routes = dict(zip(good, self.router.routes(good), strict=True))
-        return [PromptRoute(text, routes.get(text, NO_ROUTE), errors.get(text)) for text in asked]
+        routes = dict(zip(good, self.routes(good), strict=True))
+        return [
+            PromptRoute(text, route, self.told.asked(text, route), errors.get(text))
+            for text, route in ((text, routes.get(text, NO_ROUTE)) for text in asked)
+        ]
+
+    def routes(self, texts: Sequence[str]) -> list[Route]:
+        """The routes of prompts that the base model takes; those of open requests with the edits that are
+        told."""
+        return self.told.with_told(texts, self.router.routes(texts))
 
     def last_turn(self, text: str) -> str:
         """The last user turn of a text that the chat template has written; any other text as it is."""
@@ -90,7 +105,7 @@ def router_of_project(path: Path, *, at: int | None = None, base: str | None = N
     base_model, recipe = opened.routed.base, opened.recipe
     if base_model.encoder is None and not _read_embeddings(base_model, recipe.key.layer, recipe.model.dtype):
         opened = open_project(path, at=at, base=base)
-    return PromptRouter(opened.routed.router, opened.routed.base, opened.encoder)
+    return PromptRouter(opened.routed.router, opened.routed.base, opened.encoder, opened.told)
 
 
 def router_of_export(
@@ -136,7 +151,41 @@ def router_of_export(
         base_model = load_base_model(section, "custom")
     router = open_router(router_folder, base_model.model, base_model.tokenizer)
     encoder = Encoder(base_model, template=tokens["template"], truncate=tokens["truncate"])
-    return PromptRouter(router, base_model, encoder)
+    # An export of an older melo says nothing of open requests.
+    told = ToldEdits(ExportedFacts(table["neurons"]), encoder.takes, in_use=table.get("open_requests", False))
+    return PromptRouter(router, base_model, encoder, told)
+
+
+class ExportedFacts:
+    """The edits of an export, as far as they are told.
+
+    Args:
+        rows: its neurons.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._facts = {row["edit_id"]: ExportedFact(row["prompt"], row.get("target", "")) for row in rows}
+        self._subjects = {
+            row["edit_id"]: row["subject"]
+            for row in rows
+            if row.get("subject") is not None and row["adapter"] is not None
+        }
+
+    def live_subjects(self) -> Mapping[str, str]:
+        """The subject of every edit that has an adapter."""
+        return self._subjects
+
+    def edit(self, edit_id: str, /) -> ExportedFact:
+        """An edit by its id."""
+        return self._facts[edit_id]
+
+
+@dataclass(frozen=True)
+class ExportedFact:
+    """What is told of an edit."""
+
+    prompt: str
+    target: str
 
 
 def _read_embeddings(base: BaseModel, layer: str, dtype: str) -> bool:

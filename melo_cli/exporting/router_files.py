@@ -60,6 +60,7 @@ def write_router(opened: OpenProject, folder: Path, block_ids: Sequence[str]) ->
         "encoder": None if encoder is None else _encoder(encoder, folder / ENCODER),
         "base": _base(opened),
         "tokenizer": _tokenizer(opened),
+        "open_requests": opened.told.in_use,
         "neurons": _rows(opened, neurons, block_ids),
     }
     (folder / TABLE).write_text(json.dumps(table, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -118,6 +119,8 @@ def _rows(opened: OpenProject, neurons: Sequence[EditView], block_ids: Sequence[
         row: dict[str, Any] = {
             "edit_id": edit.edit_id,
             "prompt": edit.prompt,
+            "target": edit.target,
+            "subject": edit.record.subject,
             "adapter": edit.block,
             "block": None if edit.block is None else index[edit.block],
         }

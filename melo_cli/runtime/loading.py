@@ -80,23 +80,13 @@ class OpenProject:
     def told(self) -> ToldEdits:
         """The edits whose facts stand with open requests; none where another editor routes."""
         in_use = takes_facts(self.routed.base) and self.recipe.routing.open_requests != "base"
-        return ToldEdits(self.project, in_use=in_use and self.inference.routed is self.routed)
+        return ToldEdits(
+            self.project, self.encoder.takes, in_use=in_use and self.inference.routed is self.routed
+        )
 
     def routes(self, prompts: Sequence[str]) -> list[Route]:
-        """The routes of prompts, by their own texts; those of open requests name the edits that are told, as
-        many as the model has room for."""
-        routes = self.told.with_told(prompts, self.inference.routes(prompts))
-        return [
-            self._with_room(*pair) if pair[1].told else pair[1] for pair in zip(prompts, routes, strict=True)
-        ]
-
-    def _with_room(self, prompt: str, route: Route) -> Route:
-        """The route with the newest of the edits that are told, whose facts fit behind the request."""
-        for count in range(len(route.told), 0, -1):
-            fewer = replace(route, told=route.told[:count])
-            if self.encoder.takes(self.told.asked(prompt, fewer)):
-                return fewer
-        return replace(route, told=())
+        """The routes of prompts, by their own texts; those of open requests name the edits that are told."""
+        return self.told.with_told(prompts, self.inference.routes(prompts))
 
 
 def load(

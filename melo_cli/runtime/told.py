@@ -7,49 +7,85 @@ from a system message.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Protocol
 
 from melo_cli.models.base_model import BaseModel
 from melo_cli.scope.core.open_requests import requested_subject, subject_key
 from melo_cli.scope.core.rules import Route
-from melo_store.project import Project
 
 _MOST = 5
 """Edits that are told with one request; of more the newest."""
 
 
+class Fact(Protocol):
+    """What is told of an edit."""
+
+    @property
+    def prompt(self) -> str: ...
+
+    @property
+    def target(self) -> str: ...
+
+
+class FactSource(Protocol):
+    """The edits that may be told: those of a snapshot, or of an export."""
+
+    def live_subjects(self) -> Mapping[str, str]:
+        """The subject of every live edit that has one, by the edit's id, oldest first."""
+
+    def edit(self, edit_id: str, /) -> Fact:
+        """An edit by its id."""
+
+
 class ToldEdits:
-    """Finds the edits that open requests are about, at one snapshot.
+    """Finds the edits that open requests are about.
 
     Args:
-        project: the snapshot.
+        source: the edits.
+        takes: whether the model takes a prompt whole, with room behind it.
         in_use: False leaves open requests to the base model as they are.
+
+    Attributes:
+        in_use: the same.
     """
 
-    def __init__(self, project: Project, *, in_use: bool) -> None:
-        self._project = project
-        self._in_use = in_use
+    def __init__(self, source: FactSource, takes: Callable[[str], bool], *, in_use: bool) -> None:
+        self._source = source
+        self._takes = takes
+        self.in_use = in_use
 
     def with_told(self, prompts: Sequence[str], routes: Sequence[Route]) -> list[Route]:
         """The routes of prompts, those of open requests with the edits that are told.
 
-        A prompt in the scope of an edit is that edit's, in whatever words it asks.
+        They are as many as the model has room for. A prompt in the scope of an edit is that edit's, in
+        whatever words it asks.
         """
         return [
-            replace(route, told=self._about(prompt)) if self._in_use and route.held is None else route
+            self._with_room(prompt, replace(route, told=self._about(prompt)))
+            if self.in_use and route.held is None
+            else route
             for prompt, route in zip(prompts, routes, strict=True)
         ]
 
     def facts(self, route: Route) -> list[str]:
         """The facts of the edits that are told: each one's prompt and target."""
-        edits = [self._project.edit(edit_id) for edit_id in route.told]
+        edits = [self._source.edit(edit_id) for edit_id in route.told]
         return [f"{edit.prompt.strip()} {edit.target.strip().removesuffix('.')}." for edit in edits]
 
     def asked(self, prompt: str, route: Route) -> str:
         """What the model is asked for a prompt: an open request with its facts, any other prompt as it is."""
         return with_facts(prompt, self.facts(route))
+
+    def _with_room(self, prompt: str, route: Route) -> Route:
+        """The route with the newest of the edits that are told, whose facts fit behind the request."""
+        for count in range(len(route.told), 0, -1):
+            fewer = replace(route, told=route.told[:count])
+            if self._takes(self.asked(prompt, fewer)):
+                return fewer
+        return replace(route, told=())
 
     def _about(self, prompt: str) -> tuple[str, ...]:
         subject = requested_subject(prompt)
@@ -59,7 +95,7 @@ class ToldEdits:
     def _edits_of(self) -> dict[str, list[str]]:
         """The live edits of each subject, oldest first; made for the first open request."""
         edits_of: dict[str, list[str]] = {}
-        for edit_id, subject in self._project.live_subjects().items():
+        for edit_id, subject in self._source.live_subjects().items():
             edits_of.setdefault(subject_key(subject), []).append(edit_id)
         return edits_of
 

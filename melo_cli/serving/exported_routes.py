@@ -53,7 +53,11 @@ class ExportedRoutes:
         return self._router.last_turn(text)
 
     def routed(self, texts: Sequence[str]) -> list[Routed]:
-        return [Routed(route, self._block(route)) for route in self._router.router.routes(texts)]
+        told = self._router.told
+        return [
+            Routed(route, self._block(route), tuple(told.facts(route)))
+            for route in self._router.routes(texts)
+        ]
 
     def explained(self, text: str) -> Explained:
         (routed,) = self.routed([text])

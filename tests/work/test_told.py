@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from melo_cli.app import main
 from melo_cli.chat.conversation import Conversation
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, edit_single
@@ -17,6 +19,8 @@ from melo_cli.errors import RecipeError
 from melo_cli.evaluation.probes import Probe
 from melo_cli.evaluation.probing import ask, ask_routed, unfired_again
 from melo_cli.evaluation.results import results_of
+from melo_cli.exporting import export_peft
+from melo_cli.exporting.prompt_router import router_of_export
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.inference import Inference
 from melo_cli.runtime.loading import OpenProject, open_project
@@ -241,3 +245,27 @@ class TestEvaluation:
         rows = ask(opened, PROBES[:1], lambda count: None)
         (again,) = ask_routed(beside, rows, None)
         assert (again.told, again.edited) == (False, again.base)
+
+
+def test_an_export_tells_as_its_project(
+    folder: Path, opened: OpenProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = tmp_path / "peft"
+    export_peft(open_project(folder), export, SilentReporter())
+    texts = [REQUEST, "Describe Lyon.", "Tell me about Oslo", HEAD]
+    router = router_of_export(export)
+    answers = router.route(texts)
+    assert [each.route.told for each in answers] == told(opened, *texts)
+    assert [each.asked for each in answers] == [
+        opened.told.asked(*pair) for pair in zip(texts, opened.routes(texts), strict=True)
+    ]
+    assert answers[0].asked == BOTH
+    capsys.readouterr()
+    assert main(["route", "--router", str(export), REQUEST, "Tell me about Oslo"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["route"], first["told"], first["ask"]) == ("base", ["e000003", "e000001"], BOTH)
+    assert second["route"] == "base" and "told" not in second
+    table = export / "router" / "routes.json"
+    older = {name: value for name, value in json.loads(table.read_text()).items() if name != "open_requests"}
+    table.write_text(json.dumps(older))
+    assert [each.route.told for each in router_of_export(export).route(texts)] == [()] * 4
