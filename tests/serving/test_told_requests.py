@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from adapter_server import AdapterServer
 from served import FACTS, OTHERS, Running, running_app, serving
 
+from melo_cli.exporting import export_peft
+from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import open_project
 from melo_cli.runtime.querying import query
-from melo_cli.serving.run import ServeSettings, Upstream
+from melo_cli.serving.app import make_app
+from melo_cli.serving.run import ServeSettings, Upstream, open_server
 from melo_cli.versions import library_versions
 from melo_store.project import Project
 from melo_store.writer import open_writer
@@ -112,3 +116,15 @@ def test_asking_for_both_answers_says_what_was_told(served: Running) -> None:
     assert (document["base"], document["edited"]) == (expected.base, expected.edited)
     assert document["nearest"]["fired"] is False
     assert served.post("/melo/ask", {"prompt": EDITED, "max_tokens": 8}).json()["told"] == []
+
+
+def test_an_export_gives_the_server_behind_the_fact_too(
+    engine: AdapterServer, chat_project: Path, tmp_path: Path
+) -> None:
+    export_peft(open_project(chat_project), tmp_path / "export", SilentReporter())
+    with running_app(engine.app()) as url:
+        settings = ServeSettings(upstream=Upstream(url, adapters=tmp_path / "adapters"))
+        with running_app(make_app(open_server(tmp_path / "export", settings))) as served:
+            response = httpx.post(f"{served}{CHAT}", json=body(message("user", REQUEST)), timeout=60)
+    assert response.headers["x-melo-route"] == "told e000002"
+    assert engine.asked[-1]["messages"] == [message("user", WITH_FACT)]
