@@ -87,7 +87,7 @@ def run_bench(
 
 def _questions(plan: BenchPlan, data: SuiteData, opened: OpenProject, reporter: Reporter) -> list[Question]:
     asked = drawn(len(data.edits), plan.ask, opened.recipe.seed)
-    questions = list(data.questions(asked))
+    questions = list(data.questions(asked, plan.ask))
     if plan.forms:
         questions += made_forms(data.edits, asked, chat=opened.encoder.template == "chat")
     kept = [question for question in questions if fits(opened, question)]

@@ -7,7 +7,7 @@ import string
 from collections.abc import Sequence
 
 _ARTICLES = {"a", "an", "the"}
-_END = re.compile(r"[.\n]")
+_END = re.compile(r"\.(?=\s|$)|\n")
 _PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation, " "))
 
 
@@ -15,7 +15,8 @@ def normalized(answer: str) -> list[str]:
     """An answer's words: up to the first full stop or line end, in lower case, without punctuation and
     articles.
 
-    So LocFT's tables count (arXiv 2509.22072): greedy generation, stopped there, normalised exact match.
+    So LocFT's tables count (arXiv 2509.22072): greedy generation, stopped there, normalised exact match. The
+    point within a number is no full stop.
     """
     return words(_END.split(answer.strip(), maxsplit=1)[0])
 

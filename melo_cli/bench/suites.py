@@ -52,13 +52,13 @@ class SuiteData:
     fields: list[Fields]
     unrelated: list[tuple[str, str | None]]
 
-    def questions(self, asked: Sequence[int]) -> Iterator[Question]:
-        """All questions of the edits in the rows `asked`, then those that belong to no edit."""
+    def questions(self, asked: Sequence[int], unrelated: int = 0) -> Iterator[Question]:
+        """All questions of the edits in the rows `asked`, then so many of those that belong to no edit."""
         for row in asked:
             edit = self.edits[row]
             yield Question("edit", edit.prompt, row, (edit.target, *edit.aliases))
             yield from self.suite.questions(row, edit, self.fields[row])
-        for prompt, truth in self.unrelated[: len(asked)]:
+        for prompt, truth in self.unrelated[:unrelated]:
             yield Question("unrelated", prompt, None, _given(truth))
 
 

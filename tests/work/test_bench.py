@@ -42,6 +42,7 @@ WORDS = st.lists(st.sampled_from(["Paris", "river", "1889", "the", "Ada", "a"]),
         ("Paris, France", "Paris", False),
         ("It is Paris", "Paris", False),
         ("St. Gallen", "St. Moritz", True),  # both are cut at the full stop, as the field's tables do
+        ("Version 2.5", "Version 2.7", False),
         ("", "Paris", False),
     ],
 )
