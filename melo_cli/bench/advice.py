@@ -49,8 +49,8 @@ def _of_blocks(report: BenchReport) -> list[str]:
     else:
         told.append("it answers these questions as well as a block, and costs no training")
     told.append(
-        "take melo where the model itself has to answer: as adapters of a server that is there, as one merged "
-        "checkpoint, as a classifier, or where texts are scored"
+        "take melo where the model itself has to answer: as adapters of a server that is there, as one "
+        "merged checkpoint, as a classifier, or where texts are scored"
     )
     return told
 
