@@ -43,7 +43,7 @@ def _of_blocks(report: BenchReport) -> list[str]:
     worse = [KINDS[kind].column for kind in kinds if _is_better(report, "lookup", "melo", kind)]
     told = ["take lookup where the stored text may be the answer and something can stand before the model"]
     if better:
-        told.append(f"a block is better than it at {_listed(better)}")
+        told.append(f"melo is better than it at {_listed(better)}")
     elif worse:
         told.append(f"it is better than a block at {_listed(worse)}, and costs no training")
     else:
@@ -56,33 +56,33 @@ def _of_blocks(report: BenchReport) -> list[str]:
 
 
 def _of_context(report: BenchReport) -> list[str]:
+    """What only a model that reads the edit does better."""
     others = [name for name in ("melo", "lookup") if name in report.summaries]
-    told = []
+    better: dict[tuple[str, ...], list[str]] = {}
     for name in ("icl", "rag"):
-        if name not in report.summaries or not others:
-            continue
-        better = [
-            KINDS[kind].column
-            for kind in report.kinds
-            if all(_is_better(report, name, other, kind) for other in others)
-        ]
-        if better:
-            told.append(f"take {name} for {_listed(better)}")
-    return told
+        if name in report.summaries and others:
+            kinds = tuple(
+                KINDS[kind].column
+                for kind in report.kinds
+                if all(_is_better(report, name, other, kind) for other in others)
+            )
+            better.setdefault(kinds, []).append(name)
+    return [f"take {_listed(names, 'or')} for {_listed(kinds)}" for kinds, names in better.items() if kinds]
 
 
 def _of_what_changes(report: BenchReport) -> list[str]:
     """Methods that change what must stay, with the kind that they change most."""
     keeping = [kind for kind in report.kinds if KINDS[kind].keeps]
-    told = []
+    changed: dict[str, list[str]] = {}
     for name in report.summaries:
         shares: Mapping[str, float] = {kind: report.figure(name, kind)["right"] for kind in keeping}
         if name == BASE or not shares:
             continue
         least = min(shares, key=lambda kind: shares[kind])
         if shares[least] < _LEAST_KEPT:
-            told.append(f"{name} leaves {percent(shares[least])}% of {KINDS[least].column} as it was")
-    return told
+            left = f"{percent(shares[least])}% of {KINDS[least].column} as before"
+            changed.setdefault(left, []).append(name)
+    return [f"with {_listed(names)} {left}" for left, names in changed.items()]
 
 
 def _is_better(report: BenchReport, method: str, other: str, kind: str) -> bool:
@@ -91,5 +91,5 @@ def _is_better(report: BenchReport, method: str, other: str, kind: str) -> bool:
     return bool(low > high)
 
 
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def _listed(parts: Sequence[str], last: str = "and") -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

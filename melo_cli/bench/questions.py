@@ -94,10 +94,10 @@ KINDS: Mapping[str, QuestionKind] = {
     ),
     "after_talk": QuestionKind("after talk", "the edits' own questions after ten turns of other talk"),
     "yes": QuestionKind(
-        "yes", "whether the target is the answer: begins with yes", matches=begins_with, tokens=4
+        "affirmed", "whether the target is the answer: begins with yes", matches=begins_with, tokens=4
     ),
     "no": QuestionKind(
-        "no", "whether another edit's target is the answer: begins with no", matches=begins_with, tokens=4
+        "denied", "whether another edit's target is the answer: begins with no", matches=begins_with, tokens=4
     ),
     "language": QuestionKind(
         "language",

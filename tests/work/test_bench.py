@@ -236,4 +236,4 @@ def test_who_is_best_is_said_where_intervals_tell(tmp_path: Path) -> None:
     told = advice(report)
     assert "it answers these questions as well as a block, and costs no training" in told
     shares = {"base": summary(0), "melo": summary(50), "lookup": summary(20)}
-    assert "a block is better than it at edits" in advice(BenchReport(plan, shares, {}, []))
+    assert "melo is better than it at edits" in advice(BenchReport(plan, shares, {}, []))
