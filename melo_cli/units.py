@@ -1,6 +1,8 @@
-"""Sizes and times as people read them."""
+"""Sizes, times, shares and lists as people read them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def human_bytes(size: float) -> str:
@@ -35,3 +37,18 @@ def about_duration(seconds: float) -> str:
 
 def _two_figures(number: float) -> float:
     return float(f"{number:.2g}")
+
+
+def percent(share: float | None) -> str:
+    """A share in percent, without the sign, with one decimal; 100 and 0 stand for all and none alone. Empty
+    for no share."""
+    if share is None:
+        return ""
+    if share in (0.0, 1.0):
+        return f"{100 * share:.0f}"
+    return f"{min(max(100 * share, 0.1), 99.9):.1f}"
+
+
+def listed(parts: Sequence[str], last: str = "and") -> str:
+    """`a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

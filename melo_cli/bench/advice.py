@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from melo_cli.bench.questions import KINDS
-from melo_cli.bench.report import BASE, BenchReport, percent
+from melo_cli.bench.report import BASE, BenchReport
+from melo_cli.units import listed, percent
 
 _LEAST_KEPT = 0.95
 """Below this share of what must stay, a method is said to change it."""
@@ -20,12 +21,12 @@ def conclusions(report: BenchReport) -> list[str]:
     for kind in report.kinds:
         kinds.setdefault(tuple(report.best(kind)), []).append(KINDS[kind].column)
     told = [
-        f"best at {_listed(columns)}: {_listed(best)}"
+        f"best at {listed(columns)}: {listed(best)}"
         for best, columns in kinds.items()
         if len(best) < len(alone)
     ]
     if same := kinds.get(tuple(alone)):
-        told.append(f"no method is clearly better at {_listed(same)}")
+        told.append(f"no method is clearly better at {listed(same)}")
     return told
 
 
@@ -43,9 +44,9 @@ def _of_blocks(report: BenchReport) -> list[str]:
     worse = [KINDS[kind].column for kind in kinds if _is_better(report, "lookup", "melo", kind)]
     told = ["take lookup where the stored text may be the answer and something can stand before the model"]
     if better:
-        told.append(f"melo is better than it at {_listed(better)}")
+        told.append(f"melo is better than it at {listed(better)}")
     elif worse:
-        told.append(f"it is better than a block at {_listed(worse)}, and costs no training")
+        told.append(f"it is better than a block at {listed(worse)}, and costs no training")
     else:
         told.append("it answers these questions as well as a block, and costs no training")
     told.append(
@@ -67,7 +68,7 @@ def _of_context(report: BenchReport) -> list[str]:
                 if all(_is_better(report, name, other, kind) for other in others)
             )
             better.setdefault(kinds, []).append(name)
-    return [f"take {_listed(names, 'or')} for {_listed(kinds)}" for kinds, names in better.items() if kinds]
+    return [f"take {listed(names, 'or')} for {listed(kinds)}" for kinds, names in better.items() if kinds]
 
 
 def _of_what_changes(report: BenchReport) -> list[str]:
@@ -82,14 +83,10 @@ def _of_what_changes(report: BenchReport) -> list[str]:
         if shares[least] < _LEAST_KEPT:
             left = f"{percent(shares[least])}% of {KINDS[least].column} as before"
             changed.setdefault(left, []).append(name)
-    return [f"with {_listed(names)} {left}" for left, names in changed.items()]
+    return [f"with {listed(names)} {left}" for left, names in changed.items()]
 
 
 def _is_better(report: BenchReport, method: str, other: str, kind: str) -> bool:
     """Whether one method's interval lies above the other's."""
     low, high = report.figure(method, kind)["ci95"][0], report.figure(other, kind)["ci95"][1]
     return bool(low > high)
-
-
-def _listed(parts: Sequence[str], last: str = "and") -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +59,3 @@ class BenchPlan:
             "forms": self.forms,
             "set": list(self.overrides),
         }
-
-
-def drawn(count: int, most: int, seed: int) -> Sequence[int]:
-    """Rows of a sample of at most `most` of `count` edits, in order; the same for the same seed."""
-    if most >= count:
-        return range(count)
-    return sorted(random.Random(f"{seed}: bench").sample(range(count), most))

@@ -65,10 +65,3 @@ class BenchReport:
             "versions": library_versions(),
             "commands": list(self.commands),
         }
-
-
-def percent(share: float) -> str:
-    """A share in percent with one decimal; 100 and 0 stand for all and none alone."""
-    if share in (0.0, 1.0):
-        return f"{share:.0%}".rstrip("%")
-    return f"{min(max(100 * share, 0.1), 99.9):.1f}"

@@ -14,12 +14,13 @@ from melo_cli.bench.asking import answers, fits
 from melo_cli.bench.folder import BenchFolder
 from melo_cli.bench.forms import made_forms
 from melo_cli.bench.methods.method import Edited, Method, Reply
-from melo_cli.bench.plan import BenchPlan, drawn
+from melo_cli.bench.plan import BenchPlan
 from melo_cli.bench.questions import Question
 from melo_cli.bench.report import BASE, BenchReport
 from melo_cli.bench.suites import SuiteData, read_suite
 from melo_cli.editing import edit_dataset
 from melo_cli.errors import MeloError
+from melo_cli.evaluation.statistics import drawn
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject, open_project
 
@@ -86,7 +87,7 @@ def run_bench(
 
 
 def _questions(plan: BenchPlan, data: SuiteData, opened: OpenProject, reporter: Reporter) -> list[Question]:
-    asked = drawn(len(data.edits), plan.ask, opened.recipe.seed)
+    asked = drawn(len(data.edits), plan.ask, f"{opened.recipe.seed}: bench")
     questions = list(data.questions(asked, plan.ask))
     if plan.forms:
         questions += made_forms(data.edits, asked, chat=opened.encoder.template == "chat")
@@ -124,7 +125,7 @@ def _ask_method(method: Method, asked: _Asked, folder: BenchFolder, reporter: Re
         seconds = time.monotonic() - started
         pairs = zip(asked.questions, asked.base, replies, strict=True)
         rows = [judged(question, base, reply) for question, base, reply in pairs]
-        live = max(len(asked.edited.live()), 1)
+        live = max(len(asked.edited.live), 1)
         summary = _summary(method.words, rows, seconds) | {
             "options": dict(method.options),
             "settings": dict(ready.settings),

@@ -8,8 +8,9 @@ from typing import Any
 
 from melo_cli.bench.advice import advice, conclusions
 from melo_cli.bench.questions import KINDS
-from melo_cli.bench.report import BASE, BenchReport, percent
+from melo_cli.bench.report import BASE, BenchReport
 from melo_cli.bench.scoring import equals_one
+from melo_cli.units import percent
 
 HOLDING = "Answers that contain the target, whatever stands around it within 24 tokens:"
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from melo_cli.datasets import aliases_in, load_accurate, load_hard, load_locality
 from melo_cli.errors import PromptError
 from melo_cli.evaluation.same_subject import questions_of_others
+from melo_cli.evaluation.statistics import drawn
 from melo_cli.models.class_labels import class_name
 from melo_cli.paraphrase.subject_swaps import (
     asks_of_same_subject,
@@ -167,10 +167,9 @@ def live_edits(opened: OpenProject) -> list[EditView]:
 
 def _drawn(live: list[EditView], sample: int | None, seed: int) -> list[EditView]:
     """A sample of the edits, in the order in which they were made."""
-    if sample is None or sample >= len(live):
+    if sample is None:
         return live
-    kept = sorted(random.Random(f"{seed}: sample").sample(range(len(live)), sample))
-    return [live[at] for at in kept]
+    return [live[at] for at in drawn(len(live), sample, f"{seed}: sample")]
 
 
 def _probe(edit: EditView, prompt: str) -> Probe:

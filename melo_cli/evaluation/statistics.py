@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 import string
 from collections import Counter
@@ -27,6 +28,11 @@ def wilson_interval(successes: float, n: int) -> tuple[float, float]:
 def mean(values: Sequence[float]) -> float | None:
     """The mean, or None of nothing."""
     return math.fsum(values) / len(values) if values else None
+
+
+def drawn(count: int, most: int, seed: str) -> Sequence[int]:
+    """Rows of a sample of at most `most` of `count`, in order; the same for the same seed."""
+    return range(count) if most >= count else sorted(random.Random(seed).sample(range(count), most))
 
 
 def token_f1(answer: str, target: str) -> float:

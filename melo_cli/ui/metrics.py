@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from melo_cli.ui.elements import Element, Fields, Heading, Note, Table, View
 from melo_cli.ui.text import shortened
+from melo_cli.units import percent
 
 if TYPE_CHECKING:
     from melo_cli.evaluation import EvalReport
@@ -85,7 +86,7 @@ def _published_table(figures: Figures) -> Table:
     """The published measure of the task, one column a model."""
     published = {name: models["published"] for name, models in figures.items()}
     measure = next(iter(published.values()))["measure"]
-    shown = _number if measure == "perplexity" else _percent
+    shown = _number if measure == "perplexity" else percent
     rows = []
     for metric in _PUBLISHED:
         label = "ARR" if metric == "arr" else metric.replace("_", " ")
@@ -146,9 +147,9 @@ def _share_rows(task: str, figures: Figures) -> Iterator[Sequence[str]]:
         # A table of an older evaluation lacks the newer figures.
         shares = [models.get(metric) for models in figures.values()]
         yield from _row(label, shares, lambda share: shown(share["generation"], share["ci95"]), n=True)
-        yield from _row("  teacher-forced", shares, lambda share: _percent(share["teacher_forced"]))
+        yield from _row("  teacher-forced", shares, lambda share: percent(share["teacher_forced"]))
         if task == "zsre":
-            yield from _row("  F1", shares, lambda share: _percent(share.get("f1")))
+            yield from _row("  F1", shares, lambda share: percent(share.get("f1")))
 
 
 def _routed_rows(figures: Figures) -> Iterator[Sequence[str]]:
@@ -172,7 +173,7 @@ def _routed_rows(figures: Figures) -> Iterator[Sequence[str]]:
 def _share_shown(figures: Figures) -> Callable[[float, Sequence[float]], str]:
     if len(figures) <= _MOST_WITH_INTERVALS:
         return _percent_in
-    return lambda share, _interval: _percent(share)
+    return lambda share, _interval: percent(share)
 
 
 def _perplexity_rows(figures: Figures) -> Iterator[Sequence[str]]:
@@ -195,13 +196,4 @@ def _number(value: float) -> str:
 
 
 def _percent_in(share: float, interval: Sequence[float]) -> str:
-    return f"{_percent(share)} ({_percent(interval[0])}-{_percent(interval[1])})"
-
-
-def _percent(share: float | None) -> str:
-    """With one decimal; 100 and 0 stand for all and none alone."""
-    if share is None:
-        return ""
-    if share in (0.0, 1.0):
-        return f"{share:.0%}".rstrip("%")
-    return f"{min(max(100 * share, 0.1), 99.9):.1f}"
+    return f"{percent(share)} ({percent(interval[0])}-{percent(interval[1])})"

@@ -20,11 +20,11 @@ from melo_cli.bench.asking import fits
 from melo_cli.bench.folder import BenchFolder
 from melo_cli.bench.forms import made_forms
 from melo_cli.bench.methods.method import Edited, Reply
-from melo_cli.bench.plan import drawn
 from melo_cli.bench.questions import Question
 from melo_cli.bench.scoring import begins_with, contains_one, equals_one
 from melo_cli.bench.suites import read_suite
 from melo_cli.datasets import EditRequest
+from melo_cli.evaluation.statistics import drawn
 from melo_cli.recipe import DatasetSection
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import open_project
@@ -160,8 +160,8 @@ def test_a_wrong_answer_is_another_edit_s_and_languages_are_of_our_own_edits() -
 def test_a_sample_is_in_order_without_repeats_and_the_same_for_a_seed(
     count: int, most: int, seed: int
 ) -> None:
-    rows = list(drawn(count, most, seed))
-    assert rows == sorted(set(rows)) == list(drawn(count, most, seed))
+    rows = list(drawn(count, most, f"{seed}: bench"))
+    assert rows == sorted(set(rows)) == list(drawn(count, most, f"{seed}: bench"))
     assert len(rows) == min(count, most)
     assert all(0 <= row < count for row in rows)
 

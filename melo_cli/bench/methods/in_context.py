@@ -35,7 +35,7 @@ class InContext:
     @contextmanager
     def ready(self, edited: Edited, reporter: Reporter) -> Iterator[Ready]:
         opened = edited.opened
-        pairs = {edit.edit_id: (edit.prompt, edit.target) for edit in edited.live()}
+        pairs = {edit.edit_id: (edit.prompt, edit.target) for edit in edited.live}
 
         def told(questions: Sequence[Question], routes: Sequence[Route]) -> list[str]:
             found = nearest_edits(opened, questions, _DEMONSTRATIONS + 1)
@@ -52,7 +52,7 @@ class InContext:
             return answers(opened, questions, [None] * len(questions), context=before)
 
         yield Ready(
-            by_route(opened.inference.routes, told),
+            by_route(edited.routes, told),
             opened,
             0.0,
             edited.bytes_without_blocks(),

@@ -24,13 +24,13 @@ class Lookup:
 
     @contextmanager
     def ready(self, edited: Edited, reporter: Reporter) -> Iterator[Ready]:
-        targets = {edit.edit_id: edit.target for edit in edited.live()}
+        targets = {edit.edit_id: edit.target for edit in edited.live}
 
         def stored(questions: Sequence[Question], routes: Sequence[Route]) -> list[str]:
             return [targets[fired(route).edit_id] for route in routes]
 
         yield Ready(
-            by_route(edited.opened.inference.routes, stored),
+            by_route(edited.routes, stored),
             edited.opened,
             0.0,
             edited.bytes_without_blocks(),

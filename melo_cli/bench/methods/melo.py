@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from melo_cli.bench.methods.method import Edited, Ready
 from melo_cli.bench.methods.routed import by_block, by_route
 from melo_cli.reporter import Reporter
+from melo_cli.scope.core.rules import Route
 
 
 class Melo:
@@ -24,8 +25,12 @@ class Melo:
     def ready(self, edited: Edited, reporter: Reporter) -> Iterator[Ready]:
         opened = edited.opened
         lora, training = opened.recipe.lora, opened.recipe.training
+
+        def routes(prompts: Sequence[str]) -> list[Route]:
+            return opened.told.with_told(prompts, edited.routes(prompts))
+
         yield Ready(
-            by_route(opened.routes, by_block(opened)),
+            by_route(routes, by_block(opened)),
             opened,
             edited.edit_seconds,
             edited.stored_bytes(),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from melo_cli.bench.questions import Question
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.inference import Advance
 from melo_cli.runtime.loading import OpenProject
+from melo_cli.scope.core.rules import Route
 from melo_store.records import EditView
 
 
@@ -26,9 +28,20 @@ class Edited:
     opened: OpenProject
     edit_seconds: float
 
+    @cached_property
     def live(self) -> list[EditView]:
         """The edits that answer, in order."""
         return [edit for edit in self.opened.project.edits() if edit.status == "live"]
+
+    def routes(self, prompts: Sequence[str]) -> list[Route]:
+        """The project's routes of prompts, blocks alone; those of several methods are looked up once."""
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known_routes]
+        self._known_routes.update(zip(new, self.opened.inference.routes(new), strict=True))
+        return [self._known_routes[prompt] for prompt in prompts]
+
+    @cached_property
+    def _known_routes(self) -> dict[str, Route]:
+        return {}
 
     def bytes_without_blocks(self) -> int:
         """What retrieval alone keeps: edits, keys, token vectors, and the scope model."""

@@ -30,7 +30,7 @@ class Retrieval:
     @contextmanager
     def ready(self, edited: Edited, reporter: Reporter) -> Iterator[Ready]:
         opened = edited.opened
-        pairs = {edit.edit_id: (edit.prompt, edit.target) for edit in edited.live()}
+        pairs = {edit.edit_id: (edit.prompt, edit.target) for edit in edited.live}
 
         def reply(questions: Sequence[Question], base: Sequence[str], advance: Advance) -> list[Reply]:
             found = nearest_edits(opened, questions, _NEAREST)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from melo_cli.bench.asking import answers
 from melo_cli.bench.methods.method import Answering, Edited, Method, Ready, Reply
 from melo_cli.bench.methods.routed import by_block, by_route
 from melo_cli.bench.questions import Question
-from melo_cli.evaluation.baselines import Baseline, parse_baselines
+from melo_cli.evaluation.baselines import Baseline, edits_made, parse_baselines
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.inference import Advance
 from melo_cli.runtime.loading import OpenProject
@@ -39,17 +38,10 @@ class OtherEditor:
     @contextmanager
     def ready(self, edited: Edited, reporter: Reporter) -> Iterator[Ready]:
         opened = edited.opened
-        live = edited.live()
+        live = edited.live
         encoded = [opened.encoder.edit(edit.prompt, edit.target) for edit in live]
-        size = opened.recipe.training.batch_size
-        batches = [encoded[start : start + size] for start in range(0, len(encoded), size)]
-        started = time.monotonic()
-        with ExitStack() as undone_afterwards:
-            with reporter.progress(f"training {self.name}", len(live), "edits") as progress:
-                changed = undone_afterwards.enter_context(
-                    self.baseline.edited(opened, batches, [edit.edit_id for edit in live], progress)
-                )
-            seconds = time.monotonic() - started
+        ids = [edit.edit_id for edit in live]
+        with edits_made(self.baseline, opened, encoded, ids, reporter) as (changed, seconds):
             routes = self.baseline.routes
             reply = (
                 by_route(changed.opened.inference.routes, by_block(changed.opened))

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from melo_cli.bench import table
 from melo_cli.bench.advice import advice, conclusions
 from melo_cli.bench.questions import KINDS
 from melo_cli.bench.report import BASE, BenchReport
+from melo_cli.evaluation.page.templates import html_templates
 from melo_cli.versions import library_versions
 
 _TEMPLATES = Path(__file__).parent
@@ -37,30 +36,27 @@ class _Example:
 
 def write_page(report: BenchReport, path: Path) -> None:
     """Write the page; all text from data and models is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("report.html.jinja").render(
-        report=report,
-        plan=report.plan,
-        asked=min(report.plan.ask, report.plan.edits),
-        model=report.plan.model.rstrip("/").rpartition("/")[2],
-        conclusions=conclusions(report),
-        advice=advice(report),
-        heads=table.columns(report),
-        counts=table.counts(report),
-        rows=table.rows(report),
-        best=_best(report),
-        holding=table.holding_table(report),
-        holding_words=table.HOLDING,
-        ability=table.ability_table(report),
-        kinds={kind: KINDS[kind] for kind in report.kinds},
-        examples={kind: _examples(report, kind) for kind in report.kinds},
-        versions=library_versions(),
+    text = (
+        html_templates(_TEMPLATES)
+        .get_template("report.html.jinja")
+        .render(
+            report=report,
+            plan=report.plan,
+            asked=min(report.plan.ask, report.plan.edits),
+            model=report.plan.model.rstrip("/").rpartition("/")[2],
+            conclusions=conclusions(report),
+            advice=advice(report),
+            heads=table.columns(report),
+            counts=table.counts(report),
+            rows=table.rows(report),
+            best=_best(report),
+            holding=table.holding_table(report),
+            holding_words=table.HOLDING,
+            ability=table.ability_table(report),
+            kinds={kind: KINDS[kind] for kind in report.kinds},
+            examples={kind: _examples(report, kind) for kind in report.kinds},
+            versions=library_versions(),
+        )
     )
     path.write_text(text, encoding="utf-8", errors="replace")
 

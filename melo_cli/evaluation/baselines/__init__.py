@@ -2,6 +2,6 @@
 
 from melo_cli.evaluation.baselines.baseline import Baseline
 from melo_cli.evaluation.baselines.registry import BASELINES, parse_baselines
-from melo_cli.evaluation.baselines.run import run_baseline
+from melo_cli.evaluation.baselines.run import edits_made, run_baseline
 
-__all__ = ["BASELINES", "Baseline", "parse_baselines", "run_baseline"]
+__all__ = ["BASELINES", "Baseline", "edits_made", "parse_baselines", "run_baseline"]

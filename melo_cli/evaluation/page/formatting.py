@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from melo_cli import units
 from melo_cli.evaluation.decision_measures import Measure
 from melo_cli.evaluation.results import Result
 
@@ -62,11 +63,7 @@ KINDS = {
 
 def percent(share: float | None) -> str:
     """In percent with one decimal; 100% and 0% stand for all and none alone. Empty for no share."""
-    if share is None:
-        return ""
-    if share in (0.0, 1.0):
-        return f"{share:.0%}"
-    return f"{min(max(100 * share, 0.1), 99.9):.1f}%"
+    return f"{units.percent(share)}%" if share is not None else ""
 
 
 def number(value: float | None) -> str:
@@ -91,11 +88,6 @@ def nearness_words(measure: Measure) -> Callable[[Result], str]:
         return f"{value:.0%} sure" if measure.rising else f"{value:.2f} radii"
 
     return words
-
-
-def listed(parts: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def sentence(words: str) -> str:

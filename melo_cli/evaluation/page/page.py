@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from melo_cli.errors import MeloError
 from melo_cli.evaluation.charts import COLOURS
 from melo_cli.evaluation.failures import worst_failures
@@ -15,14 +13,15 @@ from melo_cli.evaluation.page.formatting import (
     PERPLEXITIES,
     PUBLISHED,
     SHARES,
-    listed,
     number,
     percent,
     shortened,
 )
 from melo_cli.evaluation.page.sections import sections
 from melo_cli.evaluation.page.tables import figure_rows, notes, settings_words, shown_failures
+from melo_cli.evaluation.page.templates import html_templates
 from melo_cli.evaluation.report import EvalReport
+from melo_cli.units import listed
 from melo_cli.versions import library_versions
 
 _TEMPLATES = Path(__file__).parent
@@ -52,13 +51,7 @@ def write_page(report: EvalReport, path: Path) -> None:
 
 def render_page(report: EvalReport) -> str:
     """The page: the same for the same report, byte for byte; all text from data and models is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_templates(_TEMPLATES)
     environment.filters |= {"shortened": shortened, "settings": settings_words}
     return environment.get_template("report.html.jinja").render(
         report=report,
