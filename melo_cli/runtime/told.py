@@ -49,11 +49,11 @@ class ToldEdits:
         in_use: False leaves open requests to the base model as they are.
 
     Attributes:
-        in_use: the same.
+        source, in_use: the same.
     """
 
     def __init__(self, source: FactSource, takes: Callable[[str], bool], *, in_use: bool) -> None:
-        self._source = source
+        self.source = source
         self._takes = takes
         self.in_use = in_use
 
@@ -72,7 +72,7 @@ class ToldEdits:
 
     def facts(self, route: Route) -> list[str]:
         """The facts of the edits that are told: each one's prompt and target."""
-        edits = [self._source.edit(edit_id) for edit_id in route.told]
+        edits = [self.source.edit(edit_id) for edit_id in route.told]
         return [f"{edit.prompt.strip()} {edit.target.strip().removesuffix('.')}." for edit in edits]
 
     def asked(self, prompt: str, route: Route) -> str:
@@ -95,7 +95,7 @@ class ToldEdits:
     def _edits_of(self) -> dict[str, list[str]]:
         """The live edits of each subject, oldest first; made for the first open request."""
         edits_of: dict[str, list[str]] = {}
-        for edit_id, subject in self._source.live_subjects().items():
+        for edit_id, subject in self.source.live_subjects().items():
             edits_of.setdefault(subject_key(subject), []).append(edit_id)
         return edits_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any
 from melo_cli.exporting.adapter_folder import ADAPTERS
 from melo_cli.exporting.adapters import read_adapter
 from melo_cli.exporting.prompt_router import PromptRouter
-from melo_cli.exporting.router_files import ROUTER
-from melo_cli.scope.core.exported import TABLE
 from melo_cli.scope.core.rules import Route
 from melo_cli.scope.explanation import speaks_against
 from melo_cli.serving.engines.engine import Routed
@@ -34,8 +31,6 @@ class ExportedRoutes:
         self._adapters = folder / ADAPTERS
         self._router = router
         self._source = {name: record[name] for name in ("project", "snapshot", "base")}
-        table = json.loads((folder / ROUTER / TABLE).read_text(encoding="utf-8"))
-        self._prompts: dict[str, str] = {row["edit_id"]: row["prompt"] for row in table["neurons"]}
         self._blocks: dict[str, Block] = {}
 
     @property
@@ -64,7 +59,7 @@ class ExportedRoutes:
         route = routed.route
         if route.nearest is None:
             return Explained(routed, None, None)
-        prompt = self._prompts[route.nearest.edit_id]
+        prompt = self._router.told.source.edit(route.nearest.edit_id).prompt
         why = speaks_against(self._router.router.rule, route, text, prompt, None)
         return Explained(routed, prompt, why)
 
