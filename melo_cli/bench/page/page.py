@@ -10,7 +10,7 @@ from melo_cli.bench import table
 from melo_cli.bench.advice import advice, conclusions
 from melo_cli.bench.questions import KINDS
 from melo_cli.bench.report import BASE, BenchReport
-from melo_cli.evaluation.page.templates import html_templates
+from melo_cli.evaluation.page.html import html_templates
 from melo_cli.versions import library_versions
 
 _TEMPLATES = Path(__file__).parent

@@ -17,9 +17,9 @@ from melo_cli.evaluation.page.formatting import (
     percent,
     shortened,
 )
+from melo_cli.evaluation.page.html import html_templates
 from melo_cli.evaluation.page.sections import sections
 from melo_cli.evaluation.page.tables import figure_rows, notes, settings_words, shown_failures
-from melo_cli.evaluation.page.templates import html_templates
 from melo_cli.evaluation.report import EvalReport
 from melo_cli.units import listed
 from melo_cli.versions import library_versions
