@@ -3,8 +3,10 @@
     python data/scope/make.py
 
 A template file in `templates/` is one type of subject: its subjects, look-alikes next to each other, and its
-kinds of question, each asked in a dozen ways. `templates_around/` holds what stands around a question, chat,
-and trivia. The rows that are written:
+kinds of question, each asked in a dozen ways. Where a kind has a label, questions are made of it too: the
+same words around another label ask something else, and so does a question one step further ("the age of the
+mother of"). `templates_around/` holds what these are made with, what stands around a question, chat, and
+trivia. The rows that are written:
 
     {"kind": "company.ceo", "subject": "...", "value": null, "plain": ["...", ...], "noisy": ["...", ...]}
     {"unrelated": "..."}
@@ -34,6 +36,11 @@ SUBJECTS = 6  # of each type, in runs of neighbours, since those look alike
 RUN = 3
 WAYS = 8  # of each question
 NOISY = 3
+AGAIN = 0.6  # share of the questions that are made of a label twice
+STEPS = 2  # kinds one step further, of each type
+STEP_WAYS = 6
+FRONT = 4  # questions made of labels stand among so many, which a sample of the corpus keeps
+SPELLED = 2  # other spellings of a person's name
 AROUND = ("greetings", "lead_ins", "before", "after")
 
 
@@ -41,8 +48,9 @@ def main() -> None:
     """Write the corpus and say how large it is."""
     drawn = random.Random(SEED)
     around = _read(HERE / "templates_around" / "around.yaml")
+    made = _read(HERE / "templates_around" / "made.yaml")
     types = [_read(path) for path in sorted((HERE / "templates").glob("*.yaml"))]
-    rows: list[dict[str, Any]] = [row for each in types for row in _questions(each, around, drawn)]
+    rows: list[dict[str, Any]] = [row for each in types for row in _questions(each, around, made, drawn)]
     questions = len(rows)
     for name in ("chat", "trivia"):
         texts = dict.fromkeys(_read(HERE / "templates_around" / f"{name}.yaml")[name])
@@ -52,17 +60,22 @@ def main() -> None:
     with CORPUS.open("w", encoding="utf-8", newline="\n") as out:
         for row in rows:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
-    kinds = sum(len(each["kinds"]) for each in types)
+    kinds = len({row["kind"] for row in rows[:questions]})
     print(f"{CORPUS.name}: {kinds} kinds, {questions} questions, {unrelated} unrelated prompts")
 
 
 def _questions(
-    spec: dict[str, Any], around: dict[str, Any], drawn: random.Random
+    spec: dict[str, Any], around: dict[str, Any], made: dict[str, Any], drawn: random.Random
 ) -> Iterator[dict[str, Any]]:
     """Every kind of one type, asked about some of its subjects."""
+    own = random.Random(f"{SEED} {spec['type']}")
     names = [each if isinstance(each, list) else [each] for each in spec["subjects"]]
     starts = drawn.sample(range(0, len(names) - RUN + 1, RUN), SUBJECTS // RUN)
     subjects = [names[start + at] for start in starts for at in range(RUN)]
+    if spec.get("people"):
+        subjects = [[*aliases, *_spelled(aliases[0], made, own)] for aliases in subjects]
+    # The same frame for all kinds of a subject, so that the label alone differs.
+    frames = [own.sample(made["frames"], 2) for _ in subjects]
     for kind, asked in spec["kinds"].items():
         for at, aliases in enumerate(subjects):
             values = asked.get("values", [None])
@@ -72,13 +85,81 @@ def _questions(
                 ways = drawn.sample(asked["ways"], min(WAYS, len(asked["ways"])))
                 texts = [_filled(way, aliases, value, drawn) for way in ways]
                 clean, noisy = texts[:-NOISY], texts[-NOISY:]
-                yield {
-                    "kind": f"{spec['type']}.{kind}",
-                    "subject": aliases[0],
-                    "value": value,
-                    "plain": clean,
-                    "noisy": [surrounded(text, aliases, around, drawn) for text in noisy],
-                }
+                if "label" in asked:
+                    for text in _made_of_label(asked["label"], frames[at], aliases, made, own):
+                        clean.insert(own.randrange(FRONT), text)
+                yield _row(f"{spec['type']}.{kind}", aliases, value, clean, noisy, around, drawn)
+    for label, further in _steps(spec, made, own):
+        for aliases in subjects:
+            ways = [way.replace("{m}", further) for way in own.sample(made["steps"], STEP_WAYS)]
+            texts = [_labelled(way, label, aliases, own) for way in ways]
+            kind = f"{spec['type']}.{further} of {label}"
+            yield _row(kind, aliases, None, texts[:-1], texts[-1:], around, own)
+
+
+def _row(
+    kind: str,
+    names: Sequence[str],
+    value: Any,
+    clean: Sequence[str],
+    noisy: Sequence[str],
+    around: dict[str, Any],
+    drawn: random.Random,
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "subject": names[0],
+        "value": value,
+        "plain": list(clean),
+        "noisy": [surrounded(text, names, around, drawn) for text in noisy],
+    }
+
+
+def _steps(spec: dict[str, Any], made: dict[str, Any], drawn: random.Random) -> list[tuple[str, str]]:
+    """Some pairs of a label of this type and a label of what answers it."""
+    own = {asked["label"] for asked in spec["kinds"].values() if "label" in asked}
+    able = [
+        (label, further)
+        for group in made["further"]
+        for label in group["labels"]
+        if label in own
+        for further in group["asked"]
+    ]
+    # Labels that the type has itself come first: "the mother of the father" is neither mother nor father.
+    both = [pair for pair in able if pair[1] in own and pair[1] != pair[0]]
+    picked = drawn.sample(both, min(len(both), STEPS))
+    rest = [pair for pair in able if pair not in picked]
+    return picked + drawn.sample(rest, min(len(rest), STEPS))
+
+
+def _spelled(name: str, made: dict[str, Any], drawn: random.Random) -> list[str]:
+    """A person's name in some of the ways that it is written elsewhere."""
+    first, _, last = name.partition(" ")
+    initial = drawn.choice("ABCDEFGHJKLMNPRSTW")
+    ways = [
+        f"{first} {initial}. {last}",
+        f"{first} {initial} {last}",
+        f"{first} {drawn.choice(made['middle_names'])} {last}",
+        f"{drawn.choice(made['titles'])} {name}",
+        f"{last}, {first}",
+    ]
+    return drawn.sample(ways, SPELLED)
+
+
+def _made_of_label(
+    label: str, frames: Sequence[str], aliases: Sequence[str], made: dict[str, Any], drawn: random.Random
+) -> list[str]:
+    """One question in a frame, and perhaps again with another label: in the same frame or in another."""
+    texts = [_labelled(frames[0], label, aliases, drawn)]
+    if drawn.random() < AGAIN:
+        other = drawn.choice(made["synonyms"].get(label, [label]))
+        frame = frames[1] if other == label else drawn.choice(frames)
+        texts.append(_labelled(frame, other, aliases, drawn))
+    return texts
+
+
+def _labelled(frame: str, label: str, aliases: Sequence[str], drawn: random.Random) -> str:
+    return _filled(frame.replace("{l}", label), aliases, None, drawn)
 
 
 def _filled(way: str, aliases: Sequence[str], value: Any, drawn: random.Random) -> str:

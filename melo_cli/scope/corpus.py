@@ -67,7 +67,7 @@ class Corpus:
     unrelated: tuple[str, ...]
     around: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def sample(self, questions: int, seed: int, *, clean: int = 3, noisy: int = 1) -> Corpus:
+    def sample(self, questions: int, seed: int, *, clean: int = 4, noisy: int = 1) -> Corpus:
         """A smaller corpus with questions of all kinds, each with fewer rephrases.
 
         Subjects of a type are taken from the front, where similar subjects are neighbours. So the questions

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from melo_cli.scope.core.rules import Route, Rule, Verified
 from melo_cli.scope.core.vocabulary import Vocabulary
-from melo_cli.scope.core.words import ANSWER_NAMES, answer_sorts, spelling, words_of
+from melo_cli.scope.core.words import ANSWER_NAMES, answer_sorts, folded, spelling, words_of
 
 _SAME_WORD = 0.8  # least cosine of two spellings that count as one word: a typo or another ending
 
@@ -62,14 +62,14 @@ def _names(words: Sequence[str], vocabulary: Vocabulary) -> list[str]:
 
 def _unmet(words: Sequence[str], others: Sequence[str]) -> list[str]:
     """The words that no other word is spelled like; numbers must be equal."""
-    lower = {word.casefold() for word in others}
+    plain = {folded(word) for word in others}
     return [
         word
         for word in words
-        if word.casefold() not in lower
+        if folded(word) not in plain
         and (
             any(letter.isdigit() for letter in word)
-            or all(float(spelling(word) @ spelling(other)) < _SAME_WORD for other in others)
+            or all(float(spelling(folded(word)) @ spelling(other)) < _SAME_WORD for other in plain)
         )
     ]
 

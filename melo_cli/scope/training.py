@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -432,17 +433,30 @@ def classified(model: ScopeModel, examples: PairExamples, seed: int) -> ScopeMod
     steps = _EPOCHS * -(-len(rows) // _BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
     untrained = replace(model, feature_scales=Scales(torch.zeros(1), torch.ones(1)), layers=tuple(layers))
-    for _ in range(_EPOCHS):
-        for batch in torch.randperm(len(rows), generator=torch_random).split(_BATCH):
-            kept = torch.rand((len(batch), rows.shape[1]), generator=torch_random) > _FEATURE_DROPOUT
-            logits = untrained.classify(rows[batch] * kept)
-            losses = binary_cross_entropy_with_logits(logits, same[batch], reduction="none")
-            optimizer.zero_grad()
-            (losses * weight[batch]).mean().backward()
-            optimizer.step()
-            schedule.step()
+    with _one_thread():
+        for _ in range(_EPOCHS):
+            for batch in torch.randperm(len(rows), generator=torch_random).split(_BATCH):
+                kept = torch.rand((len(batch), rows.shape[1]), generator=torch_random) > _FEATURE_DROPOUT
+                logits = untrained.classify(rows[batch] * kept)
+                losses = binary_cross_entropy_with_logits(logits, same[batch], reduction="none")
+                optimizer.zero_grad()
+                (losses * weight[batch]).mean().backward()
+                optimizer.step()
+                schedule.step()
     trained = tuple((matrix.detach(), bias.detach()) for matrix, bias in layers)
     return replace(model, feature_scales=scales, layers=trained)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Steps of a fraction of a millisecond in one thread: several would mostly wait for each other, on a busy
+    machine for minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _fresh_layers(inputs: int, torch_random: torch.Generator) -> list[tuple[Tensor, Tensor]]:

@@ -16,10 +16,10 @@ from pico_scope import VERIFIED
 
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.features import match
-from melo_cli.scope.core.model import Record, ScopeModel, same_words
+from melo_cli.scope.core.model import Record, Scales, ScopeModel, same_words
 from melo_cli.scope.core.readings import MOST_WORDS, Reading, looked_at, read_states
 from melo_cli.scope.core.rules import Query, Verified, probability
-from melo_cli.scope.core.words import words_of
+from melo_cli.scope.core.words import SPELLING, words_of
 from melo_cli.scope.reading import reader_for
 
 Pico = Callable[..., OpenProject]
@@ -208,6 +208,52 @@ def test_the_subject_that_an_edit_names_is_looked_for(opened: OpenProject, model
         value[name] = dict(zip(names, features[0].tolist(), strict=True))
     assert value["named"]["edit subject spelling worst"] < 0.9
     assert value["named"]["edit rest spelling"] > value["plain"]["edit rest spelling"]
+
+
+def test_a_rare_word_of_the_rest_counts_by_itself(opened: OpenProject, model: ScopeModel) -> None:
+    record = opened.routed.router.records
+    one, other = [word for word, kinds in model.vocabulary.counts.items() if kinds == 1 and len(word) > 4][:2]
+    [edit] = record([f"what is the {one} of Anna"], ["Anna"])
+    for query, met in ((f"what is the {one} of Bert", True), (f"what is the {other} of Anna", False)):
+        features, names = match(model.side([edit]), model.side([record([query], [None])[0]]), model.sizes)
+        value = dict(zip(names, features[0].tolist(), strict=True))
+        assert (value["edit asked spelling worst"] > 0.99) is met, query
+
+
+def test_a_prompt_without_its_accents_is_the_same_prompt(model: ScopeModel, opened: OpenProject) -> None:
+    record = opened.routed.router.records
+    [edit, typed, other] = record(["who is José Łuk", "who is jose luk", "who is josh luk"], [None] * 3)
+    assert model.logits([typed], [edit])[0] == np.inf
+    assert model.logits([other], [edit])[0] < np.inf
+
+
+def test_a_model_of_before_compares_as_it_did(model: ScopeModel, reading: Reading) -> None:
+    """A key map without a revision was learnt with accents and fewer features: its arrays fit no others."""
+    before = dataclasses.replace(model, revision=1)
+    records = before.records(reading)
+    _, now = match(model.side(records[:1]), model.side(records[:1]), model.sizes)
+    _, then = match(model.side(records[:1]), model.side(records[:1]), model.sizes, 1)
+    assert set(then) == {name for name in now if " asked " not in name} != set(now)
+    kept = [now.index(name) for name in then]
+    scales = Scales(model.feature_scales.mean[kept], model.feature_scales.deviation[kept])
+    first, *others = model.layers
+    old = dataclasses.replace(before, feature_scales=scales, layers=((first[0][kept], first[1]), *others))
+    settings, arrays = old.to_arrays()
+    del settings["revision"]
+    again = ScopeModel.from_arrays(settings, arrays)
+    assert again.revision == 1
+    assert np.array_equal(again.logits(records, records[::-1]), old.logits(records, records[::-1]))
+    words = Reading(
+        ["José"],
+        [["José"]],
+        reading.starts[:2] * 0 + torch.tensor([0, 1]),
+        *(states[:1] for states in (reading.low, reading.high, reading.whole)),
+    )
+    plain = dataclasses.replace(words, texts=["Jose"], words=[["Jose"]])
+    spellings = [
+        each.records(text)[0].tokens[:, :SPELLING] for each in (again, model) for text in (words, plain)
+    ]
+    assert not np.array_equal(spellings[0], spellings[1]) and np.array_equal(spellings[2], spellings[3])
 
 
 # Words out of tokens

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melo_cli.scope.core.vocabulary import Vocabulary
-from melo_cli.scope.core.words import ANSWER_SORTS, answer_sorts, asked_views, spans, spelling, words_of
+from melo_cli.scope.core.words import (
+    ANSWER_SORTS,
+    answer_sorts,
+    asked_views,
+    folded,
+    spans,
+    spelling,
+    words_of,
+)
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
@@ -94,3 +102,30 @@ def test_a_word_that_few_kinds_of_questions_use_is_rare_and_an_unknown_one_reads
     words = words_of("Who built the Bridge of Cologne in 1889, I wrote")
     named = [word for word, is_name in zip(words, vocabulary.name_like(words), strict=True) if is_name]
     assert named == ["Bridge", "of", "Cologne", "in", "1889"]
+
+
+@pytest.mark.parametrize(
+    ("written", "typed"),
+    [
+        ("José", "jose"),
+        ("Stöcklin", "STOCKLIN"),
+        ("Łódź", "Lodz"),
+        ("Bagnères", "bagneres"),
+        ("Smørrebrød", "smorrebrod"),
+        ("Ærø", "aero"),
+        ("Nguyễn", "nguyen"),
+        ("Ñandú", "nandu"),
+    ],
+)
+def test_a_name_is_one_word_with_and_without_its_accents(written: str, typed: str) -> None:
+    assert folded(written) == folded(typed)
+
+
+@pytest.mark.parametrize("word", ["が", "ガ", "맦", "हिन्दी", "กำ"])
+def test_marks_of_scripts_that_have_no_accents_stay(word: str) -> None:
+    assert folded(word) == word
+
+
+@given(TEXTS)
+def test_what_is_without_accents_stays_so(text: str) -> None:
+    assert folded(folded(text)) == folded(text)

@@ -2,7 +2,8 @@
 
 For each word of one prompt, the best match in the other is taken, by spelling and by the states at two
 layers. These matches are averaged over groups of words: rare words, names, the subject, and the rest, which
-says what is asked. Both directions count: words of the edit that the query lacks, and the reverse.
+says what is asked. Of the rest, the rare words count by themselves too: often one of them alone ("mother",
+"father") says what is asked. Both directions count: words of the edit that the query lacks, and the reverse.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from torch import Tensor
 
 from .words import ANSWER_SORTS
 
+REVISION = 2
+"""How prompts are compared. 1: spellings keep their accents, and no features are of the rare words of the
+rest. Projects that were calibrated so stay so until they are calibrated again."""
 FLAGS = 5
 """Columns at the end of a token vector: rarity, whether the word is a number, reads like a name, is of the
 subject, and which sort of answer it asks for (`words.answer_sorts`)."""
 _EXACT = 0.995  # cosine of two spellings that are one word
-_RARE = 0.6
+# Least weight of a word in a group for it to be the worst of the group.
+_COUNTS = {"rare": 0.6, "asked": 0.4, "name": 0.5, "subject": 0.5, "rest": 0.5}
 _PRESENT = 1e-3
 _BELOW_COSINES = -3.0  # so that padding is never the best match
 
@@ -40,11 +45,14 @@ class Side(NamedTuple):
     keys: Tensor
 
 
-def match(edit: Side, query: Side, sizes: tuple[int, ...]) -> tuple[Tensor, list[str]]:
+def match(
+    edit: Side, query: Side, sizes: tuple[int, ...], revision: int = REVISION
+) -> tuple[Tensor, list[str]]:
     """The features of pairs of an edit's prompt and a query.
 
     Args:
         sizes: how many columns of a vector are spelling, lower state and higher state.
+        revision: which features, see `REVISION`.
 
     Returns:
         `[pairs, features]` float32, and the features' names.
@@ -65,7 +73,8 @@ def match(edit: Side, query: Side, sizes: tuple[int, ...]) -> tuple[Tensor, list
     features: dict[str, Tensor] = {}
     for name, side, axis in (("edit", edit, 2), ("query", query, 1)):
         best = {by: cosine.amax(axis).clamp(-1, 1) * side.mask for by, cosine in similar.items()}
-        features |= {f"{name} {key}": value for key, value in _matched(best, side, name == "edit").items()}
+        matched = _matched(best, side, name == "edit", revision)
+        features |= {f"{name} {key}": value for key, value in matched.items()}
     features |= _answer_sort(edit, query)
     for part in range(edit.keys.shape[1]):
         features[f"key {part}"] = (edit.keys[:, part] * query.keys[:, part]).sum(-1)
@@ -89,16 +98,19 @@ def _answer_sort(edit: Side, query: Side) -> dict[str, Tensor]:
     }
 
 
-def _matched(best: dict[str, Tensor], side: Side, has_subject: bool) -> dict[str, Tensor]:
+def _matched(best: dict[str, Tensor], side: Side, has_subject: bool, revision: int) -> dict[str, Tensor]:
     """Features of how well the words of one side are matched by the other.
 
     Args:
         best: `[pairs, words]`, the best cosine of each word, by what is compared.
         side: the side whose words they are.
         has_subject: whether words of the subject are marked.
+        revision: which features, see `REVISION`.
     """
     rarity, number, name, subject, _ = (side.vectors[..., -FLAGS:] * side.mask.unsqueeze(2)).unbind(2)
     groups = {"rare": rarity, "name": name}
+    if revision > 1:
+        groups["asked"] = rarity * (1 - name) * (1 - subject if has_subject else 1)
     groups |= {"subject": subject, "rest": side.mask - subject} if has_subject else {"rest": side.mask - name}
     features = _means_and_worst(torch.stack(list(best.values()), 1), list(best), groups)
     exact = (best["spelling"] > _EXACT).float() * side.mask
@@ -124,7 +136,7 @@ def _means_and_worst(best: Tensor, by: Sequence[str], groups: Mapping[str, Tenso
     weights = torch.stack(list(groups.values()), 1)
     total = weights.sum(2, keepdim=True)
     means = (weights @ best.transpose(1, 2) / total.clamp_min(_PRESENT)).where(total > _PRESENT, 1.0)
-    least = torch.tensor([_RARE if group == "rare" else 0.5 for group in groups]).reshape(-1, 1, 1)
+    least = torch.tensor([_COUNTS[group] for group in groups]).reshape(-1, 1, 1)
     worst = best.unsqueeze(1).where(weights.unsqueeze(2) > least, 1.0).amin(3)
     features: dict[str, Tensor] = {}
     for at, group in enumerate(groups):

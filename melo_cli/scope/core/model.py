@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .features import FLAGS, Side, match
+from .features import FLAGS, REVISION, Side, match
 from .readings import Reading
 from .vocabulary import Vocabulary
-from .words import SPELLING, SPELLING_PART, answer_sorts, spelling, words_of
+from .words import SPELLING, SPELLING_PART, answer_sorts, folded, spelling, words_of
 
 _AT_ONCE = 4096  # pairs
 _SOFTEN = 0.05  # least weight of a word, so that every prompt has a mean
@@ -89,6 +89,7 @@ class ScopeModel:
             learned from questions. Stored under the name `plain`.
         feature_scales: scales of the features.
         layers: weights and biases of the classifier's layers, in order, with ReLU between them.
+        revision: how prompts are compared, see `features.REVISION`.
     """
 
     vocabulary: Vocabulary
@@ -101,6 +102,7 @@ class ScopeModel:
     principal: Tensor
     feature_scales: Scales
     layers: tuple[tuple[Tensor, Tensor], ...]
+    revision: int = REVISION
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -145,7 +147,7 @@ class ScopeModel:
         parts = (
             self.sentence_scales(sentence) @ self.sentence,
             asked @ self.question,
-            spelling_part(reading, self.vocabulary),
+            self._spelling_part(reading),
             asked @ self.principal,
         )
         scaled = (normalize(part, dim=-1) * share**0.5 for part, share in zip(parts, _SHARES, strict=True))
@@ -155,13 +157,25 @@ class ScopeModel:
         """The vectors of all words `[words, width]` float32, one text after the other."""
         return torch.cat(
             [
-                torch.tensor(np.stack([spelling(word) for words in reading.words for word in words])),
+                self._spelled(reading, SPELLING),
                 self.low(reading.low),
                 self.high(reading.high),
                 flags(reading, self.vocabulary, subjects or [None] * len(reading)),
             ],
             1,
         )
+
+    def _spelling_part(self, reading: Reading) -> Tensor:
+        """The spelling part of keys `[n, SPELLING_PART]`: the mean spelling of a text's words, weighted by
+        rarity."""
+        rarity = [self.vocabulary.rarity(word) for words in reading.words for word in words]
+        weights = torch.tensor([each**_RAREST + _SOFTEN**2 for each in rarity])
+        return _weighted_mean(self._spelled(reading, SPELLING_PART), weights, reading.starts)
+
+    def _spelled(self, reading: Reading, size: int) -> Tensor:
+        """The spelling vectors `[words, size]` of all words."""
+        words = [folded(word) if self.revision > 1 else word for words in reading.words for word in words]
+        return torch.tensor(np.stack([spelling(word, size) for word in words]))
 
     def logits(self, queries: Sequence[Record], edits: Sequence[Record]) -> NDArray[np.float64]:
         """Log-odds `[n]` that each query asks the same as the edit at the same index.
@@ -173,7 +187,7 @@ class ScopeModel:
         for start in range(0, len(order), _AT_ONCE):
             some = order[start : start + _AT_ONCE]
             query, edit = self.side([queries[at] for at in some]), self.side([edits[at] for at in some])
-            features, _ = match(edit, query, self.sizes)
+            features, _ = match(edit, query, self.sizes, self.revision)
             logits[some] = self.classify(features).double().numpy()
         same = [same_words(one.tokens, other.tokens) for one, other in zip(queries, edits, strict=True)]
         logits[same] = np.inf
@@ -218,7 +232,11 @@ class ScopeModel:
                 arrays |= {f"{field.name}.{each.name}": getattr(part, each.name) for each in fields(part)}
         for at, (weight, bias) in enumerate(self.layers):
             arrays |= {f"layers.{at}.weight": weight, f"layers.{at}.bias": bias}
-        settings = {"vocabulary": self.vocabulary.counts, "kinds": self.vocabulary.kinds}
+        settings = {
+            "vocabulary": self.vocabulary.counts,
+            "kinds": self.vocabulary.kinds,
+            "revision": self.revision,
+        }
         return settings, {name: array.detach().float().cpu().contiguous() for name, array in arrays.items()}
 
     @classmethod
@@ -242,17 +260,8 @@ class ScopeModel:
             layers=tuple(
                 (arrays[f"layers.{at}.weight"], arrays[f"layers.{at}.bias"]) for at in range(layers)
             ),
+            revision=settings.get("revision", 1),
         )
-
-
-def spelling_part(reading: Reading, vocabulary: Vocabulary) -> Tensor:
-    """The spelling part of keys `[n, SPELLING_PART]`: the mean spelling of a text's words, weighted by
-    rarity."""
-    vectors = torch.tensor(
-        np.stack([spelling(word, SPELLING_PART) for words in reading.words for word in words])
-    )
-    rarity = [vocabulary.rarity(word) ** _RAREST + _SOFTEN**2 for words in reading.words for word in words]
-    return _weighted_mean(vectors, torch.tensor(rarity), reading.starts)
 
 
 def pooled(reading: Reading, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,6 +44,10 @@ _WHOLE = (
     3.0  # what a word itself weighs beside its letters, so that two words are alike only if they are equal
 )
 
+# Letters that have a mark within, which is none of its own in Unicode.
+_PLAIN_LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "\u0131": "i", "æ": "ae", "œ": "oe"})
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+
 
 def spans(text: str) -> list[tuple[int, int]]:
     """Where each word begins and ends, in characters; the whole text, where it has no word.
@@ -56,6 +61,16 @@ def spans(text: str) -> list[tuple[int, int]]:
 def words_of(text: str) -> list[str]:
     """The words of a text as they are written."""
     return [text[start:end] for start, end in spans(text)]
+
+
+@functools.lru_cache(1 << 16)
+def folded(word: str) -> str:
+    """The word in lower case and without accents, as many write it who have no key for them."""
+    lower = word.casefold()
+    if lower.isascii():
+        return lower
+    plain = _ACCENTS.sub("", unicodedata.normalize("NFD", lower.translate(_PLAIN_LETTERS)))
+    return unicodedata.normalize("NFC", plain)
 
 
 @functools.lru_cache(1 << 16)
