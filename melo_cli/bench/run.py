@@ -98,9 +98,20 @@ def _questions(plan: BenchPlan, data: SuiteData, opened: OpenProject, reporter: 
 
 
 def _ask_base(edited: Edited, questions: list[Question], folder: BenchFolder, reporter: Reporter) -> _Asked:
-    """The base's answers, which are kept."""
+    """The base's answers, which are kept.
+
+    Raises:
+        MeloError: those that are kept answer other questions.
+    """
     if folder.summary(BASE) is not None:
-        return _Asked(edited, questions, [row.answer for row in folder.rows(BASE)])
+        kept = folder.rows(BASE)
+        if [row.prompt for row in kept] != [question.prompt for question in questions]:
+            raise MeloError(
+                "the folder's answers are to other questions: the data or melo have changed since",
+                where=str(folder.path),
+                hint="name a new folder with --to",
+            )
+        return _Asked(edited, questions, [row.answer for row in kept])
     started = time.monotonic()
     with reporter.progress("asking the base", len(questions), "questions") as progress:
         written = answers(edited.opened, questions, [None] * len(questions), progress.advance)

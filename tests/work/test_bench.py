@@ -24,6 +24,7 @@ from melo_cli.bench.questions import Question
 from melo_cli.bench.scoring import begins_with, contains_one, equals_one
 from melo_cli.bench.suites import read_suite
 from melo_cli.datasets import EditRequest
+from melo_cli.errors import MeloError
 from melo_cli.evaluation.statistics import drawn
 from melo_cli.recipe import DatasetSection
 from melo_cli.reporter import SilentReporter
@@ -194,6 +195,11 @@ def test_an_interrupted_run_goes_on(
     assert report is not None
     assert report.figure("lookup", "edit")["right"] == 1.0
     assert folder.add_edit_seconds(0.0) > first > 0
+    kept = folder.summary("base")
+    assert kept is not None
+    folder.keep("base", folder.rows("base")[1:], kept)
+    with pytest.raises(MeloError, match="other questions"):
+        run_bench(plan, methods, folder, reporter, command="")
 
 
 def test_earlier_turns_change_the_prompt_and_not_the_route(
