@@ -304,7 +304,8 @@ def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | Non
 
 
 def same_words(one: NDArray[np.float16], other: NDArray[np.float16]) -> bool:
-    """Whether the token vectors of two prompts stand for the same words in the same order, in any case."""
+    """Whether the token vectors of two prompts stand for the same words in the same order, in any case
+    and, from revision 2 on, with or without accents."""
     if one.shape != other.shape:
         return False
     difference = np.abs(one[:, :SPELLING].astype(np.float32) - other[:, :SPELLING])
