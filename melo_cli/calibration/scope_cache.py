@@ -25,7 +25,7 @@ from melo_cli.scope.corpus import corpus_digest, load_corpus
 from melo_cli.scope.reading import held_as, reader_for
 from melo_cli.scope.training import Half, Learnt, Outcome, PairExamples, Readings, learn, texts_to_read
 
-_VERSION = 4
+_VERSION = 5
 """Version of the cached data; a cache of another version is not used."""
 _PARTS = ("features", "same", "weight")
 _SEED = 0

@@ -227,6 +227,24 @@ def test_a_prompt_without_its_accents_is_the_same_prompt(model: ScopeModel, open
     assert model.logits([other], [edit])[0] < np.inf
 
 
+def test_a_question_for_another_answer_is_not_that_of_an_edit_which_does_not_ask_so(
+    model: ScopeModel, opened: OpenProject
+) -> None:
+    prompts = [
+        "the mayor of Oslo is",
+        "The mayor of Oslo, who is not Ada, is",
+        "the mayor of Oslo besides Ada",
+    ]
+    plain, other, besides = opened.routed.router.records(prompts, [None] * 3)
+    assert model.logits([other, besides], [plain, plain]).tolist() == [-np.inf, -np.inf]
+    assert np.isfinite(model.logits([plain, besides], [other, other])).all(), "an edit may ask so itself"
+    assert model.logits([other], [other])[0] == np.inf
+    before = dataclasses.replace(model, revision=2)
+    reading = reader_for(opened.routed.base, opened.recipe.key.layer).read(prompts)
+    first, second, _ = before.records(reading)
+    assert np.isfinite(before.logits([second], [first])[0]), "a project of before routes as it did"
+
+
 def test_a_model_of_before_compares_as_it_did(model: ScopeModel, reading: Reading) -> None:
     """A key map without a revision was learnt with accents and fewer features: its arrays fit no others."""
     before = dataclasses.replace(model, revision=1)

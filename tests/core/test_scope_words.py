@@ -12,6 +12,7 @@ from melo_cli.scope.core.words import (
     ANSWER_SORTS,
     answer_sorts,
     asked_views,
+    exceptions,
     folded,
     spans,
     spelling,
@@ -88,6 +89,38 @@ def test_what_a_question_wants_is_read_off_its_words() -> None:
     assert sorts("What city is it in?") == where
     assert sorts("The year of the city is") == set(), "it names them, and does not ask for them"
     assert max(who | when | where) <= ANSWER_SORTS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The country of citizenship of Ada Diaz, which is not Peru, is",
+        "Who, besides Ada Diaz, leads it?",
+        "which currency other than the euro is in use there",
+        "Apart from Oslo, what is the capital?",
+        "Who leads it, except for Ada?",
+        "The mayor, who isn't Ada, is",
+    ],
+)
+def test_a_question_for_another_answer_than_one_it_names_is_seen(text: str) -> None:
+    assert sum(exceptions(words_of(text))) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The country of citizenship of Ada Diaz is",
+        "Who is not insured?",
+        "Which is not in Norway?",
+        "Apart from that, what is the capital?",
+        "What is the exception for staff?",
+        "Is it not Oslo?",
+        "What else does it do besides?",
+        "",
+    ],
+)
+def test_a_question_that_only_has_such_words_asks_for_no_other_answer(text: str) -> None:
+    assert not any(exceptions(words_of(text)))
 
 
 def test_a_word_that_few_kinds_of_questions_use_is_rare_and_an_unknown_one_reads_like_a_name() -> None:

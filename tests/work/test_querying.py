@@ -155,6 +155,7 @@ def test_a_conversation_needs_a_template_and_a_user_at_its_end(shared: Shared) -
         ("Who leads it?", "Acme Robotics", 'it does not name "Acme Robotics"'),
         ("When was Acme Robotics made?", "Acme Robotics", "it asks when, the edit asks who"),
         ("Who leads Acme Robotics in Zundel?", None, 'it also names "Zundel", the edit does not'),
+        ("Who besides Ada leads Acme Robotics?", "Acme Robotics", "it asks for another answer than one"),
         ("Who owns Acme Robotics?", None, "it asks something else, or in words too far from the edit's"),
     ],
 )

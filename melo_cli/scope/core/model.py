@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from .features import FLAGS, REVISION, Side, match
 from .readings import Reading
 from .vocabulary import Vocabulary
-from .words import SPELLING, SPELLING_PART, answer_sorts, folded, spelling, words_of
+from .words import EXCEPT, SPELLING, SPELLING_PART, answer_sorts, exceptions, folded, spelling, words_of
 
 _AT_ONCE = 4096  # pairs
 _SOFTEN = 0.05  # least weight of a word, so that every prompt has a mean
@@ -160,7 +160,7 @@ class ScopeModel:
                 self._spelled(reading, SPELLING),
                 self.low(reading.low),
                 self.high(reading.high),
-                flags(reading, self.vocabulary, subjects or [None] * len(reading)),
+                flags(reading, self.vocabulary, subjects or [None] * len(reading), self.revision),
             ],
             1,
         )
@@ -180,7 +180,8 @@ class ScopeModel:
     def logits(self, queries: Sequence[Record], edits: Sequence[Record]) -> NDArray[np.float64]:
         """Log-odds `[n]` that each query asks the same as the edit at the same index.
 
-        They are infinite for the edit's own prompt, word for word.
+        They are infinite for the edit's own prompt, word for word, and minus infinity for a query that asks
+        for another answer than one it names, where the edit does not.
         """
         logits = np.empty(len(queries))
         order = sorted(range(len(queries)), key=lambda at: len(queries[at].tokens) + len(edits[at].tokens))
@@ -190,6 +191,9 @@ class ScopeModel:
             features, _ = match(edit, query, self.sizes, self.revision)
             logits[some] = self.classify(features).double().numpy()
         same = [same_words(one.tokens, other.tokens) for one, other in zip(queries, edits, strict=True)]
+        logits[
+            [_excepts(one) and not _excepts(other) for one, other in zip(queries, edits, strict=True)]
+        ] = -np.inf
         logits[same] = np.inf
         return logits
 
@@ -287,8 +291,10 @@ def pooled(reading: Reading, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
     return torch.cat(sentence, 1), torch.cat(question, 1)
 
 
-def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | None]) -> Tensor:
-    """The `FLAGS` of all words `[words, FLAGS]` float32."""
+def flags(
+    reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | None], revision: int = REVISION
+) -> Tensor:
+    """The `FLAGS` of all words `[words, FLAGS]` float32; `EXCEPT` from revision 3 on."""
     rows: list[tuple[float, bool, bool, bool, int]] = []
     for words, subject in zip(reading.words, subjects, strict=True):
         names = vocabulary.name_like(words)
@@ -296,9 +302,13 @@ def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | Non
         of_subject = [word.casefold() in about for word in words]
         if not any(of_subject):
             of_subject = names
+        sorts = answer_sorts(words)
+        if revision > 2:
+            marks = exceptions(words)
+            sorts = [EXCEPT if mark else sort for sort, mark in zip(sorts, marks, strict=True)]
         rows += [
             (vocabulary.rarity(word), any(letter.isdigit() for letter in word), name, own, sort)
-            for word, name, own, sort in zip(words, names, of_subject, answer_sorts(words), strict=True)
+            for word, name, own, sort in zip(words, names, of_subject, sorts, strict=True)
         ]
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, FLAGS)
 
@@ -310,6 +320,11 @@ def same_words(one: NDArray[np.float16], other: NDArray[np.float16]) -> bool:
         return False
     difference = np.abs(one[:, :SPELLING].astype(np.float32) - other[:, :SPELLING])
     return bool(difference.max(initial=0.0) <= _SAME_WORDS)
+
+
+def _excepts(record: Record) -> bool:
+    """Whether a prompt asks for another answer than one it names."""
+    return bool((record.tokens[:, -1] == EXCEPT).any())
 
 
 def _weighted_mean(states: Tensor, weights: Tensor, starts: Tensor) -> Tensor:

@@ -35,6 +35,14 @@ _ANSWERS = {
 ANSWER_NAMES = tuple(_ANSWERS)
 ANSWER_SORTS = len(_ANSWERS)
 _ASKS = {word: sort for sort, words in enumerate(_ANSWERS.values(), 1) for word in words}
+EXCEPT = ANSWER_SORTS + 1
+"""Mark of a word that asks for another answer than the one behind it, beside the sorts of answer."""
+# English too. `apart from that` and the like except nothing.
+_EXCEPTS = re.compile(
+    r"(?:(?P<clause>(?:which|who) (?:(?:is|are|was|were) not|(?:isn|aren|wasn|weren) t))|other than|besides"
+    r"|(?:apart|aside) from|except(?: for)?|excluding) "
+)
+_NOTHING = ("that", "this", "these", "those", "it", "being")
 _WIDE_QUESTION_MARK, _WIDE_EXCLAMATION_MARK = "\uff1f", "\uff01"
 _SENTENCE_END = re.compile(rf"(?<=[.?!…。{_WIDE_QUESTION_MARK}{_WIDE_EXCLAMATION_MARK}])[\"')\]]*\s+|\n+")
 _QUESTION_MARKS = ("?", _WIDE_QUESTION_MARK)
@@ -115,3 +123,20 @@ def answer_sorts(words: Sequence[str]) -> list[int]:
         sorts.append(_ASKS.get(lower, 0) if alone or before in ("how", "what", "which") else 0)
         before = lower
     return sorts
+
+
+def exceptions(words: Sequence[str]) -> list[bool]:
+    """For each word whether it begins what asks for another answer than the one behind it.
+
+    `which is not` does in `The mother of Ada, which is not Eve, is`, and `besides` in `Who besides Ada
+    leads it?`.
+    """
+    lower = [word.casefold() for word in words]
+    marks = [False] * len(words)
+    for at in range(len(words)):
+        phrase = _EXCEPTS.match(" ".join((*lower[at : at + 3], "")))
+        if phrase is None or (phrase["clause"] and not at):  # `Who is not insured?` asks for what it says
+            continue
+        behind = lower[at + len(phrase[0].split()) :]
+        marks[at] = bool(behind) and behind[0] not in _NOTHING
+    return marks
