@@ -77,7 +77,7 @@ def run_bench(
     for method in methods:
         if should_stop():
             return None
-        if _is_done(method, folder):
+        if _is_done(method, edited.opened.project.snapshot, folder, reporter):
             reporter.info(f"{method.name} is there already")
         elif method.only_generating and not edited.opened.routed.base.kind.generates:
             reporter.warn(f"{method.name} is left out: before a document that is classified stands nothing")
@@ -142,6 +142,7 @@ def _ask_method(method: Method, asked: _Asked, folder: BenchFolder, reporter: Re
             "settings": dict(ready.settings),
             "seconds_an_edit": ready.seconds / live,
             "bytes_an_edit": ready.stored_bytes / live,
+            "snapshot": None if ready.weights_changed else opened.project.snapshot,
         }
         if generates and method.answers_prose:
             after = ability(ready.opened, asked.base_ability, routed=not ready.weights_changed)
@@ -157,8 +158,8 @@ def _summary(words: str, rows: Sequence[AnswerRow], seconds: float) -> dict[str,
     return {"words": words, "figures": figures(rows), "seconds_asking": seconds, "ability": None}
 
 
-def _is_done(method: Method, folder: BenchFolder) -> bool:
-    """Whether the folder has a method's answers.
+def _is_done(method: Method, snapshot: int, folder: BenchFolder, reporter: Reporter) -> bool:
+    """Whether the folder has a method's answers, of the project as it is.
 
     Raises:
         MeloError: it has them with other options.
@@ -170,4 +171,9 @@ def _is_done(method: Method, folder: BenchFolder) -> bool:
             where=str(folder.path),
             hint="name another folder with --to",
         )
+    if kept is not None and kept["snapshot"] not in (snapshot, None):
+        reporter.info(
+            f"{method.name} is asked again: the project has changed since snapshot {kept['snapshot']}"
+        )
+        return False
     return kept is not None

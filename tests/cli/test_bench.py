@@ -171,6 +171,23 @@ def test_the_same_command_makes_nothing_twice_and_another_method_is_added(
     assert set(after) - set(before) == {"lora.json", "lora.parquet"}
 
 
+def test_what_answers_by_the_project_is_asked_again_when_that_has_changed(
+    benched: Path, tmp_path: Path, pico_llama: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "bench" / "everyday"
+    shutil.copytree(benched / "bench" / "everyday", copy)
+    monkeypatch.chdir(tmp_path)
+    assert melo("revert", "e000002", "--project", copy / "project").code == 0
+    loose = ("--set", f"dataset.locality={benched / 'loose.jsonl'}")
+    run = melo(*command(benched, pico_llama, *loose, "--forms", "--methods", "lookup,finetune"))
+    assert run.code == 0, run.err
+    assert "lookup is asked again: the project has changed since snapshot" in run.err
+    assert "finetune is there already" in run.err
+    for row in answers(tmp_path, "lookup"):
+        assert row["edit_id"] != "e000002"
+    assert any(row["edit_id"] == "e000002" for row in answers(benched, "lookup"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
