@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from served import FACTS, SUBJECTS, Running, serving
+from adapter_server import AdapterServer
+from served import FACTS, SUBJECTS, InFront, Running, running_app, serving
 
 from melo_cli.editing import edit_dataset
 from melo_cli.recipe import recipe_from_mapping
 from melo_cli.reporter import SilentReporter
+from melo_cli.serving.run import ServeSettings, Upstream
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +74,26 @@ def served(chat_project: Path) -> Iterator[Running]:
     """`chat_project`, served. Only ask it."""
     with serving(chat_project) as running:
         yield running
+
+
+@pytest.fixture
+def engine() -> AdapterServer:
+    """A server of adapters, to stand behind another."""
+    return AdapterServer()
+
+
+@pytest.fixture
+def in_front(engine: AdapterServer, tmp_path: Path) -> InFront:
+    """`in_front(project)`: the project, served in front of `engine`."""
+
+    @contextmanager
+    def start(project: Path) -> Iterator[Running]:
+        with running_app(engine.app()) as url:
+            upstream = Upstream(url, key="theirs", adapters=tmp_path / "adapters")
+            with serving(project, ServeSettings(upstream=upstream)) as running:
+                yield running
+
+    return start
 
 
 @pytest.fixture

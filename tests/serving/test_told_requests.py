@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from adapter_server import AdapterServer
-from served import FACTS, OTHERS, Running, running_app, serving
+from served import FACTS, OTHERS, InFront, Running, running_app, serving
 
 from melo_cli.exporting import export_peft
 from melo_cli.reporter import SilentReporter
@@ -36,17 +36,9 @@ def body(*messages: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def engine() -> AdapterServer:
-    return AdapterServer()
-
-
-@pytest.fixture
-def behind(engine: AdapterServer, chat_project: Path, tmp_path: Path) -> Iterator[Running]:
-    """A server that asks `engine`."""
-    with running_app(engine.app()) as url:
-        upstream = Upstream(url, key="theirs", adapters=tmp_path / "adapters")
-        with serving(chat_project, ServeSettings(upstream=upstream)) as running:
-            yield running
+def behind(in_front: InFront, chat_project: Path) -> Iterator[Running]:
+    with in_front(chat_project) as running:
+        yield running
 
 
 @pytest.mark.parametrize("content", [REQUEST, [{"type": "text", "text": REQUEST}]])

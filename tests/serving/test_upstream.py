@@ -9,7 +9,7 @@ from pathlib import Path
 import openai
 import pytest
 from adapter_server import NAME, PLAIN, AdapterServer
-from served import FACTS, OTHERS, Running, running_app, serving
+from served import FACTS, OTHERS, InFront, Running, running_app, serving
 
 from melo_cli.serving.run import ServeSettings, Upstream
 
@@ -17,17 +17,9 @@ EDITED = "What is the capital of France?"
 
 
 @pytest.fixture
-def engine() -> AdapterServer:
-    return AdapterServer()
-
-
-@pytest.fixture
-def behind(engine: AdapterServer, plain_project: Path, tmp_path: Path) -> Iterator[Running]:
-    """A server that asks `engine`."""
-    with running_app(engine.app()) as url:
-        upstream = Upstream(url, key="theirs", adapters=tmp_path / "adapters")
-        with serving(plain_project, ServeSettings(upstream=upstream)) as running:
-            yield running
+def behind(in_front: InFront, plain_project: Path) -> Iterator[Running]:
+    with in_front(plain_project) as running:
+        yield running
 
 
 def test_the_route_names_the_adapter_and_the_client_sees_the_base(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,10 @@ class Running:
         return self.client().chat.completions.create(
             model=self.server.engine.model_name, messages=[{"role": "user", "content": prompt}], **options
         )
+
+
+InFront = Callable[[Path], AbstractContextManager[Running]]
+"""Serves a project in front of another server."""
 
 
 @contextmanager
