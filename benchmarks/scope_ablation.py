@@ -58,6 +58,7 @@ _LEFT_OUT: dict[str, Callable[[str], bool]] = {
     "the higher layer": lambda name: bool({"high", "any", "mean"} & set(name.split())),
     "any and mean of the three": lambda name: bool({"any", "mean"} & set(name.split())),
     "rare words": lambda name: "rare" in name,
+    "the rare words of what is asked": lambda name: " asked " in name,
     "names": lambda name: "name" in name,
     "the subject": lambda name: "subject" in name,
     "numbers": lambda name: "number" in name,
