@@ -147,17 +147,17 @@ def _edit_dataset(
     assert source.recipe is not None  # only a single edit goes by the project's own settings
     collect_from_here()
     run = partial(edit_dataset, source.recipe, source.project.path, renderer, command=command, force=force)
-    with stop_on_interrupt() as stop:
-        try:
+    try:
+        with stop_on_interrupt() as stop:
             if cluster is None:
                 return run(should_stop=stop)
             from melo_cli.distributed import ray_executors, ray_readers, ray_session
 
             with ray_session(cluster, renderer) as session:
                 return run(should_stop=stop, executors=ray_executors(session), readers=ray_readers(session))
-        except KeyboardInterrupt:
-            renderer.warn(f"aborted: the batch in hand is lost, those before it are kept; {_GOES_ON}")
-            raise typer.Exit(_INTERRUPTED) from None
+    except KeyboardInterrupt:
+        renderer.warn(f"aborted: the batch in hand is lost, those before it are kept; {_GOES_ON}")
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def _edit_single(

@@ -152,6 +152,23 @@ def test_a_second_interrupt_aborts_at_once_and_keeps_what_was_committed(
     assert len(Project.open(gpt2 / ".melo/small").edits()) == 1
 
 
+def test_a_second_interrupt_that_a_library_turns_into_an_error_aborts_too(
+    gpt2: Path, melo: Melo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("the workers are gone") from None
+
+    monkeypatch.setattr("melo_cli.editing.edit_dataset", interrupted)
+    run = melo("edit", "small.yaml")
+    assert run.code == 130
+    assert "aborted: the batch in hand is lost" in run.err
+    assert "the workers are gone" not in run.err
+
+
 def test_the_interrupt_handler_is_put_back(gpt2: Path, melo: Melo) -> None:
     before = signal.getsignal(signal.SIGINT)
     assert (
