@@ -21,6 +21,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from melo_cli.runtime.loading import open_project
 from melo_cli.serving.routing import ProjectRoutes, RoutingThread
 
@@ -38,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     prompts = list(_prompts(options.data))
     random.Random(0).shuffle(prompts)
-    routing = RoutingThread(ProjectRoutes(open_project(options.project)))
+    routing = RoutingThread(ProjectRoutes(open_project(options.project)), torch.get_num_threads())
     routing.source.routed(prompts[:64])  # warms up
     times = sorted(asyncio.run(_ask(routing, prompts, options)))
     quantiles = {share: 1000 * times[int(share * (len(times) - 1))] for share in (0.5, 0.95, 0.99)}

@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from melo_cli.serving.engines.engine import Question, Routed
 from melo_cli.serving.engines.inside import InsideEngine
 from melo_cli.serving.openai_schema import ChatCompletionRequest
 from melo_cli.serving.routing import ProjectRoutes
+from melo_cli.torch_threads import one_thread
 
 
 def main() -> None:
@@ -51,14 +53,24 @@ def main() -> None:
     others = [each["prompt"] for each in expected if not each["route"]]
     pairs = zip(itertools.cycle(edited), itertools.cycle(others), strict=False)
     prompts = list(itertools.chain.from_iterable(itertools.islice(pairs, options.at_once)))
+    threads = torch.get_num_threads()
+    with (
+        one_thread()
+    ):  # as in the server; the plain model has a thread of its own too, which ends with its work
+        _compare(options, prompts, threads)
+
+
+def _compare(options: argparse.Namespace, prompts: Sequence[str], threads: int) -> None:
     opened = open_project(options.project)
     plain = load_base_model(opened.recipe.model.at(opened.project.base.name_or_path), "custom")
     routed = ProjectRoutes(opened).routed(prompts)
     ours, theirs = [], []
     for _ in range(options.rounds):
-        theirs.append(_generate(plain, opened, prompts, options.at_once, options.tokens))
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as own:
+            done = own.submit(_generate, plain, opened, prompts, options.at_once, options.tokens)
+        theirs.append(done.result())
         lengths = (options.tokens // 2, 3 * options.tokens // 2) if options.mixed else (options.tokens,)
-        ours.append(asyncio.run(_engine(opened, prompts, routed, options.at_once, lengths)))
+        ours.append(asyncio.run(_engine(opened, prompts, routed, options.at_once, lengths, threads)))
     plainly, inside = statistics.median(theirs), statistics.median(ours)
     sys.stdout.write(
         f"generate of the plain model  {plainly:.1f} tokens/s\n"
@@ -87,8 +99,9 @@ async def _engine(
     routed: Sequence[Routed],
     at_once: int,
     lengths: Sequence[int],
+    threads: int,
 ) -> float:
-    engine = InsideEngine(opened, "model", rows=at_once, max_tokens=max(lengths))
+    engine = InsideEngine(opened, "model", rows=at_once, max_tokens=max(lengths), threads=threads)
     await engine.start()
     room = asyncio.Semaphore(at_once)
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -28,6 +27,7 @@ from melo_cli.scope.core.rules import CANDIDATES
 from melo_cli.scope.core.vocabulary import Vocabulary
 from melo_cli.scope.core.words import asked_views
 from melo_cli.scope.corpus import Corpus, Question, without_subject
+from melo_cli.torch_threads import one_thread
 
 _LOW_SIZE, _HIGH_SIZE = 32, 40
 _SENTENCE_SIZE, _QUESTION_SIZE, _PRINCIPAL_SIZE = 128, 64, 64
@@ -433,7 +433,9 @@ def classified(model: ScopeModel, examples: PairExamples, seed: int) -> ScopeMod
     steps = _EPOCHS * -(-len(rows) // _BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
     untrained = replace(model, feature_scales=Scales(torch.zeros(1), torch.ones(1)), layers=tuple(layers))
-    with _one_thread():
+    # Steps of a fraction of a millisecond: several threads would mostly wait for each other, on a busy
+    # machine for minutes.
+    with one_thread():
         for _ in range(_EPOCHS):
             for batch in torch.randperm(len(rows), generator=torch_random).split(_BATCH):
                 kept = torch.rand((len(batch), rows.shape[1]), generator=torch_random) > _FEATURE_DROPOUT
@@ -445,18 +447,6 @@ def classified(model: ScopeModel, examples: PairExamples, seed: int) -> ScopeMod
                 schedule.step()
     trained = tuple((matrix.detach(), bias.detach()) for matrix, bias in layers)
     return replace(model, feature_scales=scales, layers=trained)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Steps of a fraction of a millisecond in one thread: several would mostly wait for each other, on a busy
-    machine for minutes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _fresh_layers(inputs: int, torch_random: torch.Generator) -> list[tuple[Tensor, Tensor]]:

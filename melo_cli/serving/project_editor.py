@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditOutcome, edit_opened
 from melo_cli.paraphrase.subject_guess import guessed_subject
@@ -25,10 +27,12 @@ class ProjectEditor:
 
     Args:
         opened: a project whose model no other thread uses.
+        threads: threads that torch trains with.
     """
 
-    def __init__(self, opened: OpenProject) -> None:
+    def __init__(self, opened: OpenProject, threads: int) -> None:
         self._opened = opened
+        self._threads = threads
         self._pool = ThreadPoolExecutor(1, "melo-edits")
 
     async def edit(self, body: EditBody) -> EditOutcome:
@@ -52,7 +56,12 @@ class ProjectEditor:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._alone, work)
+
+    def _alone(self, work: Callable[[], _T]) -> _T:
+        """Work in a thread that ends with it: torch's helpers end with it too, and leave answers alone."""
+        with ThreadPoolExecutor(1, "melo-edit", torch.set_num_threads, (self._threads,)) as own:
+            return own.submit(work).result()
 
     def _edit(self, body: EditBody) -> EditOutcome:
         self._opened = follow_newest(self._opened)

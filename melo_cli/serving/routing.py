@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import torch
+
 from melo_cli.errors import MeloError
 from melo_cli.runtime.loading import OpenProject, follow_newest
 from melo_cli.runtime.querying import speaks_against
@@ -119,11 +121,16 @@ class ProjectRoutes:
 
 
 class RoutingThread:
-    """Takes prompts to routes without holding up the server: prompts that come meanwhile share one pass."""
+    """Takes prompts to routes without holding up the server: prompts that come meanwhile share one pass.
 
-    def __init__(self, source: RouteSource) -> None:
+    Args:
+        source: where routes come from.
+        threads: threads that torch reads with.
+    """
+
+    def __init__(self, source: RouteSource, threads: int) -> None:
         self.source = source
-        self._pool = ThreadPoolExecutor(1, "melo-routes")
+        self._pool = ThreadPoolExecutor(1, "melo-routes", torch.set_num_threads, (threads,))
         self._waiting: list[tuple[str, asyncio.Future[Routed]]] = []
         self._running: asyncio.Task[None] | None = None
 

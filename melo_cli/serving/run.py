@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import uvicorn
 
 from melo_cli.errors import ModelError, ServeError
@@ -30,6 +31,7 @@ from melo_cli.serving.project_editor import ProjectEditor
 from melo_cli.serving.routing import ProjectRoutes
 from melo_cli.serving.server import Server
 from melo_cli.serving.settings import Keys, Limits, is_loopback, require_keys
+from melo_cli.torch_threads import one_thread
 
 # Seconds; longer than clients keep an idle connection (httpx, and with it OpenAI's package, 5 s): where both
 # give it up at the same moment, a request is sent that nobody reads.
@@ -60,6 +62,7 @@ class ServeSettings:
     Attributes:
         upstream: the server that holds the model; None answers with the model of this process.
         model_name: the name under which clients know the model; None is the base model's.
+        threads: threads that torch answers and trains with.
         shows_route: whether answers carry the header `x-melo-route`.
     """
 
@@ -68,6 +71,7 @@ class ServeSettings:
     upstream: Upstream | None = None
     model_name: str | None = None
     shows_route: bool = True
+    threads: int = field(default_factory=torch.get_num_threads)
     limits: Limits = field(default_factory=Limits)
     keys: Keys = field(default_factory=Keys)
 
@@ -79,7 +83,8 @@ def serve(path: Path, settings: ServeSettings, reporter: Reporter, *, base: str 
         MeloError: as `open_project`; or the model writes no text, or the host is open without keys.
     """
     require_keys(settings.host, settings.keys)
-    with _listening(settings.host, settings.port) as listening, _sigterm_ends_well():
+    # This thread loads and then waits for requests: helpers of its own would hold up those of the answers.
+    with _listening(settings.host, settings.port) as listening, _sigterm_ends_well(), one_thread():
         server = open_server(path, settings, base=base)
         config = uvicorn.Config(
             make_app(server),
@@ -162,7 +167,9 @@ def make_server(opened: OpenProject, settings: ServeSettings) -> Server:
         settings,
         engine=_engine(opened, settings),
         routes=ProjectRoutes(over_shared_weights(opened)),
-        editor=ProjectEditor(over_shared_weights(opened)),
+        editor=ProjectEditor(over_shared_weights(opened), settings.threads),
+        # An encoder reads a prompt as fast alone.
+        route_threads=1 if opened.routed.base.encoder is not None else settings.threads,
     )
 
 
@@ -181,7 +188,7 @@ def _make_export_server(
     _require_text(router.kind, folder)
     routes = ExportedRoutes(folder, record, router)
     engine = _upstream_engine(upstream, settings, record["project"], routes.copy_adapter)
-    return _server(settings, engine=engine, routes=routes, editor=None)
+    return _server(settings, engine=engine, routes=routes, editor=None, route_threads=settings.threads)
 
 
 def _server(settings: ServeSettings, **parts: Any) -> Server:
@@ -207,7 +214,9 @@ def _engine(opened: OpenProject, settings: ServeSettings) -> Engine:
     limits, upstream = settings.limits, settings.upstream
     if upstream is None:
         name = settings.model_name or _short_name(opened)
-        return InsideEngine(opened, name, rows=limits.rows, max_tokens=limits.max_tokens)
+        return InsideEngine(
+            opened, name, rows=limits.rows, max_tokens=limits.max_tokens, threads=settings.threads
+        )
     write = adapter_writer(opened, settings.model_name or opened.routed.base.location)
     return _upstream_engine(upstream, settings, opened.project.name, write)
 

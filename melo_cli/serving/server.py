@@ -27,12 +27,14 @@ class Server:
     Attributes:
         routes: where routes come from.
         editor: makes edits; None where they cannot be made.
+        route_threads: threads that torch reads prompts with.
         shows_route: whether answers carry the header `x-melo-route`.
     """
 
     engine: Engine
     routes: RouteSource
     editor: ProjectEditor | None
+    route_threads: int
     limits: Limits = field(default_factory=Limits)
     keys: Keys = field(default_factory=Keys)
     shows_route: bool = True
@@ -41,7 +43,7 @@ class Server:
 
     def __post_init__(self) -> None:
         self.access = Access(self.keys)
-        self.routing = RoutingThread(self.routes)
+        self.routing = RoutingThread(self.routes, self.route_threads)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

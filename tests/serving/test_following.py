@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import torch
 from served import FACTS, OTHERS, Running, serving
 
 from melo_cli.runtime.loading import open_project
+from melo_cli.serving.run import ServeSettings
 from melo_cli.versions import library_versions
 from melo_store.project import Project
 from melo_store.writer import open_writer
@@ -74,6 +77,24 @@ def test_an_answer_in_flight_keeps_the_block_that_it_began_with(
         rest = "".join(piece.choices[0].delta.content or "" for piece in pieces)
         assert (first.choices[0].delta.content or "") + rest == whole
         assert route_of(running, EDITED) == "base"
+
+
+def test_only_what_writes_answers_keeps_helpers_of_torch(
+    own_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(own_project, ServeSettings(threads=3)) as running:
+        batch = running.server.engine._thread._batch  # type: ignore[attr-defined]
+        step, seen = type(batch).step, []
+
+        def noted(self: Any) -> None:
+            seen.append(torch.get_num_threads())
+            step(self)
+
+        monkeypatch.setattr(type(batch), "step", noted)
+        running.chat(EDITED)
+        assert set(seen) == {3}
+        assert running.post("/melo/edits", {"prompt": "Where is it", "target": "Paris"}).status_code == 201
+        assert not [each for each in threading.enumerate() if each.name.startswith("melo-edit_")]
 
 
 class TestEditing:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+import torch
+
 from melo_cli.models.base_model import ModelKind
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.serving.engines.batch import Batch
@@ -22,13 +24,15 @@ class AnsweringThread:
     Args:
         opened: a project whose model no other thread uses.
         rows: most answers that are written together; others wait.
+        threads: threads that torch writes with.
     """
 
-    def __init__(self, opened: OpenProject, rows: int) -> None:
+    def __init__(self, opened: OpenProject, rows: int, threads: int) -> None:
         routed = opened.routed
         kind = EncoderDecoderBatch if routed.base.kind is ModelKind.SEQ2SEQ else DecoderBatch
         self._batch: Batch = kind(routed.base, routed.tuner, routed.blocks.budget_bytes)
         self._rows = rows
+        self._threads = threads
         self._waiting: deque[RunningSequence] = deque()
         self._changed = threading.Condition()
         self._stopped = False
@@ -57,6 +61,7 @@ class AnsweringThread:
             self._changed.notify()
 
     def _run(self) -> None:
+        torch.set_num_threads(self._threads)
         while not self._stopped:
             arrivals = self._arrivals()
             try:

@@ -67,17 +67,20 @@ class InsideEngine:
         model_name: the name under which clients know the model.
         rows: most answers that are written together.
         max_tokens: longest answer that a request may ask for.
+        threads: threads that torch writes with.
 
     Raises:
         ModelError: answers of this model cannot be written together.
     """
 
-    def __init__(self, opened: OpenProject, model_name: str, *, rows: int, max_tokens: int) -> None:
+    def __init__(
+        self, opened: OpenProject, model_name: str, *, rows: int, max_tokens: int, threads: int
+    ) -> None:
         self._encoder = opened.encoder
         self._base = opened.routed.base
         self._name = model_name
         self._most = max_tokens
-        self._thread = AnsweringThread(opened, rows)
+        self._thread = AnsweringThread(opened, rows, threads)
 
     @property
     def model_name(self) -> str:
