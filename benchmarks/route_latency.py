@@ -25,6 +25,7 @@ import torch
 
 from melo_cli.runtime.loading import open_project
 from melo_cli.serving.routing import ProjectRoutes, RoutingThread
+from melo_cli.serving.run import route_threads
 
 
 def main() -> None:
@@ -40,7 +41,8 @@ def main() -> None:
     options = parser.parse_args()
     prompts = list(_prompts(options.data))
     random.Random(0).shuffle(prompts)
-    routing = RoutingThread(ProjectRoutes(open_project(options.project)), torch.get_num_threads())
+    opened = open_project(options.project)
+    routing = RoutingThread(ProjectRoutes(opened), route_threads(opened, torch.get_num_threads()))
     routing.source.routed(prompts[:64])  # warms up
     times = sorted(asyncio.run(_ask(routing, prompts, options)))
     quantiles = {share: 1000 * times[int(share * (len(times) - 1))] for share in (0.5, 0.95, 0.99)}

@@ -20,7 +20,6 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from melo_cli.serving.engines.engine import Question, Routed
 from melo_cli.serving.engines.inside import InsideEngine
 from melo_cli.serving.openai_schema import ChatCompletionRequest
 from melo_cli.serving.routing import ProjectRoutes
-from melo_cli.torch_threads import one_thread
+from melo_cli.torch_threads import one_thread, pool_of_one
 
 
 def main() -> None:
@@ -54,9 +53,8 @@ def main() -> None:
     pairs = zip(itertools.cycle(edited), itertools.cycle(others), strict=False)
     prompts = list(itertools.chain.from_iterable(itertools.islice(pairs, options.at_once)))
     threads = torch.get_num_threads()
-    with (
-        one_thread()
-    ):  # as in the server; the plain model has a thread of its own too, which ends with its work
+    # As in the server. The plain model has a thread of its own too, which ends with its work.
+    with one_thread():
         _compare(options, prompts, threads)
 
 
@@ -66,7 +64,7 @@ def _compare(options: argparse.Namespace, prompts: Sequence[str], threads: int) 
     routed = ProjectRoutes(opened).routed(prompts)
     ours, theirs = [], []
     for _ in range(options.rounds):
-        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as own:
+        with pool_of_one("generate", threads) as own:
             done = own.submit(_generate, plain, opened, prompts, options.at_once, options.tokens)
         theirs.append(done.result())
         lengths = (options.tokens // 2, 3 * options.tokens // 2) if options.mixed else (options.tokens,)

@@ -8,9 +8,15 @@ model takes a third longer. So what needs no helpers has none.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
+
+
+def pool_of_one(name: str, threads: int) -> ThreadPoolExecutor:
+    """An executor of one thread, in which torch works with so many."""
+    return ThreadPoolExecutor(1, name, torch.set_num_threads, (threads,))
 
 
 @contextmanager

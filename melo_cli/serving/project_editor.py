@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
-
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditOutcome, edit_opened
 from melo_cli.paraphrase.subject_guess import guessed_subject
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject, follow_newest
 from melo_cli.serving.openai_schema import EditBody
+from melo_cli.torch_threads import pool_of_one
 from melo_cli.versions import library_versions
 from melo_store.writer import open_writer
 
@@ -60,7 +59,7 @@ class ProjectEditor:
 
     def _alone(self, work: Callable[[], _T]) -> _T:
         """Work in a thread that ends with it: torch's helpers end with it too, and leave answers alone."""
-        with ThreadPoolExecutor(1, "melo-edit", torch.set_num_threads, (self._threads,)) as own:
+        with pool_of_one("melo-edit", self._threads) as own:
             return own.submit(work).result()
 
     def _edit(self, body: EditBody) -> EditOutcome:

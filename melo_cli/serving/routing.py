@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
-
-import torch
 
 from melo_cli.errors import MeloError
 from melo_cli.runtime.loading import OpenProject, follow_newest
@@ -17,6 +14,7 @@ from melo_cli.runtime.querying import speaks_against
 from melo_cli.scope.core.rules import NO_ROUTE, Route
 from melo_cli.scope.core.turns import LastUserTurn
 from melo_cli.serving.engines.engine import Routed
+from melo_cli.torch_threads import pool_of_one
 from melo_store.project import Project
 from melo_store.records import Block
 
@@ -130,7 +128,7 @@ class RoutingThread:
 
     def __init__(self, source: RouteSource, threads: int) -> None:
         self.source = source
-        self._pool = ThreadPoolExecutor(1, "melo-routes", torch.set_num_threads, (threads,))
+        self._pool = pool_of_one("melo-routes", threads)
         self._waiting: list[tuple[str, asyncio.Future[Routed]]] = []
         self._running: asyncio.Task[None] | None = None
 

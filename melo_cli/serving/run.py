@@ -168,9 +168,13 @@ def make_server(opened: OpenProject, settings: ServeSettings) -> Server:
         engine=_engine(opened, settings),
         routes=ProjectRoutes(over_shared_weights(opened)),
         editor=ProjectEditor(over_shared_weights(opened), settings.threads),
-        # An encoder reads a prompt as fast alone.
-        route_threads=1 if opened.routed.base.encoder is not None else settings.threads,
+        route_threads=route_threads(opened, settings.threads),
     )
+
+
+def route_threads(opened: OpenProject, threads: int) -> int:
+    """Of `threads`, how many torch reads prompts with: a sentence encoder is as fast with one alone."""
+    return 1 if opened.routed.base.encoder is not None else threads
 
 
 def _make_export_server(

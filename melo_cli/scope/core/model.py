@@ -191,9 +191,8 @@ class ScopeModel:
             features, _ = match(edit, query, self.sizes, self.revision)
             logits[some] = self.classify(features).double().numpy()
         same = [same_words(one.tokens, other.tokens) for one, other in zip(queries, edits, strict=True)]
-        logits[
-            [_excepts(one) and not _excepts(other) for one, other in zip(queries, edits, strict=True)]
-        ] = -np.inf
+        another = [_excepts(one) and not _excepts(other) for one, other in zip(queries, edits, strict=True)]
+        logits[another] = -np.inf
         logits[same] = np.inf
         return logits
 
@@ -275,7 +274,8 @@ def pooled(reading: Reading, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
     words at the lower layer, the mean at the higher layer, and the state that stands for the text. In the
     first, rare words have more weight at the lower layer; in the second, names have almost no weight.
     """
-    rarity, _, name, _, _ = flags(reading, vocabulary, [None] * len(reading)).unbind(1)
+    rarity = torch.tensor([vocabulary.rarity(word) for words in reading.words for word in words])
+    name = torch.tensor([each for words in reading.words for each in vocabulary.name_like(words)]).float()
     low, high, whole = reading.low.float(), reading.high.float(), reading.whole.float()
     asked = 1 - name + _SOFTEN
     sentence = [
@@ -291,9 +291,7 @@ def pooled(reading: Reading, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
     return torch.cat(sentence, 1), torch.cat(question, 1)
 
 
-def flags(
-    reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | None], revision: int = REVISION
-) -> Tensor:
+def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | None], revision: int) -> Tensor:
     """The `FLAGS` of all words `[words, FLAGS]` float32; `EXCEPT` from revision 3 on."""
     rows: list[tuple[float, bool, bool, bool, int]] = []
     for words, subject in zip(reading.words, subjects, strict=True):
