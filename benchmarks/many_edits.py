@@ -3,12 +3,15 @@
     python benchmarks/make_facts.py facts.jsonl
     python benchmarks/fill_project.py PROJECT facts.jsonl FOLDER --edits 100000
     python benchmarks/many_edits.py FOLDER facts.jsonl [--sample 1000] [--unrelated PROMPTS.jsonl]
+        [--trained EDITS.jsonl]
 
 Prints a Markdown table: seconds to open the project on its model (the model's own seconds apart) and of the
 first route, quantiles of single routes, memory, the share of one rephrase of each of the first `--sample`
 facts that reaches its edit, the share of the same questions about subjects that no edit has that fire, and
-that of unrelated prompts (`prompt` or `locality_prompt` of a file). Then the seconds of commands that read
-the store alone, and of a commit and a revert of one edit.
+that of unrelated prompts (`prompt` or `locality_prompt` of a file). With `--trained`, the file of the edits
+that PROJECT was made of, also the share of the first `--sample` of these that are answered with their target,
+asked in their own words and in those of their first rephrase. Then the seconds of commands that read the
+store alone, and of a commit and a revert of one edit.
 """
 
 from __future__ import annotations
@@ -28,12 +31,14 @@ from pathlib import Path
 from typing import Any
 
 from melo_cli.reporter import SilentReporter
+from melo_cli.runtime.inference import same_answer
 from melo_cli.runtime.loading import OpenProject, load_base, model_of, open_project, stored_recipe
 from melo_cli.versions import library_versions
 from melo_store.project import Project
 from melo_store.records import NewEdit
 from melo_store.writer import open_writer
 
+_ROWS = 32
 _VERBS = (("status",), ("log",), ("verify", "--quick"), ("gc", "--dry-run"))
 
 
@@ -46,6 +51,7 @@ def main() -> None:
     parser.add_argument("facts", type=Path)
     parser.add_argument("--sample", type=int, default=1000)
     parser.add_argument("--unrelated", type=Path)
+    parser.add_argument("--trained", type=Path)
     options = parser.parse_args()
     project = Project.open(options.project)
     recipe = stored_recipe(project)
@@ -61,6 +67,7 @@ def main() -> None:
         ("first route, s", f"{first:.2f}"),
         *_single_routes(opened, facts[:200]),
         *_shares(opened, facts, options.unrelated),
+        *(_answered(opened, _rows(options.trained)[: options.sample]) if options.trained else ()),
         ("peak memory, MiB", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024:,}"),
         *((f"melo {' '.join(verb)}, s", f"{_command(options.project, verb):.2f}") for verb in _VERBS),
         *_commit_and_revert(options.project),
@@ -107,6 +114,30 @@ def _shares(
     for name, prompts in others.items():
         fired = sum(route.fired is not None for route in opened.inference.routes(prompts))
         yield f"{name} that fire", f"{fired / len(prompts):.4f}"
+
+
+def _answered(opened: OpenProject, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Shares of trained edits that are answered with their target, by greedy generation after their route."""
+    for name, asked in (
+        ("trained edits answered", [(row["prompt"], str(row["target"])) for row in rows]),
+        ("their rephrases answered", [(row["rephrases"][0], str(row["target"])) for row in rows]),
+    ):
+        routes = opened.inference.routes([text for text, _ in asked])
+        reached = [
+            (opened.encoder.edit(text, target), route.fired.block, target)
+            for (text, target), route in zip(asked, routes, strict=True)
+            if route.fired is not None
+        ]
+        right = 0
+        for start in range(0, len(reached), _ROWS):
+            some = reached[start : start + _ROWS]
+            answers = opened.inference.answers(
+                [edit.prompt_ids for edit, _, _ in some],
+                [block for _, block, _ in some],
+                [edit.answer_length + 2 for edit, _, _ in some],
+            )
+            right += sum(same_answer(answer, each[2]) for answer, each in zip(answers, some, strict=True))
+        yield f"{name} (of {len(rows)})", f"{right / len(rows):.3f}"
 
 
 def _command(project: Path, verb: Sequence[str]) -> float:

@@ -175,17 +175,23 @@ class LoraSlice:
         scale: alpha / rank.
         seed: the seed that names `A` (`projection.random_projection`), which is then not stored; None if `A`
             was trained.
+        in_int8: whether the matrices are stored in int8. They are float32 here, with the values that int8
+            keeps (`quantization.rounded`).
     """
 
     A: Matrix
     B: Matrix
     scale: float
     seed: int | None = None
+    in_int8: bool = False
 
     @property
     def nbytes(self) -> int:
         """Bytes of the numbers that are stored."""
-        return int(self.B.nbytes + (self.A.nbytes if self.seed is None else 0))
+        stored = [self.B] if self.seed is not None else [self.A, self.B]
+        if self.in_int8:
+            return sum(matrix.size + 4 * self.A.shape[0] for matrix in stored)
+        return sum(matrix.nbytes for matrix in stored)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from melo_store.errors import InvalidEditError, KeyShapeError, UnknownEditError
 from melo_store.projection import random_projection
+from melo_store.quantization import rounded
 from melo_store.records import STATUSES, KeyMap, LoraSlice, NewEdit, Tokens, Vector, edit_id, number_of
 
 if TYPE_CHECKING:
@@ -192,6 +193,15 @@ def _block(name: str, slices: Mapping[str, LoraSlice]) -> None:
                 where=where,
                 hint="train with a lower learning rate",
             )
+        if part.in_int8 and not _as_int8_keeps_them(part):
+            raise InvalidEditError("A and B are not as int8 keeps them", where=where)
+
+
+def _as_int8_keeps_them(part: LoraSlice) -> bool:
+    sides = [(part.B, 0)] if part.seed is not None else [(part.A, 1), (part.B, 0)]
+    return all(
+        np.array_equal(matrix, rounded(np.asarray(matrix, np.float32), axis)) for matrix, axis in sides
+    )
 
 
 def _nearest(name: str, count: int) -> str:

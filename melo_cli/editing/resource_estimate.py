@@ -25,7 +25,8 @@ from melo_cli.recipe import ModelSection, Recipe
 from melo_cli.runtime.loading import encoder_for
 
 _FLOAT = 4
-_HALF = 2
+_STORED = {"float32": 4, "float16": 2, "int8": 1}
+"""Bytes of a number of a block, by `lora.store_dtype`."""
 _KEPT_A_FEATURE = 2.2
 """Numbers kept for the backward pass, for each feature that a linear module of a trained block gives."""
 _PASSING = 4
@@ -197,7 +198,7 @@ def _block_on_disk(sizes: ModelSizes, recipe: Recipe) -> int:
     """Bytes of a block."""
     lora = recipe.lora
     numbers = sum(lora.rank * (out if lora.frozen_a else inside + out) for inside, out in sizes.targets)
-    return _A_BLOCK_ON_DISK + numbers * (_HALF if lora.store_dtype == "float16" else _FLOAT)
+    return _A_BLOCK_ON_DISK + numbers * _STORED[lora.store_dtype]
 
 
 def _training_bytes(sizes: ModelSizes, recipe: Recipe, edits: int, device: torch.device) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,8 @@ from melo_cli.recipe import TrainingSection
 from melo_cli.runtime.scoring import PickedTargets, target_batch
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 from melo_store.projection import random_projection
-from melo_store.records import LoraSlice
+from melo_store.quantization import rounded
+from melo_store.records import LoraSlice, Matrix, Vector
 
 OnStep = Callable[[float], None]
 
@@ -31,8 +31,7 @@ class TrainedBlock:
     """The result of training.
 
     Attributes:
-        slices: target module -> `A [rank, in]`, `B [out, rank]` in the precision that they are stored in, and
-            the scale.
+        slices: target module -> `A [rank, in]`, `B [out, rank]` as they are stored, and the scale.
         losses: mean cross-entropy of the target tokens before each step, nats a token.
     """
 
@@ -66,7 +65,7 @@ def train_block(
         scale: `alpha / rank`.
         seed: seed of `A`.
         frozen_a: leave `A` as it starts.
-        store_dtype: `float32` or `float16`, what the trained numbers are rounded to at the end.
+        store_dtype: `float32`, `float16` or `int8`, what the trained numbers are rounded to at the end.
         on_step: called with the loss of each step, nats a token.
 
     Returns:
@@ -114,13 +113,13 @@ def train_blocks(
         scale: `alpha / rank`.
         seed: seed of `A`, the same for all blocks.
         frozen_a: leave `A` as it starts.
-        store_dtype: `float32` or `float16`, what the trained numbers are rounded to at the end.
+        store_dtype: `float32`, `float16` or `int8`, what the trained numbers are rounded to at the end.
         on_step: called at each step with the mean loss of the blocks that are trained in it, nats a token.
 
     Returns:
         The blocks, in the order of `batches`.
     """
-    form = _Form(rank, scale, seed, frozen_a, np.dtype(store_dtype))
+    form = _Form(rank, scale, seed, frozen_a, store_dtype)
     started = [_BlockInTraining.start(tuner, edits, training, form) for edits in batches]
     shortcuts = shortcuts_for(base, tuner, batches[0]) if batches else None
     waiting, running = list(started), list[_BlockInTraining]()
@@ -143,14 +142,24 @@ class _Form:
     scale: float
     seed: int
     frozen_a: bool
-    dtype: np.dtype[Any]
+    dtype: str
 
     def slice_of(self, A: Tensor, B: Tensor) -> LoraSlice:
         """What is stored of the parameters `A [1, rank, in]` and `B [1, out, rank]` of one module."""
-        single, double = (each[0].float().cpu().contiguous().numpy() for each in (A, B))
-        if self.frozen_a:
-            return LoraSlice(single, double.astype(self.dtype), self.scale, self.seed)
-        return LoraSlice(single.astype(self.dtype), double.astype(self.dtype), self.scale)
+        a, b = (each[0].float().cpu().contiguous().numpy() for each in (A, B))
+        return LoraSlice(
+            a if self.frozen_a else self._rounded(a, 1),
+            self._rounded(b, 0),
+            self.scale,
+            self.seed if self.frozen_a else None,
+            in_int8=self.dtype == "int8",
+        )
+
+    def _rounded(self, matrix: Vector, axis: int) -> Matrix:
+        """A matrix as it is stored; `axis` shares a step, if that is in int8."""
+        if self.dtype == "int8":
+            return rounded(matrix, axis)
+        return matrix.astype(np.dtype(self.dtype))
 
 
 @dataclass

@@ -257,15 +257,15 @@ class LoraSection(_Section):
         alpha: numerator of the scale: a block adds `alpha / rank * B @ A`.
         frozen_a: leave `A` as the seed draws it and train `B` alone (LoRA-FA, arXiv 2308.03303). Then all
             blocks have the same `A`, and none stores it.
-        store_dtype: precision that blocks are stored in. They are trained in float32, and every edit is
-            checked with the block as it is stored.
+        store_dtype: precision that blocks are stored in; `int8` has a step for each rank component of each
+            matrix. They are trained in float32, and every edit is checked with the block as it is stored.
     """
 
     target_modules: TargetModules = "auto"
     rank: Count = 2
     alpha: Positive = 40.0
     frozen_a: bool = False
-    store_dtype: Literal["float16", "float32"] = "float16"
+    store_dtype: Literal["int8", "float16", "float32"] = "int8"
 
     @property
     def scale(self) -> float:

@@ -184,7 +184,7 @@ def utc(microseconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
 
 
-def float_rows(rows: Sequence[NDArray[Any]], dtype: type[np.floating[Any]] = np.float32) -> Any:
+def number_rows(rows: Sequence[NDArray[Any]], dtype: type[np.number[Any]] = np.float32) -> Any:
     """Arrays of any shape as a list column of one type of numbers, each flattened row by row."""
     offsets = np.cumsum([0, *(row.size for row in rows)], dtype=np.int64)
     flat = [np.ascontiguousarray(row, dtype).reshape(-1) for row in rows]

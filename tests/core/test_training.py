@@ -16,6 +16,7 @@ from melo_cli.recipe import TrainingSection
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.runtime.scoring import target_batch, target_logits, target_losses
 from melo_store.projection import random_projection
+from melo_store.quantization import rounded
 
 Pico = Callable[..., OpenProject]
 KINDS = ("pico_t5", "pico_gpt2", "pico_llama", "pico_bert")
@@ -96,20 +97,35 @@ def test_a_frozen_a_is_that_of_its_seed_and_the_block_answers_in_half_precision(
     ]
 
 
-def test_half_precision_rounds_what_was_trained_and_nothing_else(pico: Pico) -> None:
+def test_how_a_block_is_stored_rounds_what_was_trained_and_changes_nothing_else(pico: Pico) -> None:
     opened = pico("pico_llama")
     routed, training = opened.routed, opened.recipe.training.model_copy(update={"max_steps": 5})
     encoded = [opened.encoder.edit(*edit) for edit in EDITS["pico_llama"]]
-    single, half = (
+    single, half, byte, drawn = (
         train_block(
-            routed.base, routed.tuner, encoded, training, rank=4, scale=4.0, seed=0, store_dtype=dtype
+            routed.base,
+            routed.tuner,
+            encoded,
+            training,
+            rank=4,
+            scale=4.0,
+            seed=0,
+            frozen_a=frozen,
+            store_dtype=dtype,
         )
-        for dtype in ("float32", "float16")
+        for dtype, frozen in (("float32", False), ("float16", False), ("int8", False), ("int8", True))
     )
-    assert single.losses == half.losses
+    assert single.losses == half.losses == byte.losses
     for name, piece in single.slices.items():
         np.testing.assert_array_equal(piece.A.astype(np.float16), half.slices[name].A)
         np.testing.assert_array_equal(piece.B.astype(np.float16), half.slices[name].B)
+        np.testing.assert_array_equal(rounded(np.asarray(piece.A, np.float32), 1), byte.slices[name].A)
+        np.testing.assert_array_equal(rounded(np.asarray(piece.B, np.float32), 0), byte.slices[name].B)
+        assert byte.slices[name].in_int8 and not half.slices[name].in_int8
+        in_both = drawn.slices[name]
+        np.testing.assert_array_equal(in_both.A, random_projection(0, name, 4, in_both.A.shape[1]))
+        np.testing.assert_array_equal(in_both.B, rounded(np.asarray(in_both.B, np.float32), 0))
+        assert in_both.nbytes == in_both.B.size + 4 * 4
 
 
 @pytest.mark.parametrize("kind", ["pico_t5", "pico_gpt2"])

@@ -1,4 +1,4 @@
-"""Blocks in single and half precision, and blocks whose `A` a seed names."""
+"""Blocks in single and half precision and in int8, and blocks whose `A` a seed names."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ from melo_store.maintenance.migrate import migrate
 from melo_store.maintenance.verify import verify
 from melo_store.project import Project
 from melo_store.projection import random_projection
+from melo_store.quantization import quantized, rounded
 from melo_store.records import LoraSlice
 
 
 @st.composite
 def lora_slices(draw):
-    """Slices of some modules, of either precision, trained or drawn."""
+    """Slices of some modules, of each precision, trained or drawn."""
     slices = {}
     for module in draw(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=3, unique=True)):
         rank, inner, outer = (draw(st.integers(1, 4)) for _ in range(3))
         seed = draw(st.none() | st.integers(-(2**63), 2**63 - 1))
+        in_int8 = draw(st.booleans())
 
-        def numbers(shape):
-            dtype = draw(st.sampled_from((np.float32, np.float16)))
+        def numbers(shape, axis, in_int8=in_int8):
+            dtype = np.float32 if in_int8 else draw(st.sampled_from((np.float32, np.float16)))
             width = 8 * np.dtype(dtype).itemsize
-            return draw(
+            drawn = draw(
                 arrays.arrays(dtype, shape, elements=st.floats(-100, 100, width=width, allow_nan=False))
             )
+            return rounded(drawn, axis) if in_int8 else drawn
 
-        A = numbers((rank, inner)) if seed is None else random_projection(seed, module, rank, inner)
-        slices[module] = LoraSlice(A, numbers((outer, rank)), draw(st.floats(0.1, 10)), seed)
+        A = numbers((rank, inner), 1) if seed is None else random_projection(seed, module, rank, inner)
+        slices[module] = LoraSlice(A, numbers((outer, rank), 0), draw(st.floats(0.1, 10)), seed, in_int8)
     return slices
 
 
@@ -50,6 +53,7 @@ def test_what_is_written_is_read(tmp_path_factory, slices):
         for ours, theirs in ((part.A, read[module].A), (part.B, read[module].B)):
             assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
         assert (part.scale, part.seed) == (read[module].scale, read[module].seed)
+        assert (part.in_int8, part.nbytes) == (read[module].in_int8, read[module].nbytes)
     with pytest.raises(DamagedProjectError, match="other than 4"):
         blocks.decode(batch, 4, path)
 
@@ -68,6 +72,47 @@ def test_a_named_projection_is_not_stored(project, make):
     one, other = (Project.open(project.path).block(name).slices["m"] for name in ("b000001", "b000002"))
     assert np.array_equal(one.A, other.A) and np.array_equal(one.B, other.B)
     assert (one.nbytes, other.nbytes) == (A.nbytes + B.nbytes, B.nbytes)
+
+
+@given(
+    arrays.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 40), st.integers(1, 4)),
+        elements=st.floats(-(2.0**126), 2.0**126, width=32),
+    )
+)
+def test_int8_keeps_a_number_to_half_a_step_and_what_it_keeps_for_good(matrix):
+    kept = rounded(matrix, 0)
+    smallest = np.finfo(np.float32).tiny
+    largest = np.abs(matrix).max(axis=0).astype(np.float64)
+    assert (np.abs(kept.astype(np.float64) - matrix) <= largest / 253 + 127 * smallest).all()
+    assert np.array_equal(rounded(kept, 0), kept)
+    assert np.array_equal(rounded(matrix.T, 1), kept.T)
+    levels, steps = quantized(matrix, 0)
+    assert (np.abs(levels) <= 127).all() and steps.shape == (matrix.shape[1],)
+
+
+def test_int8_takes_a_quarter_of_single_precision(project, make):
+    random = np.random.default_rng(0)
+    A, B = (random.normal(size=shape).astype(np.float32) for shape in ((2, 6000), (6000, 2)))
+    sizes = []
+    for part in (LoraSlice(A, B, 1.0), LoraSlice(rounded(A, 1), rounded(B, 0), 1.0, in_int8=True)):
+        make.commit(project, [make.edit(f"{part.in_int8}")], {"new": {"m": part}})
+        files = [each for each in Project.open(project.path).files() if each.role == "blocks"]
+        sizes.append(sum(each.size for each in files) - sum(sizes))
+    assert sizes[1] < 0.3 * sizes[0]
+    assert Project.open(project.path).block("b000002").slices["m"].nbytes == 24_000 + 4 * 4
+
+
+@pytest.mark.parametrize("side", ["A", "B"])
+def test_a_matrix_with_other_steps_than_its_rank_is_damage(tmp_path, side):
+    part = LoraSlice(*(np.ones(shape, np.float32) for shape in ((2, 3), (4, 2))), 1.0, in_int8=True)
+    batch = blocks.encode(3, {"m": part})
+    column = f"steps_{side}"
+    one = codec.number_rows([np.ones(1, np.float32)])
+    batch = batch.set_column(batch.schema.names.index(column), blocks.SCHEMA.field(column), one)
+    with pytest.raises(DamagedProjectError, match=f"1 steps of {side}"):
+        blocks.decode(batch, 3, tmp_path)
 
 
 def test_the_numbers_of_a_projection_never_change():

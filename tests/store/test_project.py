@@ -550,6 +550,7 @@ class TestRefused:
             LoraSlice(A.astype(np.float64), A.T, 1.0),
             LoraSlice(A, np.full((4, 2), np.nan, np.float32), 1.0),
             LoraSlice(A, np.full((4, 2), np.inf, np.float16), 1.0),
+            LoraSlice(A, np.linspace(0, 1, 8, dtype=np.float32).reshape(4, 2), 1.0, in_int8=True),
             LoraSlice(A, A.T.copy(), 1.0, seed=7),
             LoraSlice(random_projection(7, "another module", 2, 4), A.T.copy(), 1.0, seed=7),
         ):

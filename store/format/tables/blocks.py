@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from melo_store.format import codec
 from melo_store.projection import random_projection
+from melo_store.quantization import dequantized, quantized
 from melo_store.records import LoraSlice, Matrix
 
 _OLDER_FIELDS = [
@@ -30,32 +32,57 @@ SCHEMA = pa.schema(
         *_OLDER_FIELDS,
         pa.field("half_A", pa.large_list(pa.float16()), nullable=False),
         pa.field("half_B", pa.large_list(pa.float16()), nullable=False),
+        pa.field("byte_A", pa.large_list(pa.int8()), nullable=False),
+        pa.field("byte_B", pa.large_list(pa.int8()), nullable=False),
+        pa.field("steps_A", pa.large_list(pa.float32()), nullable=False),
+        pa.field("steps_B", pa.large_list(pa.float32()), nullable=False),
         pa.field("seed", pa.int64()),
     ]
 )
 
 _MOST_INPUTS = 1 << 24  # a damaged file must not claim memory without end
 _NO_NUMBERS = np.empty(0, np.float32)
+_AXES = {"A": 1, "B": 0}
+"""The axis of each side that shares a step, if it is stored in int8."""
+_TYPES: dict[str, type[np.number[Any]]] = {
+    "": np.float32,
+    "half_": np.float16,
+    "byte_": np.int8,
+    "steps_": np.float32,
+}
+"""How the columns of a side begin: a matrix as it is in single or half precision, or levels and steps."""
 
 
 def encode(number: int, slices: Mapping[str, LoraSlice]) -> Any:
     """The slices of one block as a record batch."""
     parts = list(slices.values())
-    stored_A = [part.A if part.seed is None else _NO_NUMBERS for part in parts]
-    columns = [
-        pa.array([number] * len(parts), pa.int64()),
-        pa.array(list(slices), pa.string()),
-        pa.array([float(part.scale) for part in parts], pa.float64()),
-        pa.array([part.A.shape[0] for part in parts], pa.int64()),
-        pa.array([part.A.shape[1] for part in parts], pa.int64()),
-        pa.array([part.B.shape[0] for part in parts], pa.int64()),
-        _of_type(stored_A, np.float32),
-        _of_type([part.B for part in parts], np.float32),
-        _of_type(stored_A, np.float16),
-        _of_type([part.B for part in parts], np.float16),
-        pa.array([part.seed for part in parts], pa.int64()),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+    columns = {
+        "block": pa.array([number] * len(parts), pa.int64()),
+        "module": pa.array(list(slices), pa.string()),
+        "scale": pa.array([float(part.scale) for part in parts], pa.float64()),
+        "rank": pa.array([part.A.shape[0] for part in parts], pa.int64()),
+        "in": pa.array([part.A.shape[1] for part in parts], pa.int64()),
+        "out": pa.array([part.B.shape[0] for part in parts], pa.int64()),
+        **_columns("A", [_stored(part.A, "A", part) if part.seed is None else {} for part in parts]),
+        **_columns("B", [_stored(part.B, "B", part) for part in parts]),
+        "seed": pa.array([part.seed for part in parts], pa.int64()),
+    }
+    return pa.RecordBatch.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _stored(matrix: Matrix, side: str, part: LoraSlice) -> dict[str, NDArray[Any]]:
+    """What stands for a matrix, by the beginning of its column."""
+    if not part.in_int8:
+        return {"half_" if matrix.dtype == np.float16 else "": matrix}
+    levels, steps = quantized(np.asarray(matrix, np.float32), _AXES[side])
+    return {"byte_": levels, "steps_": steps}
+
+
+def _columns(side: str, stored: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, Any]:
+    return {
+        f"{prefix}{side}": codec.number_rows([row.get(prefix, _NO_NUMBERS) for row in stored], dtype)
+        for prefix, dtype in _TYPES.items()
+    }
 
 
 def read(reader: Any, at: int, path: Path) -> Any:
@@ -67,13 +94,20 @@ def read(reader: Any, at: int, path: Path) -> Any:
     if not reader.schema.equals(_OLDER):
         return codec.read_batch(reader, at, SCHEMA, path)
     batch = codec.read_batch(reader, at, _OLDER, path)
-    nothing = codec.float_rows([_NO_NUMBERS] * batch.num_rows, np.float16)
-    no_seed = pa.nulls(batch.num_rows, pa.int64())
-    return pa.RecordBatch.from_arrays([*batch.columns, nothing, nothing, no_seed], schema=SCHEMA)
+    nothing = [_NO_NUMBERS] * batch.num_rows
+    added = {
+        field.name: codec.number_rows(nothing, field.type.value_type.to_pandas_dtype())
+        for field in SCHEMA
+        if field.name not in _OLDER.names and field.name != "seed"
+    }
+    columns = dict(zip(_OLDER.names, batch.columns, strict=True)) | added
+    columns["seed"] = pa.nulls(batch.num_rows, pa.int64())
+    return pa.RecordBatch.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
 def decode(batch: Any, number: int, path: Path) -> dict[str, LoraSlice]:
-    """The slices in a record batch, as read-only views of it where they are stored.
+    """The slices in a record batch: read-only views of it, but for matrices in int8 and those that a seed
+    names.
 
     Raises:
         DamagedProjectError: another block, or shapes that do not fit.
@@ -81,14 +115,17 @@ def decode(batch: Any, number: int, path: Path) -> dict[str, LoraSlice]:
     with codec.damage(path):
         if set(batch.column("block").to_pylist()) - {number}:
             raise ValueError(f"it holds a block other than {number}")
-        stored = _either(batch, "A"), _either(batch, "B")
-        names = ("module", "scale", "rank", "in", "out", "seed")
-        rows = zip(*(batch.column(name).to_pylist() for name in names), *stored, strict=True)
+        sides = {side: _Side(batch, side) for side in _AXES}
         slices = {}
-        for module, scale, rank, inner, outer, seed, own_A, own_B in rows:
-            B = own_B.reshape(outer, rank)
-            A = own_A if seed is None else _drawn(seed, module, rank, inner)
-            slices[module] = LoraSlice(A.reshape(rank, inner), B, scale, seed)
+        names = ("module", "scale", "rank", "in", "out", "seed")
+        rows = zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+        for at, (module, scale, rank, inner, outer, seed) in enumerate(rows):
+            B, in_int8 = sides["B"].matrix(at, (outer, rank))
+            if seed is None:
+                A, _ = sides["A"].matrix(at, (rank, inner))
+            else:
+                A = _drawn(seed, module, rank, inner)
+            slices[module] = LoraSlice(A, B, scale, seed, in_int8)
         if len(slices) != batch.num_rows:
             raise ValueError("it holds a module twice")
         return slices
@@ -100,18 +137,30 @@ def _drawn(seed: int, module: str, rank: int, inner: int) -> Matrix:
     return random_projection(seed, module, rank, inner)
 
 
-def _of_type(arrays: Sequence[Matrix], dtype: type[np.floating[Any]]) -> Any:
-    """The arrays of one type; those of another are left empty."""
-    return codec.float_rows([each if each.dtype == dtype else _NO_NUMBERS for each in arrays], dtype)
+class _Side:
+    """One side of the slices in a record batch."""
 
+    def __init__(self, batch: Any, side: str) -> None:
+        self._side = side
+        self._columns = {prefix: codec.ragged(batch.column(f"{prefix}{side}")) for prefix in _TYPES}
 
-def _either(batch: Any, side: str) -> list[Any]:
-    """The numbers of each row, from the column of the type that they have."""
-    whole, half = codec.ragged(batch.column(side)), codec.ragged(batch.column(f"half_{side}"))
-    rows = []
-    for at in range(batch.num_rows):
-        in_half, in_single = half.row(at), whole.row(at)
-        if len(in_half) and len(in_single):
-            raise ValueError(f"it holds {side} twice")
-        rows.append(in_half if len(in_half) else in_single)
-    return rows
+    def matrix(self, at: int, shape: tuple[int, int]) -> tuple[Matrix, bool]:
+        """The matrix of a row, and whether it is stored in int8.
+
+        Raises:
+            ValueError: it is stored twice, or not in this shape.
+        """
+        held: dict[str, Any] = {
+            prefix: numbers for prefix, column in self._columns.items() if len(numbers := column.row(at))
+        }
+        steps = held.pop("steps_", _NO_NUMBERS)
+        if len(held) > 1:
+            raise ValueError(f"it holds {self._side} twice")
+        ((prefix, numbers),) = held.items() or [("", _NO_NUMBERS)]
+        matrix: Any = numbers.reshape(shape)
+        if prefix != "byte_":
+            return matrix, False
+        axis = _AXES[self._side]
+        if len(steps) != shape[1 - axis]:
+            raise ValueError(f"it holds {len(steps)} steps of {self._side}")
+        return dequantized(matrix, steps, axis), True

@@ -46,7 +46,7 @@ def encode(delta: ClusterDelta, version: int) -> Any:
         pa.array([row.influence_radius for row in rows], pa.float64()),
         pa.array([list(row.members) for row in rows], pa.list_(pa.int64())),
         pa.array([list(row.label) for row in rows], pa.list_(pa.int64())),
-        codec.float_rows(
+        codec.number_rows(
             [row.center[:0] if own else row.center for row, own in zip(rows, own_key, strict=True)]
         ),
     ]

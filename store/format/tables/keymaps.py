@@ -37,7 +37,7 @@ def encode(key_map: KeyMap) -> Any:
         raise InvalidEditError(f"the settings of a key map must be JSON values ({error})") from error
     arrays = list(key_map.arrays.values())
     shapes = pa.array([[list(array.shape) for array in arrays]], pa.list_(pa.list_(pa.int64())))
-    values = pa.ListArray.from_arrays(pa.array([0, len(arrays)], pa.int32()), codec.float_rows(arrays))
+    values = pa.ListArray.from_arrays(pa.array([0, len(arrays)], pa.int32()), codec.number_rows(arrays))
     return pa.RecordBatch.from_arrays([settings_column, names, shapes, values], schema=SCHEMA)
 
 
