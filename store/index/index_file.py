@@ -36,6 +36,8 @@ class IndexRecord:
         snapshot: sha256 of its file.
         edits: how many edits it had.
         marked: neurons marked as deleted.
+        strays: those of them that searches do not meet; None in a record of an older melo, which set none
+            aside.
     """
 
     path: str
@@ -47,12 +49,14 @@ class IndexRecord:
     snapshot: str
     edits: int
     marked: tuple[int, ...]
+    strays: tuple[int, ...] | None = None
 
 
 def load(
     root: Path, dim: int, keys: str, snapshot_sha256: Callable[[int], str | None]
 ) -> tuple[Graph | None, str | None]:
-    """The saved graph, and why it cannot be used; neither where it holds other keys, as after a re-keying.
+    """The saved graph, and why it cannot be used; neither where it is to be built anew without a word, since
+    it holds other keys, as after a re-keying, or an older melo made it.
 
     Args:
         keys: see `IndexRecord.keys`.
@@ -99,6 +103,7 @@ def save(root: Path, graph: Graph, keys: str, number: int, snapshot_sha256: str,
         snapshot=snapshot_sha256,
         edits=edits,
         marked=tuple(graph.marked.tolist()),
+        strays=tuple(graph.strays.tolist()),
     )
     where = root / layout.INDEX_RECORD
     file_io.replace_file(where, _record_bytes(record), layout.temporary(where))
@@ -118,7 +123,12 @@ def read_record(root: Path) -> IndexRecord | None:
         body = json.dumps(document["record"], sort_keys=True)
         if hashlib.sha256(body.encode()).hexdigest() != document["check"]:
             return None
-        record = IndexRecord(**{**document["record"], "marked": tuple(document["record"]["marked"])})
+        lists = {
+            name: tuple(document["record"][name])
+            for name in ("marked", "strays")
+            if name in document["record"]
+        }
+        record = IndexRecord(**{**document["record"], **lists})
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return record if _is_sound(record) else None
@@ -126,7 +136,7 @@ def read_record(root: Path) -> IndexRecord | None:
 
 def _is_sound(record: IndexRecord) -> bool:
     """Whether every field has its type and range."""
-    whole = (record.size, record.dim, record.number, record.edits, *record.marked)
+    whole = (record.size, record.dim, record.number, record.edits, *record.marked, *(record.strays or ()))
     texts = (record.path, record.sha256, record.keys, record.snapshot)
     return (
         all(isinstance(value, int) and 0 <= value < 1 << 62 for value in whole)
@@ -144,14 +154,15 @@ def _read_graph(
 ) -> Graph | None:
     if snapshot_sha256(record.number) != record.snapshot:
         raise _UnusableError("the index file belongs to another history of the project")
-    if (record.dim, record.keys) != (dim, keys):
+    if (record.dim, record.keys) != (dim, keys) or record.strays is None:
         return None
     path = layout.inside(root, record.path)
     try:
         written = file_io.fingerprint(path)
         if (written.size, written.sha256) != (record.size, record.sha256):
             raise _UnusableError("the index file is damaged")
-        return Graph.load(path, dim, np.array(record.marked, np.int64))
+        marked, strays = (np.array(some, np.int64) for some in (record.marked, record.strays))
+        return Graph.load(path, dim, marked, strays)
     except FileNotFoundError as error:
         raise _UnusableError(MISSING) from error
     except RuntimeError as error:

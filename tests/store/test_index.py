@@ -138,6 +138,35 @@ def test_a_graph_finds_99_in_100_of_the_eight_nearest():
     assert met / wanted >= 0.99
 
 
+def test_a_key_that_a_neuron_has_is_found_however_unlike_the_others(monkeypatch, tmp_path):
+    """Others that join crowd out what leads to it, which a search of the graph alone then misses."""
+    monkeypatch.setattr(neuron_index, "GRAPH_FROM", 400)
+    monkeypatch.setattr(neuron_index, "SEARCH_EF", 4)
+    monkeypatch.setattr(neuron_index, "STRAY_EF", 2)
+    random = np.random.default_rng(3)
+    unlike = random.normal(size=(50, 32))
+    alike = random.normal(size=(20, 32))[np.arange(1950) % 20] + 0.2 * random.normal(size=(1950, 32))
+    keys = Keys(np.concatenate([unlike, alike]))
+    made = keys.index(keys.every[:500])
+    made.flush()
+    for count in range(1000, 2001, 500):
+        made = made.over(keys.every[:count], keys.of)
+        assert made.flush()
+        found = made.nearest(keys.rows[:count], 1)
+        assert found.number.tolist() == keys.every[:count].tolist() and not found.distance.any()
+    strays = made.graph.strays.tolist()
+    assert 0 < len(strays) < 400 and not {*strays} & {*made.graph.numbers().tolist()}
+    made.graph.save(tmp_path / "g.hnsw")
+    loaded = Graph.load(tmp_path / "g.hnsw", 32, made.graph.marked, made.graph.strays)
+    again = NeuronIndex(32, keys.every, keys.of, loaded)
+    assert not again.flush(), "strays alone are no reason to build"
+    assert search(again, keys.rows[:50], 8)[0][0] == search(made, keys.rows[:50], 8)[0][0]
+    monkeypatch.setattr(Graph, "set_strays_aside", lambda graph: None)
+    alone = keys.index()
+    alone.flush()
+    assert alone.nearest(keys.rows, 1).number.tolist() != keys.every.tolist()
+
+
 def test_marks_of_deletion_stand_in_no_ones_way(monkeypatch):
     monkeypatch.setattr(neuron_index, "GRAPH_FROM", 20)
     keys = Keys(np.random.default_rng(4).normal(size=(400, 6)))
@@ -199,7 +228,7 @@ def test_a_graph_outlives_its_file(tmp_path):
     graph.mark(keys.every[:20])
     size = graph.save(tmp_path / "g.hnsw")
     assert (tmp_path / "g.hnsw").stat().st_size == size
-    again = Graph.load(tmp_path / "g.hnsw", 6, graph.marked)
+    again = Graph.load(tmp_path / "g.hnsw", 6, graph.marked, graph.strays)
     assert np.array_equal(again.numbers(), keys.every[20:200])
     assert np.array_equal(again.keys(again.numbers()), keys.rows[20:200])
     made = NeuronIndex(6, keys.every, keys.of, again)
