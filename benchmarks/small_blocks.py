@@ -71,7 +71,7 @@ def _measured(model: str, rows: Sequence[dict[str, Any]], form: Sequence[str], f
     blocks = [opened.project.block(block_id) for block_id in opened.live_blocks()]
     return [
         f"{summary.count('solved')} of {summary.count('solved') + summary.count('failed')}",
-        f"{right / asked:.3f} of {asked}",
+        f"{right / asked:.3f} of {asked}" if asked else "none given",
         f"{statistics.mean(float(str(each['steps'])) for each in metrics):.1f}",
         f"{seconds:.0f}",
         f"{statistics.mean(block.nbytes for block in blocks) / 1024:.1f}",
@@ -81,7 +81,7 @@ def _measured(model: str, rows: Sequence[dict[str, Any]], form: Sequence[str], f
 def _rephrases(opened: OpenProject, rows: Sequence[dict[str, Any]]) -> tuple[int, int]:
     """How many rephrases the blocks of their edits answer, and how many there are."""
     live = {edit.prompt: edit for edit in opened.project.edits() if edit.status == "live"}
-    pairs = [(row, text) for row in rows if row["prompt"] in live for text in row["rephrases"]]
+    pairs = [(row, text) for row in rows if row["prompt"] in live for text in row.get("rephrases", ())]
     right = 0
     for start in range(0, len(pairs), _ROWS):
         some = pairs[start : start + _ROWS]

@@ -262,7 +262,7 @@ class LoraSection(_Section):
     """
 
     target_modules: TargetModules = "auto"
-    rank: Count = 2
+    rank: Count = 1
     alpha: Positive = 40.0
     frozen_a: bool = False
     store_dtype: Literal["int8", "float16", "float32"] = "int8"
@@ -372,7 +372,7 @@ class TrainingSection(_Section):
     blocks_in_flight: Count = 8
     stop_at: Annotated[float, Field(gt=0, lt=1)] | None = 0.95
     retries: Annotated[int, Field(ge=0, le=3)] = 3
-    optimizer: OptimizerSection = OptimizerSection.model_validate({"name": "Adam", "lr": 3e-3})
+    optimizer: OptimizerSection = OptimizerSection.model_validate({"name": "Adam", "lr": 6e-3})
     lr_scheduler: SchedulerSection | None = None
 
 
