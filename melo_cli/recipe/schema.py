@@ -262,7 +262,7 @@ class LoraSection(_Section):
     """
 
     target_modules: TargetModules = "auto"
-    rank: Count = 1
+    rank: Count = 2
     alpha: Positive = 40.0
     frozen_a: bool = False
     store_dtype: Literal["int8", "float16", "float32"] = "int8"

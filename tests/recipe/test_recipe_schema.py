@@ -41,7 +41,7 @@ def fault(**changes: Any) -> str:
 
 def test_defaults_fill_in_what_a_short_recipe_leaves_out() -> None:
     recipe = recipe_from_mapping(MINIMAL)
-    assert (recipe.lora.target_modules, recipe.lora.rank, recipe.lora.alpha) == ("auto", 1, 40.0)
+    assert (recipe.lora.target_modules, recipe.lora.rank, recipe.lora.alpha) == ("auto", 2, 40.0)
     assert (recipe.key.layer, recipe.key.pooling) == ("auto", "auto")
     assert recipe.model.trust_remote_code is False
     assert recipe.dataset is None
