@@ -367,7 +367,7 @@ class TrainingSection(_Section):
     """
 
     batch_size: Count = 1
-    variants: Annotated[int, Field(ge=0)] = 4
+    variants: Annotated[int, Field(ge=0)] = 8
     max_steps: Count = 50
     blocks_in_flight: Count = 8
     stop_at: Annotated[float, Field(gt=0, lt=1)] | None = 0.95
