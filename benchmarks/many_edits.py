@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from melo_cli.editing.solving import answer_lengths
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.inference import same_answer
 from melo_cli.runtime.loading import OpenProject, load_base, model_of, open_project, stored_recipe
@@ -38,7 +39,6 @@ from melo_store.project import Project
 from melo_store.records import NewEdit
 from melo_store.writer import open_writer
 
-_ROWS = 32
 _VERBS = (("status",), ("log",), ("verify", "--quick"), ("gc", "--dry-run"))
 
 
@@ -128,15 +128,13 @@ def _answered(opened: OpenProject, rows: Sequence[dict[str, Any]]) -> Iterator[t
             for (text, target), route in zip(asked, routes, strict=True)
             if route.fired is not None
         ]
-        right = 0
-        for start in range(0, len(reached), _ROWS):
-            some = reached[start : start + _ROWS]
-            answers = opened.inference.answers(
-                [edit.prompt_ids for edit, _, _ in some],
-                [block for _, block, _ in some],
-                [edit.answer_length + 2 for edit, _, _ in some],
-            )
-            right += sum(same_answer(answer, each[2]) for answer, each in zip(answers, some, strict=True))
+        edits = [edit for edit, _, _ in reached]
+        answers = opened.inference.answers(
+            [edit.prompt_ids for edit in edits], [block for _, block, _ in reached], answer_lengths(edits)
+        )
+        right = sum(
+            same_answer(answer, target) for answer, (_, _, target) in zip(answers, reached, strict=True)
+        )
         yield f"{name} (of {len(rows)})", f"{right / len(rows):.3f}"
 
 

@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from melo_cli.editing import edit_dataset
+from melo_cli.editing.solving import answer_lengths
 from melo_cli.recipe import recipe_from_mapping
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.inference import same_answer
 from melo_cli.runtime.loading import OpenProject, open_project
-
-_ROWS = 32
 
 
 def main() -> None:
@@ -82,18 +81,15 @@ def _rephrases(opened: OpenProject, rows: Sequence[dict[str, Any]]) -> tuple[int
     """How many rephrases the blocks of their edits answer, and how many there are."""
     live = {edit.prompt: edit for edit in opened.project.edits() if edit.status == "live"}
     pairs = [(row, text) for row in rows if row["prompt"] in live for text in row.get("rephrases", ())]
-    right = 0
-    for start in range(0, len(pairs), _ROWS):
-        some = pairs[start : start + _ROWS]
-        encoded = [opened.encoder.edit(text, str(row["target"])) for row, text in some]
-        answers = opened.inference.answers(
-            [edit.prompt_ids for edit in encoded],
-            [live[row["prompt"]].block for row, _ in some],
-            [edit.answer_length + 2 for edit in encoded],
-        )
-        right += sum(
-            same_answer(answer, str(row["target"])) for answer, (row, _) in zip(answers, some, strict=True)
-        )
+    encoded = [opened.encoder.edit(text, str(row["target"])) for row, text in pairs]
+    answers = opened.inference.answers(
+        [edit.prompt_ids for edit in encoded],
+        [live[row["prompt"]].block for row, _ in pairs],
+        answer_lengths(encoded),
+    )
+    right = sum(
+        same_answer(answer, str(row["target"])) for answer, (row, _) in zip(answers, pairs, strict=True)
+    )
     return right, len(pairs)
 
 
