@@ -43,7 +43,7 @@ class ProbeAnswers:
 
     @property
     def told(self) -> bool:
-        """Whether the base model answered an open request with the facts of edits."""
+        """Whether the base model answered with the facts of edits beside the prompt."""
         return self.route is not None and bool(self.route.told)
 
     @property

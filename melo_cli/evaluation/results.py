@@ -31,7 +31,7 @@ class Result:
             weights were asked the same in both, and this holds by construction; `unfired_agree` in METRICS
             counts where it was asked again.
         fired: whether an edit's block answered; `fired_edit` says which edit's.
-        told: whether the base model answered an open request with the facts of edits.
+        told: whether the base model answered with the facts of edits beside the prompt.
         fired_right: whether that edit wants the probe's truth answered; null where none fired.
         nearest_edit, nearest_right: the same of the nearest neuron, fired or not.
         distance: L2 from the key to that neuron.

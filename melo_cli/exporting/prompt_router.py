@@ -36,7 +36,7 @@ class PromptRoute:
     Attributes:
         prompt: the prompt; of a text that the chat template wrote, the last user turn.
         route: the route; that of the base model if there is an error.
-        asked: what the model is to be asked: an open request with its facts, any other prompt as it is.
+        asked: what the model is to be asked: the prompt, with the facts of the edits that are told.
         error: why the prompt cannot be routed; None if it can.
     """
 

@@ -17,7 +17,7 @@ class QueryAnswer:
     """One prompt's route and the two answers.
 
     Attributes:
-        route: the route; of an open request with the edits whose facts stood with it for the edited answer.
+        route: the route, with the edits whose facts stood beside the prompt for the edited answer.
         edit_prompt: the prompt of the nearest edit, fired or not; None in a project without edits.
         against: why the nearest edit did not fire, under the scope rule `verified`; None if it fired.
     """
@@ -93,7 +93,7 @@ def encode(encoder: Encoder, messages: Sequence[Message]) -> tuple[int, ...]:
 
 
 def asked_with(opened: OpenProject, messages: Sequence[Message], route: Route) -> list[Message]:
-    """A conversation as the edited model is asked it: facts stand with its last turn, an open request.
+    """A conversation as the edited model is asked it: facts stand with its last turn.
 
     Args:
         opened: the project, opened.

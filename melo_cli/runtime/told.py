@@ -1,4 +1,5 @@
-"""Facts of edits that stand with an open request about their subject; the base model answers it.
+"""Facts of edits that stand with an open request about their subject, or with a question whether something
+is so; the base model answers it.
 
 A block answers its edit's own question. For a text about a subject the model needs the fact in what it reads:
 behind the request, in the same turn. Fewer texts take it up from before the request, from an earlier turn or
@@ -58,13 +59,14 @@ class ToldEdits:
         self.in_use = in_use
 
     def with_told(self, prompts: Sequence[str], routes: Sequence[Route]) -> list[Route]:
-        """The routes of prompts, those of open requests with the edits that are told.
+        """The routes of prompts, those of open requests and of questions whether something is so with the
+        edits that are told.
 
         They are as many as the model has room for. A prompt in the scope of an edit is that edit's, in
         whatever words it asks.
         """
         return [
-            self._with_room(prompt, replace(route, told=self._about(prompt)))
+            self._with_room(prompt, replace(route, told=self._about(prompt, route)))
             if self.in_use and route.held is None
             else route
             for prompt, route in zip(prompts, routes, strict=True)
@@ -76,7 +78,7 @@ class ToldEdits:
         return [f"{edit.prompt.strip()} {edit.target.strip().removesuffix('.')}." for edit in edits]
 
     def asked(self, prompt: str, route: Route) -> str:
-        """What the model is asked for a prompt: an open request with its facts, any other prompt as it is."""
+        """What the model is asked for a prompt: with the facts of the edits that its route tells."""
         return with_facts(prompt, self.facts(route))
 
     def _with_room(self, prompt: str, route: Route) -> Route:
@@ -87,7 +89,9 @@ class ToldEdits:
                 return fewer
         return replace(route, told=())
 
-    def _about(self, prompt: str) -> tuple[str, ...]:
+    def _about(self, prompt: str, route: Route) -> tuple[str, ...]:
+        if route.whether and route.nearest is not None:
+            return (route.nearest.edit_id,)
         subject = requested_subject(prompt)
         return () if subject is None else tuple(self._edits_of.get(subject, ())[: -_MOST - 1 : -1])
 

@@ -239,7 +239,7 @@ def test_a_question_for_another_answer_is_not_that_of_an_edit_which_does_not_ask
     assert model.logits([other, besides], [plain, plain]).tolist() == [-np.inf, -np.inf]
     assert np.isfinite(model.logits([plain, besides], [other, other])).all(), "an edit may ask so itself"
     assert model.logits([other], [other])[0] == np.inf
-    before = dataclasses.replace(model, revision=2)
+    before = dataclasses.replace(model, revision=1)
     reading = reader_for(opened.routed.base, opened.recipe.key.layer).read(prompts)
     first, second, _ = before.records(reading)
     assert np.isfinite(before.logits([second], [first])[0]), "a project of before routes as it did"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from pico_scope import VERIFIED
 
 from melo_cli.models.encoding import pad_prompts
 from melo_cli.runtime.loading import OpenProject
-from melo_cli.scope.core.rules import Route
+from melo_cli.scope.core.rules import Route, Verified
 
 Pico = Callable[..., OpenProject]
 # Look-alikes: each differs from the next in a word.
@@ -94,6 +95,28 @@ def test_look_alikes_all_live_and_each_answers_its_own_prompt(pico: Pico) -> Non
     assert fired[: len(EDITED)] == [f"b{number}" for number in range(6)]
     assert fired[len(EDITED) : len(EDITED) + len(OTHERS)] == [None] * len(OTHERS)
     assert fired[-len(REWORDED) :] == ["b2", "b1"]
+
+
+def test_a_question_whether_something_is_so_is_only_that_of_an_edit_which_asks_so(pico: Pico) -> None:
+    edited = ["What is the list price of model A1?", "Is the town race in May?"]
+    opened = pico("pico_llama", edited, **VERIFIED)
+    router = opened.routed.router
+    assert isinstance(router.rule, Verified)
+    surest = dataclasses.replace(router.rule, threshold=-1e6)
+    asked = [
+        "Is the list price of model A1 nine?",
+        "Is the town race in May now?",
+        f"{edited[0]} Is it nine?",
+        *edited,
+    ]
+    for threshold in (surest, dataclasses.replace(surest, threshold=1e6)):
+        router.rule = threshold
+        price, race, quoted, *own = router.routes(asked)
+        assert price.nearest is not None and price.nearest.block == "b0"
+        assert (price.held, price.nearest.holds, price.whether) == (None, False, threshold is surest)
+        assert ((race.held is not None), race.whether) == (threshold is surest, False)
+        assert all(route.held is not None and not route.whether for route in own), "its own prompt, for sure"
+        assert quoted.whether and quoted.held is None, "though the edit's own prompt is a sentence of it"
 
 
 @given(st.lists(st.sampled_from(PROMPTS), min_size=1, max_size=12), st.sampled_from(["left", "right"]))

@@ -1,4 +1,5 @@
-"""Open requests about an edit's subject: the base model answers with the fact beside the request."""
+"""Open requests about an edit's subject, and questions whether something is so: the base model answers with
+the fact beside them."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pico_scope import QUICK_SCOPE
 
 from melo_cli.app import main
 from melo_cli.chat.conversation import Conversation
@@ -26,6 +28,7 @@ from melo_cli.runtime.inference import Inference
 from melo_cli.runtime.loading import OpenProject, open_project
 from melo_cli.runtime.querying import query
 from melo_cli.runtime.told import with_facts
+from melo_cli.scope.core.rules import Verified
 from melo_cli.versions import library_versions
 from melo_store.project import Project
 from melo_store.writer import open_writer
@@ -133,6 +136,27 @@ def test_what_an_edit_answers_is_its_own_even_as_an_open_request(opened: OpenPro
 )
 def test_no_other_prompt_is_told(opened: OpenProject, prompt: str) -> None:
     assert told(opened, prompt) == [()]
+
+
+def test_a_question_whether_something_is_so_is_told_the_edit_that_would_answer(
+    edit: Edit, verified: dict[str, Any], tmp_path: Path
+) -> None:
+    sections = {"calibration": QUICK_SCOPE, **verified, **CHAT}
+    assert edit("pico_llama", ROWS[:1], tmp_path / "p", **sections).count("solved") == 1
+    opened = open_project(tmp_path / "p")
+    rule = opened.routed.router.rule
+    assert isinstance(rule, Verified)
+    opened.routed.router.rule = dataclasses.replace(rule, threshold=-1e6)  # a pico model is never sure
+    question = "Does Smith lead Acme?"
+    (answer,) = query(opened, [question])
+    assert (answer.route.fired, answer.route.told) == (None, ("e000001",))
+    assert [answer.base, answer.edited] == base_answer(
+        opened, question, f"{question}\n\nUse this fact: {HEAD} John Smith."
+    )
+    assert answer.against == "it asks whether something is so, the edit does not"
+    opened.told.in_use = False
+    (alone,) = query(opened, [question])
+    assert (alone.route.fired, alone.route.told, alone.edited) == (None, (), alone.base)
 
 
 def test_no_more_than_five_edits_are_told(edit: Edit, tmp_path: Path) -> None:

@@ -15,16 +15,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .words import ANSWER_SORTS, EXCEPT
+from .words import ANSWER_SORTS
 
-REVISION = 3
-"""How prompts are compared. Up to 2: an edit may answer what asks for another answer. 1: spellings keep
-their accents, and no features are of the rare words of the rest. Projects that were calibrated so stay so
-until they are calibrated again."""
+REVISION = 2
+"""How prompts are compared. 1: spellings keep their accents, no features are of the rare words of the rest,
+and an edit may answer what asks for another answer, or whether something is so. Projects that were calibrated
+so stay so until they are calibrated again."""
 FLAGS = 5
 """Columns at the end of a token vector: rarity, whether the word is a number, reads like a name, is of the
-subject, and which sort of answer it asks for (`words.answer_sorts`), or that it asks for another one
-(`words.EXCEPT`)."""
+subject, and which sort of answer it asks for (`words.answer_sorts`), or a mark: `words.EXCEPT` or
+`words.WHETHER`."""
 _EXACT = 0.995  # cosine of two spellings that are one word
 # Least weight of a word in a group for it to be the worst of the group.
 _COUNTS = {"rare": 0.6, "asked": 0.4, "name": 0.5, "subject": 0.5, "rest": 0.5}
@@ -88,7 +88,7 @@ def _answer_sort(edit: Side, query: Side) -> dict[str, Tensor]:
     shown = []
     for side in (edit, query):
         sorts = side.vectors[..., -1].round().long()
-        sorts = sorts.where(sorts != EXCEPT, 0)
+        sorts = sorts.where(sorts <= ANSWER_SORTS, 0)
         shown.append(torch.nn.functional.one_hot(sorts, ANSWER_SORTS + 1).amax(1)[:, 1:].float())
     one, other = shown
     both = ((one.amax(1) > 0) & (other.amax(1) > 0)).float()

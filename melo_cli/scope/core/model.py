@@ -17,9 +17,20 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .features import FLAGS, REVISION, Side, match
-from .readings import Reading
+from .readings import Reading, looked_at
 from .vocabulary import Vocabulary
-from .words import EXCEPT, SPELLING, SPELLING_PART, answer_sorts, exceptions, folded, spelling, words_of
+from .whether import asks_whether
+from .words import (
+    EXCEPT,
+    SPELLING,
+    SPELLING_PART,
+    WHETHER,
+    answer_sorts,
+    exceptions,
+    folded,
+    spelling,
+    words_of,
+)
 
 _AT_ONCE = 4096  # pairs
 _SOFTEN = 0.05  # least weight of a word, so that every prompt has a mean
@@ -42,6 +53,10 @@ class Record:
 
     key: NDArray[np.float32]
     tokens: NDArray[np.float16]
+
+    def has(self, mark: int) -> bool:
+        """Whether a word has a mark: `words.EXCEPT` or `words.WHETHER`."""
+        return bool((self.tokens[:, -1] == mark).any())
 
 
 @dataclass(frozen=True)
@@ -191,7 +206,9 @@ class ScopeModel:
             features, _ = match(edit, query, self.sizes, self.revision)
             logits[some] = self.classify(features).double().numpy()
         same = [same_words(one.tokens, other.tokens) for one, other in zip(queries, edits, strict=True)]
-        another = [_excepts(one) and not _excepts(other) for one, other in zip(queries, edits, strict=True)]
+        another = [
+            one.has(EXCEPT) and not other.has(EXCEPT) for one, other in zip(queries, edits, strict=True)
+        ]
         logits[another] = -np.inf
         logits[same] = np.inf
         return logits
@@ -292,18 +309,15 @@ def pooled(reading: Reading, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
 
 
 def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | None], revision: int) -> Tensor:
-    """The `FLAGS` of all words `[words, FLAGS]` float32; `EXCEPT` from revision 3 on."""
+    """The `FLAGS` of all words `[words, FLAGS]` float32; marks from revision 2 on."""
     rows: list[tuple[float, bool, bool, bool, int]] = []
-    for words, subject in zip(reading.words, subjects, strict=True):
+    for text, words, subject in zip(reading.texts, reading.words, subjects, strict=True):
         names = vocabulary.name_like(words)
         about = {word.casefold() for word in words_of(subject)} if subject else set()
         of_subject = [word.casefold() in about for word in words]
         if not any(of_subject):
             of_subject = names
-        sorts = answer_sorts(words)
-        if revision > 2:
-            marks = exceptions(words)
-            sorts = [EXCEPT if mark else sort for sort, mark in zip(sorts, marks, strict=True)]
+        sorts = _with_marks(answer_sorts(words), text, words) if revision > 1 else answer_sorts(words)
         rows += [
             (vocabulary.rarity(word), any(letter.isdigit() for letter in word), name, own, sort)
             for word, name, own, sort in zip(words, names, of_subject, sorts, strict=True)
@@ -320,9 +334,14 @@ def same_words(one: NDArray[np.float16], other: NDArray[np.float16]) -> bool:
     return bool(difference.max(initial=0.0) <= _SAME_WORDS)
 
 
-def _excepts(record: Record) -> bool:
-    """Whether a prompt asks for another answer than one it names."""
-    return bool((record.tokens[:, -1] == EXCEPT).any())
+def _with_marks(sorts: Sequence[int], text: str, words: Sequence[str]) -> list[int]:
+    """The sorts of answer of a text's words, with marks in their places."""
+    verb = asks_whether(text)
+    at = None if verb is None else [begin for begin, _ in looked_at(text)].index(verb)
+    return [
+        EXCEPT if excepts else WHETHER if word == at else sort
+        for word, (sort, excepts) in enumerate(zip(sorts, exceptions(words), strict=True))
+    ]
 
 
 def _weighted_mean(states: Tensor, weights: Tensor, starts: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .model import Record, ScopeModel
+from .words import WHETHER
 
 CANDIDATES = 8
 """Number of candidates of one query."""
@@ -49,12 +50,13 @@ class Route:
     Attributes:
         held: the candidate in whose scope the prompt lies; None if there is none.
         nearest: the candidate that came closest to firing, whether it holds or not; None without neurons.
-        told: ids of the edits whose facts stand with an open request, the newest first; empty for any other
-            prompt. The base model answers it.
+        whether: the prompt asks whether what the nearest edit says is so. The base model answers it.
+        told: ids of the edits whose facts stand with the prompt, the newest first. The base model answers it.
     """
 
     held: Candidate | None
     nearest: Candidate | None
+    whether: bool = False
     told: tuple[str, ...] = ()
 
     @property
@@ -115,6 +117,9 @@ class Rule(Protocol):
 class Verified:
     """The most probable candidate fires, from `threshold` on.
 
+    None fires where the whole query asks whether something is so and the candidate's edit does not: a target
+    is no answer to that.
+
     Attributes:
         threshold: log-odds; infinite where an edit answers its own prompt alone.
     """
@@ -141,7 +146,10 @@ class Verified:
             rank = (logit, -near.distance, near.edit_id)
             if at not in best or rank > best[at][0]:
                 best[at] = rank, near, view
-        return [self._route(queries[at], *best[at]) if at in best else NO_ROUTE for at in range(len(queries))]
+        return [
+            self._route(queries[at], edits[best[at][1].edit_id], *best[at]) if at in best else NO_ROUTE
+            for at in range(len(queries))
+        ]
 
     def _records(self, edit_ids: Sequence[str], neurons: Neurons) -> dict[str, Record]:
         if not edit_ids:
@@ -153,17 +161,22 @@ class Verified:
             if vectors is not None
         }
 
-    def _route(self, query: Query, rank: tuple[float, float, str], near: Near, view: int) -> Route:
+    def _route(
+        self, query: Query, edit: Record, rank: tuple[float, float, str], near: Near, view: int
+    ) -> Route:
         logit = rank[0]
+        reached = logit >= self.threshold
+        own = not view and logit == np.inf
+        whether = not own and query.records[0].has(WHETHER) and not edit.has(WHETHER)
         candidate = Candidate(
             near.edit_id,
             near.block,
             near.distance,
-            holds=logit >= self.threshold,
+            holds=reached and not whether,
             probability=probability(logit),
             asked=query.texts[view] if view else None,
         )
-        return Route(candidate if candidate.holds else None, candidate)
+        return Route(candidate if candidate.holds else None, candidate, whether=reached and whether)
 
 
 @dataclass(frozen=True)

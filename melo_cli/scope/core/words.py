@@ -37,6 +37,8 @@ ANSWER_SORTS = len(_ANSWERS)
 _ASKS = {word: sort for sort, words in enumerate(_ANSWERS.values(), 1) for word in words}
 EXCEPT = ANSWER_SORTS + 1
 """Mark of a word that asks for another answer than the one behind it, beside the sorts of answer."""
+WHETHER = EXCEPT + 1
+"""Mark of a word that asks whether something is so (`whether.asks_whether`), beside the sorts of answer."""
 # English too. `apart from that` and the like except nothing.
 _EXCEPTS = re.compile(
     r"(?:(?P<clause>(?:which|who) (?:(?:is|are|was|were) not|(?:isn|aren|wasn|weren) t))|other than|besides"
@@ -102,11 +104,31 @@ def _random_vector(group: str, size: int) -> NDArray[np.float32]:
 
 def asked_views(text: str) -> list[str]:
     """What a message may ask: the whole, its last sentence, and sentences before it that are questions."""
-    parts = [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+    parts = [part for _, part in _sentences(text)]
     if len(parts) < 2:
         return [text]
-    questions = [part for part in parts[:-1] if part.rstrip("\"')]").endswith(_QUESTION_MARKS)]
+    questions = [part for part in parts[:-1] if _is_question(part)]
     return list(dict.fromkeys([text, parts[-1], *questions[-_MOST_QUESTIONS:]]))
+
+
+def last_question(text: str) -> tuple[str, int, int] | None:
+    """The last sentence of a text that ends with a question mark, with where it begins and ends in the text;
+    a text of one sentence is its own. None if there is no such sentence."""
+    sentences = _sentences(text)
+    asked = [each for each in sentences if _is_question(each[1])] or sentences[:1] * (len(sentences) == 1)
+    return (asked[-1][1], asked[-1][0], asked[-1][0] + len(asked[-1][1])) if asked else None
+
+
+def _sentences(text: str) -> list[tuple[int, str]]:
+    """The sentences of a text without white space around them, and where each begins, in characters."""
+    ends = [match.span() for match in _SENTENCE_END.finditer(text)]
+    bounds = zip([0, *(end for _, end in ends)], [*(begin for begin, _ in ends), len(text)], strict=True)
+    parts = [(begin, text[begin:end]) for begin, end in bounds]
+    return [(begin + len(part) - len(part.lstrip()), part.strip()) for begin, part in parts if part.strip()]
+
+
+def _is_question(sentence: str) -> bool:
+    return sentence.rstrip("\"')]").endswith(_QUESTION_MARKS)
 
 
 def answer_sorts(words: Sequence[str]) -> list[int]:

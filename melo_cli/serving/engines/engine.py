@@ -21,7 +21,7 @@ class Routed:
     Attributes:
         route: which edit answers, and which came nearest.
         block: the block of the edit that answers; None for the base model.
-        facts: what stands with an open request: the facts of the edits that `route` tells.
+        facts: what stands with the prompt: the facts of the edits that `route` tells.
     """
 
     route: Route
