@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Levels: TypeAlias = "NDArray[np.int8]"
+Side: TypeAlias = Literal["A", "B"]
+
+RANK_AXIS: dict[Side, int] = {"A": 0, "B": 1}
+"""The axis of each side that counts the rank: `A [rank, in]`, `B [out, rank]`. The other shares a step."""
 
 _LARGEST = 127
 _STEP_BITS = 12
@@ -21,16 +25,17 @@ _SMALLEST = np.finfo(np.float32).tiny
 """Smaller steps, which float32 does not keep to all bits, are 0."""
 
 
-def quantized(matrix: Vector, axis: int) -> tuple[Levels, Vector]:
+def quantized(matrix: Vector, side: Side) -> tuple[Levels, Vector]:
     """The levels and steps that stand for a matrix: `levels * step` is within half a step of it.
 
     Args:
-        matrix: `[rows, columns]` float32. If it is not finite, the steps are not.
-        axis: the axis that shares a step: 1 for `A [rank, in]`, 0 for `B [out, rank]`.
+        matrix: one side of a slice, float32. If it is not finite, the steps are not.
+        side: which.
 
     Returns:
         Levels int8 in the shape of the matrix, from -127 to 127, and steps float32 `[rank]`.
     """
+    axis = 1 - RANK_AXIS[side]
     largest = np.abs(matrix).max(axis=axis, initial=0.0)
     steps = _rounded_up((largest / np.float32(_LARGEST)).astype(np.float32))
     divisors = np.expand_dims(np.where(steps > 0, steps, np.float32(1)), axis)
@@ -38,15 +43,15 @@ def quantized(matrix: Vector, axis: int) -> tuple[Levels, Vector]:
         return np.rint(matrix / divisors).astype(np.int8), steps
 
 
-def dequantized(levels: Levels, steps: Vector, axis: int) -> Vector:
+def dequantized(levels: Levels, steps: Vector, side: Side) -> Vector:
     """The float32 matrix that levels and steps stand for; see `quantized`."""
-    matrix: Vector = levels.astype(np.float32) * np.expand_dims(steps, axis)
+    matrix: Vector = levels.astype(np.float32) * np.expand_dims(steps, 1 - RANK_AXIS[side])
     return matrix
 
 
-def rounded(matrix: Vector, axis: int) -> Vector:
+def rounded(matrix: Vector, side: Side) -> Vector:
     """A matrix as int8 keeps it; rounding it again changes nothing."""
-    return dequantized(*quantized(matrix, axis), axis)
+    return dequantized(*quantized(matrix, side), side)
 
 
 def _rounded_up(steps: Vector) -> Vector:

@@ -11,8 +11,18 @@ from numpy.typing import ArrayLike
 
 from melo_store.errors import InvalidEditError, KeyShapeError, UnknownEditError
 from melo_store.projection import random_projection
-from melo_store.quantization import rounded
-from melo_store.records import STATUSES, KeyMap, LoraSlice, NewEdit, Tokens, Vector, edit_id, number_of
+from melo_store.quantization import Side, rounded
+from melo_store.records import (
+    STATUSES,
+    KeyMap,
+    LoraSlice,
+    Matrix,
+    NewEdit,
+    Tokens,
+    Vector,
+    edit_id,
+    number_of,
+)
 
 if TYPE_CHECKING:
     from melo_store.state import State
@@ -198,9 +208,10 @@ def _block(name: str, slices: Mapping[str, LoraSlice]) -> None:
 
 
 def _as_int8_keeps_them(part: LoraSlice) -> bool:
-    sides = [(part.B, 0)] if part.seed is not None else [(part.A, 1), (part.B, 0)]
+    sides: dict[Side, Matrix] = {"B": part.B} if part.seed is not None else {"A": part.A, "B": part.B}
     return all(
-        np.array_equal(matrix, rounded(np.asarray(matrix, np.float32), axis)) for matrix, axis in sides
+        np.array_equal(matrix, rounded(np.asarray(matrix, np.float32), side))
+        for side, matrix in sides.items()
     )
 
 

@@ -20,7 +20,7 @@ from melo_cli.recipe import TrainingSection
 from melo_cli.runtime.scoring import PickedTargets, target_batch
 from melo_cli.tuner import DynamicLoraModel, SliceBank
 from melo_store.projection import random_projection
-from melo_store.quantization import rounded
+from melo_store.quantization import Side, rounded
 from melo_store.records import LoraSlice, Matrix, Vector
 
 OnStep = Callable[[float], None]
@@ -148,17 +148,17 @@ class _Form:
         """What is stored of the parameters `A [1, rank, in]` and `B [1, out, rank]` of one module."""
         a, b = (each[0].float().cpu().contiguous().numpy() for each in (A, B))
         return LoraSlice(
-            a if self.frozen_a else self._rounded(a, 1),
-            self._rounded(b, 0),
+            a if self.frozen_a else self._rounded(a, "A"),
+            self._rounded(b, "B"),
             self.scale,
             self.seed if self.frozen_a else None,
             in_int8=self.dtype == "int8",
         )
 
-    def _rounded(self, matrix: Vector, axis: int) -> Matrix:
-        """A matrix as it is stored; `axis` shares a step, if that is in int8."""
+    def _rounded(self, matrix: Vector, side: Side) -> Matrix:
+        """One side of a slice as it is stored."""
         if self.dtype == "int8":
-            return rounded(matrix, axis)
+            return rounded(matrix, side)
         return matrix.astype(np.dtype(self.dtype))
 
 

@@ -119,12 +119,12 @@ def test_how_a_block_is_stored_rounds_what_was_trained_and_changes_nothing_else(
     for name, piece in single.slices.items():
         np.testing.assert_array_equal(piece.A.astype(np.float16), half.slices[name].A)
         np.testing.assert_array_equal(piece.B.astype(np.float16), half.slices[name].B)
-        np.testing.assert_array_equal(rounded(np.asarray(piece.A, np.float32), 1), byte.slices[name].A)
-        np.testing.assert_array_equal(rounded(np.asarray(piece.B, np.float32), 0), byte.slices[name].B)
+        np.testing.assert_array_equal(rounded(np.asarray(piece.A, np.float32), "A"), byte.slices[name].A)
+        np.testing.assert_array_equal(rounded(np.asarray(piece.B, np.float32), "B"), byte.slices[name].B)
         assert byte.slices[name].in_int8 and not half.slices[name].in_int8
         in_both = drawn.slices[name]
         np.testing.assert_array_equal(in_both.A, random_projection(0, name, 4, in_both.A.shape[1]))
-        np.testing.assert_array_equal(in_both.B, rounded(np.asarray(in_both.B, np.float32), 0))
+        np.testing.assert_array_equal(in_both.B, rounded(np.asarray(in_both.B, np.float32), "B"))
         assert in_both.nbytes == in_both.B.size + 4 * 4
 
 

@@ -29,16 +29,16 @@ def lora_slices(draw):
         seed = draw(st.none() | st.integers(-(2**63), 2**63 - 1))
         in_int8 = draw(st.booleans())
 
-        def numbers(shape, axis, in_int8=in_int8):
+        def numbers(shape, side, in_int8=in_int8):
             dtype = np.float32 if in_int8 else draw(st.sampled_from((np.float32, np.float16)))
             width = 8 * np.dtype(dtype).itemsize
             drawn = draw(
                 arrays.arrays(dtype, shape, elements=st.floats(-100, 100, width=width, allow_nan=False))
             )
-            return rounded(drawn, axis) if in_int8 else drawn
+            return rounded(drawn, side) if in_int8 else drawn
 
-        A = numbers((rank, inner), 1) if seed is None else random_projection(seed, module, rank, inner)
-        slices[module] = LoraSlice(A, numbers((outer, rank), 0), draw(st.floats(0.1, 10)), seed, in_int8)
+        A = numbers((rank, inner), "A") if seed is None else random_projection(seed, module, rank, inner)
+        slices[module] = LoraSlice(A, numbers((outer, rank), "B"), draw(st.floats(0.1, 10)), seed, in_int8)
     return slices
 
 
@@ -82,13 +82,13 @@ def test_a_named_projection_is_not_stored(project, make):
     )
 )
 def test_int8_keeps_a_number_to_half_a_step_and_what_it_keeps_for_good(matrix):
-    kept = rounded(matrix, 0)
+    kept = rounded(matrix, "B")
     smallest = np.finfo(np.float32).tiny
     largest = np.abs(matrix).max(axis=0).astype(np.float64)
     assert (np.abs(kept.astype(np.float64) - matrix) <= largest / 253 + 127 * smallest).all()
-    assert np.array_equal(rounded(kept, 0), kept)
-    assert np.array_equal(rounded(matrix.T, 1), kept.T)
-    levels, steps = quantized(matrix, 0)
+    assert np.array_equal(rounded(kept, "B"), kept)
+    assert np.array_equal(rounded(matrix.T, "A"), kept.T)
+    levels, steps = quantized(matrix, "B")
     assert (np.abs(levels) <= 127).all() and steps.shape == (matrix.shape[1],)
 
 
@@ -96,7 +96,7 @@ def test_int8_takes_a_quarter_of_single_precision(project, make):
     random = np.random.default_rng(0)
     A, B = (random.normal(size=shape).astype(np.float32) for shape in ((2, 6000), (6000, 2)))
     sizes = []
-    for part in (LoraSlice(A, B, 1.0), LoraSlice(rounded(A, 1), rounded(B, 0), 1.0, in_int8=True)):
+    for part in (LoraSlice(A, B, 1.0), LoraSlice(rounded(A, "A"), rounded(B, "B"), 1.0, in_int8=True)):
         make.commit(project, [make.edit(f"{part.in_int8}")], {"new": {"m": part}})
         files = [each for each in Project.open(project.path).files() if each.role == "blocks"]
         sizes.append(sum(each.size for each in files) - sum(sizes))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from melo_store.format import codec
 from melo_store.projection import random_projection
-from melo_store.quantization import dequantized, quantized
+from melo_store.quantization import RANK_AXIS, Side, dequantized, quantized
 from melo_store.records import LoraSlice, Matrix
 
 _OLDER_FIELDS = [
@@ -42,8 +42,6 @@ SCHEMA = pa.schema(
 
 _MOST_INPUTS = 1 << 24  # a damaged file must not claim memory without end
 _NO_NUMBERS = np.empty(0, np.float32)
-_AXES = {"A": 1, "B": 0}
-"""The axis of each side that shares a step, if it is stored in int8."""
 _TYPES: dict[str, type[np.number[Any]]] = {
     "": np.float32,
     "half_": np.float16,
@@ -70,11 +68,11 @@ def encode(number: int, slices: Mapping[str, LoraSlice]) -> Any:
     return pa.RecordBatch.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def _stored(matrix: Matrix, side: str, part: LoraSlice) -> dict[str, NDArray[Any]]:
+def _stored(matrix: Matrix, side: Side, part: LoraSlice) -> dict[str, NDArray[Any]]:
     """What stands for a matrix, by the beginning of its column."""
     if not part.in_int8:
         return {"half_" if matrix.dtype == np.float16 else "": matrix}
-    levels, steps = quantized(np.asarray(matrix, np.float32), _AXES[side])
+    levels, steps = quantized(np.asarray(matrix, np.float32), side)
     return {"byte_": levels, "steps_": steps}
 
 
@@ -115,7 +113,7 @@ def decode(batch: Any, number: int, path: Path) -> dict[str, LoraSlice]:
     with codec.damage(path):
         if set(batch.column("block").to_pylist()) - {number}:
             raise ValueError(f"it holds a block other than {number}")
-        sides = {side: _Side(batch, side) for side in _AXES}
+        sides = {side: _Side(batch, side) for side in RANK_AXIS}
         slices = {}
         names = ("module", "scale", "rank", "in", "out", "seed")
         rows = zip(*(batch.column(name).to_pylist() for name in names), strict=True)
@@ -140,7 +138,7 @@ def _drawn(seed: int, module: str, rank: int, inner: int) -> Matrix:
 class _Side:
     """One side of the slices in a record batch."""
 
-    def __init__(self, batch: Any, side: str) -> None:
+    def __init__(self, batch: Any, side: Side) -> None:
         self._side = side
         self._columns = {prefix: codec.ragged(batch.column(f"{prefix}{side}")) for prefix in _TYPES}
 
@@ -160,7 +158,6 @@ class _Side:
         matrix: Any = numbers.reshape(shape)
         if prefix != "byte_":
             return matrix, False
-        axis = _AXES[self._side]
-        if len(steps) != shape[1 - axis]:
+        if len(steps) != shape[RANK_AXIS[self._side]]:
             raise ValueError(f"it holds {len(steps)} steps of {self._side}")
-        return dequantized(matrix, steps, axis), True
+        return dequantized(matrix, steps, self._side), True
