@@ -37,17 +37,16 @@ from melo_cli.scope.core.reader import Reader
 from melo_cli.scope.core.rules import CANDIDATES, probability
 from melo_cli.scope.core.words import asked_views
 from melo_cli.scope.reading import reader_for
-from melo_cli.scope.training import (
+from melo_cli.scope.simulation import (
     Episode,
     EpisodeQuery,
     Half,
-    Learnt,
     PairExamples,
     Pairs,
     Readings,
-    classified,
     pairs_of,
 )
+from melo_cli.scope.training import Learnt, classified
 
 _MOST_CANDIDATES = 32
 _CANDIDATES = (1, 2, 4, 8, 16, 32)

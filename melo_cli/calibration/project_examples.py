@@ -16,17 +16,16 @@ from melo_cli.paraphrase.subject_swaps import Questions, swap_subject
 from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.core.reader import TextReader
 from melo_cli.scope.core.words import asked_views
-from melo_cli.scope.training import (
+from melo_cli.scope.simulation import (
     Episode,
     EpisodeQuery,
-    Learnt,
     Outcome,
     PairExamples,
     Readings,
-    classified,
     outcomes_of,
     pairs_of,
 )
+from melo_cli.scope.training import Learnt, classified
 
 _OTHER_QUESTIONS = 2
 _TRIED = 20

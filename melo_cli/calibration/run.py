@@ -24,7 +24,8 @@ from melo_cli.scope.core.reader import TextReader
 from melo_cli.scope.core.router import Router
 from melo_cli.scope.core.rules import probability
 from melo_cli.scope.reading import reader_for
-from melo_cli.scope.training import Learnt, Outcome, Readings
+from melo_cli.scope.simulation import Outcome, Readings
+from melo_cli.scope.training import Learnt
 from melo_store.project import Project
 from melo_store.records import KeyMap
 from melo_store.writer import Writer

@@ -23,7 +23,8 @@ from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.core.reader import TextReader
 from melo_cli.scope.corpus import corpus_digest, load_corpus
 from melo_cli.scope.reading import held_as, reader_for
-from melo_cli.scope.training import Half, Learnt, Outcome, PairExamples, Readings, learn, texts_to_read
+from melo_cli.scope.simulation import Half, Outcome, PairExamples, Readings
+from melo_cli.scope.training import Learnt, learn, texts_to_read
 
 _VERSION = 5
 """Version of the cached data; a cache of another version is not used."""

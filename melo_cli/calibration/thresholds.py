@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from melo_cli.scope.training import Outcome
+from melo_cli.scope.simulation import Outcome
 
 ASKING = ("rephrase", "noisy")
 """Kinds of queries that ask for an edit; the others must not fire."""

@@ -32,7 +32,7 @@ from melo_cli.recipe.schema import FalseFireSection
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject, open_project, stored_recipe
 from melo_cli.runtime.querying import query
-from melo_cli.scope.training import Outcome
+from melo_cli.scope.simulation import Outcome
 from melo_store.project import Project
 
 Row = dict[str, Any]
