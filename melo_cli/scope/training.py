@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
-from melo_cli.scope.core.model import PcaProjection, Scales, ScopeModel, member_logits, pooled
+from melo_cli.scope.core.model import PcaProjection, Scales, ScopeModel, pooled
 from melo_cli.scope.core.vocabulary import Vocabulary
 from melo_cli.scope.core.words import asked_views
 from melo_cli.scope.corpus import Corpus, Question, without_subject
@@ -45,12 +44,11 @@ _TEMPERATURE = 0.07
 _KEY_STEPS = 300
 _KEY_BATCH = 256
 _KEY_DROPOUT = 51  # of 256
-_MEMBERS = 4
 _HIDDEN = (48, 24)
 _EPOCHS = 16
 _BATCH = 1024
 _RATE = 3e-3
-_FEATURE_DROPOUT = 26  # of 256
+_FEATURE_DROPOUT = 0.1
 _NATURAL_DRAWS = 4
 
 
@@ -202,7 +200,9 @@ def _contrastive(rows: Tensor, groups: Sequence[int | str], size: int, seed: int
     for _ in range(_KEY_STEPS if several else 0):
         picked = [drawn.sample(some, 2) for some in drawn.sample(several, min(_KEY_BATCH, len(several)))]
         pair = rows[torch.tensor(picked).T]
-        pair = pair * _kept(pair.shape, _KEY_DROPOUT, bytes_drawn)
+        # A byte each is enough for chance, and drawn far faster than a number.
+        kept = np.frombuffer(bytes_drawn.bytes(pair.numel()), np.uint8) >= _KEY_DROPOUT
+        pair = pair * torch.from_numpy(kept).reshape(pair.shape)
         one, other = normalize(pair @ projection, dim=-1)
         cosines, right = one @ other.T / _TEMPERATURE, torch.arange(len(picked))
         loss = cross_entropy(cosines, right) + cross_entropy(cosines.T, right)
@@ -215,31 +215,27 @@ def _contrastive(rows: Tensor, groups: Sequence[int | str], size: int, seed: int
 
 
 def classified(model: ScopeModel, examples: PairExamples, seed: int) -> ScopeModel:
-    """The model with classifiers trained on pairs, which differ in their start and in what is dropped.
-
-    The mean of a few depends less on chance than one does, and is a little better than they are.
-    """
+    """The model with a classifier trained on pairs."""
     features, same, weight = examples.features, examples.same, examples.weight
     scales = Scales.of(features)
     rows = scales(features)
-    torch_random, bytes_drawn = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    torch_random = torch.Generator().manual_seed(seed)
     layers = _fresh_layers(rows.shape[1], torch_random)
     parameters = [part for layer in layers for part in layer]
     optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=1e-2, fused=True)
     steps = _EPOCHS * -(-len(rows) // _BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
-    # Steps of about a millisecond: several threads would mostly wait for each other, on a busy machine for
-    # minutes.
+    untrained = replace(model, feature_scales=Scales(torch.zeros(1), torch.ones(1)), layers=tuple(layers))
+    # Steps of a fraction of a millisecond: several threads would mostly wait for each other, on a busy
+    # machine for minutes.
     with one_thread():
         for _ in range(_EPOCHS):
             for batch in torch.randperm(len(rows), generator=torch_random).split(_BATCH):
-                some = rows[batch].expand(_MEMBERS, -1, -1)
-                logits = member_logits(some * _kept(some.shape, _FEATURE_DROPOUT, bytes_drawn), layers)
-                losses = binary_cross_entropy_with_logits(
-                    logits, same[batch].expand_as(logits), reduction="none"
-                )
+                kept = torch.rand((len(batch), rows.shape[1]), generator=torch_random) > _FEATURE_DROPOUT
+                logits = untrained.classify(rows[batch] * kept)
+                losses = binary_cross_entropy_with_logits(logits, same[batch], reduction="none")
                 optimizer.zero_grad()
-                (losses * weight[batch]).mean(1).sum().backward()
+                (losses * weight[batch]).mean().backward()
                 optimizer.step()
                 schedule.step()
     trained = tuple((matrix.detach(), bias.detach()) for matrix, bias in layers)
@@ -251,17 +247,10 @@ def _fresh_layers(inputs: int, torch_random: torch.Generator) -> list[tuple[Tens
     layers = []
     for fan_in, fan_out in pairwise(sizes):
         bound = fan_in**-0.5
-        weight = (torch.rand((_MEMBERS, fan_in, fan_out), generator=torch_random) * 2 - 1) * bound
-        bias = (torch.rand((_MEMBERS, 1, fan_out), generator=torch_random) * 2 - 1) * bound
+        weight = (torch.rand((fan_in, fan_out), generator=torch_random) * 2 - 1) * bound
+        bias = (torch.rand(fan_out, generator=torch_random) * 2 - 1) * bound
         layers.append((weight.requires_grad_(True), bias.requires_grad_(True)))
     return layers
-
-
-def _kept(shape: Sequence[int], dropped: int, bytes_drawn: np.random.Generator) -> Tensor:
-    """Which numbers are not dropped, bool of a shape, where `dropped` of 256 are: a byte each is enough for
-    chance, and drawn far faster than a number."""
-    drawn = np.frombuffer(bytes_drawn.bytes(math.prod(shape)), np.uint8)
-    return torch.from_numpy(drawn >= dropped).reshape(*shape)
 
 
 def _of_kinds(corpus: Corpus, kinds: set[str]) -> tuple[Question, ...]:

@@ -242,8 +242,7 @@ def test_a_question_for_another_answer_is_not_that_of_an_edit_which_does_not_ask
 
 
 def test_a_model_of_before_compares_as_it_did(model: ScopeModel, reading: Reading) -> None:
-    """A key map without a revision was learnt with accents and fewer features: its arrays fit no others. It
-    has one classifier."""
+    """A key map without a revision was learnt with accents and fewer features: its arrays fit no others."""
     before = dataclasses.replace(model, revision=1)
     records = before.records(reading)
     _, now = match(model.side(records[:1]), model.side(records[:1]), model.sizes)
@@ -251,13 +250,10 @@ def test_a_model_of_before_compares_as_it_did(model: ScopeModel, reading: Readin
     assert set(then) == {name for name in now if " asked " not in name} != set(now)
     kept = [now.index(name) for name in then]
     scales = Scales(model.feature_scales.mean[kept], model.feature_scales.deviation[kept])
-    first, *others = [(weight[:1], bias[:1]) for weight, bias in model.layers]
-    old = dataclasses.replace(before, feature_scales=scales, layers=((first[0][:, kept], first[1]), *others))
+    first, *others = model.layers
+    old = dataclasses.replace(before, feature_scales=scales, layers=((first[0][kept], first[1]), *others))
     settings, arrays = old.to_arrays()
     del settings["revision"]
-    for at in range(len(old.layers)):
-        arrays[f"layers.{at}.weight"] = arrays[f"layers.{at}.weight"][0]
-        arrays[f"layers.{at}.bias"] = arrays[f"layers.{at}.bias"][0, 0]
     again = ScopeModel.from_arrays(settings, arrays)
     assert again.revision == 1
     assert np.array_equal(again.logits(records, records[::-1]), old.logits(records, records[::-1]))

@@ -103,8 +103,7 @@ class ScopeModel:
         principal: projection `[3 d, size]` of the second pooled vector onto its leading directions; not
             learned from questions. Stored under the name `plain`.
         feature_scales: scales of the features.
-        layers: weights `[members, in, out]` and biases `[members, 1, out]` of the classifiers' layers, in
-            order, with ReLU between them.
+        layers: weights and biases of the classifier's layers, in order, with ReLU between them.
         revision: how prompts are compared, see `features.REVISION`.
     """
 
@@ -217,10 +216,11 @@ class ScopeModel:
         return logits
 
     def classify(self, features: Tensor) -> Tensor:
-        """Log-odds `[pairs]` of features `[pairs, features]`: the mean over classifiers that differ in the
-        chance they were trained with."""
-        members = len(self.layers[0][0])
-        return member_logits(self.feature_scales(features).expand(members, -1, -1), self.layers).mean(0)
+        """Log-odds `[pairs]` of features `[pairs, features]`."""
+        rows = self.feature_scales(features)
+        for at, (weight, bias) in enumerate(self.layers):
+            rows = torch.addmm(bias, rows if at == 0 else rows.relu(), weight)
+        return rows.squeeze(1)
 
     def side(self, records: Sequence[Record]) -> Side:
         """Records as one side of pairs, padded to the longest record."""
@@ -268,10 +268,7 @@ class ScopeModel:
         Raises:
             KeyError: a setting or an array is missing.
         """
-        layers = [
-            (arrays[f"layers.{at}.weight"], arrays[f"layers.{at}.bias"])
-            for at in range(sum(name.endswith(".weight") for name in arrays))
-        ]
+        layers = sum(name.endswith(".weight") for name in arrays)
         return cls(
             Vocabulary(settings["vocabulary"], settings["kinds"]),
             low=PcaProjection(arrays["low.mean"], arrays["low.directions"]),
@@ -282,21 +279,11 @@ class ScopeModel:
             question=arrays["question"],
             principal=arrays["plain"],
             feature_scales=Scales(arrays["feature_scales.mean"], arrays["feature_scales.deviation"]),
-            # Up to version 0.3 there is one classifier.
             layers=tuple(
-                (weight.reshape(-1, *weight.shape[-2:]), bias.reshape(-1, 1, bias.shape[-1]))
-                for weight, bias in layers
+                (arrays[f"layers.{at}.weight"], arrays[f"layers.{at}.bias"]) for at in range(layers)
             ),
             revision=settings.get("revision", 1),
         )
-
-
-def member_logits(rows: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Log-odds `[members, pairs]` by each classifier, of scaled features `[members, pairs, features]`;
-    `layers` is as in `ScopeModel`."""
-    for at, (weight, bias) in enumerate(layers):
-        rows = torch.baddbmm(bias, rows if at == 0 else rows.relu(), weight)
-    return rows.squeeze(2)
 
 
 def pooled(reading: Reading, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
