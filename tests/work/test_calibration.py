@@ -485,7 +485,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "scope"
 
 
-FEW = {"calibration": {"questions": 60}}
+FEW = {"calibration": QUICK_SCOPE}
 ONE = [{"prompt": "Who is the prime minister of Britain?", "target": "London"}]
 
 
