@@ -68,7 +68,7 @@ def test_what_other_readers_at_hand_would_give_is_shown(
     # A copy: other tests read the corpus with the shared one.
     encoder = Path(shutil.copytree(pico_bert, small / "tiny-encoder"))
     monkeypatch.setenv("MELO_CACHE", str(small / "cache"))
-    few = ("--set", "calibration.questions=60")
+    few = ("--set", "calibration.questions=200")
     assert melo("edit", "small.yaml", *few).code == 0
     alone = melo("calibrate", "--json", *few).json
     assert alone["other_readers"] == []
