@@ -119,6 +119,15 @@ def test_a_question_whether_something_is_so_is_only_that_of_an_edit_which_asks_s
         assert quoted.whether and quoted.held is None, "though the edit's own prompt is a sentence of it"
 
 
+@pytest.mark.parametrize("before", [0, 20, 50, 200])
+def test_a_question_whether_something_is_so_may_stand_anywhere_in_a_long_text(
+    opened: OpenProject, before: int
+) -> None:
+    text = f"{'We met. ' * before}Is the town race in May? {'It was cold. ' * 60}"
+    [route] = opened.routed.router.routes([text])
+    assert route.held is None
+
+
 @given(st.lists(st.sampled_from(PROMPTS), min_size=1, max_size=12), st.sampled_from(["left", "right"]))
 @SOME
 def test_batch_mates_and_the_side_of_padding_do_not_move_a_route(

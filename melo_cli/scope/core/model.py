@@ -337,13 +337,15 @@ def same_words(one: NDArray[np.float16], other: NDArray[np.float16]) -> bool:
 
 
 def _with_marks(sorts: Sequence[int], text: str, words: Sequence[str]) -> list[int]:
-    """The sorts of answer of a text's words, with marks in their places."""
+    """The sorts of answer of a text's words, with marks in their places; a word of a long text that is not
+    looked at has none."""
+    marked = [EXCEPT if excepts else sort for sort, excepts in zip(sorts, exceptions(words), strict=True)]
     verb = asks_whether(text)
-    at = None if verb is None else [begin for begin, _ in looked_at(text)].index(verb)
-    return [
-        EXCEPT if excepts else WHETHER if word == at else sort
-        for word, (sort, excepts) in enumerate(zip(sorts, exceptions(words), strict=True))
-    ]
+    if verb is not None:
+        begins = [begin for begin, _ in looked_at(text)]
+        if verb in begins:
+            marked[begins.index(verb)] = WHETHER
+    return marked
 
 
 def _weighted_mean(states: Tensor, weights: Tensor, starts: Tensor) -> Tensor:

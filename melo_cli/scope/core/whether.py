@@ -49,11 +49,11 @@ def asks_whether(text: str) -> int | None:
     found = last_question(text)
     if found is None:
         return None
-    question, begin, end = found
+    begin, question = found
     asking = _OPENING.match(question)
     if asking is not None and _WANTS_MORE.search(question, asking.end("verb")) is not None:
         return None
     asking = asking or _TAG.search(question)
-    if asking is None or _MORE_IS_ASKED.search(text, end) is not None:
+    if asking is None or _MORE_IS_ASKED.search(text, begin + len(question)) is not None:
         return None
     return begin + asking.start("verb")

@@ -111,12 +111,12 @@ def asked_views(text: str) -> list[str]:
     return list(dict.fromkeys([text, parts[-1], *questions[-_MOST_QUESTIONS:]]))
 
 
-def last_question(text: str) -> tuple[str, int, int] | None:
-    """The last sentence of a text that ends with a question mark, with where it begins and ends in the text;
-    a text of one sentence is its own. None if there is no such sentence."""
+def last_question(text: str) -> tuple[int, str] | None:
+    """The last sentence of a text that ends with a question mark, and where it begins, in characters; a
+    text of one sentence is its own. None if there is no such sentence."""
     sentences = _sentences(text)
     asked = [each for each in sentences if _is_question(each[1])] or sentences[:1] * (len(sentences) == 1)
-    return (asked[-1][1], asked[-1][0], asked[-1][0] + len(asked[-1][1])) if asked else None
+    return asked[-1] if asked else None
 
 
 def _sentences(text: str) -> list[tuple[int, str]]:
