@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from melo_cli.scope.core.rules import Route, Rule, Verified
 from melo_cli.scope.core.vocabulary import Vocabulary
-from melo_cli.scope.core.whether import asks_whether
 from melo_cli.scope.core.words import ANSWER_NAMES, answer_sorts, exceptions, folded, spelling, words_of
 
 _SAME_WORD = 0.8  # least cosine of two spellings that count as one word: a typo or another ending
@@ -29,6 +28,8 @@ def speaks_against(
     """
     if route.held is not None or route.nearest is None or not isinstance(rule, Verified):
         return None
+    if route.whether:
+        return "it asks whether something is so, the edit does not"
     return against(route.nearest.asked or prompt, edit_prompt, subject, rule.model.vocabulary)
 
 
@@ -51,8 +52,6 @@ def against(prompt: str, edit_prompt: str, subject: str | None, vocabulary: Voca
         return f"it does not name {_quoted(missed)}"
     if any(exceptions(asked)) and not any(exceptions(edited)):
         return "it asks for another answer than one that it names"
-    if asks_whether(prompt) is not None and asks_whether(edit_prompt) is None:
-        return "it asks whether something is so, the edit does not"
     one, other = _wanted(asked), _wanted(edited)
     if one and other and one != other:
         return f"it asks {one}, the edit asks {other}"
