@@ -26,6 +26,10 @@ _OTHERS_NOTE = (
     "edit answers the others wrongly. melo calibrate --set key.encoder=READER takes another; null is the "
     "base model"
 )
+_ENCODER_NOTES = (
+    "a sentence encoder, a second small model, often takes more of the questions in other words:",
+    "melo calibrate --set key.encoder=sentence-transformers/all-MiniLM-L6-v2",
+)
 _NOTE = (
     "in %: prompts that reach their edit, and prompts that an edit answers wrongly. corpus: invented "
     "questions of kinds that the measured model did not learn; own: this project's data, on edits that it "
@@ -52,6 +56,8 @@ def calibration_elements(calibration: Calibration) -> list[Element]:
     elements: list[Element] = [_kinds_table(calibration), Note(_NOTE), facts]
     if calibration.others:
         elements += [_readers_table(calibration), Note(_OTHERS_NOTE)]
+    elif calibration.encoder is None:
+        elements += [Note(line) for line in _ENCODER_NOTES]
     return elements
 
 

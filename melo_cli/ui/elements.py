@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,7 @@ from typing import Any
 
 from melo_cli.units import human_bytes, human_duration
 
-NOTE_WIDTH = 80
-"""Columns of a note's lines."""
+_NOTE_WIDTH = 80
 # Figures of the work that are shares, shown in percent.
 _SHARES = {"solved"}
 
@@ -64,9 +64,14 @@ class Heading:
 
 @dataclass(frozen=True)
 class Note:
-    """How to read a result, in lines of 80 columns."""
+    """How to read a result."""
 
     text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The text in lines of 80 columns; a word, which may be a path or an option, stays in one piece."""
+        return textwrap.wrap(self.text, _NOTE_WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 @dataclass(frozen=True)

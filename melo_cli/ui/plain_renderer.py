@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from melo_cli.reporter import Progress
 from melo_cli.ui.elements import (
-    NOTE_WIDTH,
     Block,
     Element,
     Fields,
@@ -50,8 +48,8 @@ class PlainRenderer(Renderer):
                 write_line(sys.stdout, plain_fields(pairs) + "\n")
             case Heading(text):
                 self.heading(text)
-            case Note(text):
-                for line in textwrap.wrap(text, NOTE_WIDTH):
+            case Note():
+                for line in element.lines:
                     write_line(sys.stdout, printable(line))
             case Passage(text):
                 write_passage(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,7 +17,6 @@ from rich.text import Text
 from melo_cli.errors import MeloError
 from melo_cli.reporter import Progress
 from melo_cli.ui.elements import (
-    NOTE_WIDTH,
     Block,
     Element,
     Fields,
@@ -62,8 +60,8 @@ class RichRenderer(Renderer):
                 self._console.print(_block(element))
             case Heading(text):
                 self.heading(text)
-            case Note(text):
-                for line in textwrap.wrap(text, NOTE_WIDTH):
+            case Note():
+                for line in element.lines:
                     _draw_line(self._console, (printable(line), "dim"))
             case Passage(text):
                 write_passage(text)

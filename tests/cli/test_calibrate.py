@@ -69,7 +69,10 @@ def test_what_other_readers_at_hand_would_give_is_shown(
     encoder = Path(shutil.copytree(pico_bert, small / "tiny-encoder"))
     monkeypatch.setenv("MELO_CACHE", str(small / "cache"))
     few = ("--set", "calibration.questions=200")
-    assert melo("edit", "small.yaml", *few).code == 0
+    first = melo("edit", "small.yaml", *few)
+    assert first.code == 0
+    hint = "melo calibrate --set key.encoder=sentence-transformers/all-MiniLM-L6-v2"
+    assert hint in first.out.splitlines(), "no other reader is at hand: one is named"
     alone = melo("calibrate", "--json", *few).json
     assert alone["other_readers"] == []
     run = melo("calibrate", "--set", f"key.encoder={encoder}", *few)
@@ -78,6 +81,7 @@ def test_what_other_readers_at_hand_would_give_is_shown(
     heads = next(at for at, row in enumerate(rows) if row[0] == "read by" and "other words" in row)
     assert rows[heads + 1][0] == "the sentence encoder, now"
     assert rows[heads + 2][0] == "the base model"
+    assert "all-MiniLM" not in run.out
     back = melo("calibrate", "--json", "--set", "key.encoder=null", *few).json
     [other] = back["other_readers"]
     assert other["encoder"] == str(encoder)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from melo_cli.ui.elements import Table, View
+from melo_cli.ui.elements import Note, Table, View
 from melo_cli.ui.output import make_renderer
 from melo_cli.ui.plain_renderer import plain_table
 from melo_cli.ui.text import printable
@@ -119,6 +119,16 @@ def test_json_has_null_for_numbers_that_it_lacks(capsys: pytest.CaptureFixture[s
 def test_a_plain_table_is_aligned() -> None:
     table = Table(("name", "n"), [("long name", "1"), ("x", "1234")], title="counts", right=frozenset("n"))
     assert plain_table(table) == "counts\nname          n\nlong name     1\nx          1234"
+
+
+def test_a_note_keeps_a_setting_in_one_piece(capsys: pytest.CaptureFixture[str]) -> None:
+    setting = "key.encoder=sentence-transformers/all-MiniLM-L6-v2"
+    note = Note(f"{'in words ' * 5}{setting} and {'long-' * 20}path")
+    make_renderer().show(View([note], None))
+    lines = capsys.readouterr().out.splitlines()
+    assert [setting in line for line in lines].count(True) == 1
+    assert lines[-1] == f"{'long-' * 20}path"
+    assert all(len(line) <= 80 for line in lines[:-1])
 
 
 def test_sizes_and_times_to_read() -> None:
