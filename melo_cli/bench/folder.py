@@ -56,11 +56,18 @@ class BenchFolder:
         """The command lines of the run, oldest first."""
         return list(self._read(_RUN)["commands"])
 
-    def add_edit_seconds(self, seconds: float) -> float:
-        """Add up what the edits took; the sum over all commands of this run."""
-        kept = self._read(_EDITING)["seconds"] if (self.path / _EDITING).exists() else 0.0
-        self._write(_EDITING, {"seconds": kept + seconds})
-        return float(kept + seconds)
+    def add_edit_time(self, seconds: float, edits: int) -> float:
+        """Add what one command's edits took to that of earlier ones.
+
+        A command that is killed leaves edits whose time nobody knows: they count neither way.
+
+        Returns:
+            Seconds an edit; 0 before any is made.
+        """
+        kept = self._read(_EDITING) if (self.path / _EDITING).exists() else {"seconds": 0.0, "edits": 0}
+        total = {"seconds": kept["seconds"] + seconds, "edits": kept["edits"] + edits}
+        self._write(_EDITING, total)
+        return float(total["seconds"]) / max(int(total["edits"]), 1)
 
     def summary(self, method: str) -> dict[str, Any] | None:
         """A method's figures; None where it has not run."""

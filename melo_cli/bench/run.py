@@ -67,12 +67,12 @@ def run_bench(
     """
     recipe = plan.recipe()
     summary = edit_dataset(recipe, folder.project, reporter, command=command, should_stop=should_stop)
-    seconds = folder.add_edit_seconds(summary.seconds)
+    seconds_an_edit = folder.add_edit_time(summary.seconds, len(summary.outcomes))
     if summary.left:
         return None
     assert recipe.dataset is not None  # every suite has data
     data = read_suite(plan.suite, recipe.dataset, reporter)
-    edited = Edited(open_project(folder.project), seconds)
+    edited = Edited(open_project(folder.project), seconds_an_edit)
     asked = _ask_base(edited, _questions(plan, data, edited.opened, reporter), folder, reporter)
     for method in methods:
         if should_stop():

@@ -187,14 +187,17 @@ def test_an_interrupted_run_goes_on(
     reporter = SilentReporter()
     assert run_bench(plan, methods, folder, reporter, command="", should_stop=lambda: next(stops)) is None
     assert folder.summary("base") is None
-    first = folder.add_edit_seconds(0.0)
+    first = folder.add_edit_time(0.0, 0)
+    (folder.path / "editing.json").unlink()  # as a command that was killed leaves it
     stops = iter([False, True])
     assert run_bench(plan, methods, folder, reporter, command="", should_stop=lambda: next(stops)) is None
     assert folder.summary("base") is not None and folder.summary("lookup") is None
     report = run_bench(plan, methods, folder, reporter, command="")
     assert report is not None
     assert report.figure("lookup", "edit")["right"] == 1.0
-    assert folder.add_edit_seconds(0.0) > first > 0
+    second = folder.add_edit_time(0.0, 0)
+    assert first > 0 and second > 0
+    assert folder.add_edit_time(3 * second, 3) == pytest.approx(second), "edits of unknown time do not count"
     kept = folder.summary("base")
     assert kept is not None
     folder.keep("base", folder.rows("base")[1:], kept)

@@ -32,7 +32,7 @@ class Melo:
         yield Ready(
             by_route(routes, by_block(opened)),
             opened,
-            edited.edit_seconds,
+            edited.seconds_an_edit * len(edited.live),
             edited.stored_bytes(),
             {"rank": lora.rank, "modules": len(lora.target_modules), "batch_size": training.batch_size},
         )

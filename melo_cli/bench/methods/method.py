@@ -22,11 +22,11 @@ class Edited:
 
     Attributes:
         opened: the project, open.
-        edit_seconds: what making its edits took.
+        seconds_an_edit: what making one of its edits took.
     """
 
     opened: OpenProject
-    edit_seconds: float
+    seconds_an_edit: float
 
     @cached_property
     def live(self) -> list[EditView]:
