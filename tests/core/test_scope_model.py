@@ -236,9 +236,27 @@ def test_a_question_for_another_answer_is_not_that_of_an_edit_which_does_not_ask
         "the mayor of Oslo besides Ada",
     ]
     plain, other, besides = opened.routed.router.records(prompts, [None] * 3)
-    assert model.logits([other, besides], [plain, plain]).tolist() == [-np.inf, -np.inf]
-    assert np.isfinite(model.logits([plain, besides], [other, other])).all(), "an edit may ask so itself"
-    assert model.logits([other], [other])[0] == np.inf
+    assert [model.asks_another(query, plain) for query in (plain, other, besides)] == [False, True, True]
+    assert not any(model.asks_another(query, other) for query in (plain, other, besides)), "it asks so itself"
+    before = dataclasses.replace(model, revision=1)
+    assert not before.asks_another(other, plain), "as it was learnt"
+
+
+def test_a_word_that_excludes_one_of_the_edit_asks_something_else(
+    model: ScopeModel, opened: OpenProject
+) -> None:
+    [edit] = opened.routed.router.records(["When does the Red Lion open on Saturdays?"], ["Red Lion"])
+    asked = {
+        "When does the Red Lion open on Sundays?": True,
+        "red lion, from what hour, friday": True,
+        "I asked on Monday. When does the Red Lion open on Saturday?": False,
+        "When does the Blue Lion open?": False,
+        "When does the Red Lion open?": False,
+    }
+    records = opened.routed.router.records(list(asked), [None] * len(asked))
+    assert [model.asks_another(record, edit) for record in records] == list(asked.values())
+    [other] = opened.routed.router.records(["When does the Red Lion open on its first day?"], ["Red Lion"])
+    assert not any(model.asks_another(record, other) for record in records)
 
 
 def test_a_model_of_before_compares_as_it_did(model: ScopeModel, reading: Reading) -> None:

@@ -166,3 +166,10 @@ def test_what_speaks_against_an_edit_is_explained_in_words(
     vocabulary = Vocabulary.of([[text] for text in known])
     reason = against(prompt, "Who leads Acme Robotics?", subject, vocabulary)
     assert reason.startswith(words.split(", the edit about")[0])
+
+
+def test_the_words_that_tell_two_questions_apart_are_named() -> None:
+    edited = "Who is the head of support at Acme Robotics?"
+    vocabulary = Vocabulary.of([["who is the head of"], ["at support"], ["sales"], ["robotics", "acme"]])
+    reason = against("Who is the head of Sales at Acme Robotics?", edited, "Acme Robotics", vocabulary)
+    assert reason == 'it says "Sales" where the edit says "support"'

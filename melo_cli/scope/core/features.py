@@ -19,7 +19,8 @@ from .words import ANSWER_SORTS
 
 REVISION = 2
 """How prompts are compared. 1: spellings keep their accents, no features are of the rare words of the rest,
-and an edit may answer what asks for another answer, or whether something is so. Projects that were calibrated
+and an edit may answer what asks for another answer, whether something is so, or with a word that excludes one
+of its own. Projects that were calibrated
 so stay so until they are calibrated again."""
 FLAGS = 5
 """Columns at the end of a token vector: rarity, whether the word is a number, reads like a name, is of the

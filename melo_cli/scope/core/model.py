@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .contrasts import contrast, listed
 from .features import FLAGS, REVISION, Side, match
 from .readings import Reading, looked_at
 from .vocabulary import Vocabulary
@@ -39,6 +40,7 @@ _SHARES = (0.42, 0.08, 0.42, 0.08)
 asked, the spelling of the words, and the text's own states. The first and third find the right edit; the
 others verify."""
 _RAREST = 4  # exponent of a word's rarity in its weight for the spelling part
+_OF_SUBJECT = -2  # column of a token vector
 _SAME_WORDS = 1e-3  # largest difference of two spellings of the same word, in half precision
 
 
@@ -57,6 +59,18 @@ class Record:
     def has(self, mark: int) -> bool:
         """Whether a word has a mark: `words.EXCEPT` or `words.WHETHER`."""
         return bool((self.tokens[:, -1] == mark).any())
+
+    def contrasts_with(self, edit: Record) -> bool:
+        """Whether a word of this query excludes one of an edit's prompt (`contrasts.contrast`); words of the
+        edit's subject are left out on both sides."""
+        spellings = edit.tokens[:, :SPELLING].astype(np.float32)
+        about = edit.tokens[:, _OF_SUBJECT] > 0
+        edited = listed(spellings[~about])
+        if not edited:
+            return False
+        subject = set(listed(spellings[about]))
+        asked = listed(self.tokens[:, :SPELLING].astype(np.float32))
+        return contrast([word for word in asked if word not in subject], edited) is not None
 
 
 @dataclass(frozen=True)
@@ -197,8 +211,7 @@ class ScopeModel:
     def logits(self, queries: Sequence[Record], edits: Sequence[Record]) -> NDArray[np.float64]:
         """Log-odds `[n]` that each query asks the same as the edit at the same index.
 
-        They are infinite for the edit's own prompt, word for word, and minus infinity for a query that asks
-        for another answer than one it names, where the edit does not.
+        They are infinite for the edit's own prompt, word for word.
         """
         logits = np.empty(len(queries))
         order = sorted(range(len(queries)), key=lambda at: len(queries[at].tokens) + len(edits[at].tokens))
@@ -208,12 +221,16 @@ class ScopeModel:
             features, _ = match(edit, query, self.sizes, self.revision)
             logits[some] = self.classify(features).double().numpy()
         same = [same_words(one.tokens, other.tokens) for one, other in zip(queries, edits, strict=True)]
-        another = [
-            one.has(EXCEPT) and not other.has(EXCEPT) for one, other in zip(queries, edits, strict=True)
-        ]
-        logits[another] = -np.inf
         logits[same] = np.inf
         return logits
+
+    def asks_another(self, query: Record, edit: Record) -> bool:
+        """Whether a query asks something else than an edit by its words, however near the two are: for
+        another answer than one it names, where the edit does not, or with a word that excludes one of the
+        edit's. Never before revision 2."""
+        if self.revision < 2:
+            return False
+        return (query.has(EXCEPT) and not edit.has(EXCEPT)) or query.contrasts_with(edit)
 
     def classify(self, features: Tensor) -> Tensor:
         """Log-odds `[pairs]` of features `[pairs, features]`."""

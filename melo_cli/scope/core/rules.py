@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,12 +113,27 @@ class Rule(Protocol):
         """One route a query."""
 
 
+class _Rank(NamedTuple):
+    """By what the candidates of a query are put in order: of prompts that are equally sure the nearest one
+    counts, then the newest.
+
+    Attributes:
+        reaches: whether it reaches the threshold, and does not ask something else by its words.
+        logit: log-odds that it asks the same.
+    """
+
+    reaches: bool
+    logit: float
+    nearness: float
+    edit_id: str
+
+
 @dataclass(frozen=True)
 class Verified:
     """The most probable candidate fires, from `threshold` on.
 
-    None fires where the whole query asks whether something is so and the candidate's edit does not: a target
-    is no answer to that.
+    One that asks something else by its words (`ScopeModel.asks_another`) does not fire. None fires where the
+    whole query asks whether something is so and the candidate's edit does not: a target is no answer to that.
 
     Attributes:
         threshold: log-odds; infinite where an edit answers its own prompt alone.
@@ -139,11 +154,13 @@ class Verified:
         logits = self.model.logits(
             [asked[row] for row, _ in pairs], [edits[near.edit_id] for _, near in pairs]
         )
-        best: dict[int, tuple[tuple[float, float, str], Near, int]] = {}
+        best: dict[int, tuple[_Rank, Near, int]] = {}
         for (row, near), logit in zip(pairs, logits.tolist(), strict=True):
             at, view = views[row]
-            # Of prompts that are equally sure the nearest one, then the newest.
-            rank = (logit, -near.distance, near.edit_id)
+            reaches = logit >= self.threshold and (
+                logit == np.inf or not self.model.asks_another(asked[row], edits[near.edit_id])
+            )
+            rank = _Rank(reaches, logit, -near.distance, near.edit_id)
             if at not in best or rank > best[at][0]:
                 best[at] = rank, near, view
         return [
@@ -161,22 +178,18 @@ class Verified:
             if vectors is not None
         }
 
-    def _route(
-        self, query: Query, edit: Record, rank: tuple[float, float, str], near: Near, view: int
-    ) -> Route:
-        logit = rank[0]
-        reached = logit >= self.threshold
-        own = not view and logit == np.inf
+    def _route(self, query: Query, edit: Record, rank: _Rank, near: Near, view: int) -> Route:
+        own = not view and rank.logit == np.inf
         whether = not own and query.records[0].has(WHETHER) and not edit.has(WHETHER)
         candidate = Candidate(
             near.edit_id,
             near.block,
             near.distance,
-            holds=reached and not whether,
-            probability=probability(logit),
+            holds=rank.reaches and not whether,
+            probability=0.0 if rank.logit >= self.threshold and not rank.reaches else probability(rank.logit),
             asked=query.texts[view] if view else None,
         )
-        return Route(candidate if candidate.holds else None, candidate, whether=reached and whether)
+        return Route(candidate if candidate.holds else None, candidate, whether=rank.reaches and whether)
 
 
 @dataclass(frozen=True)
