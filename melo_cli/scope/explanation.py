@@ -53,7 +53,7 @@ def against(prompt: str, edit_prompt: str, subject: str | None, vocabulary: Voca
         return f"it does not name {_quoted(missed)}"
     if any(exceptions(asked)) and not any(exceptions(edited)):
         return "it asks for another answer than one that it names"
-    apart = contrast(_without(asked, about), _without(edited, about))
+    apart = contrast(asked, edited)
     if apart is not None:
         return f'it says "{apart[0]}" where the edit says "{apart[1]}"'
     one, other = _wanted(asked), _wanted(edited)
@@ -80,11 +80,6 @@ def _unmet(words: Sequence[str], others: Sequence[str]) -> list[str]:
             or all(float(spelling(folded(word)) @ spelling(other)) < _SAME_WORD for other in plain)
         )
     ]
-
-
-def _without(words: Sequence[str], others: Sequence[str]) -> list[str]:
-    left_out = {folded(word) for word in others}
-    return [word for word in words if folded(word) not in left_out]
 
 
 def _wanted(words: Sequence[str]) -> str | None:

@@ -27,7 +27,7 @@ _OTHERS_NOTE = (
     "base model"
 )
 _ENCODER_NOTES = (
-    "a sentence encoder, a second small model, often takes more of the questions in other words:",
+    "a sentence encoder often takes more of the questions in other words:",
     "melo calibrate --set key.encoder=sentence-transformers/all-MiniLM-L6-v2",
 )
 _NOTE = (

@@ -250,7 +250,7 @@ def test_a_word_that_excludes_one_of_the_edit_asks_something_else(
         "When does the Red Lion open on Sundays?": True,
         "red lion, from what hour, friday": True,
         "I asked on Monday. When does the Red Lion open on Saturday?": False,
-        "When does the Blue Lion open?": False,
+        "In the Red Lion, until when is the bar open?": False,
         "When does the Red Lion open?": False,
     }
     records = opened.routed.router.records(list(asked), [None] * len(asked))

@@ -119,6 +119,24 @@ def test_a_question_whether_something_is_so_is_only_that_of_an_edit_which_asks_s
         assert quoted.whether and quoted.held is None, "though the edit's own prompt is a sentence of it"
 
 
+def test_a_question_with_a_word_that_excludes_one_edits_goes_to_the_other_or_to_none(pico: Pico) -> None:
+    edited = ["Who is the head of support at Acme?", "Who is the head of sales at Acme?"]
+    router = pico("pico_llama", edited, **VERIFIED).routed.router
+    assert isinstance(router.rule, Verified)
+    router.rule = dataclasses.replace(router.rule, threshold=-1e6)
+    asked = [
+        "who runs sales at acme",
+        "Who runs support at Acme?",
+        "Who is the head of legal at Acme?",
+        *edited,
+    ]
+    *reworded, neither, support, sales = router.routes(asked)
+    assert [route.held.block for route in reworded if route.held is not None] == ["b1", "b0"]
+    assert neither.held is None and neither.nearest is not None
+    assert (neither.nearest.holds, neither.nearest.probability) == (False, 0.0)
+    assert [route.held.block for route in (support, sales) if route.held is not None] == ["b0", "b1"]
+
+
 @pytest.mark.parametrize("before", [0, 20, 50, 200])
 def test_a_question_whether_something_is_so_may_stand_anywhere_in_a_long_text(
     opened: OpenProject, before: int

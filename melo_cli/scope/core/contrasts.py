@@ -139,7 +139,7 @@ def contrast(asked: list[str], edited: list[str]) -> tuple[str, str] | None:
 
     Args:
         asked: the words of a query.
-        edited: the words of an edit's prompt, without those of its subject.
+        edited: the words of an edit's prompt.
 
     Returns:
         The word of the query and that of the edit.

@@ -40,7 +40,6 @@ _SHARES = (0.42, 0.08, 0.42, 0.08)
 asked, the spelling of the words, and the text's own states. The first and third find the right edit; the
 others verify."""
 _RAREST = 4  # exponent of a word's rarity in its weight for the spelling part
-_OF_SUBJECT = -2  # column of a token vector
 _SAME_WORDS = 1e-3  # largest difference of two spellings of the same word, in half precision
 
 
@@ -61,16 +60,9 @@ class Record:
         return bool((self.tokens[:, -1] == mark).any())
 
     def contrasts_with(self, edit: Record) -> bool:
-        """Whether a word of this query excludes one of an edit's prompt (`contrasts.contrast`); words of the
-        edit's subject are left out on both sides."""
-        spellings = edit.tokens[:, :SPELLING].astype(np.float32)
-        about = edit.tokens[:, _OF_SUBJECT] > 0
-        edited = listed(spellings[~about])
-        if not edited:
-            return False
-        subject = set(listed(spellings[about]))
-        asked = listed(self.tokens[:, :SPELLING].astype(np.float32))
-        return contrast([word for word in asked if word not in subject], edited) is not None
+        """Whether a word of this query excludes one of an edit's prompt (`contrasts.contrast`)."""
+        asked, edited = (listed(each.tokens[:, :SPELLING].astype(np.float32)) for each in (self, edit))
+        return contrast(asked, edited) is not None
 
 
 @dataclass(frozen=True)
