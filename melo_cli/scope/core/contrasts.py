@@ -3,7 +3,8 @@
 In such a pair one word differs and all others are alike, as in many a rephrase; no small model tells which is
 which. So the words are listed here, in English: what holds of one of a line does not hold of the others. A
 line is one set, and goes on where the next begins with `|`. The words between two `|` are a part: they mean
-the same or nearly so. A word that people also use for another thing ("right", "open", "may") is left out.
+the same or nearly so. A word with another use ("second", "support") does harm only where both prompts have
+words of its set, and not the same; those that do so often ("right", "open", "may") are left out.
 """
 
 from __future__ import annotations
