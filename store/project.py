@@ -213,6 +213,14 @@ class Project(Overview):
         """
         return self._state.edits.keys([validation.known_edit(self._state, name) for name in edit_ids])
 
+    def prompts(self, edit_ids: Iterable[str]) -> list[str]:
+        """The prompts of edits.
+
+        Raises:
+            UnknownEditError: there is no such edit.
+        """
+        return [self.edit(name).prompt for name in edit_ids]
+
     def files(self) -> list[FileEntry]:
         """The files that make up this snapshot."""
         return [self._state.pointer.entry(), *self._state.files]

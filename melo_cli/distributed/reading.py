@@ -40,6 +40,10 @@ class RayReader:
         self._recipe = recipe
         self._base = base
 
+    def whole_words(self) -> Sequence[str]:
+        """See `Reader.whole_words`."""
+        return reader_for(self._base, self._recipe.key.layer).whole_words()
+
     def read(self, texts: Sequence[str], advance: Advance | None = None) -> Reading:
         """The states of the words of texts; see `Reader.read`."""
         pool = self._session.with_base(self._recipe, self._base)

@@ -81,7 +81,7 @@ class TrainedGroup:
 
 def fired_edits(router: Router, queries: Sequence[Query], project: Project) -> list[FiredEdit | None]:
     """The edit of `project` that answers each query; None where the base does."""
-    routes = router.rule.routes(queries, project)
+    routes = router.routes_of(queries, project)
     return [
         FiredEdit(near.edit_id, near.block, project.edit(near.edit_id).prompt) if near is not None else None
         for near in (route.fired for route in routes)

@@ -28,6 +28,7 @@ class LaidRoutes:
     radius: float = 0.01
     laid: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     words: dict[str, NDArray[np.float16]] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
     blocks: dict[str, Block] = field(default_factory=dict)
     key_map: KeyMap | None = None
 
@@ -39,6 +40,9 @@ class LaidRoutes:
 
     def keys(self, edit_ids: Iterable[str]) -> NDArray[np.float32]:
         return np.stack([self.laid[edit_id.removeprefix("edit-")] for edit_id in edit_ids])
+
+    def prompts(self, edit_ids: Iterable[str]) -> list[str]:
+        return [self.texts[edit_id.removeprefix("edit-")] for edit_id in edit_ids]
 
     def block(self, block_id: str) -> Block:
         return self.blocks[block_id]
@@ -95,7 +99,7 @@ def pico(request: pytest.FixtureRequest) -> Callable[..., OpenProject]:
             name = f"b{seed}"
             source.blocks[name] = random_block(opened, name, seed)
             [record] = opened.routed.router.records([prompt], [None])
-            source.laid[name], source.words[name] = record.key, record.tokens
+            source.laid[name], source.words[name], source.texts[name] = record.key, record.tokens, prompt
         return opened
 
     return build

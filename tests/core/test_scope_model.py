@@ -98,6 +98,9 @@ class Stored:
     def keys(self, edit_ids: Sequence[str]) -> np.ndarray:
         return np.stack([self._records[int(name[1:])].key for name in edit_ids])
 
+    def prompts(self, edit_ids: Sequence[str]) -> list[str]:
+        return [PROMPTS[int(name[1:])] for name in edit_ids]
+
 
 @dataclasses.dataclass(frozen=True)
 class Near:

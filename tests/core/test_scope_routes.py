@@ -137,6 +137,33 @@ def test_a_question_with_a_word_that_excludes_one_edits_goes_to_the_other_or_to_
     assert [route.held.block for route in (support, sales) if route.held is not None] == ["b0", "b1"]
 
 
+MISSPELLED = {
+    "what is the lisst price of modle A2": "what is the list price of model A2",
+    "Waht is the list pricce of model A1?": "What is the list price of model A1?",
+    "Hello there. who won the twon raec in 2022": "Hello there. who won the town race in 2022",
+}
+
+
+def test_a_misspelled_question_reaches_the_edit_that_it_asks_and_the_route_says_how_it_was_read(
+    pico: Pico,
+) -> None:
+    router = pico("pico_llama", EDITED, **VERIFIED).routed.router
+    assert isinstance(router.rule, Verified)
+    router.rule = dataclasses.replace(router.rule, threshold=1e6)
+    routes = router.routes([*MISSPELLED, *PROMPTS])
+    reached = [route.fired for route in routes[: len(MISSPELLED)]]
+    assert [fired.block for fired in reached if fired is not None] == ["b1", "b0", "b4"]
+    asked = [fired.asked for fired in reached if fired is not None]
+    assert asked == [text.removeprefix("Hello there. ") for text in MISSPELLED.values()]
+    others = routes[-len(PROMPTS) :]
+    assert all(route.nearest is None or route.nearest.asked is None for route in others)
+
+
+def test_by_radius_a_misspelled_question_is_read_as_it_stands(pico: Pico) -> None:
+    routes = pico("pico_llama", EDITED).routed.router.routes([*MISSPELLED])
+    assert all(route.nearest is not None and route.nearest.asked is None for route in routes)
+
+
 @pytest.mark.parametrize("before", [0, 20, 50, 200])
 def test_a_question_whether_something_is_so_may_stand_anywhere_in_a_long_text(
     opened: OpenProject, before: int

@@ -32,7 +32,16 @@ FORMS = [
     *("Please tell me: {}", "Is it known? {}", "It is 1934 now. I studied law. {} I have to know it."),
 ]
 OTHERS = ["Lyon", "Smith", "London", "the tower", "the court"]
-UNRELATED = ["studied law", "The court holds it.", "name the city", "Who was John?", "1934", "Is it Paris?"]
+UNRELATED = [
+    "studied law",
+    "waht is the pirce of a tikcet to cologne in 1934",
+    "who rnus paris",
+    "The court holds it.",
+    "name the city",
+    "Who was John?",
+    "1934",
+    "Is it Paris?",
+]
 TURNS = [
     {"role": "system", "content": "You speak of Cologne. When was Cologne built?"},
     {"role": "user", "content": PROMPTS[1]},

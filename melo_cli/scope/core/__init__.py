@@ -5,6 +5,9 @@ the standard library; only `exported`, which reads files, needs safetensors and 
 
 - `words`: the words of a text, and the sentences of it that may be the question.
 - `vocabulary`: how rare a word is, and whether it reads like a name.
+- `misspellings`: puts misspelled words right.
+- `contrasts`: words that exclude each other.
+- `whether`: questions whether something is so.
 - `readings`: hidden states of tokens to states of a text's words.
 - `features`: the features by which two prompts are compared.
 - `model`: the scope model: keys, token vectors, and the probability that two prompts ask the same.

@@ -55,7 +55,8 @@ class NeuronTable:
     """The neurons of an export, searched exactly.
 
     Args:
-        rows: each with `edit_id`, `adapter`, and under the rule `radius` its `cluster` and `radius`.
+        rows: each with `edit_id`, `prompt`, `adapter`, and under the rule `radius` its `cluster` and
+            `radius`.
         arrays: `keys [n, d]`; `tokens [words, width]` with `token_starts [n + 1]`, or `centers [c, d]` in the
             order of the clusters' numbers.
     """
@@ -91,6 +92,10 @@ class NeuronTable:
         """The keys `[n, d]` of neurons."""
         keys: NDArray[np.float32] = self._keys[[self._row_of[edit_id] for edit_id in edit_ids]]
         return keys
+
+    def prompts(self, edit_ids: Sequence[str]) -> list[str]:
+        """The prompts of neurons' edits."""
+        return [self._rows[self._row_of[edit_id]]["prompt"] for edit_id in edit_ids]
 
     def _nearest(self, key: NDArray[np.float32], products: NDArray[np.float32], k: int) -> list[Neighbour]:
         """Leave out what is too far by the matrix product, and compute exact distances of the rest."""

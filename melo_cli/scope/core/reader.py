@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from .misspellings import whole_words
 from .readings import Reading, read_states
 from .text_model import TextModel
 
@@ -45,6 +46,9 @@ class TextReader(Protocol):
             advance: called with the number of texts read since the last call.
         """
 
+    def whole_words(self) -> Sequence[str]:
+        """The words that the model knows in one piece, in lower case, the most frequent first."""
+
 
 class Reader:
     """Turns texts into the states of their words.
@@ -57,6 +61,9 @@ class Reader:
     def __init__(self, model: TextModel, plan: ReadingPlan) -> None:
         self._model = model
         self._plan = plan
+
+    def whole_words(self) -> list[str]:
+        return whole_words(self._model.tokenizer)
 
     def batches(self, texts: Sequence[str]) -> list[list[int]]:
         """The batches in which texts are read, as their indices; a run of whole batches, read by itself, is

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .misspellings import Speller
 from .model import Record, ScopeModel
 from .pooling import KeyTransform
 from .reader import Advance, Reader, TextReader
-from .rules import Neurons, Query, Radius, Route, Rule, Verified
+from .rules import Candidate, Neurons, Query, Radius, Route, Rule, Verified
 from .text_model import TextModel
 from .words import asked_views
 
@@ -41,6 +44,11 @@ class Recorder(Protocol):
     def views(self, text: str) -> list[str]:
         """The texts that stand for a query, the whole first."""
 
+    @property
+    def speller(self) -> Speller | None:
+        """Puts misspelled words right, so that a prompt that reaches no edit is read once more; None if it is
+        not."""
+
     def question(self, record: Record) -> NDArray[np.float32] | None:
         """What a prompt asks, about any subject, as a unit vector `[size]`; None if keys do not say."""
 
@@ -66,6 +74,10 @@ class VerifiedRecorder:
 
     def views(self, text: str) -> list[str]:
         return asked_views(text)
+
+    @cached_property
+    def speller(self) -> Speller:
+        return Speller(self._model.vocabulary, self._reader.whole_words())
 
     def question(self, record: Record) -> NDArray[np.float32] | None:
         vector: NDArray[np.float32] = self._model.question_parts(torch.tensor(record.key)[None])[0].numpy()
@@ -112,6 +124,10 @@ class RadiusRecorder:
     def views(self, text: str) -> list[str]:
         return [text]
 
+    @property
+    def speller(self) -> None:
+        return None
+
     def question(self, record: Record) -> NDArray[np.float32] | None:
         return None
 
@@ -144,10 +160,48 @@ class Router:
     def routes(self, texts: Sequence[str], advance: Advance | None = None) -> list[Route]:
         """The route of each prompt; it depends on the prompt's own text, not on a template, a system prompt
         or earlier turns."""
-        routes = self.rule.routes(self.queries(texts), self.neurons)
+        routes = self.routes_of(self.queries(texts), self.neurons)
         if advance is not None:
             advance(len(texts))
         return routes
+
+    def routes_of(self, queries: Sequence[Query], neurons: Neurons) -> list[Route]:
+        """The route of each query among `neurons`; one that no edit answers is looked up once more with its
+        misspelled words put right."""
+        routes = self.rule.routes(queries, neurons)
+        right = self._put_right(queries, routes, neurons)
+        again = self.rule.routes(self.queries(list(right.values())), neurons)
+        for (at, text), route in zip(right.items(), again, strict=True):
+            if route.held is not None or route.whether:
+                routes[at] = _asked_as(text, route)
+        return routes
+
+    def _put_right(
+        self, queries: Sequence[Query], routes: Sequence[Route], neurons: Neurons
+    ) -> dict[int, str]:
+        """The queries that reached no edit and have misspelled words, by their index, without these."""
+        speller = self.recorder.speller
+        if speller is None:
+            return {}
+        missed = {
+            at: route.nearest.edit_id
+            for at, route in enumerate(routes)
+            if route.nearest is not None and route.held is None and not route.whether
+        }
+        texts = {
+            at: speller.put_right(queries[at].texts[0], prompt)
+            for at, prompt in zip(missed, neurons.prompts(list(missed.values())), strict=True)
+        }
+        return {at: text for at, text in texts.items() if text is not None}
+
+
+def _asked_as(text: str, route: Route) -> Route:
+    """A route that was found by another text than the query's own."""
+
+    def named(candidate: Candidate | None) -> Candidate | None:
+        return None if candidate is None else replace(candidate, asked=candidate.asked or text)
+
+    return replace(route, held=named(route.held), nearest=named(route.nearest))
 
 
 def verified_router(

@@ -29,7 +29,8 @@ class Candidate:
         cluster: number of its cluster; None under `verified`.
         radius: radius of its cluster; None under `verified`.
         center_distance: L2 distance from the query's key to the center of its cluster; None under `verified`.
-        asked: the sentence of the query that it was compared with; None for the whole query.
+        asked: what it was compared with, where that is not the whole query as it stands: one of its
+            sentences, or the query without its misspelled words.
     """
 
     edit_id: str
@@ -96,6 +97,9 @@ class Neurons(Protocol):
 
     def keys(self, edit_ids: Sequence[str]) -> NDArray[np.float32]:
         """The keys `[n, d]` of neurons."""
+
+    def prompts(self, edit_ids: Sequence[str]) -> Sequence[str]:
+        """The prompts of neurons' edits."""
 
 
 @dataclass(frozen=True)
