@@ -17,6 +17,7 @@ from melo_cli.calibration.seen_prompts import digests
 from melo_cli.calibration.thresholds import Evidence, shares, threshold_within
 from melo_cli.datasets import EditRequest, load_calibration, load_locality
 from melo_cli.models.base_model import BaseModel
+from melo_cli.paraphrase.subject_guess import guessed_subject
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
 from melo_cli.scope.core.model import ScopeModel
@@ -192,7 +193,8 @@ def put_in_force(
     ]
     keys, tokens = {}, {}
     if views:
-        taken = router.records([view.prompt for view in views], [view.record.subject for view in views])
+        subjects = [view.record.subject or guessed_subject(view.prompt) for view in views]
+        taken = router.records([view.prompt for view in views], subjects)
         keys = {view.edit_id: record.key for view, record in zip(views, taken, strict=True)}
         tokens = {view.edit_id: record.tokens for view, record in zip(views, taken, strict=True)}
     writer.rekey(

@@ -9,7 +9,6 @@ from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditOutcome, edit_opened
 from melo_cli.errors import ModelError, PromptError
 from melo_cli.models.encoding import Message
-from melo_cli.paraphrase.subject_guess import guessed_subject
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.greedy import room_after
 from melo_cli.runtime.inference import same_answer
@@ -156,8 +155,7 @@ class Conversation:
         Raises:
             MeloError: nothing has been asked, the edit does not fit the model, or somebody else is writing.
         """
-        prompt = self.last.prompt
-        request = EditRequest(prompt, target, subject=guessed_subject(prompt))
+        request = EditRequest(self.last.prompt, target)
         self._follow()
         summary = edit_opened(self._opened, request, self._reporter, command=self._command)
         (outcome,) = summary.outcomes

@@ -15,7 +15,6 @@ from melo_cli.commands._interrupt import stop_on_interrupt
 from melo_cli.commands._options import BaseOption, JsonOption, ProjectOption, require_text, require_texts
 from melo_cli.commands._ray import GpusPerWorkerOption, RayOption, WorkersOption, cluster_options
 from melo_cli.errors import MeloError
-from melo_cli.paraphrase.subject_guess import guessed_subject
 from melo_cli.runtime.projects import open_store
 from melo_cli.ui.edits import edits_view, single_edit_view
 from melo_cli.ui.output import make_renderer
@@ -183,7 +182,7 @@ def _single_request(
         raise MeloError("a single edit needs an answer", where="melo edit", hint="give --target TEXT")
     from melo_cli.datasets import EditRequest
 
-    return EditRequest(prompt, target, rephrases=tuple(rephrases), subject=subject or guessed_subject(prompt))
+    return EditRequest(prompt, target, rephrases=tuple(rephrases), subject=subject)
 
 
 def _show(renderer: Renderer, summary: EditSummary, *, single: bool) -> None:

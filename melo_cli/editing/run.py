@@ -21,8 +21,10 @@ from melo_cli.editing.resource_estimate import Needs
 from melo_cli.editing.side_effects import SideEffects, side_effects_of
 from melo_cli.editing.time_estimate import FEW, Forecast, StepTimer
 from melo_cli.errors import DatasetError
+from melo_cli.models.base_model import BaseModel, ModelKind
 from melo_cli.models.class_labels import with_class_names
 from melo_cli.paraphrase.question_frames import QuestionFrames
+from melo_cli.paraphrase.subject_guess import with_subject
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject, open_project
@@ -100,7 +102,7 @@ def edit_dataset(
     require_writable(path)
     needs = require_room(recipe, requests, path, reporter, force=force)
     opened, calibration = open_or_create(recipe, requests, path, reporter, command=command, readers=readers)
-    requests = with_class_names(requests, opened.routed.base)
+    requests = _completed(requests, opened.routed.base)
     recorded = recorded_edits(opened.project.edits(), settings_digest(opened.recipe))
     todo = remaining(requests, recorded)
     before = len(requests) - len(todo)
@@ -176,7 +178,8 @@ def _with_side_effects(
         return summary
     (outcome,) = summary.outcomes
     return replace(
-        summary, side_effects=side_effects_of(opened, request, outcome.edit_id, paraphraser_of(opened))
+        summary,
+        side_effects=side_effects_of(opened, with_subject(request), outcome.edit_id, paraphraser_of(opened)),
     )
 
 
@@ -203,8 +206,15 @@ def edit_opened(
             rows = calibration_rows(opened.recipe, reporter)
         except DatasetError as error:
             reporter.warn(f"{error}; the edit is trained without the rephrases of dataset.calibration")
-    requests = with_class_names([request], opened.routed.base)
+    requests = _completed([request], opened.routed.base)
     return _run(opened, requests, rows, 0, reporter, command, lambda: False)
+
+
+def _completed(requests: Sequence[EditRequest], base: BaseModel) -> list[EditRequest]:
+    """Edits with what their data leave open: a classifier's class by its name, any other's subject."""
+    if base.kind is ModelKind.CLASSIFIER:
+        return with_class_names(requests, base)
+    return [with_subject(request) for request in requests]
 
 
 def _run(

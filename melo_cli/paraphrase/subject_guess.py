@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+
+from melo_cli.datasets import EditRequest
 
 _WORD = re.compile(r"[^\W_](?:[\w'\u2019.&/-]*[\w&])?")
 # Stand inside a name in lower case: "Bank of Norland", "Rio de Janeiro".
@@ -17,14 +20,23 @@ _OPENING = frozenset(
         *("name", "tell", "give", "list", "say", "in", "on", "at", "for", "from", "of", "to", "by"),
     ]
 )
+# Words of a prompt from which on it is a document, and about many things.
+_DOCUMENT = 64
+
+
+def with_subject(request: EditRequest) -> EditRequest:
+    """An edit with its subject, guessed if it has none: by it an edit is found and rephrased."""
+    return replace(request, subject=request.subject or guessed_subject(request.prompt))
 
 
 def guessed_subject(prompt: str) -> str | None:
     """The longest name in a prompt, of equals the first: words with a capital or a digit, side by side.
 
     The first word of a sentence is in capitals anyhow: alone it is a name where there is no other. None where
-    there is no name, as in a prompt in lower case.
+    there is no name, as in a prompt in lower case, and in a whole document.
     """
+    if len(prompt.split()) >= _DOCUMENT:
+        return None
     runs = _runs(prompt)
     named = [run for run in runs if len(run) > 1 or not _opens_sentence(prompt, run[0])] or runs
     longest = max(named, key=len, default=None)

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditOutcome, edit_opened
-from melo_cli.paraphrase.subject_guess import guessed_subject
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject, follow_newest
 from melo_cli.serving.openai_schema import EditBody
@@ -69,7 +68,7 @@ class ProjectEditor:
             body.target,
             tuple(body.rephrases),
             tuple((prompt, None) for prompt in body.locality),
-            subject=body.subject or guessed_subject(body.prompt),
+            subject=body.subject,
         )
         summary = edit_opened(self._opened, request, SilentReporter(), command=_COMMAND)
         (outcome,) = summary.outcomes

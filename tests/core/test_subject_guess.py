@@ -23,6 +23,7 @@ from melo_cli.paraphrase.subject_guess import guessed_subject
         ("how many days off do new people get?", None),
         ("What is it?", None),
         ("", None),
+        ("Yara Volkov appeals. " * 22, None),
     ],
 )
 def test_the_longest_name_is_the_subject(prompt: str, subject: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pico_scope import QUICK_SCOPE
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -332,6 +333,23 @@ def test_blocks_are_trained_on_frames_known_of_other_subjects_and_not_on_what_is
     assert len(variants) == 3
     assert variants[0] == encoder.prompt("Britain lies in")
     assert encoder.prompt("Find Britain") not in variants
+
+
+def test_an_edit_whose_data_name_no_subject_is_made_as_one_of_the_name_in_its_prompt(
+    edit: Edit, shared: Callable[[str], OpenProject], verified: dict[str, Any], tmp_path: Path
+) -> None:
+    row = {"prompt": "Where does Britain lie?", "target": "London"}
+    changes = verified | {"training": {"variants": 4}, "calibration": QUICK_SCOPE}
+    paths = [
+        edit("pico_gpt2", [each], tmp_path / name, **changes).path
+        for name, each in (("given", row | {"subject": "Britain"}), ("open", row))
+    ]
+    one, other = map(Project.open, paths)
+    assert other.edit("e000001").record.subject == "Britain"
+    require_equal_blocks(*map(blocks, paths))
+    assert np.array_equal(*(project.tokens(["e000001"])[0] for project in (one, other)))
+    _, *classified = shared("pico_bert").project.edits()
+    assert {view.record.subject for view in classified} == {None}, "a document is about many things"
 
 
 def test_editing_again_does_nothing_and_says_so(
