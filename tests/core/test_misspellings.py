@@ -70,6 +70,11 @@ def test_the_edits_words_come_before_others_and_frequent_ones_before_rare_ones()
     assert speller.put_right("what is it caret", "Where is the care?") == "what is it care"
 
 
+def test_a_letter_left_out_is_likelier_than_another_letter() -> None:
+    speller = Speller(Vocabulary.of([["when"], ["when is it"], ["where"]]), [])
+    assert speller.put_right("wher is it", "Who is it?") == "where is it"
+
+
 def test_were_stands_for_where_in_front_of_another_verb_alone() -> None:
     assert SPELLER.put_right("were is the station", EDIT) == "where is the station"
     assert SPELLER.put_right("Were are they?", EDIT) == "Where are they?"

@@ -324,3 +324,19 @@ def test_readings_can_be_split_and_joined(reading: Reading, rows: list[int]) -> 
     joined = Reading.joined([reading.of([row]) for row in rows])
     for name in ("starts", "low", "high", "whole"):
         assert torch.equal(getattr(joined, name), getattr(picked, name))
+
+
+def test_a_question_when_is_none_of_an_edit_that_asks_where(model: ScopeModel, opened: OpenProject) -> None:
+    [where, statement] = opened.routed.router.records(
+        ["Where was Magna Carta sealed?", "Magna Carta was sealed at"], ["Magna Carta"] * 2
+    )
+    asked = {
+        "When was Magna Carta sealed?": True,
+        "why was Magna Carta sealed there": True,
+        "Who sealed Magna Carta?": False,  # who and where are often one question
+        "where did they seal Magna Carta": False,
+        "At what place was Magna Carta sealed when John lost?": False,
+    }
+    records = opened.routed.router.records(list(asked), [None] * len(asked))
+    assert [model.asks_another(record, where) for record in records] == list(asked.values())
+    assert not any(model.asks_another(record, statement) for record in records)

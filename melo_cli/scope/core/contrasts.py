@@ -39,11 +39,12 @@ internal | external
 incoming inbound | outgoing outbound
 arrival arrivals arrive arrives arriving arrived | departure departures depart departs departing departed
 start starts starting started begin begins beginning began
-| end ends ending ended finish finishes finishing finished
+| end ends ending ended finish finishes finishing finished terminate terminates terminus
 import imports imported | export exports exported
 upload uploads uploaded uploading | download downloads downloaded downloading
 input inputs | output outputs
-deposit deposits | withdrawal withdrawals
+deposit deposits deposited depositing
+| withdrawal withdrawals withdraw withdraws withdrawing withdrawn withdrew
 credit | debit
 gross | net
 sunrise | sunset
@@ -53,13 +54,15 @@ breakfast | lunch lunches | dinner dinners supper
 adult adults | child children kid kids | student students | senior seniors pensioner pensioners
 | baby babies infant infants toddler toddlers | teenager teenagers
 men man male males | women woman female females | boy boys | girl girls
-mother mothers mom mum | father fathers dad
-brother brothers | sister sisters
-grandmother grandma | grandfather grandpa
-uncle | aunt
+mother mothers mom mum | father fathers dad | brother brothers | sister sisters
+| grandmother grandma | grandfather grandpa | uncle uncles | aunt aunts
+son sons | daughter daughters
+nephew nephews | niece nieces
 born birth birthplace birthday | died die dies death dead
 founded founding founder established | dissolved dissolution disbanded abolished
-director directors directed directs | producer producers produced produces | editor editors edited edits
+owner owners owns owned | founder founders founded
+composer composers composed composes | director directors directed directs
+| producer producers produced produces | editor editors edited edits
 | author authors writer writers wrote written writes | translator translators translated
 | illustrator illustrators illustrated
 support | sales | marketing | finance accounting | procurement purchasing | payroll | legal | logistics

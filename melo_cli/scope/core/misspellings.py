@@ -64,7 +64,8 @@ class Speller:
 
     def _nearest(self, word: str, names: Mapping[str, bool]) -> str:
         """The known word that is one slip away: one of the edit's, else one that questions are asked with,
-        else any, and of these the most frequent, rather one with the same first letter."""
+        else any. Of these rather one with the same first letter, then one with the same letters but for one
+        more or less, then the most frequent."""
         moved, changed = _one_slip_away(word.lower())
         own = moved & names.keys() | {each for each in changed & names.keys() if not names[each]}
         near = (moved | changed) - names.keys()
@@ -74,7 +75,9 @@ class Speller:
             (near & self._ranks.keys(), self._ranks),
         ):
             if found:
-                best = max(sorted(found), key=lambda each: (each[0] == word[0].lower(), weights[each]))
+                best = max(
+                    sorted(found), key=lambda each: (each[0] == word[0].lower(), each in moved, weights[each])
+                )
                 return best.capitalize() if word[0].isupper() else best
         return word
 

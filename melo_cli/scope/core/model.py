@@ -22,6 +22,8 @@ from .readings import Reading, looked_at
 from .vocabulary import Vocabulary
 from .whether import asks_whether
 from .words import (
+    ANSWER_NAMES,
+    ANSWER_SORTS,
     EXCEPT,
     SPELLING,
     SPELLING_PART,
@@ -40,6 +42,7 @@ _SHARES = (0.42, 0.08, 0.42, 0.08)
 asked, the spelling of the words, and the text's own states. The first and third find the right edit; the
 others verify."""
 _RAREST = 4  # exponent of a word's rarity in its weight for the spelling part
+_NEARLY_THE_SAME = {"who", "where"}  # `Where does Ada work?` and `Who employs Ada?`
 _SAME_WORDS = 1e-3  # largest difference of two spellings of the same word, in half precision
 
 
@@ -58,6 +61,15 @@ class Record:
     def has(self, mark: int) -> bool:
         """Whether a word has a mark: `words.EXCEPT` or `words.WHETHER`."""
         return bool((self.tokens[:, -1] == mark).any())
+
+    def begins_otherwise(self, edit: Record) -> bool:
+        """Whether this query begins with who, when, where or why, and the edit with another of them."""
+        pair = {ANSWER_NAMES[sort - 1] for sort in self._first_sort() + edit._first_sort()}
+        return len(pair) > 1 and pair != _NEARLY_THE_SAME
+
+    def _first_sort(self) -> list[int]:
+        sort = int(self.tokens[0, -1])
+        return [sort] if 0 < sort <= ANSWER_SORTS else []
 
     def contrasts_with(self, edit: Record) -> bool:
         """Whether a word of this query excludes one of an edit's prompt (`contrasts.contrast`)."""
@@ -218,11 +230,15 @@ class ScopeModel:
 
     def asks_another(self, query: Record, edit: Record) -> bool:
         """Whether a query asks something else than an edit by its words, however near the two are: for
-        another answer than one it names, where the edit does not, or with a word that excludes one of the
-        edit's. Never before revision 2."""
+        another answer than one it names, where the edit does not, with a word that excludes one of the
+        edit's, or when instead of where. Never before revision 2."""
         if self.revision < 2:
             return False
-        return (query.has(EXCEPT) and not edit.has(EXCEPT)) or query.contrasts_with(edit)
+        return (
+            (query.has(EXCEPT) and not edit.has(EXCEPT))
+            or query.begins_otherwise(edit)
+            or query.contrasts_with(edit)
+        )
 
     def classify(self, features: Tensor) -> Tensor:
         """Log-odds `[pairs]` of features `[pairs, features]`."""
