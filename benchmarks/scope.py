@@ -1,12 +1,17 @@
 """How many rephrases reach their edit and what fires wrongly, by kind, without training a block.
 
     python benchmarks/scope.py MODEL EDITS.jsonl [--task TASK] [--encoder ENCODER] [--edits 1000]
-        [--layer LAYER] [--questions 2200] [--skip 0] [--locality hard] [--own 500] [--json]
+        [--layer LAYER] [--questions 2200] [--skip 0] [--locality hard] [--own 500] [--slips 0] [--json]
 
 Stores the first edits of a file (`prompt`, `target`, `subject`, `rephrases`, `locality_prompt`) as neurons
 under the rule `verified`, with a scope model learnt as a project learns it, and routes their rephrases and
 locality prompts. Nothing is learnt from their rephrases. With `--own N` calibration learns from the N
 rows behind the edits, as from `dataset.calibration`.
+
+In `user_questions.jsonl` rephrases stand by their way ("formal", "keyword", "typo" and so on), and under
+`others` stands by its kind what an edit must leave alone. With `--slips N` every prompt but the edits' own is
+put in lower case, and N words of five letters and more get a slip each: a letter left out, doubled, put for
+another one, or two that change places.
 
 A rephrase reaches its edit if it is routed to an edit with the same target. Whether the block then gives the
 target is measured by `melo eval`.
@@ -16,11 +21,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
+import re
+import string
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +58,7 @@ def main() -> None:
         recipe, base = prepared(options, own, Path(folder))
         router, expected = _router(recipe, base, edits)
     started = time.perf_counter()
-    results = list(_measured(router, edits, options.locality))
+    results = list(_measured(router, edits, options.locality, options.slips))
     seconds = (time.perf_counter() - started) / max(1, len(results))
     kinds: dict[str, list[bool]] = defaultdict(list)
     for kind, good in results:
@@ -61,7 +69,7 @@ def main() -> None:
         sys.stdout.write(f"{json.dumps(document)}\n")
         return
     lines = [f"threshold {expected['threshold']}, learnt from own rows: {expected['moved']}"]
-    lines += [f"{kind:20s} n {figure['n']:5d}  {figure['share']:.3f}" for kind, figure in figures.items()]
+    lines += [f"{kind:30s} n {figure['n']:5d}  {figure['share']:.3f}" for kind, figure in figures.items()]
     lines.append(f"{1000 * seconds:.1f} ms a prompt, reading it among them")
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
@@ -120,7 +128,10 @@ def _router(
     records = router.records([row["prompt"] for row in edits], [row.get("subject") for row in edits])
     starts = np.cumsum([0, *(len(record.tokens) for record in records)])
     router.neurons = NeuronTable(
-        [{"edit_id": f"e{at:06d}", "adapter": f"b{at:06d}"} for at in range(1, len(edits) + 1)],
+        [
+            {"edit_id": f"e{at:06d}", "adapter": f"b{at:06d}", "prompt": row["prompt"]}
+            for at, row in enumerate(edits, 1)
+        ],
         {
             "keys": torch.tensor(np.stack([record.key for record in records])),
             "tokens": torch.tensor(np.concatenate([record.tokens for record in records])),
@@ -130,7 +141,9 @@ def _router(
     return router, calibration.report()
 
 
-def _measured(router: Router, edits: Sequence[dict[str, Any]], locality: str) -> Iterator[tuple[str, bool]]:
+def _measured(
+    router: Router, edits: Sequence[dict[str, Any]], locality: str, slips: int
+) -> Iterator[tuple[str, bool]]:
     """For each prompt its kind, and whether it is routed as it should be."""
     prompts = {row["prompt"].strip() for row in edits}
     for at, route in enumerate(router.routes([row["prompt"] for row in edits]), 1):
@@ -139,15 +152,44 @@ def _measured(router: Router, edits: Sequence[dict[str, Any]], locality: str) ->
             "edit",
             _edit(route) is not None and edits[_number(route) - 1]["prompt"] == edits[at - 1]["prompt"],
         )
-    rephrases = [(at, text) for at, row in enumerate(edits, 1) for text in row.get("rephrases", ())]
-    for (at, _), route in zip(rephrases, router.routes([text for _, text in rephrases]), strict=True):
+    drawn = random.Random(0)
+    asked = [
+        (at, way, _slipped(text, slips, drawn))
+        for at, row in enumerate(edits, 1)
+        for way, text in _by_kind(row.get("rephrases", ()), "rephrase")
+    ]
+    for (at, way, _), route in zip(asked, router.routes([text for *_, text in asked]), strict=True):
         # Another edit that wants the same answer to the same question is as right.
-        right = _edit(route) is not None and edits[_number(route) - 1]["target"] == edits[at - 1]["target"]
-        yield "rephrase", right
-    unrelated = [row["locality_prompt"] for row in edits if row.get("locality_prompt")]
-    unrelated = [text for text in dict.fromkeys(unrelated) if text.strip() not in prompts]
-    for route in router.routes(unrelated):
-        yield f"{locality} left alone", _edit(route) is None
+        yield way, _edit(route) is not None and edits[_number(route) - 1]["target"] == edits[at - 1]["target"]
+    beside = [
+        (kind, text)
+        for row in edits
+        for kind, text in [(locality, row.get("locality_prompt")), *row.get("others", {}).items()]
+        if text and text.strip() not in prompts
+    ]
+    others = [(kind, _slipped(text, slips, drawn)) for kind, text in dict.fromkeys(beside)]
+    for (kind, _), route in zip(others, router.routes([text for _, text in others]), strict=True):
+        yield f"{kind} left alone", _edit(route) is None
+
+
+def _by_kind(texts: Mapping[str, str] | Sequence[str], kind: str) -> list[tuple[str, str]]:
+    """Texts with their kinds; of a list all are of one kind."""
+    return list(texts.items()) if isinstance(texts, Mapping) else [(kind, text) for text in texts]
+
+
+def _slipped(text: str, count: int, drawn: random.Random) -> str:
+    """A text typed in a hurry, with so many slips; as it is, with none."""
+    if not count:
+        return text
+    text = text.lower().rstrip("?.")
+    words = [match.span() for match in re.finditer("[a-z]{5,}", text)]
+    for begin, end in sorted(drawn.sample(words, min(count, len(words))), reverse=True):
+        at = drawn.randrange(begin + 1, end - 1)
+        letter = drawn.choice(string.ascii_lowercase)
+        slips = ("", text[at] * 2, letter, text[at + 1] + text[at])
+        slip = drawn.randrange(len(slips))
+        text = text[:at] + slips[slip] + text[at + 1 + (slip == 3) :]
+    return text
 
 
 def _edit(route: Route) -> str | None:
@@ -186,6 +228,7 @@ def parser_of(doc: str) -> argparse.ArgumentParser:
     parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--own", type=int, default=0)
     parser.add_argument("--locality", choices=("hard", "unrelated"), default="hard")
+    parser.add_argument("--slips", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     return parser
 

@@ -57,7 +57,7 @@ def _measured(model: str, rows: Sequence[dict[str, Any]], form: Sequence[str], f
     values: dict[str, Any] = {
         "name": "form",
         "task": "custom",
-        "model": {"name_or_path": model, "dtype": "float32", "template": "auto"},
+        "model": {"name_or_path": model, "dtype": "float32"},
         "dataset": {"edits": str(folder / "edits.jsonl")},
     }
     recipe = recipe_from_mapping(values, form, where="--form")

@@ -24,7 +24,7 @@ from melo_cli.errors import DatasetError
 from melo_cli.models.base_model import BaseModel, ModelKind
 from melo_cli.models.class_labels import with_class_names
 from melo_cli.paraphrase.question_frames import QuestionFrames
-from melo_cli.paraphrase.subject_guess import with_subject
+from melo_cli.paraphrase.subject_guess import guessed_subject
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
 from melo_cli.runtime.loading import OpenProject, open_project
@@ -179,7 +179,7 @@ def _with_side_effects(
     (outcome,) = summary.outcomes
     return replace(
         summary,
-        side_effects=side_effects_of(opened, with_subject(request), outcome.edit_id, paraphraser_of(opened)),
+        side_effects=side_effects_of(opened, _with_subject(request), outcome.edit_id, paraphraser_of(opened)),
     )
 
 
@@ -214,7 +214,12 @@ def _completed(requests: Sequence[EditRequest], base: BaseModel) -> list[EditReq
     """Edits with what their data leave open: a classifier's class by its name, any other's subject."""
     if base.kind is ModelKind.CLASSIFIER:
         return with_class_names(requests, base)
-    return [with_subject(request) for request in requests]
+    return [_with_subject(request) for request in requests]
+
+
+def _with_subject(request: EditRequest) -> EditRequest:
+    """An edit with its subject, guessed if it has none: by it an edit is found and rephrased."""
+    return replace(request, subject=request.subject or guessed_subject(request.prompt))
 
 
 def _run(

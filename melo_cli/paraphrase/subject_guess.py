@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-
-from melo_cli.datasets import EditRequest
 
 _WORD = re.compile(r"[^\W_](?:[\w'\u2019.&/-]*[\w&])?")
 # Stand inside a name in lower case: "Bank of Norland", "Rio de Janeiro".
@@ -24,16 +21,11 @@ _OPENING = frozenset(
 _DOCUMENT = 64
 
 
-def with_subject(request: EditRequest) -> EditRequest:
-    """An edit with its subject, guessed if it has none: by it an edit is found and rephrased."""
-    return replace(request, subject=request.subject or guessed_subject(request.prompt))
-
-
 def guessed_subject(prompt: str) -> str | None:
     """The longest name in a prompt, of equals the first: words with a capital or a digit, side by side.
 
     The first word of a sentence is in capitals anyhow: alone it is a name where there is no other. None where
-    there is no name, as in a prompt in lower case, and in a whole document.
+    there is no name, as in a prompt in lower case, where there are numbers alone, and in a whole document.
     """
     if len(prompt.split()) >= _DOCUMENT:
         return None
@@ -55,7 +47,8 @@ def _runs(prompt: str) -> list[list[re.Match[str]]]:
             run.append(word)
         elif run:
             runs.append([])
-    return [run for run in map(_without_joining_end, runs) if run]
+    ended = map(_without_joining_end, runs)
+    return [run for run in ended if any(letter.isalpha() for word in run for letter in word[0])]
 
 
 def _is_name(word: str) -> bool:

@@ -27,7 +27,7 @@ def default_recipe(model: str, edits: str | None = None, overrides: Sequence[str
     values: dict[str, Any] = {
         "name": project_name(model),
         "task": "custom",
-        "model": {"name_or_path": model, "template": "auto"},
+        "model": {"name_or_path": model},
     }
     if edits is not None:
         values["dataset"] = {"edits": edits}

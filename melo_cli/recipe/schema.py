@@ -164,7 +164,7 @@ class ModelSection(_Section):
         trust_remote_code: run Python code that comes with the model.
         allow_pickle: load pickled PyTorch weights if the model has no safetensors.
         template: "chat" wraps every prompt in the tokenizer's chat template; "auto" does so if the tokenizer
-            has one.
+            has one; "none" asks with the prompt alone.
         template_day: `YYYY-MM-DD`, for a chat template that contains the current day; None is the day on
             which the project is made.
         gguf_file: GGUF file of the repository or folder to read the model from; its weights are dequantized.
@@ -178,7 +178,7 @@ class ModelSection(_Section):
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     trust_remote_code: bool = False
     allow_pickle: bool = False
-    template: Literal["auto", "none", "chat"] = "none"
+    template: Literal["auto", "none", "chat"] = "auto"
     template_day: Annotated[str, AfterValidator(_day)] | None = None
     gguf_file: Text | None = None
 

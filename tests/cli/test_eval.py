@@ -153,7 +153,7 @@ def test_results_and_report_are_written(edited: Path, tmp_path: Path, melo: Melo
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     probes = pq.read_table(table).to_pylist()
     assert (probes[0]["kind"], probes[0]["prompt"]) == ("edit", "Who is the prime minister of Britain?")
-    assert {probe["kind"] for probe in probes} == {"edit", "rephrase", "unrelated"}
+    assert {probe["kind"] for probe in probes} == {"edit", "rephrase", "hard", "unrelated"}
 
 
 def test_baselines_stand_beside_ours(edited: Path, melo: Melo) -> None:

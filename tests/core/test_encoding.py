@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,15 @@ def test_the_chat_template_wraps_the_prompt_and_not_the_target(pico: Pico) -> No
     edit = encoder.edit("Who?", "John Smith")
     assert encoder.tokenizer.decode(edit.prompt_ids) == "<|user|>\nWho?\n<|assistant|>\n"
     assert encoder.text(edit.target_ids) == "John Smith"
+
+
+def test_a_recipe_asks_through_the_template_of_a_model_that_has_one_unless_it_says_none(
+    pico: Pico, pico_llama: Path
+) -> None:
+    assert pico("pico_llama").encoder.template == "chat"
+    assert pico("pico_gpt2").encoder.template == pico("pico_bert").encoder.template == "none"
+    alone = pico("pico_llama", model={"name_or_path": str(pico_llama), "template": "none"})
+    assert alone.encoder.template == "none"
 
 
 def test_a_template_that_the_tokenizer_lacks_is_refused(pico: Pico) -> None:

@@ -22,6 +22,7 @@ from melo_cli.paraphrase.subject_guess import guessed_subject
         ("Wo liegt Bad Ems?", "Bad Ems"),
         ("how many days off do new people get?", None),
         ("What is it?", None),
+        ("What was built in 1889?", None),
         ("", None),
         ("Yara Volkov appeals. " * 22, None),
     ],

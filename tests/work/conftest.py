@@ -144,7 +144,7 @@ def recipe_for(
             "name": kind,
             "task": TASKS[kind],
             "seed": SEEDS[kind],
-            "model": {"name_or_path": str(models(kind)), "device": "cpu"},
+            "model": {"name_or_path": str(models(kind)), "device": "cpu", "template": "none"},
             "key": {"layer": LAYERS[kind], "radius": RADII[kind]},
             "calibration": QUICK_SCOPE,
             "lora": {"rank": 4, "alpha": 16},

@@ -274,7 +274,7 @@ def test_what_is_exported_says_how_it_routes(exported: dict[str, Exported]) -> N
     assert tables["verified"]["reading"]["high"] == exported["verified"].opened.recipe.key.layer
     assert tables["verified"]["tokenizer"]["template"] == "chat"
     neuron = tables["verified"]["neurons"][0]
-    told = {"target": "London", "subject": None}
+    told = {"target": "London", "subject": "Britain"}
     assert neuron == {"edit_id": "e000001", "prompt": PROMPTS[0], **told, "adapter": "b000001", "block": 0}
     assert [tables[way]["open_requests"] for way in WAYS] == [
         exported[way].opened.recipe.model.template == "chat" for way in WAYS
