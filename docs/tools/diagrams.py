@@ -73,19 +73,20 @@ QUERY = (
     Step("store/project.py", "maps the newest snapshot", "store"),
     Step("melo_cli/models/base_model.py", "loads the base model", "model"),
     Step("melo_cli/runtime/querying.py", "encodes prompt or conversation", "work"),
-    Step("melo_cli/scope/core/router.py", "finds the route, in five steps:", "model"),
+    Step("melo_cli/scope/core/router.py", "finds the route, in six steps:", "model"),
     Step("melo_cli/scope/core/words.py", "sentences that may be the question", "model"),
     Step("melo_cli/scope/core/reader.py", "reads them up to the key layer", "model"),
     Step("store/index/neuron_index.py", "finds the 8 nearest neurons", "store"),
     Step("melo_cli/scope/core/model.py", "gives each a probability", "model"),
     Step("melo_cli/scope/core/rules.py", "fires the best from the threshold", "model"),
+    Step("melo_cli/scope/core/misspellings.py", "if none: once more, slips put right", "model"),
     Step("melo_cli/runtime/block_cache.py", "fetches the block that fired", "model"),
     Step("melo_cli/tuner/layer.py", "adds the block, row by row", "model"),
     Step("melo_cli/runtime/greedy.py", "generates both answers", "model"),
     Step("melo_cli/scope/explanation.py", "says what spoke against", "work"),
     Step("melo_cli/ui/answers.py", "shows route and answers", "command line"),
 )
-QUERY_LOOP = Loop(7, 11, "the route")
+QUERY_LOOP = Loop(7, 12, "the route")
 
 LAYERS = (
     ("app", "the command line, errors, exit codes", "command line"),

@@ -60,7 +60,7 @@ def pico_recipe(folder: Path, task: str, changes: Mapping[str, Any] | None = Non
     mapping: dict[str, Any] = {
         "name": "pico",
         "task": task,
-        "model": {"name_or_path": str(folder), "device": "cpu"},
+        "model": {"name_or_path": str(folder), "device": "cpu", "template": "none"},
         "key": {"radius": 0.5},
         "routing": {"scope": "radius"},
         "lora": {"rank": 2, "alpha": 8},

@@ -66,12 +66,14 @@ def test_the_chat_template_wraps_the_prompt_and_not_the_target(pico: Pico) -> No
 
 
 def test_a_recipe_asks_through_the_template_of_a_model_that_has_one_unless_it_says_none(
-    pico: Pico, pico_llama: Path
+    pico: Pico, pico_llama: Path, pico_gpt2: Path
 ) -> None:
-    assert pico("pico_llama").encoder.template == "chat"
-    assert pico("pico_gpt2").encoder.template == pico("pico_bert").encoder.template == "none"
-    alone = pico("pico_llama", model={"name_or_path": str(pico_llama), "template": "none"})
-    assert alone.encoder.template == "none"
+    def template(kind: str, folder: Path, **more: str) -> str:
+        return pico(kind, model={"name_or_path": str(folder)} | more).encoder.template
+
+    assert template("pico_llama", pico_llama) == "chat"
+    assert template("pico_gpt2", pico_gpt2) == "none"
+    assert template("pico_llama", pico_llama, template="none") == "none"
 
 
 def test_a_template_that_the_tokenizer_lacks_is_refused(pico: Pico) -> None:
