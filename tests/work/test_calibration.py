@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -363,6 +364,21 @@ def test_a_project_by_radius_is_verified_after_one_commit_that_leaves_answers_an
     before = open_project(by_radius.path, at=by_radius.snapshot)
     assert before.project.key_map is None
     assert [row.edited for row in query(before, prompts)] == targets
+
+
+def test_an_older_edit_without_a_subject_is_found_by_the_name_in_its_prompt_from_then_on(
+    edit: Edit, verified: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    row = {"prompt": "Who zigzags through Loch Ness?", "target": "London"}
+    changes = verified | {"calibration": QUICK_SCOPE}
+    with monkeypatch.context() as older:
+        older.setattr("melo_cli.editing.run.guessed_subject", lambda prompt: None)
+        path = edit("pico_gpt2", [row], tmp_path / "older", **changes).path
+    named = edit("pico_gpt2", [row | {"subject": "Loch Ness"}], tmp_path / "named", **changes).path
+    wanted = Project.open(named).tokens(["e000001"])[0]
+    assert not np.array_equal(Project.open(path).tokens(["e000001"])[0], wanted)
+    calibrate_again(path, [], SilentReporter(), command=COMMAND)
+    assert np.array_equal(Project.open(path).tokens(["e000001"])[0], wanted)
 
 
 def test_the_recipe_of_a_project_of_format_2_is_read(shared: Callable[..., OpenProject]) -> None:
