@@ -21,7 +21,7 @@ from melo_cli.editing.resource_estimate import Needs
 from melo_cli.editing.side_effects import SideEffects, side_effects_of
 from melo_cli.editing.time_estimate import FEW, Forecast, StepTimer
 from melo_cli.errors import DatasetError
-from melo_cli.models.base_model import BaseModel, ModelKind
+from melo_cli.models.base_model import BaseModel
 from melo_cli.models.class_labels import with_class_names
 from melo_cli.paraphrase.question_frames import QuestionFrames
 from melo_cli.paraphrase.subject_guess import guessed_subject
@@ -211,10 +211,8 @@ def edit_opened(
 
 
 def _completed(requests: Sequence[EditRequest], base: BaseModel) -> list[EditRequest]:
-    """Edits with what their data leave open: a classifier's class by its name, any other's subject."""
-    if base.kind is ModelKind.CLASSIFIER:
-        return with_class_names(requests, base)
-    return [_with_subject(request) for request in requests]
+    """Edits with what their data leave open: a classifier's classes by their names, and the subject."""
+    return [_with_subject(request) for request in with_class_names(requests, base)]
 
 
 def _with_subject(request: EditRequest) -> EditRequest:
