@@ -7,18 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from melo_cli.datasets import EditRequest
+from melo_cli.editing.contradictions import Contradiction, contradiction_of
 from melo_cli.editing.groups import PresentAnswer, TrainedGroup
 from melo_cli.editing.plan import settings_digest
 from melo_cli.editing.solving import Solution
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.scope.core.model import Record
+from melo_cli.scope.core.rules import Query
 from melo_store.records import NewEdit
 from melo_store.writer import Writer
 
 
 @dataclass(frozen=True)
 class EditOutcome:
-    """The result of one edit: its row in the store, and the answers before and after."""
+    """The result of one edit: its row in the store, and the answers before and after.
+
+    Attributes:
+        contradicts: an older edit, or one of the same commit, that asks the same and has another answer.
+    """
 
     edit_id: str
     status: str
@@ -26,6 +32,7 @@ class EditOutcome:
     target: str
     answer: str
     before: str
+    contradicts: Contradiction | None = None
 
 
 class Editor:
@@ -80,9 +87,15 @@ class Editor:
                 row.target,
                 str(row.metrics["answer"]),
                 before.answer,
+                self._contradiction(edit_id, query) if row.key is not None else None,
             )
-            for edit_id, row, before in zip(staged.edit_ids, rows, group.present, strict=True)
+            for edit_id, row, before, query in zip(
+                staged.edit_ids, rows, group.present, group.queries, strict=True
+            )
         ]
+
+    def _contradiction(self, edit_id: str, query: Query) -> Contradiction | None:
+        return contradiction_of(self._open.routed.router, query, edit_id, self._writer.project)
 
     def _row(
         self,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from melo_cli.calibration import Calibration, ReaderFactory, calibration_rows, learnable, reader_here
 from melo_cli.datasets import EditRequest
+from melo_cli.editing.contradictions import Contradiction
 from melo_cli.editing.editor import Editor, EditOutcome
 from melo_cli.editing.executor import ExecutorFactory, RunWatch, in_process
 from melo_cli.editing.groups import paraphraser_of
@@ -65,6 +66,11 @@ class EditSummary:
     def failures(self) -> list[EditOutcome]:
         """The edits that failed."""
         return [outcome for outcome in self.outcomes if outcome.status == "failed"]
+
+    @property
+    def contradictions(self) -> list[tuple[EditOutcome, Contradiction]]:
+        """The edits that ask the same as another one and have another answer, each with that one."""
+        return [(each, each.contradicts) for each in self.outcomes if each.contradicts is not None]
 
 
 def edit_dataset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from fastapi import APIRouter
@@ -145,6 +146,7 @@ class _MeloApi:
             "status": outcome.status,
             "before": outcome.before,
             "answer": outcome.answer,
+            "contradicts": None if outcome.contradicts is None else asdict(outcome.contradicts),
             "snapshot": self._project.snapshot,
         }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from melo_cli.chat.slash_commands import COMMANDS
 from melo_cli.ui.answers import candidate_document, described, named, route_facts
-from melo_cli.ui.edits import outcome_document
+from melo_cli.ui.edits import contradicted, outcome_document
 from melo_cli.ui.elements import Element, Fields, Message, Note, Passage, View
 from melo_cli.ui.history import counted
 from melo_cli.ui.renderer import Renderer
@@ -165,7 +165,8 @@ def _edited(outcome: EditOutcome, project: Project) -> str:
         return f"{outcome.edit_id} recorded as right already: no block is needed; {where}"
     older = project.edit(outcome.edit_id).record.supersedes
     replaced = f", in place of {', '.join(older)}" if older else ""
-    return f"{outcome.edit_id} made{replaced}; {where}"
+    other = f"; it contradicts {contradicted(outcome.contradicts)}" if outcome.contradicts else ""
+    return f"{outcome.edit_id} made{replaced}; {where}{other}"
 
 
 def _turn_document(turn: Turn, project: Project) -> dict[str, Any]:

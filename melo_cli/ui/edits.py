@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,10 @@ from melo_cli.ui.text import shortened, to_the_second
 from melo_cli.units import human_bytes
 
 if TYPE_CHECKING:
-    from melo_cli.editing import EditOutcome, EditSummary
+    from melo_cli.editing import Contradiction, EditOutcome, EditSummary
     from melo_store.records import ClusterInfo, EditView
 
-_FAILURES_SHOWN = 10
+_ROWS_SHOWN = 10
 _OUTCOMES = {
     "solved": "made",
     "already_right": "right already: the model answers so without an edit",
@@ -25,6 +26,10 @@ _TO_TRY = (
     "to try these again: the same command with more steps (--set training.max_steps=...), "
     "a higher rank (lora.rank), smaller batches (training.batch_size)"
 )
+_BOTH_STAY = (
+    "both edits stay, and each answers what is nearest to its own words; to change the other one too, "
+    "edit its prompt (melo edit --prompt ... --target ...), or take it back (melo revert)"
+)
 
 
 def edits_view(summary: EditSummary, superseded: int) -> View:
@@ -33,6 +38,8 @@ def edits_view(summary: EditSummary, superseded: int) -> View:
     elements.append(Fields(_counts(summary, superseded)))
     if summary.failures:
         elements += [_failures_table(summary), Note(_TO_TRY)]
+    if summary.contradictions:
+        elements += [_contradictions_table(summary), Note(_BOTH_STAY)]
     return View(elements, _summary_document(summary, superseded))
 
 
@@ -47,6 +54,7 @@ def single_edit_view(summary: EditSummary, superseded: int, view: EditView) -> V
                 ("prompt", outcome.prompt),
                 *([("subject", view.record.subject)] if view.record.subject else []),
                 *([("supersedes", ", ".join(view.record.supersedes))] if view.record.supersedes else []),
+                *([("contradicts", contradicted(outcome.contradicts))] if outcome.contradicts else []),
                 ("before", outcome.before),
                 ("now", outcome.answer),
                 *(("also answers", text) for text in (near.answered if near else ())),
@@ -58,7 +66,14 @@ def single_edit_view(summary: EditSummary, superseded: int, view: EditView) -> V
     elements += [Message(_moved(text), warning=True) for text in (near.moved if near else ())]
     if outcome.status == "failed":
         elements.append(Note(_TO_TRY))
+    if outcome.contradicts:
+        elements.append(Note(_BOTH_STAY))
     return View(elements, _summary_document(summary, superseded))
+
+
+def contradicted(other: Contradiction) -> str:
+    """An edit that contradicts another one, in a line."""
+    return f'{other.edit_id} "{shortened(other.prompt)}", which answers "{shortened(other.target)}"'
 
 
 def _moved(prompt: str) -> str:
@@ -71,6 +86,7 @@ def _counts(summary: EditSummary, superseded: int) -> list[tuple[str, str]]:
         ("already right", str(summary.count("already_right"))),
         ("failed", str(summary.count("failed"))),
         ("superseded", str(superseded) if superseded else ""),
+        ("contradict others", str(len(summary.contradictions)) if summary.contradictions else ""),
         ("in the project before", str(summary.recorded_before) if summary.recorded_before else ""),
         ("still to do", str(summary.left) if summary.left else ""),
         ("seconds", f"{summary.seconds:.1f}"),
@@ -109,6 +125,7 @@ def outcome_document(outcome: EditOutcome) -> dict[str, Any]:
         "target": outcome.target,
         "before": outcome.before,
         "answer": outcome.answer,
+        "contradicts": None if outcome.contradicts is None else asdict(outcome.contradicts),
     }
 
 
@@ -168,13 +185,26 @@ def _edit_document(view: EditView) -> dict[str, Any]:
 
 
 def _failures_table(summary: EditSummary) -> Table:
-    shown = summary.failures[:_FAILURES_SHOWN]
-    more = len(summary.failures) - len(shown)
-    return Table(
-        columns=("edit", "prompt", "asked for", "answers"),
-        rows=[(f.edit_id, *(shortened(text) for text in (f.prompt, f.target, f.answer))) for f in shown],
-        title=f"failed (the first {len(shown)} of {len(summary.failures)})" if more else "failed",
+    rows = [
+        (f.edit_id, *(shortened(text) for text in (f.prompt, f.target, f.answer))) for f in summary.failures
+    ]
+    return _first_rows("failed", ("edit", "prompt", "asked for", "answers"), rows)
+
+
+def _contradictions_table(summary: EditSummary) -> Table:
+    rows = [
+        (each.edit_id, shortened(each.prompt), shortened(each.target), other.edit_id, shortened(other.target))
+        for each, other in summary.contradictions
+    ]
+    return _first_rows(
+        "ask the same, with another answer", ("edit", "prompt", "answers", "other edit", "it answers"), rows
     )
+
+
+def _first_rows(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    shown = rows[:_ROWS_SHOWN]
+    more = len(rows) - len(shown)
+    return Table(columns, shown, title=f"{title} (the first {len(shown)} of {len(rows)})" if more else title)
 
 
 def _rate(summary: EditSummary) -> float:

@@ -135,3 +135,32 @@ def test_a_failed_start_leaves_nothing_that_binds(here: Path, melo: Melo, pico_l
     refused = start(melo, pico_llama, "--set", "lora.target_modules=[nothing]")
     assert refused.code == 2
     assert start(melo, pico_llama).code == 0
+
+
+def test_an_edit_that_asks_the_same_as_another_and_answers_otherwise_is_shown(
+    here: Path, melo: Melo, pico_llama: Path
+) -> None:
+    start(melo, pico_llama)
+    other = {"edit_id": "e000001", "prompt": PROMPT, "target": TARGET}
+    shouted = ("edit", "--prompt", PROMPT.upper(), "--target")
+    run = melo(*shouted, "Grace Hopper")
+    assert field_values(run.out, "contradicts") == [f'e000001 "{PROMPT}", which answers "{TARGET}"']
+    assert "both edits stay" in run.out
+    assert melo("query", "--json", PROMPT).json[0]["edited"] == TARGET, "the older edit stays"
+    melo("revert", "e000002")
+    assert melo(*shouted, "Grace Hopper", "--json").json["edits"][0]["contradicts"] == other
+    melo("revert", "e000001")
+    alone = melo("edit", "--prompt", PROMPT, "--target", "Grace Hopper")
+    assert field_values(alone.out, "contradicts") == [], "it answers the same"
+
+
+def test_edits_of_one_file_that_contradict_each_other_are_shown(
+    here: Path, melo: Melo, pico_llama: Path
+) -> None:
+    rows = [("Where is it?", "Lyon"), (PROMPT, TARGET), (PROMPT.upper(), "Grace Hopper")]
+    lines = [json.dumps({"prompt": prompt, "target": target}) for prompt, target in rows]
+    (here / "edits.jsonl").write_text("\n".join(lines))
+    run = melo("edit", "edits.jsonl", "--model", pico_llama, *QUICK)
+    assert field_values(run.out, "contradict others") == ["2"]
+    table = [line.split() for line in run.out.splitlines() if line.startswith(("e000002", "e000003"))]
+    assert [(row[0], row[-3]) for row in table] == [("e000002", "e000003"), ("e000003", "e000002")]

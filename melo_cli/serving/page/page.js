@@ -754,11 +754,28 @@ function took(body, made) {
         el("dd", { id: "edit-before", class: "text", dir: "auto" }, made.before || "(nothing)"),
         el("dt", {}, "After"),
         el("dd", { id: "edit-after", class: "text", dir: "auto" }, made.answer || "(nothing)"),
+        ...(made.contradicts ? contradicted(made.contradicts) : []),
       ),
       el("div", { class: "actions" }, again, more),
     ),
   );
   if ($("edit-dialog").open) again.focus();
+}
+
+function contradicted(other) {
+  return [
+    el("dt", {}, "Contradicts"),
+    el(
+      "dd",
+      { id: "edit-contradicts", class: "text", dir: "auto" },
+      editLink(other.edit_id),
+      " ",
+      said(other.prompt),
+      ", which answers ",
+      said(other.target),
+      ". Both stay; each answers what is nearest to its own words.",
+    ),
+  ];
 }
 
 function refused(body, error) {
