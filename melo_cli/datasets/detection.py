@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
+from melo_cli.datasets.chat_rows import CompletionRows, InstructionRows, MessagesRows, QuestionAnswerRows
+from melo_cli.datasets.field_rows import BESIDE
 from melo_cli.datasets.formats import RowFormat
 from melo_cli.datasets.hub import Role
 from melo_cli.datasets.knowedit import KnowEditRows, KnowEditWikiBioRows
@@ -29,10 +32,14 @@ FORMATS: tuple[type[RowFormat], ...] = (
     ZsreRows,
     WikiBigEditRows,
     WikiBioRows,
+    InstructionRows,
     MendZsreRows,
     NaturalQuestionsRows,
     ScotusRows,
     KnowEditWikiBioRows,
+    QuestionAnswerRows,
+    CompletionRows,
+    MessagesRows,
     OpenWebTextRows,
 )
 """In the order in which fields are tried: the later formats have fields that the earlier may have, too."""
@@ -42,6 +49,22 @@ _MEANT = {
     "target": ("answer", "response", "completion", "output", "label", "alt"),
 }
 """What people call a prompt and its target elsewhere."""
+
+_KNOWN = {*BESIDE, *(name for kind in FORMATS for name in kind.needs)}
+
+
+def spelt_as_known(row: Row) -> Row:
+    """A row of a table, whose headings may begin with a capital: `Question` is `question` then.
+
+    A name that no format knows stays as it is.
+    """
+    if not row.flat:
+        return row
+    fields = {
+        name.lower() if name.lower() in _KNOWN and name.lower() not in row.fields else name: value
+        for name, value in row.fields.items()
+    }
+    return replace(row, fields=fields) if len(fields) == len(row.fields) else row
 
 
 def detect(first: Row, role: Role) -> type[RowFormat]:

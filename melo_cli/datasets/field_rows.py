@@ -15,7 +15,8 @@ from melo_cli.datasets.subject_slots import fill_in, require_subjects
 from melo_cli.suggest import nearest
 
 _TARGETS = ("target", "target_new")
-_BESIDE = ("subject", "metadata", TARGET_ALIASES, *REPHRASES, *sorted(LOCALITY))
+BESIDE = ("subject", "metadata", TARGET_ALIASES, *REPHRASES, *sorted(LOCALITY))
+"""Fields that may stand beside a prompt and its target."""
 
 
 class FieldRows(RowFormat):
@@ -85,7 +86,7 @@ class FieldRows(RowFormat):
         for name in row.fields:
             if name not in used and name not in notes.seen_fields:
                 notes.seen_fields.add(name)
-                near = nearest(name, _BESIDE, count=1, cutoff=0.85)
+                near = nearest(name, BESIDE, count=1, cutoff=0.85)
                 if near:
                     notes.misspelt[name] = near[0]
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from melo_cli.datasets.detection import detect, named, of_one_format
+from melo_cli.datasets.detection import detect, named, of_one_format, spelt_as_known
 from melo_cli.datasets.files import READERS, WORKBOOKS, read_file
 from melo_cli.datasets.formats import RowFormat
 from melo_cli.datasets.hub import HUB_ID, Role, read_hub
@@ -164,7 +164,7 @@ def _require_task(form: RowFormat, task: str, where: str) -> None:
 def _open(
     reference: str, role: Role, format: str, split: str | None, concepts: str | None
 ) -> tuple[RowFormat, Iterator[Row]]:
-    rows = _rows(reference, role, split)
+    rows = map(spelt_as_known, _rows(reference, role, split))
     first = next(rows, None)
     if first is None:
         raise DatasetError("holds no rows", where=reference)

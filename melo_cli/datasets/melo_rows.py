@@ -34,7 +34,7 @@ class MeloRows(FieldRows):
             if any(name in LOCALITY for name in row.fields):
                 yield from locality(row, notes)
             else:
-                target = row.fields.get("target")
-                truth = true_answer(row, target, "target")
+                target = row.fields.get(self.target_field)
+                truth = true_answer(row, target, self.target_field)
                 notes.empty_answers += truth is None and target is not None
-                yield row.text("prompt"), truth
+                yield row.text(self.prompt_field), truth

@@ -21,6 +21,7 @@ class ReadingNotes:
         same_rephrases: rephrases equal to their prompt, dropped since they would flatter generality.
         short_texts: texts too short to cut into a prompt and its continuation, left out.
         no_targets: rows of published files whose new answer is empty, left out as by their own loaders.
+        longer_talks: conversations with questions before the last one.
         filled_in: prompts whose `{}` the subject has taken.
         braces: prompts with `{}` that were taken word for word.
         without_subject: those of them that have no subject.
@@ -33,6 +34,7 @@ class ReadingNotes:
     same_rephrases: int = 0
     short_texts: int = 0
     no_targets: int = 0
+    longer_talks: int = 0
     filled_in: int = 0
     braces: int = 0
     without_subject: list[Row] = field(default_factory=list)
@@ -70,6 +72,11 @@ class ReadingNotes:
             )
         if self.no_targets:
             lines.append(f"{_count(self.no_targets, 'row')} left out, because they have no new answer")
+        if self.longer_talks:
+            lines.append(
+                f"{_count(self.longer_talks, 'conversation')} of several questions; "
+                "the last one and its answer are the edit"
+            )
         if self.braces:
             lines.append(
                 f"{_count(self.braces, 'prompt')} with {{}} that was kept; to fill in {{}}, "

@@ -37,6 +37,10 @@ DatasetFormat = Literal[
     "requested-rewrite",
     "wikibigedit",
     "wikibio-hallucination",
+    "question-answer",
+    "prompt-completion",
+    "instruction-output",
+    "messages",
     "openwebtext",
 ]
 Pooling = Literal["auto", "last", "first", "mean", "learned"]

@@ -228,12 +228,12 @@ def test_a_target_and_another_target_are_refused(jsonl: Write, edits_of: Edits, 
 
 
 def test_the_error_says_how_to_rename_everyday_names(jsonl: Write, fault_of: Fault) -> None:
-    message = fault_of(jsonl({"question": "Who?", "answer": "Ada"}))
-    assert 'rename "question" to "prompt" and "answer" to "target"' in message
+    message = fault_of(jsonl({"query": "Who?", "response": "Ada"}))
+    assert 'rename "query" to "prompt" and "response" to "target"' in message
     message = fault_of(jsonl({"prompt": "Who?", "answer": "Ada"}))
     assert 'lacks the field "target"; fields found: prompt, answer; ' in message
     assert (
-        'rename "answer" to "target"; known formats need melo: prompt, target; knowedit: prompt, target_new'
-        in message
-    )
+        'rename "answer" to "target"; known formats need melo: prompt, target; knowedit: prompt, target_new; '
+        "question-answer: question, answer; prompt-completion: prompt, completion"
+    ) in message
     assert message.endswith('the row: {"prompt": "Who?", "answer": "Ada"}')

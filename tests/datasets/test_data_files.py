@@ -233,7 +233,8 @@ values = st.recursive(
 )
 fields = st.sampled_from(
     ["prompt", "target", "rephrases", "locality", "locality_prompt", "locality_target", "metadata", "text",
-     "label", "input", "output", "filtered_rephrases", "questions", "answers", "subject", "x"]
+     "label", "input", "output", "filtered_rephrases", "questions", "answers", "subject", "x",
+     "question", "answer", "completion", "instruction", "messages", "role", "content"]
 )  # fmt: skip
 
 
