@@ -69,7 +69,7 @@ def main() -> None:
         sys.stdout.write(f"{json.dumps(document)}\n")
         return
     lines = [f"threshold {expected['threshold']}, learnt from own rows: {expected['moved']}"]
-    lines += [f"{kind:30s} n {figure['n']:5d}  {figure['share']:.3f}" for kind, figure in figures.items()]
+    lines += [f"{kind:34s} n {figure['n']:5d}  {figure['share']:.3f}" for kind, figure in figures.items()]
     lines.append(f"{1000 * seconds:.1f} ms a prompt, reading it among them")
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
@@ -160,7 +160,9 @@ def _measured(
     ]
     for (at, way, _), route in zip(asked, router.routes([text for *_, text in asked]), strict=True):
         # Another edit that wants the same answer to the same question is as right.
-        yield way, _edit(route) is not None and edits[_number(route) - 1]["target"] == edits[at - 1]["target"]
+        right = _edit(route) is not None and edits[_number(route) - 1]["target"] == edits[at - 1]["target"]
+        yield way, right
+        yield "rephrases: no other edit answers", right or _edit(route) is None
     beside = [
         (kind, text)
         for row in edits

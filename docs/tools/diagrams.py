@@ -79,7 +79,7 @@ QUERY = (
     Step("store/index/neuron_index.py", "finds the 8 nearest neurons", "store"),
     Step("melo_cli/scope/core/model.py", "gives each a probability", "model"),
     Step("melo_cli/scope/core/rules.py", "fires the best from the threshold", "model"),
-    Step("melo_cli/scope/core/misspellings.py", "if none: once more, slips put right", "model"),
+    Step("melo_cli/scope/core/second_reading.py", "if none: once more, as meant", "model"),
     Step("melo_cli/runtime/block_cache.py", "fetches the block that fired", "model"),
     Step("melo_cli/tuner/layer.py", "adds the block, row by row", "model"),
     Step("melo_cli/runtime/greedy.py", "generates both answers", "model"),

@@ -86,7 +86,7 @@ def _counts(summary: EditSummary, superseded: int) -> list[tuple[str, str]]:
         ("already right", str(summary.count("already_right"))),
         ("failed", str(summary.count("failed"))),
         ("superseded", str(superseded) if superseded else ""),
-        ("contradict others", str(len(summary.contradictions)) if summary.contradictions else ""),
+        ("contradicting", str(len(summary.contradictions)) if summary.contradictions else ""),
         ("in the project before", str(summary.recorded_before) if summary.recorded_before else ""),
         ("still to do", str(summary.left) if summary.left else ""),
         ("seconds", f"{summary.seconds:.1f}"),

@@ -159,6 +159,22 @@ def test_a_misspelled_question_reaches_the_edit_that_it_asks_and_the_route_says_
     assert all(route.nearest is None or route.nearest.asked is None for route in others)
 
 
+def test_a_question_that_shortens_a_name_reaches_the_edit_of_the_only_subject_that_it_can_mean(
+    pico: Pico,
+) -> None:
+    edits = ["When was Teodrik Vasmaling born?", "Where was Ulla Krantenberg born?", *EDITED]
+    router = pico("pico_llama", edits, **VERIFIED).routed.router
+    assert isinstance(router.rule, Verified)
+    router.rule = dataclasses.replace(router.rule, threshold=1e6)
+    short, other, whole = router.routes(
+        ["when was vasmaling born?", "When was Karl Vasmaling born?", "When was Teodrik Vasmaling born?"]
+    )
+    assert short.fired is not None and whole.fired is not None
+    assert (short.fired.block, short.fired.asked) == ("b0", "when was Teodrik Vasmaling born?")
+    assert (whole.fired.block, whole.fired.asked) == ("b0", None)
+    assert other.held is None
+
+
 def test_by_radius_a_misspelled_question_is_read_as_it_stands(pico: Pico) -> None:
     routes = pico("pico_llama", EDITED).routed.router.routes([*MISSPELLED])
     assert all(route.nearest is not None and route.nearest.asked is None for route in routes)

@@ -6,6 +6,8 @@ the standard library; only `exported`, which reads files, needs safetensors and 
 - `words`: the words of a text, and the sentences of it that may be the question.
 - `vocabulary`: how rare a word is, and whether it reads like a name.
 - `misspellings`: puts misspelled words right.
+- `short_names`: writes shortened names in full.
+- `second_reading`: how a prompt that reaches no edit is read once more.
 - `contrasts`: words that exclude each other.
 - `whether`: questions whether something is so.
 - `readings`: hidden states of tokens to states of a text's words.

@@ -26,6 +26,8 @@ FLAGS = 5
 """Columns at the end of a token vector: rarity, whether the word is a number, reads like a name, is of the
 subject, and which sort of answer it asks for (`words.answer_sorts`), or a mark: `words.EXCEPT` or
 `words.WHETHER`."""
+SUBJECT_FLAG = -2
+"""Column of a token vector that says whether the word is of the subject."""
 _EXACT = 0.995  # cosine of two spellings that are one word
 # Least weight of a word in a group for it to be the worst of the group.
 _COUNTS = {"rare": 0.6, "asked": 0.4, "name": 0.5, "subject": 0.5, "rest": 0.5}

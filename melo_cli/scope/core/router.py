@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .misspellings import Speller
 from .model import Record, ScopeModel
 from .pooling import KeyTransform
 from .reader import Advance, Reader, TextReader
 from .rules import Candidate, Neurons, Query, Radius, Route, Rule, Verified
+from .second_reading import SecondReading
 from .text_model import TextModel
 from .words import asked_views
 
@@ -45,9 +45,8 @@ class Recorder(Protocol):
         """The texts that stand for a query, the whole first."""
 
     @property
-    def speller(self) -> Speller | None:
-        """Puts misspelled words right, so that a prompt that reaches no edit is read once more; None if it is
-        not."""
+    def second_reading(self) -> SecondReading | None:
+        """How a prompt that reaches no edit is read once more; None if it is not."""
 
     def question(self, record: Record) -> NDArray[np.float32] | None:
         """What a prompt asks, about any subject, as a unit vector `[size]`; None if keys do not say."""
@@ -76,8 +75,8 @@ class VerifiedRecorder:
         return asked_views(text)
 
     @cached_property
-    def speller(self) -> Speller:
-        return Speller(self._model.vocabulary, self._reader.whole_words())
+    def second_reading(self) -> SecondReading:
+        return SecondReading(self._model.vocabulary, self._reader.whole_words())
 
     def question(self, record: Record) -> NDArray[np.float32] | None:
         vector: NDArray[np.float32] = self._model.question_parts(torch.tensor(record.key)[None])[0].numpy()
@@ -125,7 +124,7 @@ class RadiusRecorder:
         return [text]
 
     @property
-    def speller(self) -> None:
+    def second_reading(self) -> None:
         return None
 
     def question(self, record: Record) -> NDArray[np.float32] | None:
@@ -166,33 +165,33 @@ class Router:
         return routes
 
     def routes_of(self, queries: Sequence[Query], neurons: Neurons) -> list[Route]:
-        """The route of each query among `neurons`; one that no edit answers is looked up once more with its
-        misspelled words put right."""
+        """The route of each query among `neurons`; one that no edit answers is looked up once more as it may
+        be meant."""
         routes = self.rule.routes(queries, neurons)
-        right = self._put_right(queries, routes, neurons)
-        again = self.rule.routes(self.queries(list(right.values())), neurons)
-        for (at, text), route in zip(right.items(), again, strict=True):
+        meant = self._meant(queries, routes, neurons)
+        again = self.rule.routes(self.queries(list(meant.values())), neurons)
+        for (at, text), route in zip(meant.items(), again, strict=True):
             if route.held is not None or route.whether:
                 routes[at] = _asked_as(text, route)
         return routes
 
-    def _put_right(
-        self, queries: Sequence[Query], routes: Sequence[Route], neurons: Neurons
-    ) -> dict[int, str]:
-        """The queries that reached no edit and have misspelled words, by their index, without these."""
-        speller = self.recorder.speller
-        if speller is None:
+    def _meant(self, queries: Sequence[Query], routes: Sequence[Route], neurons: Neurons) -> dict[int, str]:
+        """The queries that reached no edit and are read once more, by their index, as they are read then."""
+        second = self.recorder.second_reading
+        if second is None:
             return {}
-        missed = {
-            at: route.nearest.edit_id
-            for at, route in enumerate(routes)
-            if route.nearest is not None and route.held is None and not route.whether
-        }
-        texts = {
-            at: speller.put_right(queries[at].texts[0], prompt)
-            for at, prompt in zip(missed, neurons.prompts(list(missed.values())), strict=True)
-        }
-        return {at: text for at, text in texts.items() if text is not None}
+        texts: dict[int, str] = {}
+        for at, route in enumerate(routes):
+            if route.nearest is None or route.held is not None or route.whether:
+                continue
+            near = list(dict.fromkeys((route.nearest.edit_id, *route.compared)))
+            vectors = zip(neurons.prompts(near), neurons.tokens(near), strict=True)
+            text = second.of(
+                queries[at].texts[0], [(prompt, tokens) for prompt, tokens in vectors if tokens is not None]
+            )
+            if text is not None:
+                texts[at] = text
+        return texts
 
 
 def _asked_as(text: str, route: Route) -> Route:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -53,12 +53,15 @@ class Route:
         nearest: the candidate that came closest to firing, whether it holds or not; None without neurons.
         whether: the prompt asks whether what the nearest edit says is so. The base model answers it.
         told: ids of the edits whose facts stand with the prompt, the newest first. The base model answers it.
+        compared: ids of the edits that the whole prompt was compared with, the nearest first, where none
+            holds it; under `verified` alone.
     """
 
     held: Candidate | None
     nearest: Candidate | None
     whether: bool = False
     told: tuple[str, ...] = ()
+    compared: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def fired(self) -> Candidate | None:
@@ -158,6 +161,11 @@ class Verified:
         logits = self.model.logits(
             [asked[row] for row, _ in pairs], [edits[near.edit_id] for _, near in pairs]
         )
+        compared: dict[int, list[str]] = {at: [] for at in range(len(queries))}
+        for row, near in pairs:
+            at, view = views[row]
+            if not view:
+                compared[at].append(near.edit_id)
         best: dict[int, tuple[_Rank, Near, int]] = {}
         for (row, near), logit in zip(pairs, logits.tolist(), strict=True):
             at, view = views[row]
@@ -168,7 +176,9 @@ class Verified:
             if at not in best or rank > best[at][0]:
                 best[at] = rank, near, view
         return [
-            self._route(queries[at], edits[best[at][1].edit_id], *best[at]) if at in best else NO_ROUTE
+            self._route(queries[at], edits[best[at][1].edit_id], *best[at], compared[at])
+            if at in best
+            else NO_ROUTE
             for at in range(len(queries))
         ]
 
@@ -182,7 +192,9 @@ class Verified:
             if vectors is not None
         }
 
-    def _route(self, query: Query, edit: Record, rank: _Rank, near: Near, view: int) -> Route:
+    def _route(
+        self, query: Query, edit: Record, rank: _Rank, near: Near, view: int, compared: Sequence[str]
+    ) -> Route:
         own = not view and rank.logit == np.inf
         whether = not own and query.records[0].has(WHETHER) and not edit.has(WHETHER)
         candidate = Candidate(
@@ -193,7 +205,10 @@ class Verified:
             probability=0.0 if rank.logit >= self.threshold and not rank.reaches else probability(rank.logit),
             asked=query.texts[view] if view else None,
         )
-        return Route(candidate if candidate.holds else None, candidate, whether=rank.reaches and whether)
+        held = candidate if candidate.holds else None
+        return Route(
+            held, candidate, whether=rank.reaches and whether, compared=() if held else tuple(compared)
+        )
 
 
 @dataclass(frozen=True)
