@@ -140,7 +140,7 @@ def calibrate(
     reader = readers(recipe, base)
     learnt = scope_learnt_with(base, recipe.key.layer, recipe.calibration.questions, reporter, reader)
     calibration_data = _calibration_data(recipe, edits, reporter)
-    after = _adapted(learnt, calibration_data, recipe, reader, reporter)
+    after = _adapted(learnt, calibration_data, recipe, reader.tuned(learnt.model.tuning), reporter)
     bounds = recipe.routing.max_false_fire.model_dump()
     threshold = threshold_within(Evidence(after.corpus, after.outcomes), bounds)
     if math.isinf(threshold):

@@ -22,6 +22,7 @@ from melo_cli.reporter import Reporter
 from melo_cli.scope.core.model import ScopeModel
 from melo_cli.scope.core.reader import TextReader
 from melo_cli.scope.corpus import corpus_digest, load_corpus
+from melo_cli.scope.encoder_tunings import tuning_of
 from melo_cli.scope.reading import held_as, reader_for
 from melo_cli.scope.simulation import Half, Outcome, PairExamples, Readings
 from melo_cli.scope.training import Learnt, learn, texts_to_read
@@ -69,9 +70,10 @@ def scope_learnt_with(
         held_as(base, _fast_dtype(base)),
         reporter.progress("learning scope: reading the corpus", len(texts), "texts") as progress,
     ):
-        reading = (reader or reader_for(base, layer)).read(texts, progress.advance)
+        tuning = tuning_of(base)
+        reading = (reader or reader_for(base, layer)).tuned(tuning).read(texts, progress.advance)
     reporter.info("learning scope: comparing questions")
-    learnt = learn(corpus, Readings(reading), _SEED)
+    learnt = learn(corpus, Readings(reading), _SEED, tuning)
     metadata = {
         "version": _VERSION,
         "corpus": corpus_digest(),
@@ -130,7 +132,7 @@ def _path(read_by: dict[str, str], questions: int) -> Path:
 
 def _read_by(base: BaseModel, layer: str, dtype: torch.dtype) -> dict[str, str]:
     if base.encoder is not None:
-        return dict(base.encoder.fingerprint)
+        return {**base.encoder.fingerprint, "tuning": tuning_of(base).digest()}
     # Questions are read without the chat template, which may contain another day in another project.
     parts = {name: mark for name, mark in base.reference.fingerprint.items() if name != "chat template"}
     return {"layer": layer, "dtype": str(dtype), **parts}

@@ -11,6 +11,7 @@ from melo_cli.models.base_model import BaseModel
 from melo_cli.recipe import Recipe
 from melo_cli.scope.core.reader import Advance, TextReader, in_order
 from melo_cli.scope.core.readings import Reading
+from melo_cli.scope.core.tuning import Tuning
 from melo_cli.scope.reading import reader_for
 
 _SHARES = 4
@@ -33,12 +34,20 @@ class RayReader:
         session: its workers are started at the first texts.
         recipe: resolved; names the key layer.
         base: the base model; workers read with weights of the dtype that this one has at that time.
+        tuning: of its sentence encoder.
     """
 
-    def __init__(self, session: RaySession, recipe: Recipe, base: BaseModel) -> None:
+    def __init__(
+        self, session: RaySession, recipe: Recipe, base: BaseModel, tuning: Tuning | None = None
+    ) -> None:
         self._session = session
         self._recipe = recipe
         self._base = base
+        self._tuning = tuning or Tuning()
+
+    def tuned(self, tuning: Tuning) -> RayReader:
+        """See `Reader.tuned`."""
+        return RayReader(self._session, self._recipe, self._base, tuning)
 
     def whole_words(self) -> Sequence[str]:
         """See `Reader.whole_words`."""
@@ -51,7 +60,9 @@ class RayReader:
         dtype = self._base.model.dtype
         parts = []
         for run, part in zip(
-            runs, pool.map("read", (([texts[row] for row in run], dtype) for run in runs)), strict=True
+            runs,
+            pool.map("read", (([texts[row] for row in run], dtype, self._tuning) for run in runs)),
+            strict=True,
         ):
             parts.append(part)
             if advance is not None:

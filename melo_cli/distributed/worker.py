@@ -25,6 +25,7 @@ from melo_cli.runtime.base_reference import base_reference
 from melo_cli.runtime.inference import TokenScores
 from melo_cli.runtime.loading import OpenProject, assemble, load_base
 from melo_cli.scope.core.readings import Reading
+from melo_cli.scope.core.tuning import Tuning
 from melo_cli.scope.reading import held_as, reader_for
 from melo_cli.versions import library_versions
 from melo_store.errors import ProjectNotFoundError
@@ -174,10 +175,10 @@ class Worker:
         return self._opened.inference.scores_of_batch(edits, blocks)
 
     @_refusing
-    def read(self, texts: Sequence[str], dtype: torch.dtype) -> Reading:
-        """`Reader.read`, with the base's weights as `dtype`."""
+    def read(self, texts: Sequence[str], dtype: torch.dtype, tuning: Tuning) -> Reading:
+        """`Reader.read`, with the base's weights as `dtype`, or those of its sentence encoder tuned."""
         with held_as(self._base, dtype):
-            return reader_for(self._base, self._recipe.key.layer).read(texts)
+            return reader_for(self._base, self._recipe.key.layer).tuned(tuning).read(texts)
 
     @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
     def loss(self) -> float | None:

@@ -128,10 +128,15 @@ def load_corpus() -> Corpus:
     return Corpus(tuple(questions), tuple(unrelated), {name: tuple(some) for name, some in around.items()})
 
 
-def _path() -> Path:
+def scope_folder() -> Path:
+    """The folder with what scope is learned from: of the installed package, or of a checkout."""
     here = Path(__file__).resolve().parents[1]
-    shipped = here / SHIPPED_PACKAGE / _FILE
-    return shipped if shipped.is_file() else here.parent / "data" / "scope" / _FILE
+    shipped = here / SHIPPED_PACKAGE
+    return shipped if (shipped / _FILE).is_file() else here.parent / "data" / "scope"
+
+
+def _path() -> Path:
+    return scope_folder() / _FILE
 
 
 def without_subject(question: Question) -> Sequence[str]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 from melo_cli.scope.core.model import PcaProjection, Scales, ScopeModel, pooled
+from melo_cli.scope.core.tuning import Tuning
 from melo_cli.scope.core.vocabulary import Vocabulary
 from melo_cli.scope.core.words import asked_views
 from melo_cli.scope.corpus import Corpus, Question, without_subject
@@ -82,16 +83,17 @@ class Learnt:
         return PairExamples.joined([half.examples for half in self.halves])
 
 
-def learn(corpus: Corpus, readings: Readings, seed: int) -> Learnt:
+def learn(corpus: Corpus, readings: Readings, seed: int, tuning: Tuning | None = None) -> Learnt:
     """Learn a scope model from the corpus.
 
     Args:
         corpus: the corpus.
         readings: readings of its texts (`texts_to_read`).
         seed: seed of everything that is drawn.
+        tuning: of the encoder that has read them.
     """
     drawn = random.Random(seed)
-    bare = _projections(corpus, readings, torch.Generator().manual_seed(seed))
+    bare = _projections(corpus, readings, torch.Generator().manual_seed(seed), tuning or Tuning())
     kinds = sorted({question.kind for question in corpus.questions})
     drawn.shuffle(kinds)
     halves = [set(kinds[::2]), set(kinds[1::2])]
@@ -122,7 +124,9 @@ def _kind_vectors(model: ScopeModel, corpus: Corpus, readings: Readings) -> dict
     }
 
 
-def _projections(corpus: Corpus, readings: Readings, torch_random: torch.Generator) -> ScopeModel:
+def _projections(
+    corpus: Corpus, readings: Readings, torch_random: torch.Generator, tuning: Tuning
+) -> ScopeModel:
     """A scope model without key projections and classifier."""
     kinds: dict[str, list[str]] = defaultdict(list)
     for question in corpus.questions:
@@ -143,6 +147,7 @@ def _projections(corpus: Corpus, readings: Readings, torch_random: torch.Generat
         nothing,
         none,
         (),
+        tuning=tuning,
     )
 
 

@@ -66,6 +66,7 @@ def test_json_lists_every_edit_and_leaves_stdout_clean(gpt2: Path, melo: Melo) -
         "prompt": "By whom was it opened?",
         "target": "John Smith",
         "answer": "John Smith",
+        "contradicts": None,
     }
     assert "melo: project small (.melo/small)" in run.err
 

@@ -15,6 +15,7 @@ the standard library; only `exported`, which reads files, needs safetensors and 
 - `model`: the scope model: keys, token vectors, and the probability that two prompts ask the same.
 - `pooling`: keys under the scope rule `radius`, as in the paper.
 - `rules`: which of the candidates fires.
+- `tuning`: small changes of an encoder's weights, with which it reads questions better.
 - `text_model`: the model that reads prompts, up to some of its layers.
 - `reader`: texts to readings.
 - `router`: texts to routes.

@@ -7,7 +7,7 @@ The records of edits are stored. A query is compared with the records of its can
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from .contrasts import contrast, listed
 from .features import FLAGS, REVISION, Side, match
 from .readings import Reading, looked_at
+from .tuning import Tuning
 from .vocabulary import Vocabulary
 from .whether import asks_whether
 from .words import (
@@ -123,6 +124,7 @@ class ScopeModel:
         feature_scales: scales of the features.
         layers: weights and biases of the classifier's layers, in order, with ReLU between them.
         revision: how prompts are compared, see `features.REVISION`.
+        tuning: of the sentence encoder whose states these are.
     """
 
     vocabulary: Vocabulary
@@ -136,6 +138,7 @@ class ScopeModel:
     feature_scales: Scales
     layers: tuple[tuple[Tensor, Tensor], ...]
     revision: int = REVISION
+    tuning: Tuning = field(default_factory=Tuning)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -273,10 +276,11 @@ class ScopeModel:
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Settings as JSON values, and float32 arrays by name; `from_arrays` reads them back."""
         arrays = {"sentence": self.sentence, "question": self.question, "plain": self.principal}
-        for field in fields(self):
-            part = getattr(self, field.name)
+        for own in fields(self):
+            part = getattr(self, own.name)
             if isinstance(part, Scales | PcaProjection):
-                arrays |= {f"{field.name}.{each.name}": getattr(part, each.name) for each in fields(part)}
+                arrays |= {f"{own.name}.{each.name}": getattr(part, each.name) for each in fields(part)}
+        arrays |= self.tuning.to_arrays()
         for at, (weight, bias) in enumerate(self.layers):
             arrays |= {f"layers.{at}.weight": weight, f"layers.{at}.bias": bias}
         settings = {
@@ -308,6 +312,7 @@ class ScopeModel:
                 (arrays[f"layers.{at}.weight"], arrays[f"layers.{at}.bias"]) for at in range(layers)
             ),
             revision=settings.get("revision", 1),
+            tuning=Tuning.from_arrays(arrays),
         )
 
 

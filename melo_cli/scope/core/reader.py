@@ -9,6 +9,7 @@ from typing import Protocol
 from .misspellings import whole_words
 from .readings import Reading, read_states
 from .text_model import TextModel
+from .tuning import Tuning
 
 Advance = Callable[[int], None]
 
@@ -49,6 +50,9 @@ class TextReader(Protocol):
     def whole_words(self) -> Sequence[str]:
         """The words that the model knows in one piece, in lower case, the most frequent first."""
 
+    def tuned(self, tuning: Tuning) -> TextReader:
+        """The same with a tuned model."""
+
 
 class Reader:
     """Turns texts into the states of their words.
@@ -64,6 +68,9 @@ class Reader:
 
     def whole_words(self) -> list[str]:
         return whole_words(self._model.tokenizer)
+
+    def tuned(self, tuning: Tuning) -> Reader:
+        return Reader(self._model.tuned(tuning), self._plan)
 
     def batches(self, texts: Sequence[str]) -> list[list[int]]:
         """The batches in which texts are read, as their indices; a run of whole batches, read by itself, is

@@ -69,7 +69,7 @@ class VerifiedRecorder:
 
     def read_by(self, reader: TextReader) -> VerifiedRecorder:
         """The same recorder with another reader."""
-        return VerifiedRecorder(reader, self._model)
+        return VerifiedRecorder(reader.tuned(self._model.tuning), self._model)
 
     def views(self, text: str) -> list[str]:
         return asked_views(text)
@@ -218,7 +218,7 @@ def verified_router(
     threshold = settings["threshold"]
     model = ScopeModel.from_arrays(settings["model"], arrays)
     rule = Verified(model, np.inf if threshold is None else float(threshold))
-    return Router(VerifiedRecorder(reader, model), rule, neurons)
+    return Router(VerifiedRecorder(reader.tuned(model.tuning), model), rule, neurons)
 
 
 def radius_router(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+
+from .tuning import Tuning
 
 
 class _AllCaught(Exception):  # noqa: N818  (not an error: it ends the forward pass at the last layer asked for)
@@ -33,6 +35,11 @@ class TextModel:
     pad_token_id: int
     padding_side: str
     takes_positions: bool
+
+    def tuned(self, tuning: Tuning) -> TextModel:
+        """The same with its weights changed; a tuning is that of a whole model, an encoder."""
+        model = tuning.applied_to(self.model)
+        return self if model is self.model else replace(self, model=model, run=model)
 
     @torch.no_grad()
     def states(
