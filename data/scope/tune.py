@@ -4,8 +4,8 @@
 
 Learns low-rank changes of the last layers (LoRA, arXiv 2106.09685) from `families/`: a file is one type of
 subject, in pairs of look-alikes, and kinds of questions about it, near siblings next to each other, each
-asked in ten ways. Two ways of one question are drawn to each other, and pushed away from those of its siblings and
-of the look-alike, by a contrastive loss over the mean of the token states (InfoNCE, arXiv 1807.03748).
+asked in ten ways. Two ways of one question are drawn to each other and pushed away from those of its siblings
+and of the look-alike, by a contrastive loss over the mean of the token states (InfoNCE, arXiv 1807.03748).
 
 The kinds are others than those of the corpus, from which the scope model is learned: what calibration expects
 is still measured on questions that nothing has learned. A file beside this script is used for every project
