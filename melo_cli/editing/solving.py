@@ -140,12 +140,16 @@ def _train(
     attempt: Attempt,
     on_step: OnStep | None,
 ) -> list[TrainedBlock]:
-    """A block for each part, its edits first and their variants behind them."""
+    """A block for each part, its edits first, their variants and what is not to be said behind them."""
     return train_blocks(
         opened.routed.base,
         opened.routed.tuner,
         [
-            [*(edits[at].encoded for at in part), *(text for at in part for text in edits[at].variants)]
+            [
+                *(edits[at].encoded for at in part),
+                *(text for at in part for text in edits[at].variants),
+                *(text for at in part for text in _early_ends(edits[at], opened.routed.base.special.stop)),
+            ]
             for part in parts
         ],
         attempt.training,
@@ -156,6 +160,19 @@ def _train(
         seed=opened.recipe.seed + attempt.number - 1,
         on_step=on_step,
     )
+
+
+def _early_ends(edit: ToSolve, stop: int | None) -> list[EncodedEdit]:
+    """The ends that no answer has: the stop token before the last token of a prompt.
+
+    A block learns the stop token behind its target, and says it at once behind a prompt in other words that
+    ends as targets do, in a noun. Where a chat template closes every prompt alike none does.
+    """
+    texts = [edit.encoded, *edit.variants]
+    if stop is None or len({text.prompt_ids[-2:] for text in texts}) == 1:
+        return []
+    cut = {text.prompt_ids[:-1] for text in texts if len(text.prompt_ids) > 2}
+    return [EncodedEdit(ids, (stop,), wanted=False) for ids in sorted(cut - {t.prompt_ids for t in texts})]
 
 
 def _answers(

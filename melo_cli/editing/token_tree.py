@@ -29,6 +29,7 @@ class TokenTree:
         read: how many nodes, the last ones, a target is predicted at.
         tokens: `[t]` int64, the target tokens, text by text.
         readers: `[t]` int64, the node that each of them is predicted at.
+        wanted: `[t]` bool, whether it is to be said there.
     """
 
     ids: Tensor
@@ -38,6 +39,7 @@ class TokenTree:
     read: int
     tokens: Tensor
     readers: Tensor
+    wanted: Tensor
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,6 +79,7 @@ class TokenTree:
             len(read),
             torch.tensor([token for edit in edits for token in edit.target_ids]),
             torch.tensor(place[readers]),
+            torch.tensor([edit.wanted for edit in edits for _ in edit.target_ids]),
         )
 
     def part(self, base: BaseModel, start: int, stop: int) -> dict[str, Tensor]:

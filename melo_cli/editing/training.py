@@ -24,6 +24,8 @@ from melo_store.quantization import Side, rounded
 from melo_store.records import LoraSlice, Matrix, Vector
 
 OnStep = Callable[[float], None]
+_LEAST_LOSS = 1e-4
+"""Nats of a token that is not to be said; one that is as good as certain has no gradient."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def train_blocks(
     Args:
         base: the base model.
         tuner: wraps its target modules.
-        batches: the edits and variants of each block.
+        batches: the edits and variants of each block. What is not wanted is left out where texts are not read
+            as trees: it would be a row of its own.
         training: steps, optimizer and scheduler, and the probability to stop at.
         rank: rank of `A` and `B`.
         scale: `alpha / rank`.
@@ -122,6 +125,9 @@ def train_blocks(
     form = _Form(rank, scale, seed, frozen_a, store_dtype)
     started = [_BlockInTraining.start(tuner, edits, training, form) for edits in batches]
     shortcuts = shortcuts_for(base, tuner, batches[0]) if batches else None
+    if shortcuts is not None and shortcuts.tree is None:
+        for block in started:
+            block.edits = [edit for edit in block.edits if edit.wanted]
     waiting, running = list(started), list[_BlockInTraining]()
     while shortcuts is not None and (waiting or running):
         room = training.blocks_in_flight - len(running)
@@ -232,18 +238,18 @@ def _train_in_parallel(
     enough = len(blocks) - 1 if stack.readings else len(blocks) // 2
     with tuner.using(stack.banks, stack.rows), shortcuts.applied(base, stack.readings):
         while len(alive) > enough:
-            means, worst = stack.losses(base, shortcuts)
-            on_host = _HostCopy(torch.stack([means.detach(), worst.neg().exp()]))
+            losses, means, worst = stack.losses(base, shortcuts)
+            on_host = _HostCopy(torch.stack([means, worst.neg().exp()]))
             ahead = _runs_ahead(means)
             if ahead:  # it takes the gradients while the host waits for the forward pass alone
-                stack.take_gradients(means)
+                stack.take_gradients(losses)
             now, least = on_host.read()
             if training.stop_at is not None:
                 alive = [k for k in alive if not (blocks[k].losses and least[k] >= training.stop_at)]
                 if not alive:
                     break
             if not ahead:
-                stack.take_gradients(means)
+                stack.take_gradients(losses)
             stack.step(now, alive)
             for k in alive:
                 blocks[k].losses.append(now[k])
@@ -302,23 +308,35 @@ class _ParameterStack:
         self.banks = {name: SliceBank(next(matrices), next(matrices), scale) for name in tuner.layers}
         self.readings = [block.reading for block in blocks if block.reading is not None]
         if self.readings:
-            self._batch, self.rows, owners = _as_trees(base, self.readings)
+            self._batch, self.rows, owners, wanted = _as_trees(base, self.readings)
         else:
             self._batch, self.rows, owners = _as_rows(base, [block.edits for block in blocks])
-        self._own = owners == torch.arange(len(blocks), device=tuner.device).unsqueeze(1)
+            wanted = torch.ones_like(owners, dtype=torch.bool)
+        whose = owners == torch.arange(len(blocks), device=tuner.device).unsqueeze(1)
+        self._own, self._unwanted = whose & wanted, (~wanted).nonzero()[:, 0]
         self._shares = self._own / self._own.sum(-1, keepdim=True)
+        unwanted = whose[:, self._unwanted]
+        self._unwanted_shares = unwanted / unwanted.sum(-1, keepdim=True).clamp(min=1)
 
-    def losses(self, base: BaseModel, shortcuts: Shortcuts) -> tuple[Tensor, Tensor]:
-        """Mean and largest loss of each block's target tokens, `[K]` float32 both, nats."""
+    def losses(self, base: BaseModel, shortcuts: Shortcuts) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of each block, and the mean and largest loss of its target tokens: `[K]` float32, nats.
+
+        What is not to be said counts by `-log(1 - p)`, its mean as much as that of the target tokens.
+        """
         token_losses = shortcuts.losses(base, self._batch)
-        worst = token_losses.detach().where(self._own, -torch.inf).amax(-1)
-        return self._shares @ token_losses, worst
+        means, worst = (
+            self._shares @ token_losses,
+            token_losses.detach().where(self._own, -torch.inf).amax(-1),
+        )
+        said = token_losses[self._unwanted].clamp(min=_LEAST_LOSS)
+        losses = means + self._unwanted_shares @ -torch.log(-torch.expm1(-said))
+        return losses, means.detach(), worst
 
-    def take_gradients(self, means: Tensor) -> None:
+    def take_gradients(self, losses: Tensor) -> None:
         """The gradient of each block's own loss."""
         for whole in self._stacked:
             whole.grad = None
-        means.sum().backward()
+        losses.sum().backward()
 
     def step(self, losses: Sequence[float], alive: Sequence[int]) -> None:
         """Move the blocks `alive`, each by its own gradient; the others stay where they are."""
@@ -337,12 +355,17 @@ def _stacked(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([part.transpose(1, 2) for part in parts]).transpose(1, 2).requires_grad_()
 
 
-def _as_trees(base: BaseModel, readings: Sequence[BlockReading]) -> tuple[PickedTargets, list[int], Tensor]:
-    """A batch with a row for each block, the block of each row, and that of each target token."""
+def _as_trees(
+    base: BaseModel, readings: Sequence[BlockReading]
+) -> tuple[PickedTargets, list[int], Tensor, Tensor]:
+    """A batch with a row for each block, the block of each row, that of each token that is predicted, and
+    whether it is wanted."""
     batch = tree_batch(base, [reading.tree for reading in readings])
     counts = torch.tensor([len(reading.tree.tokens) for reading in readings])
     owners = torch.arange(len(readings)).repeat_interleave(counts)
-    return batch, list(range(len(readings))), owners.to(batch.tokens.device)
+    wanted = torch.cat([reading.tree.wanted for reading in readings])
+    device = batch.tokens.device
+    return batch, list(range(len(readings))), owners.to(device), wanted.to(device)
 
 
 def _as_rows(

@@ -32,11 +32,13 @@ class EncodedEdit:
         target_ids: tokens of the answer; for a generating model the stop token closes them, for a
             classifier it is the class id alone.
         alias_length: tokens of the longest other answer that counts as right.
+        wanted: whether the answer is to be given; else training makes it unlikely.
     """
 
     prompt_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
     alias_length: int = 0
+    wanted: bool = True
 
     @property
     def answer_length(self) -> int:

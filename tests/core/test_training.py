@@ -12,6 +12,7 @@ from melo_cli.editing.optimizers import Schedule, check_training_section
 from melo_cli.editing.training import TrainedBlock, train_block
 from melo_cli.errors import RecipeError
 from melo_cli.models.base_model import ModelKind
+from melo_cli.models.encoding import EncodedEdit
 from melo_cli.recipe import TrainingSection
 from melo_cli.runtime.loading import OpenProject
 from melo_cli.runtime.scoring import target_batch, target_logits, target_losses
@@ -52,6 +53,35 @@ def test_a_trained_block_gives_the_answers_asked_for_and_the_base_stays_as_it_wa
     ]
     now = opened.routed.base.model.state_dict()
     assert all(torch.equal(value, now[name]) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("kind", ["pico_gpt2", "pico_llama"])
+def test_what_is_not_wanted_becomes_unlikely_and_the_target_is_learnt_all_the_same(
+    pico: Pico, kind: str
+) -> None:
+    opened = pico(kind)
+    base, wanted = opened.routed.base, [opened.encoder.edit(*edit) for edit in EDITS[kind]]
+    training = opened.recipe.training.model_copy(update={"max_steps": 80, "stop_at": None})
+    first = []
+
+    def chosen(name: str, *more: EncodedEdit) -> list[int]:
+        """The first choices before the last token of each prompt, by a block that learns `more` too."""
+        block = train_block(base, opened.routed.tuner, [*wanted, *more], training, rank=4, scale=4.0, seed=0)
+        first.append(block.losses[0])
+        opened.routed.blocks.put(name, block.slices)
+        cut = [EncodedEdit(edit.prompt_ids[:-1], edit.target_ids[:1]) for edit in wanted]
+        scores = opened.inference.scores([*wanted, *cut], [name] * 4)
+        assert all(score.right == len(score.choices) for score in scores[:2]), "the targets are learnt"
+        return [score.choices[0] for score in scores[2:]]
+
+    plain = chosen("plain")
+    unwanted = [
+        EncodedEdit(edit.prompt_ids[:-1], (token,), wanted=False)
+        for edit, token in zip(wanted, plain, strict=True)
+    ]
+    new = chosen("new", *unwanted)
+    assert all(one != other for one, other in zip(plain, new, strict=True))
+    assert first[0] == pytest.approx(first[1]), "what is shown is the loss of the targets"
 
 
 @pytest.mark.parametrize("kind", KINDS)
