@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pico_scope import QUICK_SCOPE
 from safetensors.torch import load_file, save_file
 
-from melo_cli.calibration import SeenPrompts
+from melo_cli.calibration import SeenPrompts, scope_cache
 from melo_cli.calibration.calibration_data import collect_calibration_data
 from melo_cli.calibration.project_examples import episode_of, other_questions, texts_of
 from melo_cli.calibration.thresholds import ASKING, Evidence, shares, threshold_within
@@ -28,11 +28,14 @@ from melo_cli.datasets import EditRequest
 from melo_cli.editing import EditSummary, calibrate_again
 from melo_cli.errors import BaseMismatchError, ProjectError, RecipeError
 from melo_cli.evaluation import evaluate
+from melo_cli.exporting import export_peft
 from melo_cli.paraphrase.subject_swaps import normalized
 from melo_cli.recipe.schema import FalseFireSection
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject, open_project, stored_recipe
 from melo_cli.runtime.querying import query
+from melo_cli.scope.core.exported import open_router
+from melo_cli.scope.core.tuning import Tuning
 from melo_cli.scope.simulation import Outcome
 from melo_store.project import Project
 
@@ -594,6 +597,42 @@ def test_routes_come_from_the_encoder(encoded: Path, rows: Rows) -> None:
     assert base.encoder is not None
     assert (passes(base.model, ask), passes(base.encoder.model, ask)) == (0, 1)
     assert [row.edited for row in query(opened, prompts)] == [row["target"] for row in rows["pico_gpt2"]]
+
+
+def test_an_encoder_reads_with_the_tuning_that_the_project_was_calibrated_with(
+    encoded: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, drawn = "encoder.layer.1.output.dense", torch.Generator().manual_seed(0)
+    plain = open_project(encoded)
+    assert plain.routed.base.encoder is not None
+    out, into = plain.routed.base.encoder.model.get_submodule(name).weight.shape
+    tuning = Tuning({name: (torch.randn(2, into, generator=drawn), torch.randn(out, 2, generator=drawn))})
+    path = Path(shutil.copytree(encoded, tmp_path / "p"))
+    with monkeypatch.context() as carried:
+        carried.setattr(scope_cache, "tuning_of", lambda _: tuning)
+        few = [f"calibration.questions={QUICK_SCOPE['questions']}"]
+        calibrate_again(path, few, SilentReporter(), command=COMMAND)
+    opened = open_project(path)
+    base, key_map = opened.routed.base, opened.project.key_map
+    assert base.encoder is not None and key_map is not None
+    kept = Tuning.from_arrays({key: torch.tensor(array) for key, array in key_map.arrays.items()})
+    assert kept.digest() == tuning.digest()
+    assert torch.equal(
+        base.encoder.model.get_submodule(name).weight,
+        plain.routed.base.encoder.model.get_submodule(name).weight,
+    )
+    prompts = [row["prompt"] for row in rows["pico_gpt2"]]
+    assert [row.edited for row in query(opened, prompts)] == [row["target"] for row in rows["pico_gpt2"]]
+    states = [each.routed.router.recorder.records(prompts)[0].tokens for each in (plain, opened)]
+    assert not np.array_equal(*states), "another state of the same words"
+    export_peft(opened, tmp_path / "out", SilentReporter())
+    router = open_router(tmp_path / "out" / "router")
+    asked = [*prompts, "Which court was it", "What is it?"]
+    mine, theirs = opened.routed.router.routes(asked), router.routes(asked)
+    for one, other in zip(mine, theirs, strict=True):
+        assert one.nearest is not None and other.nearest is not None
+        assert one.nearest.edit_id == other.nearest.edit_id
+        assert one.nearest.distance == pytest.approx(other.nearest.distance, abs=1e-4)
 
 
 def test_another_encoder_is_refused_and_one_that_moved_is_not(
