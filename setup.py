@@ -22,8 +22,10 @@ setup(
         "melo_cli.evaluation.page": ["*.jinja"],
         "melo_cli.serving": ["page/*"],
         RECIPES: ["*.yaml", "published/*.yaml"],
-        SCOPE: ["corpus.jsonl"],
+        SCOPE: ["corpus.jsonl", "*.safetensors"],
         BENCH: ["*.jsonl", "*.txt"],
     },
-    exclude_package_data={SCOPE: ["templates/*", "templates_around/*"]},  # what the corpus is made of
+    exclude_package_data={
+        SCOPE: ["templates/*", "templates_around/*", "families/*"]
+    },  # what they are made of
 )

@@ -1,15 +1,15 @@
 """Tune a sentence encoder, so that it tells questions apart that are near each other in their words.
 
-    python data/scope/tune.py ENCODER OUT.safetensors [--steps 400] [--rank 8] [--threads 2]
+    python data/scope/tune.py ENCODER OUT.safetensors [--steps 600] [--rank 8] [--threads 2]
 
-Learns low-rank changes of the last layers (LoRA, arXiv 2106.09685) from `families/`: a file is one type of
-subject, in pairs of look-alikes, and kinds of questions about it, near siblings next to each other, each
-asked in ten ways. Two ways of one question are drawn to each other and pushed away from those of its siblings
-and of the look-alike, by a contrastive loss over the mean of the token states (InfoNCE, arXiv 1807.03748).
+Learns low-rank changes of the last layers (LoRA, arXiv 2106.09685) from `templates/`, of which the corpus
+is made, and `families/`: a file is one type of subject, look-alikes next to each other, and kinds of
+questions about it, of `families/` near siblings next to each other, each asked in many ways. Two ways of
+one question are drawn to each other and pushed away from those of its siblings and of the look-alike, by a
+contrastive loss over the mean of the token states (InfoNCE, arXiv 1807.03748).
 
-The kinds are others than those of the corpus, from which the scope model is learned: what calibration expects
-is still measured on questions that nothing has learned. A file beside this script is used for every project
-whose encoder has the weights that it was made for. The run is deterministic on one machine.
+A file beside this script is used for every project whose encoder has the weights that it was made for. The
+run is deterministic on one machine with one number of threads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from torch.nn.functional import cross_entropy, normalize
 from melo_cli.models.sentence_encoder import load_sentence_encoder
 from melo_cli.scope.encoder_tunings import FITS
 
-FAMILIES = Path(__file__).resolve().parent / "families"
+HERE = Path(__file__).resolve().parent
 SEED = 0
 LAYERS = 3  # the last ones
 TYPES, KINDS = 4, 6  # of each step; of each type two subjects
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("encoder")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -65,7 +65,8 @@ def main() -> None:
 
 
 def _learn(model: Any, tokenizer: Any, steps: int) -> None:
-    types = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(FAMILIES.glob("*.yaml"))]
+    paths = [path for folder in ("families", "templates") for path in sorted((HERE / folder).glob("*.yaml"))]
+    types = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
     model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -92,18 +93,20 @@ def _learn(model: Any, tokenizer: Any, steps: int) -> None:
 def _pairs(spec: dict[str, Any], drawn: random.Random) -> list[tuple[str, str]]:
     """Two ways of each of some sibling kinds, about two look-alikes."""
     kinds = list(spec["kinds"].values())
-    first = drawn.randrange(len(kinds) - KINDS + 1)
+    first = drawn.randrange(max(len(kinds) - KINDS, 0) + 1)
     pair = 2 * drawn.randrange(len(spec["subjects"]) // 2)
+    values = [drawn.choice(kind.get("values", [""])) for kind in kinds]
     pairs = []
-    for subject in spec["subjects"][pair : pair + 2]:
-        for kind in kinds[first : first + KINDS]:
-            one, other = (_asked(way, subject, drawn) for way in drawn.sample(kind["ways"], 2))
+    for names in spec["subjects"][pair : pair + 2]:
+        subject = names[0] if isinstance(names, list) else names
+        for kind, value in list(zip(kinds, values, strict=True))[first : first + KINDS]:
+            one, other = (_asked(way, subject, value, drawn) for way in drawn.sample(kind["ways"], 2))
             pairs.append((one, other))
     return pairs
 
 
-def _asked(way: str, subject: str, drawn: random.Random) -> str:
-    text = way.replace("{s}", subject)
+def _asked(way: str, subject: object, value: object, drawn: random.Random) -> str:
+    text = way.replace("{s}", str(subject)).replace("{x}", str(value))
     return text.rstrip("?.").lower() if drawn.random() < HURRIED else text
 
 

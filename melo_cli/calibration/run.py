@@ -86,6 +86,7 @@ class Calibration:
             "own": self.own,
             "counts": self.counts,
             "moved": self.adapted,
+            "tuned": bool(self.model.tuning.parts),
             "edits": len(self.calibration_data.calibration_edits),
             "unrelated": len(self.calibration_data.unrelated),
         }

@@ -36,6 +36,11 @@ _NOTE = (
     "did not learn"
 )
 
+_TUNED_NOTE = (
+    "melo reads with this encoder as it has tuned it, on kinds of the corpus among others: the corpus's "
+    "figures are some points too good"
+)
+
 
 def calibration_view(project: str, calibration: Calibration) -> View:
     """`melo calibrate`."""
@@ -54,6 +59,8 @@ def calibration_elements(calibration: Calibration) -> list[Element]:
         ]
     )
     elements: list[Element] = [_kinds_table(calibration), Note(_NOTE), facts]
+    if calibration.model.tuning.parts:
+        elements.insert(2, Note(_TUNED_NOTE))
     if calibration.others:
         elements += [_readers_table(calibration), Note(_OTHERS_NOTE)]
     elif calibration.encoder is None:

@@ -93,7 +93,9 @@ def test_a_wheel_built_from_an_sdist_finds_its_recipes_its_corpus_and_its_bench_
     assert {f"{page}/report.html.jinja", f"{page}/style.css.jinja"} <= set(names)
     others = ("tests/", "recipes/", "data/", "benchmarks/", "store/")
     assert not [name for name in names if name.startswith(others)]
-    assert not [name for name in names if "templates" in name]
+    assert not [name for name in names if "templates" in name or "families" in name]
+    tunings = {path.name for path in (ROOT / "data" / "scope").glob("*.safetensors")}
+    assert {f"melo_cli/shipped_scope/{name}" for name in tunings} <= set(names)
 
     # Without the environment's own melo (-S), and so without its libraries: their paths are passed on.
     paths = json.dumps([str(site), *(path for path in sys.path if path and Path(path) != ROOT)])
