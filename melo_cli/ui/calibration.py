@@ -37,8 +37,8 @@ _NOTE = (
 )
 
 _TUNED_NOTE = (
-    "melo reads with this encoder as it has tuned it, on kinds of the corpus among others: the corpus's "
-    "figures are some points too good"
+    "the encoder reads as melo has tuned it, on kinds of the corpus among others: the corpus's figures are "
+    "some points too good"
 )
 
 
