@@ -25,7 +25,6 @@ setup(
         SCOPE: ["corpus.jsonl", "*.safetensors"],
         BENCH: ["*.jsonl", "*.txt"],
     },
-    exclude_package_data={
-        SCOPE: ["templates/*", "templates_around/*", "families/*"]
-    },  # what they are made of
+    # What the corpus and the tunings are made of.
+    exclude_package_data={SCOPE: ["templates/*", "templates_around/*", "families/*"]},
 )

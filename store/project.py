@@ -219,7 +219,7 @@ class Project(Overview):
         Raises:
             UnknownEditError: there is no such edit.
         """
-        return [self.edit(name).prompt for name in edit_ids]
+        return [self._state.edits.prompt(validation.known_edit(self._state, name)) for name in edit_ids]
 
     def files(self) -> list[FileEntry]:
         """The files that make up this snapshot."""
