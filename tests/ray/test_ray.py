@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from melo_process import Melo
 from ray.cluster_utils import Cluster
 from safetensors.torch import load_file, save_file
@@ -21,11 +22,15 @@ from same_projects import content_of
 
 from melo_cli.distributed import ClusterOptions, RaySession, ray_session, session, worker
 from melo_cli.distributed.cluster import plan_workers
+from melo_cli.distributed.reading import RayReader
 from melo_cli.errors import ClusterError
 from melo_cli.models.base_model import BaseModel
 from melo_cli.recipe import Recipe, load_recipe
 from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import load_base, open_project, resolve_recipe
+from melo_cli.scope.core.tuning import Tuning
+from melo_cli.scope.reading import reader_for
+from melo_cli.torch_threads import one_thread
 from melo_cli.versions import library_versions
 from melo_store.format.documents import Pointer
 
@@ -72,6 +77,25 @@ class TestTheSameResult:
             key: array.tobytes() for key, array in arrays["two"].items()
         }
         assert arrays["content of one"] == arrays["content of two"]
+
+    def test_of_reading_with_a_tuned_encoder(self, melo: Melo, two_nodes: Cluster, pico_bert: Path) -> None:
+        recipe = load_recipe(melo.folder / "pico.yaml", [f"key.encoder={pico_bert}"])
+        loaded = load_base(recipe, recipe.model, None, SilentReporter())
+        recipe = resolve_recipe(recipe, loaded)
+        assert loaded.encoder is not None
+        name, drawn = "encoder.layer.1.output.dense", torch.Generator().manual_seed(0)
+        out, into = loaded.encoder.model.get_submodule(name).weight.shape
+        tuning = Tuning({name: (torch.randn(2, into, generator=drawn), torch.randn(out, 2, generator=drawn))})
+        lines = (melo.folder / "facts.jsonl").read_text(encoding="utf-8").splitlines()
+        texts = [json.loads(line)["prompt"] for line in lines]
+        here = reader_for(loaded, recipe.key.layer)
+        with session_on(two_nodes) as running:
+            there = RayReader(running, recipe, loaded)
+            plain, tuned = there.read(texts), there.tuned(tuning).read(texts)
+        with one_thread():  # as a worker of one processor
+            assert torch.equal(plain.whole, here.read(texts).whole)
+            assert torch.equal(tuned.whole, here.tuned(tuning).read(texts).whole)
+        assert not torch.equal(tuned.whole, plain.whole)
 
 
 def without_seconds(report: Any) -> Any:
