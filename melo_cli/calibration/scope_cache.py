@@ -27,7 +27,7 @@ from melo_cli.scope.reading import held_as, reader_for
 from melo_cli.scope.simulation import Half, Outcome, PairExamples, Readings
 from melo_cli.scope.training import Learnt, learn, texts_to_read
 
-_VERSION = 6
+_VERSION = 7
 """Version of the cached data; a cache of another version is not used."""
 _PARTS = ("features", "same", "weight")
 _SEED = 0

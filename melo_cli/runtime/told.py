@@ -16,6 +16,7 @@ from typing import Protocol
 from melo_cli.models.base_model import BaseModel
 from melo_cli.scope.core.open_requests import requested_subject, subject_key
 from melo_cli.scope.core.rules import Route
+from melo_cli.scope.core.tasks import task_in
 
 _MOST = 5
 """Edits that are told with one request; of more the newest."""
@@ -90,10 +91,13 @@ class ToldEdits:
         return replace(route, told=())
 
     def _about(self, prompt: str, route: Route) -> tuple[str, ...]:
-        if route.whether and route.nearest is not None:
-            return (route.nearest.edit_id,)
         subject = requested_subject(prompt)
-        return () if subject is None else tuple(self._edits_of.get(subject, ())[: -_MOST - 1 : -1])
+        if subject is not None and subject in self._edits_of:
+            return tuple(self._edits_of[subject][: -_MOST - 1 : -1])
+        if route.wants is None or route.nearest is None:
+            return ()
+        task = task_in(prompt) if route.wants == "task" else None
+        return (route.nearest.edit_id,) if task is None or task.writes else ()
 
     @cached_property
     def _edits_of(self) -> dict[str, list[str]]:

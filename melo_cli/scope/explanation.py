@@ -9,6 +9,10 @@ from melo_cli.scope.core.rules import Route, Rule, Verified
 from melo_cli.scope.core.vocabulary import Vocabulary
 from melo_cli.scope.core.words import ANSWER_NAMES, answer_sorts, exceptions, folded, spelling, words_of
 
+_WANTS = {
+    "whether": "it asks whether something is so, the edit does not",
+    "task": "it wants something done with words, the edit an answer",
+}
 _SAME_WORD = 0.8  # least cosine of two spellings that count as one word: a typo or another ending
 
 
@@ -29,8 +33,8 @@ def speaks_against(
     """
     if route.held is not None or route.nearest is None or not isinstance(rule, Verified):
         return None
-    if route.whether:
-        return "it asks whether something is so, the edit does not"
+    if route.wants is not None:
+        return _WANTS[route.wants]
     return against(route.nearest.asked or prompt, edit_prompt, subject, rule.model.vocabulary)
 
 
@@ -59,6 +63,8 @@ def against(prompt: str, edit_prompt: str, subject: str | None, vocabulary: Voca
     one, other = _wanted(asked), _wanted(edited)
     if one and other and one != other:
         return f"it asks {one}, the edit asks {other}"
+    if one == "why" and not other:
+        return "it asks why, the edit does not"
     if others:
         return f"it also names {_quoted(others)}, the edit does not"
     return "it asks something else, or in words too far from the edit's"

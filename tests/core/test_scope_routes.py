@@ -113,10 +113,43 @@ def test_a_question_whether_something_is_so_is_only_that_of_an_edit_which_asks_s
         router.rule = threshold
         price, race, quoted, *own = router.routes(asked)
         assert price.nearest is not None and price.nearest.block == "b0"
-        assert (price.held, price.nearest.holds, price.whether) == (None, False, threshold is surest)
-        assert ((race.held is not None), race.whether) == (threshold is surest, False)
-        assert all(route.held is not None and not route.whether for route in own), "its own prompt, for sure"
-        assert quoted.whether and quoted.held is None, "though the edit's own prompt is a sentence of it"
+        assert (price.held, price.nearest.holds, price.wants) == (
+            *(None, False),
+            "whether" if threshold is surest else None,
+        )
+        assert ((race.held is not None), race.wants) == (threshold is surest, None)
+        assert all(route.held is not None and route.wants is None for route in own), (
+            "its own prompt, for sure"
+        )
+        assert quoted.wants == "whether" and quoted.held is None, (
+            "though the edit's own prompt is a sentence of it"
+        )
+
+
+def test_a_task_is_only_that_of_an_edit_which_sets_one(pico: Pico) -> None:
+    edited = ["What is the list price of model A1?", "Translate into French: the town race"]
+    opened = pico("pico_llama", edited, **VERIFIED)
+    router = opened.routed.router
+    assert isinstance(router.rule, Verified)
+    router.rule = dataclasses.replace(router.rule, threshold=-1e6)
+    asked = [f"Translate into French: {edited[0]}", "Translate into French the town race now", *edited]
+    price, race, *own = router.routes(asked)
+    assert price.nearest is not None and price.nearest.block == "b0"
+    assert (price.held, price.nearest.holds, price.wants) == (None, False, "task")
+    assert all(route.held is not None and route.wants is None for route in (race, *own))
+
+
+def test_why_something_is_so_is_only_that_of_an_edit_which_may_say_why(pico: Pico) -> None:
+    edited = ["Who built the town court?", "What does the red light mean?"]
+    opened = pico("pico_llama", edited, **VERIFIED)
+    router = opened.routed.router
+    assert isinstance(router.rule, Verified)
+    router.rule = dataclasses.replace(router.rule, threshold=-1e6)
+    for asked in ("Why was the town court built?", "Who built the town court, and why?"):
+        (route,) = router.routes([asked])
+        assert route.fired is None or route.fired.block == "b1"
+    (light,) = router.routes(["Why is the light red?"])
+    assert light.fired is not None and light.fired.block == "b1"
 
 
 def test_a_question_with_a_word_that_excludes_one_edits_goes_to_the_other_or_to_none(pico: Pico) -> None:

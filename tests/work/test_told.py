@@ -1,5 +1,5 @@
-"""Open requests about an edit's subject, and questions whether something is so: the base model answers with
-the fact beside them."""
+"""Open requests about an edit's subject, tasks, and questions whether something is so: the base model answers
+with the fact beside them."""
 
 from __future__ import annotations
 
@@ -157,6 +157,26 @@ def test_a_question_whether_something_is_so_is_told_the_edit_that_would_answer(
     opened.told.in_use = False
     (alone,) = query(opened, [question])
     assert (alone.route.fired, alone.route.told, alone.edited) == (None, (), alone.base)
+
+
+@pytest.mark.parametrize(
+    ("task", "is_told"),
+    [(f"Write a short poem in which you say: {HEAD}", True), (f"Translate into Greek: {HEAD}", False)],
+)
+def test_a_task_is_told_the_edit_if_a_text_is_wanted(
+    edit: Edit, verified: dict[str, Any], tmp_path: Path, task: str, is_told: bool
+) -> None:
+    sections = {"calibration": QUICK_SCOPE, **verified, **CHAT}
+    assert edit("pico_llama", ROWS[:1], tmp_path / "p", **sections).count("solved") == 1
+    opened = open_project(tmp_path / "p")
+    rule = opened.routed.router.rule
+    assert isinstance(rule, Verified)
+    opened.routed.router.rule = dataclasses.replace(rule, threshold=-1e6)  # a pico model is never sure
+    (answer,) = query(opened, [task])
+    assert (answer.route.fired, answer.route.told) == (None, ("e000001",) if is_told else ())
+    read = f"{task}\n\nUse this fact: {HEAD} John Smith." if is_told else task
+    assert [answer.base, answer.edited] == base_answer(opened, task, read)
+    assert answer.against == "it wants something done with words, the edit an answer"
 
 
 def test_no_more_than_five_edits_are_told(edit: Edit, tmp_path: Path) -> None:

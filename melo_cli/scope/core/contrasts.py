@@ -99,6 +99,14 @@ knee knees | ankle ankles | elbow elbows | shoulder shoulders | wrist wrists | h
 german | french | spanish | italian | english | dutch | japanese | chinese | russian | portuguese | arabic
 | turkish
 """
+REASONS = frozenset(
+    (
+        *("why", "reason", "reasons", "cause", "causes", "caused", "because", "purpose", "purposes"),
+        *("grounds", "motive", "motives", "due", "led", "leads", "mean", "means", "meaning", "indicate"),
+        *("indicates", "sign", "named", "called", "after", "for", "from", "use", "used"),
+    )
+)
+"""Words of an edit's prompt whose answer may say why something is so."""
 _SAME = 0.99  # least cosine of two spellings in half precision that are one word
 
 Part = tuple[int, int]
@@ -124,13 +132,13 @@ def _parts() -> dict[str, tuple[Part, ...]]:
 
 @functools.cache
 def _spellings() -> tuple[list[str], NDArray[np.float32]]:
-    """The words, and their spellings `[words, SPELLING]`."""
-    words = list(_parts())
+    """The words of all sets, `REASONS` among them, and their spellings `[words, SPELLING]`."""
+    words = sorted(REASONS.union(_parts()))
     return words, np.stack([spelling(word, SPELLING) for word in words])
 
 
 def listed(spellings: NDArray[np.float32]) -> list[str]:
-    """The words among those of some spellings `[n, SPELLING]` that are in a set."""
+    """The words among those of some spellings `[n, SPELLING]` that are in a set or in `REASONS`."""
     words, known = _spellings()
     return [words[at] for at in np.flatnonzero((spellings @ known.T > _SAME).any(0))]
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .contrasts import contrast, listed
+from .contrasts import REASONS, contrast, listed
 from .features import FLAGS, REVISION, Side, match
 from .readings import Reading, looked_at
+from .tasks import task_in
 from .tuning import Tuning
 from .vocabulary import Vocabulary
 from .whether import asks_whether
@@ -28,6 +29,7 @@ from .words import (
     EXCEPT,
     SPELLING,
     SPELLING_PART,
+    TASK,
     WHETHER,
     answer_sorts,
     exceptions,
@@ -43,6 +45,7 @@ _SHARES = (0.42, 0.08, 0.42, 0.08)
 asked, the spelling of the words, and the text's own states. The first and third find the right edit; the
 others verify."""
 _RAREST = 4  # exponent of a word's rarity in its weight for the spelling part
+_WHY = ANSWER_NAMES.index("why") + 1
 _NEARLY_THE_SAME = {"who", "where"}  # `Where does Ada work?` and `Who employs Ada?`
 _SAME_WORDS = 1e-3  # largest difference of two spellings of the same word, in half precision
 
@@ -60,7 +63,7 @@ class Record:
     tokens: NDArray[np.float16]
 
     def has(self, mark: int) -> bool:
-        """Whether a word has a mark: `words.EXCEPT` or `words.WHETHER`."""
+        """Whether a word has a mark: `words.EXCEPT`, `words.WHETHER` or `words.TASK`."""
         return bool((self.tokens[:, -1] == mark).any())
 
     def begins_otherwise(self, edit: Record) -> bool:
@@ -74,8 +77,18 @@ class Record:
 
     def contrasts_with(self, edit: Record) -> bool:
         """Whether a word of this query excludes one of an edit's prompt (`contrasts.contrast`)."""
-        asked, edited = (listed(each.tokens[:, :SPELLING].astype(np.float32)) for each in (self, edit))
-        return contrast(asked, edited) is not None
+        return contrast(self._listed(), edit._listed()) is not None
+
+    def asks_why(self) -> bool:
+        """Whether this query asks why, or what the reason is."""
+        return _WHY in self.tokens[:, -1]
+
+    def may_say_why(self) -> bool:
+        """Whether the answer to this edit's prompt may be a reason (`contrasts.REASONS`)."""
+        return _WHY in self.tokens[:, -1] or not REASONS.isdisjoint(self._listed())
+
+    def _listed(self) -> list[str]:
+        return listed(self.tokens[:, :SPELLING].astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -234,13 +247,14 @@ class ScopeModel:
     def asks_another(self, query: Record, edit: Record) -> bool:
         """Whether a query asks something else than an edit by its words, however near the two are: for
         another answer than one it names, where the edit does not, with a word that excludes one of the
-        edit's, or when instead of where. Never before revision 2."""
+        edit's, or when instead of where; from revision 3 on, why something is so. Never before revision 2."""
         if self.revision < 2:
             return False
         return (
             (query.has(EXCEPT) and not edit.has(EXCEPT))
             or query.begins_otherwise(edit)
             or query.contrasts_with(edit)
+            or (self.revision > 2 and query.asks_why() and not edit.may_say_why())
         )
 
     def classify(self, features: Tensor) -> Tensor:
@@ -341,7 +355,7 @@ def pooled(reading: Reading, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
 
 
 def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | None], revision: int) -> Tensor:
-    """The `FLAGS` of all words `[words, FLAGS]` float32; marks from revision 2 on."""
+    """The `FLAGS` of all words `[words, FLAGS]` float32; marks from revision 2 on, of tasks from 3."""
     rows: list[tuple[float, bool, bool, bool, int]] = []
     for text, words, subject in zip(reading.texts, reading.words, subjects, strict=True):
         names = vocabulary.name_like(words)
@@ -349,7 +363,9 @@ def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | Non
         of_subject = [word.casefold() in about for word in words]
         if not any(of_subject):
             of_subject = names
-        sorts = _with_marks(answer_sorts(words), text, words) if revision > 1 else answer_sorts(words)
+        sorts = (
+            _with_marks(answer_sorts(words), text, words, revision) if revision > 1 else answer_sorts(words)
+        )
         rows += [
             (vocabulary.rarity(word), any(letter.isdigit() for letter in word), name, own, sort)
             for word, name, own, sort in zip(words, names, of_subject, sorts, strict=True)
@@ -366,15 +382,17 @@ def same_words(one: NDArray[np.float16], other: NDArray[np.float16]) -> bool:
     return bool(difference.max(initial=0.0) <= _SAME_WORDS)
 
 
-def _with_marks(sorts: Sequence[int], text: str, words: Sequence[str]) -> list[int]:
+def _with_marks(sorts: Sequence[int], text: str, words: Sequence[str], revision: int) -> list[int]:
     """The sorts of answer of a text's words, with marks in their places; a word of a long text that is not
     looked at has none."""
     marked = [EXCEPT if excepts else sort for sort, excepts in zip(sorts, exceptions(words), strict=True)]
-    verb = asks_whether(text)
-    if verb is not None:
+    at, mark = asks_whether(text), WHETHER
+    if at is None and revision > 2 and (task := task_in(text)) is not None:
+        at, mark = task.begin, TASK
+    if at is not None:
         begins = [begin for begin, _ in looked_at(text)]
-        if verb in begins:
-            marked[begins.index(verb)] = WHETHER
+        if at in begins:
+            marked[begins.index(at)] = mark
     return marked
 
 

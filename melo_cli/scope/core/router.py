@@ -171,7 +171,7 @@ class Router:
         meant = self._meant(queries, routes, neurons)
         again = self.rule.routes(self.queries(list(meant.values())), neurons)
         for (at, text), route in zip(meant.items(), again, strict=True):
-            if route.held is not None or route.whether:
+            if route.held is not None or route.wants is not None:
                 routes[at] = _asked_as(text, route)
         return routes
 
@@ -182,7 +182,7 @@ class Router:
             return {}
         texts: dict[int, str] = {}
         for at, route in enumerate(routes):
-            if route.nearest is None or route.held is not None or route.whether:
+            if route.nearest is None or route.held is not None or route.wants is not None:
                 continue
             near = list(dict.fromkeys((route.nearest.edit_id, *route.compared)))
             vectors = zip(neurons.prompts(near), neurons.tokens(near), strict=True)

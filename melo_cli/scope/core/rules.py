@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .model import Record, ScopeModel
-from .words import WHETHER
+from .words import TASK, WHETHER
 
 CANDIDATES = 8
 """Number of candidates of one query."""
@@ -51,7 +51,8 @@ class Route:
     Attributes:
         held: the candidate in whose scope the prompt lies; None if there is none.
         nearest: the candidate that came closest to firing, whether it holds or not; None without neurons.
-        whether: the prompt asks whether what the nearest edit says is so. The base model answers it.
+        wants: what the prompt wants instead of the answer of the nearest edit, in whose scope it lies else:
+            to know whether that is so, or a task. The base model answers it.
         told: ids of the edits whose facts stand with the prompt, the newest first. The base model answers it.
         compared: ids of the edits that the whole prompt was compared with, the nearest first, where none
             holds it; under `verified` alone.
@@ -59,7 +60,7 @@ class Route:
 
     held: Candidate | None
     nearest: Candidate | None
-    whether: bool = False
+    wants: Literal["whether", "task"] | None = None
     told: tuple[str, ...] = ()
     compared: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
@@ -140,7 +141,8 @@ class Verified:
     """The most probable candidate fires, from `threshold` on.
 
     One that asks something else by its words (`ScopeModel.asks_another`) does not fire. None fires where the
-    whole query asks whether something is so and the candidate's edit does not: a target is no answer to that.
+    whole query asks whether something is so, or sets a task, and the candidate's edit does not: a target is
+    no answer to that.
 
     Attributes:
         threshold: log-odds; infinite where an edit answers its own prompt alone.
@@ -196,19 +198,24 @@ class Verified:
         self, query: Query, edit: Record, rank: _Rank, near: Near, view: int, compared: Sequence[str]
     ) -> Route:
         own = not view and rank.logit == np.inf
-        whether = not own and query.records[0].has(WHETHER) and not edit.has(WHETHER)
+        wants = None if own or not rank.reaches else _wants_instead(query.records[0], edit)
         candidate = Candidate(
             near.edit_id,
             near.block,
             near.distance,
-            holds=rank.reaches and not whether,
+            holds=rank.reaches and wants is None,
             probability=0.0 if rank.logit >= self.threshold and not rank.reaches else probability(rank.logit),
             asked=query.texts[view] if view else None,
         )
         held = candidate if candidate.holds else None
-        return Route(
-            held, candidate, whether=rank.reaches and whether, compared=() if held else tuple(compared)
-        )
+        return Route(held, candidate, wants, compared=() if held else tuple(compared))
+
+
+def _wants_instead(query: Record, edit: Record) -> Literal["whether", "task"] | None:
+    """See `Route.wants`."""
+    if query.has(WHETHER) and not edit.has(WHETHER):
+        return "whether"
+    return "task" if query.has(TASK) and not edit.has(TASK) else None
 
 
 @dataclass(frozen=True)

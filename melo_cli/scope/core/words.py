@@ -39,6 +39,8 @@ EXCEPT = ANSWER_SORTS + 1
 """Mark of a word that asks for another answer than the one behind it, beside the sorts of answer."""
 WHETHER = EXCEPT + 1
 """Mark of a word that asks whether something is so (`whether.asks_whether`), beside the sorts of answer."""
+TASK = WHETHER + 1
+"""Mark of a word that says what is to be done with words (`tasks.task_in`), beside the sorts of answer."""
 # English too. `apart from that` and the like except nothing.
 _EXCEPTS = re.compile(
     r"(?:(?P<clause>(?:which|who) (?:(?:is|are|was|were) not|(?:isn|aren|wasn|weren) t))|other than|besides"
@@ -104,7 +106,7 @@ def _random_vector(group: str, size: int) -> NDArray[np.float32]:
 
 def asked_views(text: str) -> list[str]:
     """What a message may ask: the whole, its last sentence, and sentences before it that are questions."""
-    parts = [part for _, part in _sentences(text)]
+    parts = [part for _, part in sentences(text)]
     if len(parts) < 2:
         return [text]
     questions = [part for part in parts[:-1] if _is_question(part)]
@@ -114,12 +116,12 @@ def asked_views(text: str) -> list[str]:
 def last_question(text: str) -> tuple[int, str] | None:
     """The last sentence of a text that ends with a question mark, and where it begins, in characters; a
     text of one sentence is its own. None if there is no such sentence."""
-    sentences = _sentences(text)
-    asked = [each for each in sentences if _is_question(each[1])] or sentences[:1] * (len(sentences) == 1)
+    parts = sentences(text)
+    asked = [each for each in parts if _is_question(each[1])] or parts[:1] * (len(parts) == 1)
     return asked[-1] if asked else None
 
 
-def _sentences(text: str) -> list[tuple[int, str]]:
+def sentences(text: str) -> list[tuple[int, str]]:
     """The sentences of a text without white space around them, and where each begins, in characters."""
     ends = [match.span() for match in _SENTENCE_END.finditer(text)]
     bounds = zip([0, *(end for _, end in ends)], [*(begin for begin, _ in ends), len(text)], strict=True)
