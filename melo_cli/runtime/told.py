@@ -1,5 +1,5 @@
-"""Facts of edits that stand with an open request about their subject, or with a question whether something
-is so; the base model answers it.
+"""Facts of edits that stand with an open request about their subject, a question whether something is so, or
+a task that wants a text written; the base model answers it.
 
 A block answers its edit's own question. For a text about a subject the model needs the fact in what it reads:
 behind the request, in the same turn. Fewer texts take it up from before the request, from an earlier turn or
@@ -60,11 +60,9 @@ class ToldEdits:
         self.in_use = in_use
 
     def with_told(self, prompts: Sequence[str], routes: Sequence[Route]) -> list[Route]:
-        """The routes of prompts, those of open requests and of questions whether something is so with the
-        edits that are told.
+        """The routes of prompts, with the edits that are told.
 
-        They are as many as the model has room for. A prompt in the scope of an edit is that edit's, in
-        whatever words it asks.
+        They are as many as the model has room for. A prompt that an edit's block answers is told none.
         """
         return [
             self._with_room(prompt, replace(route, told=self._about(prompt, route)))

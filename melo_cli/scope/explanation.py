@@ -12,6 +12,7 @@ from melo_cli.scope.core.words import ANSWER_NAMES, answer_sorts, exceptions, fo
 _WANTS = {
     "whether": "it asks whether something is so, the edit does not",
     "task": "it wants something done with words, the edit an answer",
+    "statement": "it says something, and asks for nothing",
 }
 _SAME_WORD = 0.8  # least cosine of two spellings that count as one word: a typo or another ending
 

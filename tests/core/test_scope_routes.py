@@ -139,6 +139,19 @@ def test_a_task_is_only_that_of_an_edit_which_sets_one(pico: Pico) -> None:
     assert all(route.held is not None and route.wants is None for route in (race, *own))
 
 
+def test_a_statement_asks_for_no_edit(pico: Pico) -> None:
+    edited = ["The price of model A1 is", "The town race is in May."]
+    opened = pico("pico_llama", edited, **VERIFIED)
+    router = opened.routed.router
+    assert isinstance(router.rule, Verified)
+    router.rule = dataclasses.replace(router.rule, threshold=-1e6)
+    price, race, *own = router.routes(
+        ["The price of model A1 is nine.", "The town race is in May now.", *edited]
+    )
+    assert (price.held, price.wants) == (None, "statement")
+    assert all(route.held is not None and route.wants is None for route in (race, *own))
+
+
 def test_why_something_is_so_is_only_that_of_an_edit_which_may_say_why(pico: Pico) -> None:
     edited = ["Who built the town court?", "What does the red light mean?"]
     opened = pico("pico_llama", edited, **VERIFIED)

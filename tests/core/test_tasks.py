@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melo_cli.scope.core.tasks import task_in
+from melo_cli.scope.core.words import spans
 from melo_cli.scope.corpus import load_corpus
 
 BEFORE = ("", "Hi! ", "hello there, ", "We met on Monday. ", "So, ", "OK. Thanks for that.\n", "Please ")
@@ -42,6 +43,7 @@ def test_a_task_is_found_where_it_begins(before: str, task: str, capital: bool) 
     found = task_in(text)
     assert found is not None
     assert (found.begin, found.writes) == (len(before), task in WRITTEN)
+    assert found.begin in [begin for begin, _ in spans(text)]
 
 
 @pytest.mark.parametrize("asked", ["Can you {}", "could you please {}", "I need you to {}", "Help me {}"])

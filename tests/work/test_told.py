@@ -179,6 +179,20 @@ def test_a_task_is_told_the_edit_if_a_text_is_wanted(
     assert answer.against == "it wants something done with words, the edit an answer"
 
 
+def test_a_statement_is_told_the_edit_that_it_speaks_of(
+    edit: Edit, verified: dict[str, Any], tmp_path: Path
+) -> None:
+    sections = {"calibration": QUICK_SCOPE, **verified, **CHAT}
+    assert edit("pico_llama", ROWS[:1], tmp_path / "p", **sections).count("solved") == 1
+    opened = open_project(tmp_path / "p")
+    rule = opened.routed.router.rule
+    assert isinstance(rule, Verified)
+    opened.routed.router.rule = dataclasses.replace(rule, threshold=-1e6)  # a pico model is never sure
+    (answer,) = query(opened, ["John leads Acme."])
+    assert (answer.route.fired, answer.route.told) == (None, ("e000001",))
+    assert answer.against == "it says something, and asks for nothing"
+
+
 def test_no_more_than_five_edits_are_told(edit: Edit, tmp_path: Path) -> None:
     words = ("river", "court", "law", "city", "tower", "year")
     rows = [{"prompt": f"The {word} of Acme", "target": "Paris", "subject": "Acme"} for word in words]

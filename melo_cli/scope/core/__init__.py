@@ -10,6 +10,7 @@ the standard library; only `exported`, which reads files, needs safetensors and 
 - `second_reading`: how a prompt that reaches no edit is read once more.
 - `contrasts`: words that exclude each other.
 - `whether`: questions whether something is so.
+- `statements`: what says something and asks for nothing.
 - `tasks`: prompts that want something done with words.
 - `readings`: hidden states of tokens to states of a text's words.
 - `features`: the features by which two prompts are compared.

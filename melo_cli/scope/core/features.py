@@ -20,12 +20,12 @@ from .words import ANSWER_SORTS
 REVISION = 3
 """How prompts are compared. 1: spellings keep their accents, no features are of the rare words of the rest,
 and an edit may answer what asks for another answer, whether something is so, or with a word that excludes one
-of its own. 2: it may answer a task, or why something is so. Projects that were calibrated so stay so until
-they are calibrated again."""
+of its own. 2: it may answer a task, a statement, or why something is so. Projects that were calibrated so
+stay so until they are calibrated again."""
 FLAGS = 5
 """Columns at the end of a token vector: rarity, whether the word is a number, reads like a name, is of the
 subject, and which sort of answer it asks for (`words.answer_sorts`), or a mark: `words.EXCEPT`,
-`words.WHETHER` or `words.TASK`."""
+`words.WHETHER`, `words.TASK` or `words.STATEMENT`."""
 SUBJECT_FLAG = -2
 """Column of a token vector that says whether the word is of the subject."""
 _EXACT = 0.995  # cosine of two spellings that are one word

@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from .contrasts import REASONS, contrast, listed
 from .features import FLAGS, REVISION, Side, match
 from .readings import Reading, looked_at
+from .statements import said_in
 from .tasks import task_in
 from .tuning import Tuning
 from .vocabulary import Vocabulary
@@ -29,6 +30,7 @@ from .words import (
     EXCEPT,
     SPELLING,
     SPELLING_PART,
+    STATEMENT,
     TASK,
     WHETHER,
     answer_sorts,
@@ -63,7 +65,7 @@ class Record:
     tokens: NDArray[np.float16]
 
     def has(self, mark: int) -> bool:
-        """Whether a word has a mark: `words.EXCEPT`, `words.WHETHER` or `words.TASK`."""
+        """Whether a word has a mark: `words.EXCEPT`, or one of what is wanted instead of an answer."""
         return bool((self.tokens[:, -1] == mark).any())
 
     def begins_otherwise(self, edit: Record) -> bool:
@@ -355,7 +357,7 @@ def pooled(reading: Reading, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
 
 
 def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | None], revision: int) -> Tensor:
-    """The `FLAGS` of all words `[words, FLAGS]` float32; marks from revision 2 on, of tasks from 3."""
+    """The `FLAGS` of all words `[words, FLAGS]` float32; marks from revision 2 on, all of them from 3."""
     rows: list[tuple[float, bool, bool, bool, int]] = []
     for text, words, subject in zip(reading.texts, reading.words, subjects, strict=True):
         names = vocabulary.name_like(words)
@@ -386,14 +388,24 @@ def _with_marks(sorts: Sequence[int], text: str, words: Sequence[str], revision:
     """The sorts of answer of a text's words, with marks in their places; a word of a long text that is not
     looked at has none."""
     marked = [EXCEPT if excepts else sort for sort, excepts in zip(sorts, exceptions(words), strict=True)]
-    at, mark = asks_whether(text), WHETHER
-    if at is None and revision > 2 and (task := task_in(text)) is not None:
-        at, mark = task.begin, TASK
-    if at is not None:
+    found = _instead(text, revision)
+    if found is not None:
+        mark, at = found
         begins = [begin for begin, _ in looked_at(text)]
         if at in begins:
             marked[begins.index(at)] = mark
     return marked
+
+
+def _instead(text: str, revision: int) -> tuple[int, int] | None:
+    """The mark of what a text wants instead of an answer, and where the marked word stands, in characters."""
+    if (verb := asks_whether(text)) is not None:
+        return WHETHER, verb
+    if revision > 2 and (task := task_in(text)) is not None:
+        return TASK, task.begin
+    if revision > 2 and (verb := said_in(text)) is not None:
+        return STATEMENT, verb
+    return None
 
 
 def _weighted_mean(states: Tensor, weights: Tensor, starts: Tensor) -> Tensor:

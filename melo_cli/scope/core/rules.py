@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .model import Record, ScopeModel
-from .words import TASK, WHETHER
+from .words import STATEMENT, TASK, WHETHER
+
+Wants = Literal["whether", "task", "statement"]
+_MARKS: dict[int, Wants] = {WHETHER: "whether", TASK: "task", STATEMENT: "statement"}
 
 CANDIDATES = 8
 """Number of candidates of one query."""
@@ -51,8 +54,8 @@ class Route:
     Attributes:
         held: the candidate in whose scope the prompt lies; None if there is none.
         nearest: the candidate that came closest to firing, whether it holds or not; None without neurons.
-        wants: what the prompt wants instead of the answer of the nearest edit, in whose scope it lies else:
-            to know whether that is so, or a task. The base model answers it.
+        wants: what the prompt wants instead of the answer of the nearest edit, whose it would be: to know
+            whether that is so, a task, or nothing, since it is a statement. The base model answers it.
         told: ids of the edits whose facts stand with the prompt, the newest first. The base model answers it.
         compared: ids of the edits that the whole prompt was compared with, the nearest first, where none
             holds it; under `verified` alone.
@@ -60,7 +63,7 @@ class Route:
 
     held: Candidate | None
     nearest: Candidate | None
-    wants: Literal["whether", "task"] | None = None
+    wants: Wants | None = None
     told: tuple[str, ...] = ()
     compared: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
@@ -141,8 +144,8 @@ class Verified:
     """The most probable candidate fires, from `threshold` on.
 
     One that asks something else by its words (`ScopeModel.asks_another`) does not fire. None fires where the
-    whole query asks whether something is so, or sets a task, and the candidate's edit does not: a target is
-    no answer to that.
+    whole query asks whether something is so, sets a task, or is a statement, and the candidate's edit is not:
+    a target is no answer to that.
 
     Attributes:
         threshold: log-odds; infinite where an edit answers its own prompt alone.
@@ -211,11 +214,9 @@ class Verified:
         return Route(held, candidate, wants, compared=() if held else tuple(compared))
 
 
-def _wants_instead(query: Record, edit: Record) -> Literal["whether", "task"] | None:
+def _wants_instead(query: Record, edit: Record) -> Wants | None:
     """See `Route.wants`."""
-    if query.has(WHETHER) and not edit.has(WHETHER):
-        return "whether"
-    return "task" if query.has(TASK) and not edit.has(TASK) else None
+    return next((wants for mark, wants in _MARKS.items() if query.has(mark) and not edit.has(mark)), None)
 
 
 @dataclass(frozen=True)

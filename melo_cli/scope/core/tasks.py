@@ -45,8 +45,8 @@ _LANGUAGE = _words(
 # What is written; where a name for it says that a text is wanted.
 _PIECE = _words(
     """ad advert announcement article assessment biography blurb caption card cartoon chart checklist comic
-    complaint dialogue diary e-?mail entry essay exercise farewell flyer form formula function haiku
-    headline instruction interview invitation itinerary joke label leaflet lesson letter limerick list
+    complaint dialogue diary e-?mail entry essay exercise farewell flash-?card flyer form formula function
+    haiku headline instruction interview invitation itinerary joke label leaflet lesson letter limerick list
     lullaby mail memo message minute(?=s) note notice outline plan plot poem post postcard poster prayer
     proposal quer(?:y|ie) quiz(?:z)? rap recipe regex report review rhyme riddle scene script sheet
     sketch slide slogan snippet song sonnet speech stor(?:y|ie) summar(?:y|ie) table template timeline
@@ -78,7 +78,7 @@ _I_WANT = r"(?:(?:i|we)(?: would|['\u2019]d)? )?(?:need|want|like)"
 
 # Behind a verb: `Correct this`, `Shorten: ...`; but `Correct answers are given by`, `Review of the film`.
 _GIVEN = (
-    r"(?=(?: (?:all|both|each|every|down|up|into|to))?"
+    r"(?=(?: (?:all|any|both|each|every|down|up|into|to|mistakes|errors|typos|in))*"
     rf"(?:\s*:|\s*{_OPEN}| (?:this|that|these|the|my|our|a|an|at most)\b))"
 )
 # Behind a verb: `Write an e-mail`; but `Write the name`, `Write down who leads it`, `Write only the year`.
@@ -92,7 +92,7 @@ _DOES = _any(
     r"(?:translate|rephrase|paraphrase|reword|re-?write|reformulate|restate|proof-?read|summari[sz]e|condense"
     r"|simplify)\b",
     r"(?:correct|fix|polish|improve|shorten|abbreviate|expand|lengthen|convert|transform|turn|change|edit"
-    r"|rework|render|capitali[sz]e|reverse|classify|categori[sz]e|punctuate|spell|pronounce|decode|encode"
+    r"|rework|render|capitali[sz]e|reverse|classify|categori[sz]e|punctuate|pronounce|decode|encode"
     rf"|encrypt|parse|analy[sz]e|critique|continue|replace|repeat|negate|annotate|combine|split){_GIVEN}",
     r"make (?:this|that|it|the following|the (?:question|sentence|statement|text|wording)|my"
     rf"|{_OPEN}.*{_CLOSE})(?! (?:or|short|brief|quick)\b)",
@@ -100,6 +100,7 @@ _DOES = _any(
     rf"|{_LANGUAGE}|(?:the )?(?:past|future|present|passive|active|plural|third person))"
     r"|(?:more (?:polite|formal|simpl|friend)\w+)|pirate)\b)",
     r"(?:explain|clarify|interpret)\b(?=[^:]* (?:the|this) (?:question|sentence|statement)\b)",
+    r"check (?:my|the|this|these)\b(?=.*\b(?:grammar|spelling|sentence|question|wording|text)\b)",
     r"count (?:the|all|how many) (?:words?|letters?|vowels?|syllables?|characters?)\b",
     r"how (?:do|does|would|can|could|should|might|to|else)(?: (?:a \w+|i|you|one|we|people))? (?:say"
     r"|translate|spell|pronounce|phrase|word|rephrase|reword|express)\b",

@@ -41,6 +41,8 @@ WHETHER = EXCEPT + 1
 """Mark of a word that asks whether something is so (`whether.asks_whether`), beside the sorts of answer."""
 TASK = WHETHER + 1
 """Mark of a word that says what is to be done with words (`tasks.task_in`), beside the sorts of answer."""
+STATEMENT = TASK + 1
+"""Mark of the verb of a text that asks for nothing (`statements.said_in`), beside the sorts of answer."""
 # English too. `apart from that` and the like except nothing.
 _EXCEPTS = re.compile(
     r"(?:(?P<clause>(?:which|who) (?:(?:is|are|was|were) not|(?:isn|aren|wasn|weren) t))|other than|besides"
