@@ -326,10 +326,10 @@ class RoutingSection(_Section):
             of the paper.
         max_false_fire: largest allowed share of false fires, for each kind of prompt.
         open_requests: what the base model reads for an open request about an edit's subject, such as "Tell me
-            about Acme Robotics", for a question whether what an edit says is so, and for a text to be written
-            in which an edit's target may have a place: "context" is the request with the edit's prompt and
-            target behind it, "base" the request alone. "auto" is context where a model that writes text is
-            asked through a chat template, and base otherwise.
+            about Acme Robotics", and for whatever else lies in an edit's scope and wants another answer than
+            its target: a question whether that is so, a text to be written with it, a statement. "context" is
+            the prompt with the edit's prompt and target behind it, "base" the prompt alone. "auto" is context
+            where a model that writes text is asked through a chat template, and base otherwise.
     """
 
     scope: Literal["verified", "radius"] = "verified"

@@ -1,5 +1,5 @@
-"""Facts of edits that stand with an open request about their subject, a question whether something is so, or
-a task that wants a text written; the base model answers it.
+"""Facts of edits that stand with an open request about their subject, a question whether something is so, a
+task that wants a text written, or a statement; the base model answers it.
 
 A block answers its edit's own question. For a text about a subject the model needs the fact in what it reads:
 behind the request, in the same turn. Fewer texts take it up from before the request, from an earlier turn or

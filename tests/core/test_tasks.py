@@ -28,6 +28,11 @@ WRITTEN = (
     *("come up with three jokes about Acme", "brainstorm names for Acme", "tell me a story about Acme"),
     *("answer in Dutch: who leads Acme?", "explain it to a five-year-old: who leads Acme?"),
 )
+CHOICES = (
+    "Who leads Acme? A) Ada B) Eve",
+    "Who leads Acme? (A) Ada (B) Eve.",
+    "Who?\nA. Ada\nB. Eve\nAnswer:",
+)
 GIVEN = (
     ('"Who leads Acme?" - now in Swedish', "Swedish"),
     ("In Swedish, please: who leads Acme?", "Swedish"),
@@ -53,6 +58,12 @@ def test_who_does_it_may_stand_before_it(asked: str, task: str) -> None:
     assert found is not None and found.begin == asked.index("{")
 
 
+@pytest.mark.parametrize("text", CHOICES)
+def test_one_of_some_choices_is_wanted_by_its_letter(text: str) -> None:
+    found = task_in(text)
+    assert found is not None and found.writes and text[found.begin :].startswith("A")
+
+
 @pytest.mark.parametrize(("text", "word"), GIVEN)
 def test_a_text_that_is_quoted_or_stands_behind_a_colon_with_words_about_words(text: str, word: str) -> None:
     found = task_in(text)
@@ -71,6 +82,7 @@ def test_a_text_that_is_quoted_or_stands_behind_a_colon_with_words_about_words(t
         *("Translation bureaus in Lyon", "Review of the film", "Make it or break it was made by"),
         *("Paper letters for the office go to", "Notes to whom?", "Write a number: how many live in Lyon?"),
         *("I have to write a report. Who leads Acme?", "Explain where Acme is.", "You are a clerk at Acme."),
+        *("Where did A. Smith and B. Jones live?", "What is plan A: a shop or an office?"),
         *("What is the official language of Greece?", 'Who wrote "The Welsh Girl of Lyon"?'),
         *('Who is "the man in the moon" in Acme\'s advertisement?', "Change of the name in"),
     ],

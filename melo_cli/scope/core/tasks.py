@@ -1,8 +1,9 @@
 """Tasks: prompts that want something done with words, not an answer: `Translate "Who leads Acme?"`.
 
 One that writes wants a text in which an answer may have a place: `Draft an e-mail that says when the shop
-opens.` `Name the head of support` and `Write down who leads it` want the answer. The grammar is small and
-English: a task in other words, or in another language, is none of these.
+opens.` So does one of some choices: `Who leads it? A) Ada B) Eve`. `Name the head of support` and `Write down
+who leads it` want the answer. The grammar is small and English: a task in other words, or in another language,
+is none of these.
 """
 
 from __future__ import annotations
@@ -128,6 +129,8 @@ _WRITES = _any(
 )
 _TASK = re.compile(rf"{_LEAD}(?:(?P<does>{_DOES})|(?P<writes>{_WRITES}))", re.IGNORECASE)
 
+# `Who leads it? A) Ada B) Eve`
+_CHOICE = re.compile(r"(?:^|[\s(])(?P<first>A)(?:[):]\s.+?[\s(]B[):]\s|\.\s.+?\n\s*B\.\s)", re.DOTALL)
 # `"Who leads it?" - in Welsh, please`, `Into Welsh: who leads it?`
 _WITHIN = r"(?:[^'\u2019\n]|(?<=\w)['\u2019](?=\w))*"
 _GIVEN_TEXT = re.compile(
@@ -152,6 +155,9 @@ def task_in(text: str) -> Task | None:
         if found is not None:
             kind = "does" if found["does"] is not None else "writes"
             return Task(found.start(kind), kind == "writes")
+    choice = _CHOICE.search(text)
+    if choice is not None:
+        return Task(choice.start("first"), writes=True)
     given = _GIVEN_TEXT.search(text)
     if given is None:
         return None
