@@ -1,9 +1,9 @@
 """Tasks: prompts that want something done with words, not an answer: `Translate "Who leads Acme?"`.
 
 One that writes wants a text in which an answer may have a place: `Draft an e-mail that says when the shop
-opens.` So does one of some choices: `Who leads it? A) Ada B) Eve`. `Name the head of support` and `Write down
-who leads it` want the answer. The grammar is small and English: a task in other words, or in another language,
-is none of these.
+opens.` So does one of some choices: `Who leads it? A) Ada B) Eve`. `Name the head of support` and `Write
+down who leads it` want the answer. The grammar is small and English: a task in other words, or in another
+language, is none of these.
 """
 
 from __future__ import annotations
