@@ -9,9 +9,10 @@ locality prompts. Nothing is learnt from their rephrases. With `--own N` calibra
 rows behind the edits, as from `dataset.calibration`.
 
 In `user_questions.jsonl` rephrases stand by their way ("formal", "keyword", "typo" and so on), and under
-`others` stands by its kind what an edit must leave alone. With `--slips N` every prompt but the edits' own is
-put in lower case, and N words of five letters and more get a slip each: a letter left out, doubled, put for
-another one, or two that change places.
+`others` stands by its kind what an edit must leave alone; lists of it stand under `same_subject` and
+`other_subject`, too. With `--slips N` every prompt but the edits' own is put in lower case, and N words of
+five letters and more get a slip each: a letter left out, doubled, put for another one, or two that change
+places.
 
 A rephrase reaches its edit if it is routed to an edit with the same target. Whether the block then gives the
 target is measured by `melo eval`.
@@ -166,7 +167,12 @@ def _measured(
     beside = [
         (kind, text)
         for row in edits
-        for kind, text in [(locality, row.get("locality_prompt")), *row.get("others", {}).items()]
+        for kind, text in [
+            (locality, row.get("locality_prompt")),
+            *row.get("others", {}).items(),
+            *_by_kind(row.get("same_subject", ()), "same subject"),
+            *_by_kind(row.get("other_subject", ()), "other subject"),
+        ]
         if text and text.strip() not in prompts
     ]
     others = [(kind, _slipped(text, slips, drawn)) for kind, text in dict.fromkeys(beside)]
