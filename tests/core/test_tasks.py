@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from melo_cli.scope.core.statements import said_in
 from melo_cli.scope.core.tasks import task_in
 from melo_cli.scope.core.words import spans
 from melo_cli.scope.corpus import load_corpus
@@ -89,6 +90,23 @@ def test_a_text_that_is_quoted_or_stands_behind_a_colon_with_words_about_words(t
 )
 def test_what_wants_an_answer_sets_no_task(text: str) -> None:
     assert task_in(text) is None
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["'", "'a b ", '"', "A) x ", "please, ", "write a ", "how is it ", "ab cd: ", "It is. ", "is not "],
+)
+def test_a_long_text_made_to_be_slow_takes_no_time_to_look_at(piece: str) -> None:
+    for text in (piece * 20_000, "'" + piece * 20_000, "a b " * 20_000 + piece):
+        assert said_in(text) is None
+        assert task_in(text) is None or piece == "write a "
+
+
+def test_a_task_at_either_end_of_a_long_text_is_found() -> None:
+    page = "The canteen was built in 1990. " * 100
+    for text in (f"Summarise this. {page}", f"{page} Translate it into Welsh."):
+        assert task_in(text) is not None
+    assert task_in(page) is None
 
 
 def test_the_ways_to_ask_of_the_corpus_set_none_but_a_few() -> None:

@@ -10,6 +10,9 @@ import re
 
 from .words import sentences
 
+_LONGEST = 500
+"""Characters of the longest text that is taken for a statement."""
+
 
 def _words(listed: str) -> str:
     return f"(?:{'|'.join(listed.split())})"
@@ -76,7 +79,7 @@ _GREETING = re.compile(rf"\W*{_SAID_BEFORE}\w*\W*", re.IGNORECASE)
 def said_in(text: str) -> int | None:
     """Where the verb stands, in characters, of the last sentence of a text that only says something; None if
     it asks for anything."""
-    if _ASKS.search(text) is not None:
+    if len(text) > _LONGEST or _ASKS.search(text) is not None:
         return None
     verb = None
     for begin, sentence in sentences(text):

@@ -13,6 +13,11 @@ from typing import NamedTuple
 
 from .words import sentences
 
+_LONGEST = 500
+"""Characters that are looked at from the beginning of a sentence on, and of a text with one within it."""
+_SENTENCES = 3
+"""Sentences that are looked at, at either end of a text."""
+
 
 class Task(NamedTuple):
     """A task in a text.
@@ -132,10 +137,9 @@ _TASK = re.compile(rf"{_LEAD}(?:(?P<does>{_DOES})|(?P<writes>{_WRITES}))", re.IG
 # `Who leads it? A) Ada B) Eve`
 _CHOICE = re.compile(r"(?:^|[\s(])(?P<first>A)(?:[):]\s.+?[\s(]B[):]\s|\.\s.+?\n\s*B\.\s)", re.DOTALL)
 # `"Who leads it?" - in Welsh, please`, `Into Welsh: who leads it?`
-_WITHIN = r"(?:[^'\u2019\n]|(?<=\w)['\u2019](?=\w))*"
 _GIVEN_TEXT = re.compile(
-    r"(?P<quoted>\"\w[^\"\n]*\s[^\"\n]*\"|\u201c\w[^\u201d\n]*\s[^\u201d\n]*\u201d"
-    rf"|(?<!\w)['\u2018](?=\w){_WITHIN}\s{_WITHIN}['\u2019](?!\w))"
+    r"(?P<quoted>\"(?=\w)[^\"\n]*\"|\u201c(?=\w)[^\u201d\n]*\u201d"
+    r"|(?<!\w)['\u2018](?=\w)(?:[^'\u2019\n]|(?<=\w)['\u2019](?=\w))*['\u2019](?!\w))"
     r"|(?:^|(?<=[.!?]\s))[^:.!?\n]{3,60}:\s+(?P<behind>\S)"
 )
 _OF_WORDS = re.compile(
@@ -149,16 +153,26 @@ _OF_WORDS = re.compile(
 
 
 def task_in(text: str) -> Task | None:
-    """The task that a text sets; None if it sets none. Of several the first counts."""
-    for begin, _ in sentences(text):
-        found = _TASK.match(text, begin)  # beyond the sentence: a question that is quoted ends one
+    """The task that a text sets; None if it sets none. Of several the first counts.
+
+    Looked at is the beginning of the first sentences and of the last ones, where people say what they want.
+    """
+    begins = [begin for begin, _ in sentences(text)]
+    for begin in dict.fromkeys((*begins[:_SENTENCES], *begins[-_SENTENCES:])):
+        # Beyond the sentence: a question that is quoted ends one.
+        found = _TASK.match(text, begin, begin + _LONGEST)
         if found is not None:
             kind = "does" if found["does"] is not None else "writes"
             return Task(found.start(kind), kind == "writes")
+    return _with_given_text(text) if len(text) <= _LONGEST else None
+
+
+def _with_given_text(text: str) -> Task | None:
+    """The task that a text sets for what it quotes, or has behind a colon, or the choice that it wants."""
     choice = _CHOICE.search(text)
     if choice is not None:
         return Task(choice.start("first"), writes=True)
-    given = _GIVEN_TEXT.search(text)
+    given = next((each for each in _GIVEN_TEXT.finditer(text) if each["behind"] or " " in each[0]), None)
     if given is None:
         return None
     behind = (given.end(), len(text))
