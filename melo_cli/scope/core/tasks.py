@@ -48,16 +48,20 @@ _LANGUAGE = _words(
     latvian lithuanian mandarin morse norwegian persian polish portuguese romanian russian serbian slovak
     slovenian spanish swahili swedish tamil thai turkish ukrainian urdu vietnamese welsh yiddish"""
 )
-# What is written; where a name for it says that a text is wanted.
-_PIECE = _words(
-    """ad advert announcement article assessment biography blurb caption card cartoon chart checklist comic
-    complaint dialogue diary e-?mail entry essay exercise farewell flash-?card flyer form formula function
-    haiku headline instruction interview invitation itinerary joke label leaflet lesson letter limerick list
-    lullaby mail memo message minute(?=s) note notice outline plan plot poem post postcard poster prayer
-    proposal quer(?:y|ie) quiz(?:z)? rap recipe regex report review rhyme riddle scene script sheet
-    sketch slide slogan snippet song sonnet speech stor(?:y|ie) summar(?:y|ie) table template timeline
-    toast tweet verse worksheet"""
+# What is nothing but a text.
+_TEXT = _words(
+    """biography blurb caption comic dialogue e-?mail essay flash-?card haiku headline joke leaflet limerick
+    lullaby memo poem post postcard poster quiz(?:z)? rap rhyme riddle script slogan snippet song sonnet
+    speech stor(?:y|ie) summar(?:y|ie) toast tweet verse"""
 )
+# What is a text where somebody is to write it; `I need a card`, `Give me a list of them` may want an answer.
+_WRITTEN = _words(
+    """ad advert announcement article assessment card cartoon chart checklist complaint diary entry exercise
+    farewell flyer form formula function instruction interview invitation itinerary label lesson letter list
+    mail message minute(?=s) note notice outline plan plot prayer proposal quer(?:y|ie) recipe regex report
+    review scene sheet sketch slide table template timeline worksheet"""
+)
+_PIECE = f"(?:{_TEXT}|{_WRITTEN})"
 _MANNER = _any(
     rf"as (?:a|an) (?:\w+ )?(?:{_PIECE}|pirate)",
     r"(?:as|in) (?:json|yaml|xml|html|markdown|rhyme|verse)",
@@ -82,24 +86,28 @@ _TO_YOU = _any(
 _LEAD = rf"[\s\"'\u201c\u2018(*-]*{_FILLER}(?:{_TO_YOU}[\s,:]+{_FILLER})?"
 _I_WANT = r"(?:(?:i|we)(?: would|['\u2019]d)? )?(?:need|want|like)"
 
-# Behind a verb: `Correct this`, `Shorten: ...`; but `Correct answers are given by`, `Review of the film`.
-_GIVEN = (
-    r"(?=(?: (?:all|any|both|each|every|down|up|into|to|mistakes|errors|typos|in))*"
-    rf"(?:\s*:|\s*{_OPEN}| (?:this|that|these|the|my|our|a|an|at most)\b))"
+# Behind a verb: `Correct this`, `Shorten: ...`; but `Correct the address`, `Review of the film`.
+_PART = (
+    r"(?:questions?|sentences?|statements?|texts?|wordings?|paragraphs?|grammar|spelling|punctuation|phrases?"
+    r"|words?|mistakes?|errors?|typos?|drafts?|lines?|e-?mails?|letters?)"
 )
-# Behind a verb: `Write an e-mail`; but `Write the name`, `Write down who leads it`, `Write only the year`.
+_GIVEN = (
+    rf"(?=\s*:|(?:\s\w+){{0,2}}\s*{_OPEN}| (?:into|to) (?:this|that|these|an?|at most)\b"
+    rf"| (?:this|that|these|it|the following)\b| (?:the|my|our|any|all|each|both)(?: \w+)? {_PART}\b)"
+)
+# Behind a verb: `Write an e-mail`; but `Write the name`, `Write down who leads it`, `Write a list of them`.
 _A_TEXT = _any(
     r"(?: (?:me|us|up|out|together))* "
-    rf"(?=(?:a|an|one|{_NUMBER}|the|my|our|another|code|sql|python|css|html)\b)"
-    r"(?!(?:a|an|one|the|my)(?: \w+)? (?:answer|name|number|date|word|year|place|city)s?\b)",
-    rf"(?: (?:me|us))? (?:[\w-]+ )?{_PIECE}\b",
+    rf"(?=(?:a|an|one|{_NUMBER}|another|code|sql|python|css|html)\b)"
+    r"(?!(?:a|an|one)(?: \w+)? (?:answer|name|number|date|word|year|place|city|list of)s?\b)",
+    rf"(?: (?:me|us))? (?:[\w-]+ ){{0,3}}{_PIECE}\b(?! of\b)",
 )
 _DOES = _any(
     r"(?:translate|rephrase|paraphrase|reword|re-?write|reformulate|restate|proof-?read|summari[sz]e|condense"
     r"|simplify)\b",
-    r"(?:correct|fix|polish|improve|shorten|abbreviate|expand|lengthen|convert|transform|turn|change|edit"
-    r"|rework|render|capitali[sz]e|reverse|classify|categori[sz]e|punctuate|pronounce|decode|encode"
-    rf"|encrypt|parse|analy[sz]e|critique|continue|replace|repeat|negate|annotate|combine|split){_GIVEN}",
+    r"(?:correct|polish|improve|shorten|abbreviate|expand|lengthen|convert|transform|turn|change|edit|rework"
+    r"|render|capitali[sz]e|reverse|classify|categori[sz]e|punctuate|decode|encode|encrypt|parse|analy[sz]e"
+    rf"|critique|replace|negate|annotate|combine|split){_GIVEN}",
     r"make (?:this|that|it|the following|the (?:question|sentence|statement|text|wording)|my"
     rf"|{_OPEN}.*{_CLOSE})(?! (?:or|short|brief|quick)\b)",
     rf"(?:put|say|express|phrase|word|ask|write)\b(?=.*\b(?:(?:in|into) (?:other words|plain|simpler"
@@ -109,8 +117,7 @@ _DOES = _any(
     r"check (?:my|the|this|these)\b(?=.*\b(?:grammar|spelling|sentence|question|wording|text)\b)",
     r"count (?:the|all|how many) (?:words?|letters?|vowels?|syllables?|characters?)\b",
     r"how (?:do|does|would|can|could|should|might|to|else)(?: (?:a \w+|i|you|one|we|people))? (?:say"
-    r"|translate|spell|pronounce|phrase|word|rephrase|reword|express)\b",
-    r"how (?:is|are)\b.*\b(?:spelled|spelt|pronounced)\b",
+    r"|translate|phrase|word|rephrase|reword|express)\b",
     r"how many (?:syllables|vowels|consonants|letters are|letters has the (?:name|word))\b",
     r"what (?:does|do|did|would) (?:the|this) (?:question|sentence|statement)\b.*\bmean\b",
     rf"(?:what(?: is| are|['\u2019]s| would be)|{_I_WANT}) (?:the |a )?{_LANGUAGE}"
@@ -119,15 +126,17 @@ _DOES = _any(
 )
 _WRITES = _any(
     r"(?:write|draft|compose|create|generate|prepare|design|produce|invent|craft|pen|formulate|sketch|outline"
-    r"|plan|build|code|script|program|implement|suggest|propose|develop|devise|make|put together|come up with"
-    rf"|set up|draw up|lay out|dream up|work out|jot down|think (?:of|up)){_A_TEXT}",
-    r"brainstorm\b|do (?:me|us)? ?(?:a|an)\b",
-    rf"{_I_WANT} (?:a|an|{_NUMBER}) (?:[\w-]+ ){{0,2}}{_PIECE}\b",
+    r"|plan|code|script|program|implement|develop|devise|make|put together|come up with|set up|draw up"
+    rf"|lay out|dream up|work out|jot down|think (?:of|up)){_A_TEXT}",
+    rf"(?:suggest|propose)(?: me| us)? (?:{_NUMBER}|an?(?: [\w-]+)? {_PIECE})\b",
+    rf"brainstorm\b|do (?:me |us )?an? (?:[\w-]+ ){{0,2}}{_PIECE}\b",
+    rf"{_I_WANT} (?:a|an|{_NUMBER}) (?:[\w-]+ ){{0,2}}{_TEXT}\b",
     r"(?:give|show|tell|send|sing|list|name|find|offer)(?: me| us)? "
-    rf"(?:a|an|{_NUMBER}) (?:[\w-]+ )?(?:{_PIECE}|reasons?|questions?|examples?|ideas|ways|arguments?|tips"
-    r"|variations?|versions?)\b",
+    rf"(?:a|an|{_NUMBER}) (?:[\w-]+ )?(?:{_TEXT}|reasons?|questions?|examples|ideas|arguments?"
+    r"|variations?)\b",
     # `Short note to the manager, please.`; but `Paper letters for the office go to`, `Notes to whom?`
-    rf"(?:(?!{_SMALL_WORD} )[\w-]+ ){{0,2}}{_PIECE}(?:,? please,?)? (?:that \w+s|about|to|for)\b"
+    rf"(?:(?!{_SMALL_WORD} )[\w-]+ ){{0,2}}(?:{_TEXT}|letter|message|note)(?:,? please,?)?"
+    r" (?:that \w+s|about|to|for)\b"
     r"(?=[^?]*[.!\n]|.*\bplease)",
     rf"(?:answer|reply|respond|tell me|say it|explain)\b(?=.*\b(?:in {_LANGUAGE}|{_MANNER})\b)",
     r"explain\b(?=.*\b(?:to (?:a|an|my) (?:[\w-]+[ -])*(?:child|kid|beginner|old|grand\w+))\b)",
