@@ -16,7 +16,7 @@ from melo_cli.calibration.scope_cache import learnt_by_others, scope_learnt_with
 from melo_cli.calibration.seen_prompts import digests
 from melo_cli.calibration.thresholds import Evidence, shares, threshold_within
 from melo_cli.datasets import EditRequest, load_calibration, load_locality
-from melo_cli.models.base_model import BaseModel
+from melo_cli.models.base_model import BaseModel, ModelKind
 from melo_cli.paraphrase.subject_guess import guessed_subject
 from melo_cli.recipe import Recipe
 from melo_cli.reporter import Reporter
@@ -60,6 +60,7 @@ class Calibration:
         encoder: fingerprint of the sentence encoder, if one is used.
         kinds: vectors of the kinds of questions, see `Learnt`.
         others: other readers that the project could use.
+        questions: whether prompts are questions, see `Verified.questions`.
     """
 
     model: ScopeModel
@@ -72,6 +73,7 @@ class Calibration:
     encoder: dict[str, str] | None
     kinds: Mapping[str, Tensor]
     others: Sequence[OtherReader]
+    questions: bool
 
     @property
     def strictest(self) -> bool:
@@ -98,6 +100,7 @@ class Calibration:
             {
                 "scope": "verified",
                 "threshold": None if self.strictest else self.threshold,
+                "questions": self.questions,
                 "model": settings,
                 "encoder": dict(self.encoder) if self.encoder is not None else None,
                 "kinds": list(self.kinds),
@@ -160,6 +163,7 @@ def calibrate(
         base.encoder.fingerprint if base.encoder is not None else None,
         learnt.kinds,
         _others(recipe, base, bounds),
+        base.kind is not ModelKind.CLASSIFIER,
     )
 
 

@@ -90,7 +90,8 @@ def _verified(opened: OpenProject, neurons: Sequence[EditView]) -> tuple[dict[st
     arrays["tokens"] = torch.tensor(np.concatenate(every))
     arrays["token_starts"] = torch.tensor([0, *(len(each) for each in tokens)], dtype=torch.long).cumsum(0)
     threshold = None if math.isinf(rule.threshold) else rule.threshold
-    return {"rule": "verified", "threshold": threshold, "model": model}, arrays
+    settings = {"rule": "verified", "threshold": threshold, "questions": rule.questions, "model": model}
+    return settings, arrays
 
 
 def _radius(opened: OpenProject) -> tuple[dict[str, Any], Arrays]:

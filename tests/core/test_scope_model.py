@@ -144,6 +144,19 @@ def test_of_edits_equally_sure_the_newest_answers(model: ScopeModel, records: li
     assert route.fired is not None and route.fired.edit_id == "e2"
 
 
+@pytest.mark.parametrize(
+    "text", ["The prime minister of Britain is John.", "Translate it: prime minister of Britain"]
+)
+def test_where_prompts_are_no_questions_a_text_is_in_scope_whatever_it_wants(
+    opened: OpenProject, model: ScopeModel, records: list[Record], text: str
+) -> None:
+    query = Query(opened.routed.router.records([text], [None]), [text])
+    for questions in (True, False):
+        rule = Verified(model, -1e6, questions)
+        [route] = rule.routes([query], Stored(records[:1]))
+        assert (route.held is not None, route.wants is None) == (not questions, not questions)
+
+
 def test_without_edits_or_queries_nothing_fires(model: ScopeModel, records: list[Record]) -> None:
     rule = Verified(model, 0.0)
     assert rule.routes([], Stored(records)) == []

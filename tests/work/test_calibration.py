@@ -35,6 +35,7 @@ from melo_cli.reporter import SilentReporter
 from melo_cli.runtime.loading import OpenProject, open_project, stored_recipe
 from melo_cli.runtime.querying import query
 from melo_cli.scope.core.exported import open_router
+from melo_cli.scope.core.rules import Verified
 from melo_cli.scope.core.tuning import Tuning
 from melo_cli.scope.simulation import Outcome
 from melo_store.project import Project
@@ -633,6 +634,19 @@ def test_an_encoder_reads_with_the_tuning_that_the_project_was_calibrated_with(
         assert one.nearest is not None and other.nearest is not None
         assert one.nearest.edit_id == other.nearest.edit_id
         assert one.nearest.distance == pytest.approx(other.nearest.distance, abs=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "questions"), [("pico_bert", False), ("pico_gpt2", True)])
+def test_the_texts_of_a_classifier_are_no_questions(
+    shared: Callable[..., OpenProject], tmp_path: Path, kind: str, questions: bool
+) -> None:
+    opened = shared(kind, "verified")
+    rule = opened.routed.router.rule
+    assert isinstance(rule, Verified) and rule.questions is questions
+    export_peft(opened, tmp_path / "out", SilentReporter())
+    base = opened.routed.base
+    exported = open_router(tmp_path / "out" / "router", base.model, base.tokenizer).rule
+    assert isinstance(exported, Verified) and exported.questions is questions
 
 
 def test_another_encoder_is_refused_and_one_that_moved_is_not(

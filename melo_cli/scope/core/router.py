@@ -209,15 +209,16 @@ def verified_router(
     """A router under the rule `verified`.
 
     Args:
-        settings: `threshold`, None if an edit answers its own prompt alone; and `model`, the settings that
-            `ScopeModel.to_arrays` gave.
+        settings: `threshold`, None if an edit answers its own prompt alone; `questions`, see
+            `Verified.questions`, if not left out; and `model`, the settings that `ScopeModel.to_arrays` gave.
         arrays: the arrays that `ScopeModel.to_arrays` gave.
         reader: reads prompts.
         neurons: the neurons to search.
     """
     threshold = settings["threshold"]
     model = ScopeModel.from_arrays(settings["model"], arrays)
-    rule = Verified(model, np.inf if threshold is None else float(threshold))
+    limit = np.inf if threshold is None else float(threshold)
+    rule = Verified(model, limit, settings.get("questions", True))
     return Router(VerifiedRecorder(reader.tuned(model.tuning), model), rule, neurons)
 
 

@@ -149,10 +149,13 @@ class Verified:
 
     Attributes:
         threshold: log-odds; infinite where an edit answers its own prompt alone.
+        questions: whether prompts are questions, so that it counts what they ask by their words; those of a
+            classifier are texts.
     """
 
     model: ScopeModel
     threshold: float
+    questions: bool = True
 
     def routes(self, queries: Sequence[Query], neurons: Neurons) -> list[Route]:
         views = [(at, view) for at, query in enumerate(queries) for view in range(len(query.records))]
@@ -175,7 +178,7 @@ class Verified:
         for (row, near), logit in zip(pairs, logits.tolist(), strict=True):
             at, view = views[row]
             reaches = logit >= self.threshold and (
-                logit == np.inf or not self.model.asks_another(asked[row], edits[near.edit_id])
+                logit == np.inf or not self._asks_another(asked[row], edits[near.edit_id])
             )
             rank = _Rank(reaches, logit, -near.distance, near.edit_id)
             if at not in best or rank > best[at][0]:
@@ -186,6 +189,9 @@ class Verified:
             else NO_ROUTE
             for at in range(len(queries))
         ]
+
+    def _asks_another(self, query: Record, edit: Record) -> bool:
+        return self.questions and self.model.asks_another(query, edit)
 
     def _records(self, edit_ids: Sequence[str], neurons: Neurons) -> dict[str, Record]:
         if not edit_ids:
@@ -201,7 +207,9 @@ class Verified:
         self, query: Query, edit: Record, rank: _Rank, near: Near, view: int, compared: Sequence[str]
     ) -> Route:
         own = not view and rank.logit == np.inf
-        wants = None if own or not rank.reaches else _wants_instead(query.records[0], edit)
+        wants = (
+            _wants_instead(query.records[0], edit) if self.questions and rank.reaches and not own else None
+        )
         candidate = Candidate(
             near.edit_id,
             near.block,
