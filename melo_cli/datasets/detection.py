@@ -134,6 +134,9 @@ def _no_format(first: Row, kinds: list[type[RowFormat]]) -> DatasetError:
         meant = meant or did_you_mean(missing[0], first.fields, cutoff=0.7)
     else:
         what = f"has fields of no known format ({', '.join(first.fields) or 'none'})"
+        meant = (
+            meant or 'name what is asked "prompt" and the answer "target", or give the fields of a data set'
+        )
     fields = f"fields found: {', '.join(first.fields) or 'none'}; " if near else ""
     looked = "; ".join(f"{kind.name}: {', '.join(kind.needs)}" for kind in near or kinds)
     return first.error(what, f"{fields}{f'{meant}; ' if meant else ''}known formats need {looked}")

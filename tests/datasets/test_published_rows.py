@@ -250,6 +250,7 @@ def test_a_named_format_that_nothing_fits_lists_the_fields(jsonl: Write, fault_o
 def test_fields_of_no_known_format_list_what_is_known(jsonl: Write, fault_of: Fault) -> None:
     message = fault_of(jsonl({"foo": "a", "bar": "b" * 99}))
     assert "rows.jsonl:1: has fields of no known format (foo, bar)" in message
+    assert 'name what is asked "prompt" and the answer "target"' in message
     assert "known formats need melo: prompt, target; knowedit: prompt, target_new; " in message
     assert 'the row: {"foo": "a", "bar": "bbb' in message and message.endswith('bbb..."}')
 
