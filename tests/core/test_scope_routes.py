@@ -14,6 +14,7 @@ from pico_scope import VERIFIED
 
 from melo_cli.models.encoding import pad_prompts
 from melo_cli.runtime.loading import OpenProject
+from melo_cli.scope.core.router import Router
 from melo_cli.scope.core.rules import Route, Verified
 
 Pico = Callable[..., OpenProject]
@@ -97,27 +98,33 @@ def test_look_alikes_all_live_and_each_answers_its_own_prompt(pico: Pico) -> Non
     assert fired[-len(REWORDED) :] == ["b2", "b1"]
 
 
+def surest(router: Router) -> Router:
+    """The router, sure of the nearest edit whatever is asked."""
+    assert isinstance(router.rule, Verified)
+    router.rule = dataclasses.replace(router.rule, threshold=-1e6)
+    return router
+
+
 def test_a_question_whether_something_is_so_is_only_that_of_an_edit_which_asks_so(pico: Pico) -> None:
     edited = ["What is the list price of model A1?", "Is the town race in May?"]
-    opened = pico("pico_llama", edited, **VERIFIED)
-    router = opened.routed.router
+    router = surest(pico("pico_llama", edited, **VERIFIED).routed.router)
     assert isinstance(router.rule, Verified)
-    surest = dataclasses.replace(router.rule, threshold=-1e6)
+    sure = router.rule
     asked = [
         "Is the list price of model A1 nine?",
         "Is the town race in May now?",
         f"{edited[0]} Is it nine?",
         *edited,
     ]
-    for threshold in (surest, dataclasses.replace(surest, threshold=1e6)):
-        router.rule = threshold
+    for rule in (sure, dataclasses.replace(sure, threshold=1e6)):
+        router.rule = rule
         price, race, quoted, *own = router.routes(asked)
         assert price.nearest is not None and price.nearest.block == "b0"
         assert (price.held, price.nearest.holds, price.wants) == (
             *(None, False),
-            "whether" if threshold is surest else None,
+            "whether" if rule is sure else None,
         )
-        assert ((race.held is not None), race.wants) == (threshold is surest, None)
+        assert ((race.held is not None), race.wants) == (rule is sure, None)
         assert all(route.held is not None and route.wants is None for route in own), (
             "its own prompt, for sure"
         )
@@ -128,10 +135,7 @@ def test_a_question_whether_something_is_so_is_only_that_of_an_edit_which_asks_s
 
 def test_a_task_is_only_that_of_an_edit_which_sets_one(pico: Pico) -> None:
     edited = ["What is the list price of model A1?", "Translate into French: the town race"]
-    opened = pico("pico_llama", edited, **VERIFIED)
-    router = opened.routed.router
-    assert isinstance(router.rule, Verified)
-    router.rule = dataclasses.replace(router.rule, threshold=-1e6)
+    router = surest(pico("pico_llama", edited, **VERIFIED).routed.router)
     asked = [f"Translate into French: {edited[0]}", "Translate into French the town race now", *edited]
     price, race, *own = router.routes(asked)
     assert price.nearest is not None and price.nearest.block == "b0"
@@ -141,10 +145,7 @@ def test_a_task_is_only_that_of_an_edit_which_sets_one(pico: Pico) -> None:
 
 def test_a_statement_asks_for_no_edit(pico: Pico) -> None:
     edited = ["The price of model A1 is", "The town race is in May."]
-    opened = pico("pico_llama", edited, **VERIFIED)
-    router = opened.routed.router
-    assert isinstance(router.rule, Verified)
-    router.rule = dataclasses.replace(router.rule, threshold=-1e6)
+    router = surest(pico("pico_llama", edited, **VERIFIED).routed.router)
     price, race, *own = router.routes(
         ["The price of model A1 is nine.", "The town race is in May now.", *edited]
     )
@@ -154,10 +155,7 @@ def test_a_statement_asks_for_no_edit(pico: Pico) -> None:
 
 def test_why_something_is_so_is_only_that_of_an_edit_which_may_say_why(pico: Pico) -> None:
     edited = ["Who built the town court?", "What does the red light mean?"]
-    opened = pico("pico_llama", edited, **VERIFIED)
-    router = opened.routed.router
-    assert isinstance(router.rule, Verified)
-    router.rule = dataclasses.replace(router.rule, threshold=-1e6)
+    router = surest(pico("pico_llama", edited, **VERIFIED).routed.router)
     for asked in ("Why was the town court built?", "Who built the town court, and why?"):
         (route,) = router.routes([asked])
         assert route.fired is None or route.fired.block == "b1"
@@ -167,9 +165,7 @@ def test_why_something_is_so_is_only_that_of_an_edit_which_may_say_why(pico: Pic
 
 def test_a_question_with_a_word_that_excludes_one_edits_goes_to_the_other_or_to_none(pico: Pico) -> None:
     edited = ["Who is the head of support at Acme?", "Who is the head of sales at Acme?"]
-    router = pico("pico_llama", edited, **VERIFIED).routed.router
-    assert isinstance(router.rule, Verified)
-    router.rule = dataclasses.replace(router.rule, threshold=-1e6)
+    router = surest(pico("pico_llama", edited, **VERIFIED).routed.router)
     asked = [
         "who runs sales at acme",
         "Who runs support at Acme?",

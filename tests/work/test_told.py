@@ -138,24 +138,28 @@ def test_no_other_prompt_is_told(opened: OpenProject, prompt: str) -> None:
     assert told(opened, prompt) == [()]
 
 
-def test_a_question_whether_something_is_so_is_told_the_edit_that_would_answer(
-    edit: Edit, verified: dict[str, Any], tmp_path: Path
-) -> None:
+@pytest.fixture
+def sure(edit: Edit, verified: dict[str, Any], tmp_path: Path) -> OpenProject:
+    """A project of the first row, sure of it whatever is asked; a pico model never is."""
     sections = {"calibration": QUICK_SCOPE, **verified, **CHAT}
     assert edit("pico_llama", ROWS[:1], tmp_path / "p", **sections).count("solved") == 1
     opened = open_project(tmp_path / "p")
     rule = opened.routed.router.rule
     assert isinstance(rule, Verified)
-    opened.routed.router.rule = dataclasses.replace(rule, threshold=-1e6)  # a pico model is never sure
+    opened.routed.router.rule = dataclasses.replace(rule, threshold=-1e6)
+    return opened
+
+
+def test_a_question_whether_something_is_so_is_told_the_edit_that_would_answer(sure: OpenProject) -> None:
     question = "Does Smith lead Acme?"
-    (answer,) = query(opened, [question])
+    (answer,) = query(sure, [question])
     assert (answer.route.fired, answer.route.told) == (None, ("e000001",))
     assert [answer.base, answer.edited] == base_answer(
-        opened, question, f"{question}\n\nUse this fact: {HEAD} John Smith."
+        sure, question, f"{question}\n\nUse this fact: {HEAD} John Smith."
     )
     assert answer.against == "it asks whether something is so, the edit does not"
-    opened.told.in_use = False
-    (alone,) = query(opened, [question])
+    sure.told.in_use = False
+    (alone,) = query(sure, [question])
     assert (alone.route.fired, alone.route.told, alone.edited) == (None, (), alone.base)
 
 
@@ -163,32 +167,16 @@ def test_a_question_whether_something_is_so_is_told_the_edit_that_would_answer(
     ("task", "is_told"),
     [(f"Write a short poem in which you say: {HEAD}", True), (f"Translate into Greek: {HEAD}", False)],
 )
-def test_a_task_is_told_the_edit_if_a_text_is_wanted(
-    edit: Edit, verified: dict[str, Any], tmp_path: Path, task: str, is_told: bool
-) -> None:
-    sections = {"calibration": QUICK_SCOPE, **verified, **CHAT}
-    assert edit("pico_llama", ROWS[:1], tmp_path / "p", **sections).count("solved") == 1
-    opened = open_project(tmp_path / "p")
-    rule = opened.routed.router.rule
-    assert isinstance(rule, Verified)
-    opened.routed.router.rule = dataclasses.replace(rule, threshold=-1e6)  # a pico model is never sure
-    (answer,) = query(opened, [task])
+def test_a_task_is_told_the_edit_if_a_text_is_wanted(sure: OpenProject, task: str, is_told: bool) -> None:
+    (answer,) = query(sure, [task])
     assert (answer.route.fired, answer.route.told) == (None, ("e000001",) if is_told else ())
     read = f"{task}\n\nUse this fact: {HEAD} John Smith." if is_told else task
-    assert [answer.base, answer.edited] == base_answer(opened, task, read)
+    assert [answer.base, answer.edited] == base_answer(sure, task, read)
     assert answer.against == "it wants something done with words, the edit an answer"
 
 
-def test_a_statement_is_told_the_edit_that_it_speaks_of(
-    edit: Edit, verified: dict[str, Any], tmp_path: Path
-) -> None:
-    sections = {"calibration": QUICK_SCOPE, **verified, **CHAT}
-    assert edit("pico_llama", ROWS[:1], tmp_path / "p", **sections).count("solved") == 1
-    opened = open_project(tmp_path / "p")
-    rule = opened.routed.router.rule
-    assert isinstance(rule, Verified)
-    opened.routed.router.rule = dataclasses.replace(rule, threshold=-1e6)  # a pico model is never sure
-    (answer,) = query(opened, ["John leads Acme."])
+def test_a_statement_is_told_the_edit_that_it_speaks_of(sure: OpenProject) -> None:
+    (answer,) = query(sure, ["John leads Acme."])
     assert (answer.route.fired, answer.route.told) == (None, ("e000001",))
     assert answer.against == "it says something, and asks for nothing"
 

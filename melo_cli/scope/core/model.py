@@ -365,9 +365,7 @@ def flags(reading: Reading, vocabulary: Vocabulary, subjects: Sequence[str | Non
         of_subject = [word.casefold() in about for word in words]
         if not any(of_subject):
             of_subject = names
-        sorts = (
-            _with_marks(answer_sorts(words), text, words, revision) if revision > 1 else answer_sorts(words)
-        )
+        sorts = _sorts_and_marks(text, words, revision)
         rows += [
             (vocabulary.rarity(word), any(letter.isdigit() for letter in word), name, own, sort)
             for word, name, own, sort in zip(words, names, of_subject, sorts, strict=True)
@@ -384,9 +382,12 @@ def same_words(one: NDArray[np.float16], other: NDArray[np.float16]) -> bool:
     return bool(difference.max(initial=0.0) <= _SAME_WORDS)
 
 
-def _with_marks(sorts: Sequence[int], text: str, words: Sequence[str], revision: int) -> list[int]:
-    """The sorts of answer of a text's words, with marks in their places; a word of a long text that is not
-    looked at has none."""
+def _sorts_and_marks(text: str, words: Sequence[str], revision: int) -> list[int]:
+    """The sorts of answer of a text's words, from revision 2 on with marks in their places; a word of a long
+    text that is not looked at has none."""
+    sorts = answer_sorts(words)
+    if revision < 2:
+        return sorts
     marked = [EXCEPT if excepts else sort for sort, excepts in zip(sorts, exceptions(words), strict=True)]
     found = _instead(text, revision)
     if found is not None:

@@ -178,7 +178,9 @@ class Verified:
         for (row, near), logit in zip(pairs, logits.tolist(), strict=True):
             at, view = views[row]
             reaches = logit >= self.threshold and (
-                logit == np.inf or not self._asks_another(asked[row], edits[near.edit_id])
+                logit == np.inf
+                or not self.questions
+                or not self.model.asks_another(asked[row], edits[near.edit_id])
             )
             rank = _Rank(reaches, logit, -near.distance, near.edit_id)
             if at not in best or rank > best[at][0]:
@@ -189,9 +191,6 @@ class Verified:
             else NO_ROUTE
             for at in range(len(queries))
         ]
-
-    def _asks_another(self, query: Record, edit: Record) -> bool:
-        return self.questions and self.model.asks_another(query, edit)
 
     def _records(self, edit_ids: Sequence[str], neurons: Neurons) -> dict[str, Record]:
         if not edit_ids:
